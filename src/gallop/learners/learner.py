@@ -1,0 +1,122 @@
+"""The Learner protocol: all its state in the open, so that any run can be resumed exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.environments import Observations
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+Tick = Callable[[int], None]
+"""Called with the current timestep, at most ten times a second. It may raise to stop at once; what
+the segment has learnt is then lost, and the last boundary is where the run goes on."""
+
+
+class LogRow(NamedTuple):
+    """What SB3 would log at one timestep, under SB3's keys."""
+
+    timestep: int
+    values: dict[str, float]
+
+
+class SegmentDiagnostics(NamedTuple):
+    """What a segment tells about itself."""
+
+    rows: list[LogRow]
+    n_timesteps: int
+    seconds: float
+    """Wall-clock time of the loop: acting, stepping, storing, learning."""
+    n_unstable: int
+    """Episodes cut because MuJoCo's physics blew up."""
+
+
+class Policy(Protocol):
+    """Observation → action, deterministic."""
+
+    def act(self, observations: Observations) -> NDArray[Any]:
+        """Actions [n, ...] for a batch of n raw observations; a normaliser is inside."""
+        ...
+
+
+class Replay(Protocol):
+    """A replay buffer seen as the sequence of all transitions ever stored in it.
+
+    Rows count from the first timestep on; each holds the transitions of all environments at that
+    timestep. Only the last `capacity` rows still exist.
+    """
+
+    capacity: int
+
+    @property
+    def n_added(self) -> int:
+        """Rows stored so far, those already overwritten included."""
+        ...
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Copies of rows [start, stop) by array name; each array is [stop − start, n_envs, ...]."""
+        ...
+
+    def write(self, start: int, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Put rows back where they stood."""
+        ...
+
+
+class Learner(Protocol):
+    """Changes a policy. One contract suite, tests/contracts, runs on every learner."""
+
+    @property
+    def timestep(self) -> int:
+        """Timesteps learnt from, over all environments."""
+        ...
+
+    @property
+    def n_gradient_steps(self) -> int:
+        """Gradient steps done (of the critics, where these are more)."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it is now."""
+        ...
+
+    @property
+    def replay(self) -> Replay | None:
+        """The replay buffer, which `save_state` leaves to its caller; None on-policy."""
+        ...
+
+    def learn(
+        self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
+    ) -> SegmentDiagnostics:
+        """Learn one segment: reset the environments, draw everything random from `seed`.
+
+        Args:
+            environments: freshly rebuilt.
+            seed: of this segment, from `seeding.segment_seed`.
+            timesteps: over all environments; a multiple of the quantum.
+            horizon: the run's last timestep, at which schedules end.
+            on_tick: see `Tick`.
+        """
+        ...
+
+    def save_state(self, folder: Path) -> None:
+        """Write all that `load_state` needs, except the replay buffer. No pickle."""
+        ...
+
+    def load_state(self, folder: Path) -> None:
+        """Become the learner that wrote this folder; the replay buffer is then written back."""
+        ...
+
+    def save_policy(self, path: Path) -> None:
+        """Write an SB3 zip, and `<stem>.normalizer.npz` beside it if observations are normalised."""
+        ...
+
+    def close(self) -> None:
+        """Free what the learner holds."""
+        ...

@@ -1,0 +1,275 @@
+"""Policy files: SB3 zips, written by SB3 and read without running any code that is in them.
+
+`SAC.load` unpickles the member `data` and so runs whatever its author put there. Here `data` is
+read as JSON only, tensors with torch's `weights_only=True`, sizes from the tensors' own shapes, and
+the rest from the readable strings that SB3 writes beside each pickle, through an allow-list.
+This is the only module that knows SB3's format.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.environments import Normalizer, Observations
+from gallop.experiment import ExperimentError
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
+
+MAX_MEMBER_BYTES = 1 << 30  # of one unpacked member; a large MLP policy has a few megabytes
+
+# SB3's readable name of an activation function -> ours. Nothing outside this list is accepted.
+ACTIVATIONS = {
+    "relu": "ReLU",
+    "tanh": "Tanh",
+    "elu": "ELU",
+    "leaky_relu": "LeakyReLU",
+    "silu": "SiLU",
+    "gelu": "GELU",
+}
+_ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
+
+
+class PolicyFileError(ExperimentError):
+    """A policy file cannot be used; the message says why."""
+
+
+class TorchPolicy:
+    """An SB3 policy behind our Policy protocol: raw observations in, deterministic actions out."""
+
+    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
+        self._policy = policy
+        self._normalizer = normalizer
+
+    def act(self, observations: Observations) -> NDArray[Any]:
+        """Actions [n, ...] for a batch of n raw observations."""
+        if self._normalizer is not None:
+            observations = self._normalizer(observations)
+        actions, _ = self._policy.predict(observations, deterministic=True)
+        return np.asarray(actions)
+
+
+def activation_class(name: str) -> type[torch.nn.Module]:
+    """PyTorch's class of an activation function by its name in experiments."""
+    import torch
+
+    return getattr(torch.nn, ACTIVATIONS[name])  # type: ignore[no-any-return]
+
+
+def normalizer_path(path: Path) -> Path:
+    """Where the normaliser of a policy file lies."""
+    return path.with_name(f"{path.stem}.normalizer.npz")
+
+
+def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> None:
+    """Write an SB3 zip, and the normaliser of this very moment beside it."""
+    model.save(path)
+    if normalizer is not None:
+        normalizer.save(normalizer_path(path))
+
+
+def read(
+    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> TorchPolicy:
+    """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip, is damaged, was made for other spaces, or needs
+            something that cannot be read safely.
+    """
+    data, tensors = _members(path)
+    _check_spaces(path, data, observation_space, action_space)
+    policy = _build(path, data, tensors, observation_space, action_space)
+    try:
+        policy.load_state_dict(tensors)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
+    policy.set_training_mode(False)
+    beside = normalizer_path(path)
+    normalizer = None
+    if beside.exists():
+        try:
+            normalizer = Normalizer.load(beside)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise PolicyFileError(f"{beside}: cannot be read: {error}") from None
+    elif "action_net.weight" in tensors and data.get("_last_original_obs") is not None:
+        # PPO keeps raw observations only if it normalises; SAC and TD3 always do.
+        raise PolicyFileError(
+            f"{path}: was trained on normalised observations, and {beside.name} is missing"
+        )
+    return TorchPolicy(policy, normalizer)
+
+
+def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(_member(path, archive, "data"))
+            blob = io.BytesIO(_member(path, archive, "policy.pth"))
+    except FileNotFoundError:
+        raise PolicyFileError(f"{path}: there is no such file") from None
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+        raise PolicyFileError(f"{path}: is no zip, or a damaged one: {error}") from None
+    except (ValueError, RecursionError, NotImplementedError, RuntimeError) as error:
+        if isinstance(error, PolicyFileError):
+            raise
+        raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
+    try:
+        tensors = torch.load(blob, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged or refused input
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PolicyFileError(f"{path}: its weights cannot be read safely: {reason}") from None
+    if not isinstance(data, dict) or not _all_tensors(tensors):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its members hold something else")
+    return data, dict(tensors)
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise PolicyFileError(f"{path}: is no SB3 zip: it has no member {name!r}") from None
+    if info.file_size > MAX_MEMBER_BYTES:
+        raise PolicyFileError(f"{path}: its member {name!r} is larger than a policy can be")
+    with archive.open(info) as member:
+        content = member.read(MAX_MEMBER_BYTES + 1)  # the header's size may be a lie
+    if len(content) > MAX_MEMBER_BYTES:
+        raise PolicyFileError(f"{path}: its member {name!r} is larger than a policy can be")
+    return content
+
+
+def _all_tensors(tensors: Any) -> bool:
+    import torch
+
+    return isinstance(tensors, Mapping) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor)
+        for name, value in tensors.items()
+    )
+
+
+def _check_spaces(
+    path: Path,
+    data: Mapping[str, Any],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> None:
+    for name, space in (("observation", observation_space), ("action", action_space)):
+        readable = data.get(f"{name}_space")
+        readable = readable if isinstance(readable, Mapping) else {}
+        kind = re.search(r"\.(\w+)'>$", str(readable.get(":type:", "")))
+        shape = readable.get("_shape", readable.get("shape"))
+        theirs = (kind.group(1) if kind else "?", shape, readable.get("n"))
+        ours = (type(space).__name__, list(space.shape or ()), str(getattr(space, "n", None)))
+        same_shape = theirs[1] is None or list(theirs[1]) == ours[1]
+        same_number = theirs[2] is None or str(theirs[2]) == ours[2]
+        if theirs[0] != ours[0] or not same_shape or not same_number:
+            raise PolicyFileError(
+                f"{path}: is a policy of another task: its {name}s are {theirs[0]} "
+                f"{theirs[1] or theirs[2] or ''}, the task's are {ours[0]} {ours[1] or ours[2]}"
+            )
+
+
+def _build(
+    path: Path,
+    data: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> BasePolicy:
+    """An SB3 policy of the right class and sizes, with fresh weights."""
+    from gymnasium import spaces
+    from stable_baselines3.common.policies import (
+        ActorCriticCnnPolicy,
+        ActorCriticPolicy,
+        MultiInputActorCriticPolicy,
+    )
+    from stable_baselines3.sac import policies as sac
+    from stable_baselines3.td3 import policies as td3
+
+    readable = data.get("policy_kwargs")
+    readable = readable if isinstance(readable, Mapping) else {}
+    kwargs: dict[str, Any] = {}
+    if activation := _activation(path, readable):
+        kwargs["activation_fn"] = activation
+    for name in ("clip_mean", "use_expln", "full_std", "share_features_extractor", "log_std_init"):
+        if isinstance(readable.get(name), bool | int | float):
+            kwargs[name] = readable[name]
+    for name in ("features_extractor_class", "features_extractor_kwargs"):
+        if name in readable and "CombinedExtractor" not in str(readable[name]):
+            raise PolicyFileError(
+                f"{path}: has a feature extractor of its own, which only its code can make"
+            )
+    # Which of SB3's three policies (MLP, CNN, several inputs) shows in the space and the tensors.
+    kind = (
+        2
+        if isinstance(observation_space, spaces.Dict)
+        else 1
+        if any("features_extractor.cnn" in name for name in tensors)
+        else 0
+    )
+    use_sde = data.get("use_sde") is True
+    if "action_net.weight" in tensors:
+        classes = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
+        arch = {
+            "pi": _widths(tensors, "mlp_extractor.policy_net"),
+            "vf": _widths(tensors, "mlp_extractor.value_net"),
+        }
+        kwargs |= {"use_sde": use_sde, "ortho_init": False}
+    elif "actor.mu.weight" in tensors:
+        classes = (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)
+        arch = {"pi": _widths(tensors, "actor.latent_pi"), "qf": _widths(tensors, "critic.qf0")[:-1]}
+        kwargs |= {"use_sde": use_sde, "n_critics": _n_critics(tensors)}
+    elif "actor.mu.0.weight" in tensors:
+        classes = (td3.TD3Policy, td3.CnnPolicy, td3.MultiInputPolicy)
+        arch = {
+            "pi": _widths(tensors, "actor.mu")[:-1],
+            "qf": _widths(tensors, "critic.qf0")[:-1],
+        }
+        kwargs |= {"n_critics": _n_critics(tensors)}
+    else:
+        raise PolicyFileError(f"{path}: is no policy of SAC, TD3 or PPO")
+    try:
+        policy: BasePolicy = classes[kind](
+            observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
+        )
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {error}") from None
+    return policy
+
+
+def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module] | None:
+    if "activation_fn" not in readable:
+        return None  # SB3's default of the policy class
+    found = _ACTIVATION.fullmatch(str(readable["activation_fn"]))
+    for name, torch_name in ACTIVATIONS.items():
+        if found and found.group(1) == torch_name:
+            return activation_class(name)
+    raise PolicyFileError(
+        f"{path}: its activation function {str(readable['activation_fn'])[:80]!r} is not one of "
+        f"{', '.join(ACTIVATIONS)}"
+    )
+
+
+def _widths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
+    """Outputs of the linear layers `prefix`.0, .2, .4, … in order."""
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
+    layers = {int(m.group(1)): t.shape[0] for n, t in tensors.items() if (m := pattern.fullmatch(n))}
+    return [layers[index] for index in sorted(layers)]
+
+
+def _n_critics(tensors: Mapping[str, torch.Tensor]) -> int:
+    return len({name.split(".")[1] for name in tensors if re.match(r"critic\.qf\d+\.", name)})

@@ -1,0 +1,397 @@
+"""SB3's SAC, TD3 and PPO as a Learner: whole segments, one horizon, all state in the open."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from stable_baselines3 import PPO, SAC, TD3
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.noise import (
+    ActionNoise,
+    NormalActionNoise,
+    OrnsteinUhlenbeckActionNoise,
+)
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from gallop.environments import Normalizer
+from gallop.experiment import Experiment, NetArch, PPOHyperparameters, TD3Hyperparameters
+from gallop.learners import policy_file
+from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
+from gallop.learners.policy_file import TorchPolicy
+
+TICK_SECONDS = 0.1
+
+
+class _OneHorizon(BaseAlgorithm):
+    """Schedules run over the whole run, not over one `learn` call.
+
+    SB3 sets the horizon to now + this call's timesteps, and PPO passes that on as a local value, so
+    the only place to put it right is here.
+    """
+
+    horizon = 0
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, self.horizon or total_timesteps)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "horizon"]
+
+
+class _SAC(_OneHorizon, SAC):
+    pass
+
+
+class _TD3(_OneHorizon, TD3):
+    pass
+
+
+class _PPO(_OneHorizon, PPO):
+    pass
+
+
+class _Rows(KVWriter):
+    """Keeps what SB3 logs, instead of writing it: the caller decides what becomes of it."""
+
+    def __init__(self) -> None:
+        self.rows: list[LogRow] = []
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
+        values = {k: float(v) for k, v in sorted(key_values.items()) if np.isscalar(v)}
+        self.rows.append(LogRow(step, values))
+
+    def close(self) -> None:
+        pass
+
+
+class _OnStep(BaseCallback):
+    """Passes the timestep on, at most ten times a second, and counts physics that blew up."""
+
+    def __init__(self, on_tick: Tick) -> None:
+        super().__init__()
+        self._on_tick = on_tick
+        self._next = 0.0
+        self.n_unstable = 0
+
+    def _on_step(self) -> bool:
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + TICK_SECONDS
+            self._on_tick(self.num_timesteps)
+        if self.locals["dones"].any():
+            self.n_unstable += sum("unstable_physics" in info for info in self.locals["infos"])
+        return True
+
+
+class StableBaselinesLearner:
+    """SB3 behind the Learner protocol.
+
+    A segment is: environments made anew, the normaliser's statistics handed over, every stream
+    seeded from the segment's seed, `learn(reset_num_timesteps=False)`. Tried exact, in a new
+    process too, for SAC, TD3 with noise and PPO with normalisation.
+    """
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        """Fresh networks, with first weights from `seed`."""
+        torch.set_num_threads(experiment.n_threads)
+        self._experiment = experiment
+        self._model = _make_model(experiment, environments, seed)
+        self._observation_statistics: Any = None
+        self._return_statistics = RunningMeanStd(shape=())
+        if experiment.normalize.observations:
+            normalized = self._normalized(environments)
+            assert isinstance(normalized, VecNormalize)
+            self._observation_statistics = normalized.obs_rms
+
+    @property
+    def timestep(self) -> int:
+        return int(self._model.num_timesteps)
+
+    @property
+    def n_gradient_steps(self) -> int:
+        if isinstance(self._model, PPO):  # its _n_updates counts epochs
+            adam = self._model.policy.optimizer.state
+            return int(max((state["step"] for state in adam.values()), default=0))
+        return int(self._model._n_updates)
+
+    @property
+    def policy(self) -> TorchPolicy:
+        return TorchPolicy(self._model.policy, self._normalizer())
+
+    @property
+    def replay(self) -> SB3Replay | None:
+        if isinstance(self._model, OffPolicyAlgorithm):
+            assert self._model.replay_buffer is not None
+            return SB3Replay(self._model.replay_buffer, self.timestep)
+        return None
+
+    def learn(
+        self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
+    ) -> SegmentDiagnostics:
+        model, rows, callback = self._model, _Rows(), _OnStep(on_tick)
+        environments = self._normalized(environments)
+        model.horizon = horizon
+        model.set_env(environments, force_reset=True)
+        model.set_random_seed(seed)
+        model.set_logger(Logger(folder=None, output_formats=[rows]))
+        started, first = time.perf_counter(), self.timestep
+        model.learn(
+            timesteps,
+            callback=callback,
+            log_interval=self._experiment.log_interval,
+            reset_num_timesteps=False,
+        )
+        seconds = time.perf_counter() - started
+        # What was recorded since the last row belongs to this segment: a resumed run could not
+        # know it.
+        model.dump_logs()
+        return SegmentDiagnostics(
+            rows=[self._with_utd(row) for row in rows.rows],
+            n_timesteps=self.timestep - first,
+            seconds=seconds,
+            n_unstable=callback.n_unstable,
+        )
+
+    def save_state(self, folder: Path) -> None:
+        model = self._model
+        tensors = {f"policy/{k}": v for k, v in model.policy.state_dict().items()}
+        for name, optimizer in self._optimizers():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{k}": v for k, v in state.items()}
+        if getattr(model, "log_ent_coef", None) is not None:
+            tensors["log_ent_coef"] = model.log_ent_coef
+        arrays = {name: _to_numpy(tensor) for name, tensor in tensors.items()}
+        for name, statistics in self._running_statistics():
+            arrays[f"{name}/mean"] = np.asarray(statistics.mean)
+            arrays[f"{name}/var"] = np.asarray(statistics.var)
+            arrays[f"{name}/count"] = np.asarray(statistics.count)
+        save_file(arrays, folder / "learner.safetensors")
+        counters = {
+            "num_timesteps": model.num_timesteps,
+            "_n_updates": model._n_updates,
+            "_episode_num": model._episode_num,
+            "ep_info_buffer": [{"r": e["r"], "l": e["l"]} for e in model.ep_info_buffer or ()],
+            "ep_success_buffer": [float(success) for success in model.ep_success_buffer or ()],
+        }
+        (folder / "learner.json").write_text(json.dumps(counters, indent=1))
+
+    def load_state(self, folder: Path) -> None:
+        model = self._model
+        arrays = load_file(folder / "learner.safetensors")
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        model.policy.load_state_dict(_below(tensors, "policy"))
+        for name, optimizer in self._optimizers():
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in _below(tensors, name).items():
+                index, _, part = key.partition("/")
+                state.setdefault(int(index), {})[part] = tensor
+            fresh = optimizer.state_dict()
+            optimizer.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
+        if "log_ent_coef" in tensors:
+            with torch.no_grad():
+                model.log_ent_coef.copy_(tensors["log_ent_coef"])
+        for name, statistics in self._running_statistics():
+            statistics.mean = arrays[f"{name}/mean"]
+            statistics.var = arrays[f"{name}/var"]
+            statistics.count = float(arrays[f"{name}/count"])
+        counters = json.loads((folder / "learner.json").read_text())
+        model.num_timesteps = counters["num_timesteps"]
+        model._n_updates = counters["_n_updates"]
+        model._episode_num = counters["_episode_num"]
+        for name in ("ep_info_buffer", "ep_success_buffer"):
+            setattr(model, name, deque(counters[name], maxlen=model._stats_window_size))
+
+    def save_policy(self, path: Path) -> None:
+        policy_file.write(self._model, self._normalizer(), path)
+
+    def close(self) -> None:
+        """Nothing to free: the environments belong to the caller."""
+
+    def _normalized(self, environments: VecEnv) -> VecEnv:
+        """These environments, normalised with the statistics gathered so far."""
+        settings = self._experiment.normalize
+        if not settings.observations and not settings.rewards:
+            return environments
+        wrapped = VecNormalize(
+            environments,
+            norm_obs=settings.observations,
+            norm_reward=settings.rewards,
+            clip_obs=settings.clip_observations,
+            clip_reward=settings.clip_rewards,
+            gamma=self._experiment.hyperparameters.gamma,
+        )
+        wrapped.ret_rms = self._return_statistics
+        if self._observation_statistics is not None:
+            wrapped.obs_rms = self._observation_statistics
+        return wrapped
+
+    def _running_statistics(self) -> Iterator[tuple[str, Any]]:
+        yield "returns", self._return_statistics
+        if self._observation_statistics is None:
+            return
+        if isinstance(self._observation_statistics, dict):
+            for key, statistics in self._observation_statistics.items():
+                yield f"observations/{key}", statistics
+        else:
+            yield "observations/", self._observation_statistics
+
+    def _normalizer(self) -> Normalizer | None:
+        if not self._experiment.normalize.observations:
+            return None
+        parts = {
+            name.removeprefix("observations/"): statistics
+            for name, statistics in self._running_statistics()
+            if name != "returns"
+        }
+        return Normalizer(
+            mean={key: np.array(part.mean) for key, part in parts.items()},
+            variance={key: np.array(part.var) for key, part in parts.items()},
+            count=float(max(part.count for part in parts.values())),
+            clip=self._experiment.normalize.clip_observations,
+        )
+
+    def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
+        policy = self._model.policy
+        if isinstance(self._model, PPO):
+            yield "policy.optimizer", policy.optimizer
+            return
+        yield "actor.optimizer", policy.actor.optimizer
+        yield "critic.optimizer", policy.critic.optimizer
+        if getattr(self._model, "ent_coef_optimizer", None) is not None:
+            yield "ent_coef_optimizer", self._model.ent_coef_optimizer
+
+    def _with_utd(self, row: LogRow) -> LogRow:
+        """The row with the UTD ratio that was really had since learning started."""
+        updates = row.values.get("train/n_updates")
+        start = getattr(self._experiment.hyperparameters, "learning_starts", 0)
+        if updates is None or row.timestep <= start:
+            return row
+        if isinstance(self._model, PPO):
+            minibatches = self._experiment.hyperparameters
+            assert isinstance(minibatches, PPOHyperparameters)
+            utd = minibatches.utd_ratio(self._experiment.n_envs)
+        else:
+            utd = updates / (row.timestep - start)
+        return LogRow(row.timestep, {**row.values, "train/utd": utd})
+
+
+class SB3Replay:
+    """SB3's replay buffer as a sequence of rows."""
+
+    def __init__(self, buffer: ReplayBuffer, timestep: int) -> None:
+        self._buffer = buffer
+        self.capacity = int(buffer.buffer_size)
+        self._n_added = timestep // buffer.n_envs  # every timestep stores exactly one row
+
+    @property
+    def n_added(self) -> int:
+        return self._n_added
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        places = np.arange(start, stop) % self.capacity
+        return {name: array[places] for name, array in self._arrays()}
+
+    def write(self, start: int, arrays: dict[str, NDArray[Any]]) -> None:
+        n_rows = len(next(iter(arrays.values())))
+        places = np.arange(start, start + n_rows) % self.capacity
+        for name, array in self._arrays():
+            array[places] = arrays[name]
+        self._buffer.pos = self._n_added % self.capacity
+        self._buffer.full = self._n_added >= self.capacity
+
+    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+        for name in ("observations", "next_observations"):
+            stored = getattr(self._buffer, name)
+            if isinstance(stored, dict):  # Dict spaces
+                yield from ((f"{name}/{key}", array) for key, array in stored.items())
+            else:
+                yield name, stored
+        for name in ("actions", "rewards", "dones", "timeouts"):
+            yield name, getattr(self._buffer, name)
+
+
+def _make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
+    """SB3's algorithm with the experiment's hyper-parameters."""
+    settings = experiment.hyperparameters
+    ours = {"policy", "policy_kwargs", "utd", "gradient_steps", "noise_type", "noise_std"}
+    kwargs = {name: getattr(settings, name) for name in type(settings).model_fields}
+    kwargs = {name: _schedule(value) for name, value in kwargs.items() if name not in ours}
+    if isinstance(settings, PPOHyperparameters):
+        algorithm: type[BaseAlgorithm] = _PPO
+    else:
+        algorithm = _TD3 if isinstance(settings, TD3Hyperparameters) else _SAC
+        kwargs["gradient_steps"] = settings.gradient_steps_a_quantum(experiment.n_envs)
+        kwargs["action_noise"] = _action_noise(
+            settings.noise_type, settings.noise_std, environments.action_space
+        )
+    return algorithm(
+        policy=_policy_class(settings.policy, environments.observation_space),
+        env=environments,
+        policy_kwargs=_policy_kwargs(experiment),
+        seed=seed,
+        device=experiment.device,
+        verbose=0,
+        **kwargs,
+    )
+
+
+def _schedule(value: Any) -> Any:
+    """SB3's own schedule class, so that its zips open where Gallop is not installed."""
+    if isinstance(value, str) and value.startswith("lin_"):
+        return LinearSchedule(start=float(value.removeprefix("lin_")), end=0.0, end_fraction=1.0)
+    return value
+
+
+def _policy_class(name: str, observation_space: spaces.Space[Any]) -> str:
+    if name != "auto":
+        return name
+    if isinstance(observation_space, spaces.Dict):
+        return "MultiInputPolicy"
+    shape = observation_space.shape or ()
+    is_image = observation_space.dtype == np.uint8 and len(shape) == 3
+    return "CnnPolicy" if is_image else "MlpPolicy"
+
+
+def _policy_kwargs(experiment: Experiment) -> dict[str, Any]:
+    given = experiment.hyperparameters.policy_kwargs
+    kwargs = given.model_dump(exclude_none=True)
+    if isinstance(given.net_arch, NetArch):
+        kwargs["net_arch"] = given.net_arch.model_dump(exclude_none=True)
+    if given.activation_fn is not None:
+        kwargs["activation_fn"] = policy_file.activation_class(given.activation_fn)
+    return kwargs
+
+
+def _action_noise(kind: str, std: float, action_space: Any) -> ActionNoise | None:
+    if kind == "none":
+        return None
+    mean, sigma = np.zeros(action_space.shape), np.full(action_space.shape, std)
+    if kind == "normal":
+        return NormalActionNoise(mean, sigma)
+    return OrnsteinUhlenbeckActionNoise(mean, sigma)
+
+
+def _to_numpy(tensor: Any) -> NDArray[Any]:
+    array = tensor.detach().cpu().numpy() if isinstance(tensor, torch.Tensor) else tensor
+    return np.array(array, order="C")
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

@@ -1,0 +1,424 @@
+"""A run's folder: every file name and format in it, and writes that are whole or absent.
+
+results/<ALGO>_<ENV_ID>/<run>/ holds the experiment, its provenance, all numbers as plain CSV, NPZ
+and JSON, figures, policy files, and the milestones under checkpoints/. Files that grow are written
+anew and renamed, so that a reader, or a crash, never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop import experiment as experiments
+from gallop.evaluation import Episodes
+from gallop.experiment import Experiment, ExperimentError
+from gallop.learners.learner import LogRow
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+RESULTS = Path("results")
+_EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
+
+
+class RunError(ExperimentError):
+    """A run folder cannot be used; the message says why and what would help."""
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """All evaluations during training so far; evaluations.npz with SB3's keys, and the seeds."""
+
+    timesteps: NDArray[np.int64]  # [k]
+    results: NDArray[np.float64]  # [k, n_episodes], returns
+    ep_lengths: NDArray[np.int64]  # [k, n_episodes]
+    seeds: NDArray[np.int64]  # [n_episodes]
+
+
+class RunDirectory:
+    """Paths and formats of one run. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # --- names ---
+
+    @property
+    def experiment_file(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "best_model.zip"
+
+    @property
+    def final_model(self) -> Path:
+        return self.path / "final_model.zip"
+
+    @property
+    def learning_curve(self) -> Path:
+        return self.path / "learning_curve.png"
+
+    @property
+    def comparison(self) -> Path:
+        return self.path / "comparison.png"
+
+    @property
+    def milestone_bars(self) -> Path:
+        return self.path / "checkpoint_means_barplot.png"
+
+    def milestone(self, percent: int) -> Milestone:
+        """The folder of one milestone."""
+        return Milestone(self.path / "checkpoints" / f"{percent:03d}")
+
+    def film_job(self, percent: int) -> Path:
+        """What the film of a milestone is made from; it exists until the film does."""
+        return self.state / "films" / f"{percent:03d}.npz"
+
+    # --- the run as a whole ---
+
+    def create(self, experiment: Experiment) -> None:
+        """Make the folder and write the resolved experiment.
+
+        Raises:
+            RunError: if it exists already (a run is never overwritten) or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True)
+        except FileExistsError:
+            hint = "gallop run --resume goes on with it; --name gives another"
+            raise RunError(f"{self.path} exists already, and runs are never overwritten; {hint}") from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
+        write_bytes(self.experiment_file, experiments.to_yaml(experiment).encode())
+        self.state.mkdir()
+
+    def read_experiment(self) -> Experiment:
+        """The resolved experiment that this run was started with.
+
+        Raises:
+            RunError: if the folder holds no run.
+        """
+        if not self.experiment_file.is_file():
+            raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
+        return experiments.load(self.experiment_file)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; a second process that wants it is refused.
+
+        Raises:
+            RunError: if another process is running it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock: FileLock = FileLock(self.state / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.path} is being run by another process") from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # --- numbers ---
+
+    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+        """seeds.json or provenance.json."""
+        write_bytes(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        return data
+
+    def write_baseline(self, episodes: Episodes) -> None:
+        _write_rewards(self.path / "random_baseline_rewards.npz", episodes)
+
+    def read_baseline(self) -> NDArray[np.float64] | None:
+        """The random policy's returns, or None before they exist."""
+        return _read_rewards(self.path / "random_baseline_rewards.npz")
+
+    def read_evaluations(self) -> Evaluations | None:
+        """All evaluations so far, or None before the first."""
+        path = self.path / "evaluations.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return Evaluations(**{name: file[name] for name in Evaluations.__annotations__})
+
+    def append_evaluation(self, timestep: int, episodes: Episodes) -> Evaluations:
+        """Add one evaluation and return them all."""
+        before = self.read_evaluations()
+        row = Evaluations(
+            timesteps=np.array([timestep]),
+            results=episodes.returns[None],
+            ep_lengths=episodes.lengths[None],
+            seeds=episodes.seeds,
+        )
+        if before is not None:
+            row = Evaluations(
+                timesteps=np.concatenate([before.timesteps, row.timesteps]),
+                results=np.concatenate([before.results, row.results]),
+                ep_lengths=np.concatenate([before.ep_lengths, row.ep_lengths]),
+                seeds=row.seeds,
+            )
+        write_npz(self.path / "evaluations.npz", vars(row))
+        return row
+
+    def append_episodes(
+        self, policy: str, timestep: int, seed_family: str, episodes: Episodes
+    ) -> None:
+        """Add rows to episodes.csv: every episode ever judged, with its seed."""
+        columns, rows = _read_csv(self.path / "episodes.csv")
+        columns = columns or _EPISODE_COLUMNS
+        columns += [name for name in episodes.reward_terms if name not in columns]
+        for i, seed in enumerate(episodes.seeds):
+            row = {
+                "policy": policy,
+                "timestep": str(timestep),
+                "seed_family": seed_family,
+                "seed": str(seed),
+                "return": repr(float(episodes.returns[i])),
+                "length": str(episodes.lengths[i]),
+            }
+            terms = episodes.reward_terms.items()
+            rows.append(row | {name: repr(float(values[i])) for name, values in terms})
+        _write_csv(self.path / "episodes.csv", columns, rows)
+
+    def append_log(self, log: Iterable[LogRow]) -> None:
+        """Add rows under SB3's keys to progress.csv and to TensorBoard."""
+        log = list(log)
+        columns, rows = _read_csv(self.path / "progress.csv")
+        rows += [{name: repr(value) for name, value in row.values.items()} for row in log]
+        columns = sorted({*columns, *(name for row in log for name in row.values)})
+        _write_csv(self.path / "progress.csv", columns, rows)
+        self.append_scalars(log)
+
+    def append_scalars(self, log: Iterable[LogRow]) -> None:
+        """Add rows to TensorBoard alone."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.tensorboard)) as writer:
+            for row in log:
+                for name, value in row.values.items():
+                    writer.add_scalar(name, value, row.timestep)
+
+    def forget_after(self, timestep: int) -> None:
+        """Drop every number later than the boundary that a resumed run goes on from."""
+        evaluations = self.read_evaluations()
+        if evaluations is not None:
+            keep = evaluations.timesteps <= timestep
+            kept = {
+                "timesteps": evaluations.timesteps[keep],
+                "results": evaluations.results[keep],
+                "ep_lengths": evaluations.ep_lengths[keep],
+                "seeds": evaluations.seeds,
+            }
+            write_npz(self.path / "evaluations.npz", kept)
+        for name, column in (("episodes.csv", "timestep"), ("progress.csv", "time/total_timesteps")):
+            columns, rows = _read_csv(self.path / name)
+            if columns:
+                rows = [row for row in rows if float(row[column]) <= timestep]
+                _write_csv(self.path / name, columns, rows)
+        if self.tensorboard.exists():
+            from torch.utils.tensorboard import SummaryWriter
+
+            SummaryWriter(str(self.tensorboard), purge_step=timestep + 1).close()
+
+
+class Milestone:
+    """One folder below checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.zip"
+
+    @property
+    def boxplot(self) -> Path:
+        return self.path / "boxplot_trained_vs_random.png"
+
+    @property
+    def histogram(self) -> Path:
+        return self.path / "trained_rewards_hist.png"
+
+    @property
+    def film(self) -> Path:
+        return self.path / "rollout.mp4"
+
+    @property
+    def gif(self) -> Path:
+        return self.path / "rollout.gif"
+
+    def write_rewards(self, episodes: Episodes) -> None:
+        _write_rewards(self.path / "trained_rewards.npz", episodes)
+
+    def read_rewards(self) -> NDArray[np.float64] | None:
+        """Returns of the evaluation episodes, or None before they exist."""
+        return _read_rewards(self.path / "trained_rewards.npz")
+
+    def write_meta(self, meta: Mapping[str, Any]) -> None:
+        write_bytes(self.path / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+
+    def read_meta(self) -> dict[str, Any] | None:
+        path = self.path / "meta.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+# --- finding runs --------------------------------------------------------------------------------
+
+
+def run_path(results: Path, algo: str, env: str, name: str) -> Path:
+    """results/<ALGO>_<ENV_ID>/<run>.
+
+    Raises:
+        RunError: if the name is no single path component.
+    """
+    if not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
+        raise RunError(f"{name!r} is no name of a run: one path component is needed")
+    return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
+
+
+def all_runs(results: Path) -> list[RunDirectory]:
+    """Every run below a results folder, oldest first."""
+    found = [file.parent for file in results.glob("*/*/experiment.yaml")]
+    return [RunDirectory(path) for path in sorted(found, key=lambda p: (p.stat().st_ctime, p.name))]
+
+
+def containing_run(path: Path) -> RunDirectory | None:
+    """The run that a file or folder belongs to, if any."""
+    for folder in (path, *path.resolve().parents):
+        if (folder / "experiment.yaml").is_file():
+            return RunDirectory(folder)
+    return None
+
+
+# --- writes that are whole or absent -------------------------------------------------------------
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file: temporary file, fsync, rename."""
+    with replacing(path.parent) as folder:
+        (folder / path.name).write_bytes(content)
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Replace an .npz of plain arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_bytes(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files replace those of `folder` when the block ends well.
+
+    Each file appears whole: it is synced to disk before it is renamed to its place.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            _sync(file)
+            file.replace(folder / file.name)
+        _sync(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, whole, when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    try:
+        yield temporary
+        for file in sorted(temporary.iterdir()):
+            _sync(file)
+        _sync(temporary)
+        if path.exists():  # left by a run that was killed between here and its next boundary
+            shutil.rmtree(path)
+        temporary.chmod(0o755)
+        temporary.replace(path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary folders of processes that were killed while they wrote."""
+    for leftover in folder.rglob(".new-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- formats -------------------------------------------------------------------------------------
+
+
+def _write_rewards(path: Path, episodes: Episodes) -> None:
+    arrays = {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
+    write_npz(path, arrays)
+
+
+def _read_rewards(path: Path) -> NDArray[np.float64] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        return np.asarray(file["rewards"])
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    if not path.exists():
+        return [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())

@@ -1,0 +1,47 @@
+"""The run as a generator of segments: the loop yields, others consume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from gallop import seeding
+from gallop.environments import rebuild
+from gallop.experiment import Boundary, Plan
+from gallop.learners.learner import Learner, SegmentDiagnostics, Tick
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+class Outcome(NamedTuple):
+    """A finished segment. The learner stands still until the next one is asked for."""
+
+    boundary: Boundary
+    diagnostics: SegmentDiagnostics
+
+
+def train(
+    plan: Plan,
+    learner: Learner,
+    environments: VecEnv,
+    training_seed: int,
+    first_segment: int,
+    on_tick: Tick,
+) -> Iterator[Outcome]:
+    """Train segment by segment, from `first_segment` to the end of the plan.
+
+    Each segment starts with simulators made anew and all random streams seeded from (training seed,
+    segment number). So the state between two segments is the learner's alone, and a resumed run
+    equals an uninterrupted one by construction.
+    """
+    for boundary in plan.boundaries[first_segment:]:
+        rebuild(environments)
+        diagnostics = learner.learn(
+            environments,
+            seed=seeding.segment_seed(training_seed, boundary.segment),
+            timesteps=boundary.timestep - learner.timestep,
+            horizon=plan.horizon,
+            on_tick=on_tick,
+        )
+        yield Outcome(boundary, diagnostics)
