@@ -54,6 +54,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._scalars: Any = None
 
     # --- names ---
 
@@ -225,12 +226,17 @@ class RunDirectory:
 
     def append_scalars(self, log: Iterable[LogRow]) -> None:
         """Add rows to TensorBoard alone."""
+        if self._scalars is None:
+            self._open_tensorboard(None)
+        for row in log:
+            for name, value in row.values.items():
+                self._scalars.add_scalar(name, value, row.timestep)
+        self._scalars.flush()
+
+    def _open_tensorboard(self, purge_step: int | None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(str(self.tensorboard)) as writer:
-            for row in log:
-                for name, value in row.values.items():
-                    writer.add_scalar(name, value, row.timestep)
+        self._scalars = SummaryWriter(str(self.tensorboard), purge_step=purge_step)
 
     def forget_after(self, timestep: int) -> None:
         """Drop every number later than the boundary that a resumed run goes on from."""
@@ -250,9 +256,7 @@ class RunDirectory:
                 rows = [row for row in rows if float(row[column]) <= timestep]
                 _write_csv(self.path / name, columns, rows)
         if self.tensorboard.exists():
-            from torch.utils.tensorboard import SummaryWriter
-
-            SummaryWriter(str(self.tensorboard), purge_step=timestep + 1).close()
+            self._open_tensorboard(purge_step=timestep + 1)
 
 
 class Milestone:

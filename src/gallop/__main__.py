@@ -1,0 +1,7 @@
+"""`python -m gallop` is `gallop`."""
+
+import sys
+
+from gallop.cli import main
+
+sys.exit(main())

@@ -1,0 +1,202 @@
+"""What a person sees: the plan before, a progress bar during, a table after."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from gallop.experiment import Experiment, Plan
+from gallop.learners.choose import Choice
+from gallop.statistics import Difference, Summary
+
+
+class Row(NamedTuple):
+    """One policy in the closing table."""
+
+    policy: str
+    timestep: int
+    summary: Summary
+    difference: Difference | None
+    """To the random policy; None for the random policy itself."""
+
+
+class Display:
+    """Prints for a person; says nothing but errors when quiet."""
+
+    def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+        if verbose:
+            handler = RichHandler(console=self.console, show_path=False)
+            logging.getLogger("gallop").addHandler(handler)
+            logging.getLogger("gallop").setLevel(logging.INFO)
+        self._bar: Progress | None = None
+        self._total = 0
+        self._started = self._learning_since = time.monotonic()
+        self._first = self._now = self._segment_start = 0
+        self._last_return: float | None = None
+
+    @property
+    def timestep(self) -> int:
+        """The latest timestep shown."""
+        return self._now
+
+    def say(self, text: str) -> None:
+        """One line, or a few."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    # --- before ---
+
+    def plan(self, experiment: Experiment, plan: Plan, choice: Choice, folder: Path | None) -> None:
+        """What the run will do and what it will cost."""
+        table = Table.grid(padding=(0, 2))
+        table.add_column(style="bold")
+        table.add_column(overflow="fold")
+        marks = [b for b in plan.boundaries if b.milestone is not None]
+        rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
+        utd = f"UTD ratio {plan.utd_ratio:g}"
+        rows = {
+            "experiment": f"{experiment.algo.upper()} on {experiment.env}, "
+            f"training seed {experiment.training_seed}",
+            "timesteps": f"{plan.horizon:,} over {experiment.n_envs} "
+            f"environment{'s' if experiment.n_envs > 1 else ''}",
+            "segments": f"{len(plan.boundaries)} of {experiment.segment:,} timesteps; "
+            "each ends in a resumable state",
+            "evaluations": f"{sum(b.evaluates for b in plan.boundaries)}, every "
+            f"{experiment.evaluation.interval:,} timesteps, "
+            f"{experiment.evaluation.n_episodes} episodes",
+            "milestones": ", ".join(f"{b.milestone} % at {b.timestep:,}" for b in marks),
+            "gradient steps": f"{plan.n_gradient_steps:,} ({utd})",
+            "learner": f"{choice.name} ({choice.reason}), {experiment.device}, "
+            f"{experiment.n_threads} thread{'s' if experiment.n_threads > 1 else ''}",
+            "disk": f"up to {plan.disk_bytes / 1e6:,.0f} MB",
+            "expected time": f"about {duration(plan.expected_seconds)} (rough: from a server core "
+            "of 2026, films and evaluations not counted)",
+        }
+        if rounded:
+            rows["rounded up"] = (
+                f"{len(rounded)} boundaries, to whole PPO rollouts of "
+                f"{experiment.hyperparameters.quantum(experiment.n_envs):,} timesteps"
+            )
+        if folder is not None:
+            rows["folder"] = str(folder)
+        for name, value in rows.items():
+            table.add_row(name, Text(value))
+        self.console.print(table)
+
+    # --- during ---
+
+    @contextlib.contextmanager
+    def bar(self, total: int, first: int) -> Iterator[None]:
+        """A progress bar over the whole budget, from timestep `first` on."""
+        self._total, self._first, self._now = total, first, first
+        self._started = time.monotonic()
+        bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[speed]}"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[evaluation]}"),
+            console=self.console,
+            expand=True,
+            refresh_per_second=4,
+            disable=not self.console.is_terminal,
+        )
+        with bar:
+            bar.add_task("training", total=total, completed=first, speed="", left="", evaluation="")
+            self._bar = bar
+            try:
+                yield
+            finally:
+                self._bar = None
+
+    def learning(self) -> None:
+        """A segment begins: the clock of SPS starts."""
+        self._learning_since, self._segment_start = time.monotonic(), self._now
+        self.activity("training")
+
+    def activity(self, text: str) -> None:
+        """What is going on beside the bar."""
+        if self._bar is not None:
+            self._bar.update(self._bar.tasks[0].id, description=text)
+
+    def tick(self, timestep: int) -> None:
+        """Move the bar."""
+        self._now = timestep
+        if self._bar is not None and self.console.is_terminal:
+            self._bar.update(
+                self._bar.tasks[0].id, completed=timestep, speed=self._speed(), left=self._left()
+            )
+
+    def evaluated(self, timestep: int, mean_return: float) -> None:
+        """Show the latest evaluation; where there is no terminal, print a line."""
+        self._last_return = mean_return
+        shown = f"return {mean_return:,.1f}"
+        if self._bar is None:
+            return
+        if self.console.is_terminal:
+            self._bar.update(self._bar.tasks[0].id, evaluation=shown)
+        else:
+            share = 100 * timestep / self._total
+            self.say(
+                f"{timestep:>10,} of {self._total:,} timesteps  {share:3.0f} %  "
+                f"{self._speed():>9}  {self._left()}  {shown}"
+            )
+
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._learning_since
+        done = self._now - self._segment_start
+        return f"{done / seconds:,.0f} SPS" if done and seconds > 0.5 else ""
+
+    def _left(self) -> str:
+        done = self._now - self._first
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self._started) * (self._total - self._now) / done
+        return f"{duration(seconds)} left"
+
+    # --- after ---
+
+    def results(self, title: str, rows: Sequence[Row]) -> None:
+        """Every policy on the same seeds, with intervals."""
+        n = rows[0].summary.n
+        table = Table(title=title, title_justify="left", title_style="bold")
+        table.add_column("policy")
+        for heading in ("timestep", "mean", "std", "IQM", "95 % of mean", "minus random [95 %]"):
+            table.add_column(heading, justify="right")
+        for row in rows:
+            s, d = row.summary, row.difference
+            table.add_row(
+                row.policy,
+                f"{row.timestep:,}",
+                f"{s.mean:,.1f}",
+                f"{s.std:,.1f}",
+                f"{s.iqm:,.1f}",
+                f"{s.mean_interval.low:,.1f} … {s.mean_interval.high:,.1f}",
+                "" if d is None else f"{d.mean:+,.1f} [{d.interval.low:+,.1f}, {d.interval.high:+,.1f}]",
+            )
+        self.console.print(table)
+        self.say(
+            f"Returns of {n} deterministic episodes on the evaluation seeds, differences seed by "
+            "seed.\nIntervals are over the starts of one trained policy, not over training seeds."
+        )
+
+
+def duration(seconds: float) -> str:
+    """1.5 hours as "1 h 30 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(0, round(seconds))} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

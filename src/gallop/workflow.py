@@ -1,0 +1,596 @@
+"""One run from beginning to end: baseline → segments → milestones → figures and films.
+
+Everything that a run writes happens here or below; `run` and `resume` differ only in where the
+loop starts. The commit point is `checkpoint.save_boundary`: whatever a killed run wrote after its
+last boundary is forgotten, or written again with the same bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import functools
+import importlib.metadata
+import logging
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop import __version__, checkpoint, figures, seeding, video
+from gallop.display import Display, Row
+from gallop.environments import evaluation_env, training_environments
+from gallop.evaluation import Episodes, RandomPolicy, evaluate
+from gallop.experiment import Boundary, Experiment, Plan, make_plan
+from gallop.learners.choose import Choice, choose_learner, make_learner
+from gallop.learners.learner import Learner, LogRow, Policy
+from gallop.run_directory import (
+    Milestone,
+    RunDirectory,
+    RunError,
+    all_runs,
+    remove_leftovers,
+    replacing,
+    run_path,
+)
+from gallop.statistics import paired_difference, summarise
+from gallop.training import train
+
+if TYPE_CHECKING:
+    import gymnasium
+
+log = logging.getLogger(__name__)
+
+FILM, GIF = "rollout.mp4", "rollout.gif"
+_NOT_YET = "not filmed yet"
+
+
+class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
+    """A signal asked the run to stop, and it did at a safe instant."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal.Signals(signal_number).name)
+        self.signal_number = signal_number
+
+
+class Stop:
+    """Remembers that a signal came; `check` raises `Stopped` where stopping is safe."""
+
+    def __init__(self) -> None:
+        self._signal_number: int | None = None
+
+    def check(self) -> None:
+        if self._signal_number is not None:
+            raise Stopped(self._signal_number)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Catch SIGINT and SIGTERM once; a second one ends the process the ordinary way."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def remember(number: int, frame: FrameType | None) -> None:
+            self._signal_number = number
+            for each in numbers:
+                signal.signal(each, before[each])
+
+        for number in numbers:
+            signal.signal(number, remember)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                signal.signal(number, before[number])
+
+
+def plan_run(experiment: Experiment) -> tuple[Plan, Choice]:
+    """What a run of this experiment will do.
+
+    Raises:
+        ExperimentError: if the algorithm cannot serve the task.
+    """
+    env = evaluation_env(experiment)
+    try:
+        choice = choose_learner(experiment, env.action_space)
+        replay = hasattr(experiment.hyperparameters, "buffer_size")
+        plan = make_plan(experiment, _transition_bytes(env) if replay else 0)
+    finally:
+        env.close()
+    return plan, choice
+
+
+def run(
+    experiment: Experiment,
+    results: Path = Path("results"),
+    name: str | None = None,
+    display: Display | None = None,
+) -> RunDirectory:
+    """Train, evaluate and film one experiment in a new run folder.
+
+    Args:
+        experiment: resolved, from `experiment.load` or `experiment.from_dict`.
+        results: the folder that holds all runs.
+        name: of the run; default: now, as YYYYMMDD_HHMMSS.
+
+    Raises:
+        ExperimentError: before anything is written, if the experiment cannot be run.
+        RunError: if the folder exists already or cannot be written.
+        Stopped: after SIGINT or SIGTERM; `resume` goes on.
+    """
+    display = display or Display()
+    plan, choice = plan_run(experiment)
+    name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
+    folder = RunDirectory(run_path(results, experiment.algo, experiment.env, name))
+    display.plan(experiment, plan, choice, folder.path)
+    folder.create(experiment)
+    folder.write_json("provenance.json", _provenance(experiment, choice))
+    n_validation = experiment.evaluation.n_episodes
+    folder.write_json(
+        "seeds.json",
+        seeding.families(experiment.training_seed, n_validation, len(plan.boundaries)),
+    )
+    _Run(folder, experiment, plan, display).go()
+    return folder
+
+
+def resume(folder: RunDirectory, display: Display | None = None) -> None:
+    """Go on from a run's last boundary to its end, with the experiment that its folder holds.
+
+    Raises:
+        RunError: if the folder holds no run, or another process is running it.
+        Stopped: after SIGINT or SIGTERM.
+    """
+    display = display or Display()
+    experiment = folder.read_experiment()
+    plan, choice = plan_run(experiment)
+    with folder.locked():
+        provenance = folder.read_json("provenance.json")
+        if provenance["learner"] != choice.name:
+            raise RunError(f"{folder.path} was trained by {provenance['learner']}, not {choice.name}")
+        provenance["resumes"].append({"at": _now(), "command": sys.argv, **_machine()})
+        folder.write_json("provenance.json", provenance)
+        remove_leftovers(folder.path)
+    display.plan(experiment, plan, choice, folder.path)
+    _Run(folder, experiment, plan, display).go()
+
+
+def newest_run(results: Path, unfinished: bool) -> RunDirectory:
+    """The newest run, or the newest that did not come to its end.
+
+    Raises:
+        RunError: if there is none.
+    """
+    for folder in reversed(all_runs(results)):
+        if not unfinished or not _is_finished(folder):
+            return folder
+    kind = "unfinished run" if unfinished else "run"
+    raise RunError(f"there is no {kind} below {results}")
+
+
+def _is_finished(folder: RunDirectory) -> bool:
+    try:
+        return folder.read_json("provenance.json").get("end") is not None
+    except (OSError, ValueError):
+        return False
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(
+        self, folder: RunDirectory, experiment: Experiment, plan: Plan, display: Display
+    ) -> None:
+        self.folder, self.experiment, self.plan, self.display = folder, experiment, plan, display
+        self.title = f"{experiment.algo.upper()} on {experiment.env}"
+        self.stop = Stop()
+        self.films = _Films(folder)
+        self.make = functools.partial(evaluation_env, experiment)
+
+    def go(self) -> None:
+        """From wherever the folder stands to the end."""
+        with self.folder.locked(), _logging_to(self.folder.log_file), self.stop.listening():
+            try:
+                self._go()
+            except Stopped as stopped:
+                self._say_what_is_kept(stopped)
+                raise
+            finally:
+                self.films.close()
+
+    def _go(self) -> None:
+        log.info("gallop %s: %s", __version__, " ".join(sys.argv))
+        baseline = self.folder.read_baseline()
+        if baseline is None:
+            baseline = self._evaluate_random_policy()
+        self.stop.check()
+        self._train(baseline)
+        self._finish(baseline)
+
+    # --- stages ---
+
+    def _evaluate_random_policy(self) -> NDArray[np.float64]:
+        self.display.say("random policy: 10 episodes")
+        env = self.make()
+        policy = RandomPolicy(env.action_space, seeding.EVALUATION_SEEDS)
+        env.close()
+        episodes = self._evaluate(policy, seeding.EVALUATION_SEEDS)
+        self.folder.append_episodes("random", 0, "evaluation", episodes)
+        self.folder.write_baseline(episodes)
+        return episodes.returns
+
+    def _train(self, baseline: NDArray[np.float64]) -> None:
+        saved = checkpoint.newest_boundary(self.folder.state)
+        n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
+        self.folder.forget_after(timestep)
+        if n_done == len(self.plan.boundaries):
+            self.films.poll()
+            return
+        self.display.say("making environments and networks")
+        environments = training_environments(self.experiment)
+        try:
+            seed = seeding.initialisation_seed(self.experiment.training_seed)
+            learner = make_learner(self.experiment, environments, seed)
+            if saved:
+                checkpoint.load_boundary(saved, learner)
+                self.display.say(f"going on from timestep {timestep:,}")
+                log.info("resumed at timestep %d", timestep)
+            self.films.poll()
+            with self.display.bar(self.plan.horizon, timestep):
+                self.display.learning()
+                seed = self.experiment.training_seed
+                for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
+                    self.display.tick(outcome.boundary.timestep)
+                    diagnostics = outcome.diagnostics
+                    log.info(
+                        "timestep %d: %.0f SPS, %d gradient steps",
+                        outcome.boundary.timestep,
+                        diagnostics.n_timesteps / diagnostics.seconds,
+                        learner.n_gradient_steps,
+                    )
+                    if diagnostics.n_unstable:
+                        log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
+                    self.folder.append_log(diagnostics.rows)
+                    self._judge(outcome.boundary, learner, baseline)
+                    checkpoint.save_boundary(
+                        self.folder.state, learner, outcome.boundary.segment + 1
+                    )
+                    self.films.poll()
+                    self.stop.check()
+                    self.display.learning()
+            learner.close()
+        finally:
+            environments.close()
+
+    def _tick(self, timestep: int) -> None:
+        self.stop.check()
+        self.display.tick(timestep)
+        self.films.poll()
+
+    def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
+        """Evaluate, keep the best policy, and fill a milestone, as the boundary asks."""
+        if at.evaluates:
+            self.display.activity("evaluating")
+            self._evaluate_during_training(at.timestep, learner)
+        if at.milestone is not None:
+            self.display.activity(f"{at.milestone} % milestone")
+            self._fill_milestone(at.milestone, at.timestep, learner, baseline)
+        if at.evaluates:
+            self._draw_curves(baseline)
+        if at.timestep == self.plan.horizon:
+            with replacing(self.folder.path) as temporary:
+                learner.save_policy(temporary / self.folder.final_model.name)
+
+    def _evaluate_during_training(self, timestep: int, learner: Learner) -> None:
+        seeds = seeding.VALIDATION_SEEDS[: self.experiment.evaluation.n_episodes]
+        episodes = self._evaluate(learner.policy, seeds)
+        self.folder.append_episodes("current", timestep, "validation", episodes)
+        means = self.folder.append_evaluation(timestep, episodes).results.mean(axis=1)
+        if means[-1] > max(means[:-1], default=-np.inf):
+            with replacing(self.folder.path) as temporary:
+                learner.save_policy(temporary / self.folder.best_model.name)
+        values = {
+            "eval/mean_reward": float(means[-1]),
+            "eval/mean_ep_length": float(episodes.lengths.mean()),
+        }
+        self.folder.append_scalars([LogRow(timestep, values)])
+        self.display.evaluated(timestep, float(means[-1]))
+
+    def _fill_milestone(
+        self, percent: int, timestep: int, learner: Learner, baseline: NDArray[np.float64]
+    ) -> None:
+        milestone = self.folder.milestone(percent)
+        episodes = self._evaluate(learner.policy, seeding.EVALUATION_SEEDS)
+        self.folder.append_episodes(f"{percent:03d}", timestep, "evaluation", episodes)
+        with replacing(milestone.path) as temporary:
+            learner.save_policy(temporary / milestone.model.name)
+        milestone.write_rewards(episodes)
+        title = f"{self.title}, {percent} % ({timestep:,} timesteps)"
+        figures.save(figures.trained_vs_random(title, episodes.returns, baseline), milestone.boxplot)
+        figures.save(figures.histogram(title, episodes.returns), milestone.histogram)
+        missing = {} if self.experiment.films else {FILM: "films: false"}
+        if self.experiment.films:
+            video.write_job(self.folder.film_job(percent), self.experiment, episodes, index=0)
+            missing = {FILM: _NOT_YET, GIF: _NOT_YET}
+        milestone.write_meta(
+            _meta(self.experiment, timestep, episodes, baseline) | {"missing": missing}
+        )
+
+    def _draw_curves(self, baseline: NDArray[np.float64]) -> None:
+        evaluations = self.folder.read_evaluations()
+        assert evaluations is not None
+        title = f"{self.title}, training seed {self.experiment.training_seed}"
+        figures.save(figures.learning_curve(title, evaluations), self.folder.learning_curve)
+        figures.save(figures.comparison(title, evaluations, baseline), self.folder.comparison)
+
+    def _finish(self, baseline: NDArray[np.float64]) -> None:
+        """What is done once, after the last segment; doing it again changes nothing."""
+        self.stop.check()
+        rows = [Row("random", 0, summarise(baseline, _generator()), None)]
+        returns: dict[int, NDArray[np.float64]] = {}
+        timesteps: dict[int, int] = {}
+        for boundary in self.plan.boundaries:
+            if boundary.milestone is not None:
+                found = self.folder.milestone(boundary.milestone).read_rewards()
+                assert found is not None, "a boundary is saved after its milestone is filled"
+                returns[boundary.milestone], timesteps[boundary.milestone] = found, boundary.timestep
+        bars = figures.milestone_bars(self.title, returns, timesteps, baseline)
+        figures.save(bars, self.folder.milestone_bars)
+        for percent, values in returns.items():
+            rows.append(_row(f"{percent} %", timesteps[percent], values, baseline))
+        self.display.say("best and final policy: 10 episodes each, read back from their zips")
+        evaluations = self.folder.read_evaluations()
+        assert evaluations is not None
+        best_at = int(evaluations.timesteps[evaluations.results.mean(axis=1).argmax()])
+        for label, path, timestep in (
+            ("best", self.folder.best_model, best_at),
+            ("final", self.folder.final_model, self.plan.horizon),
+        ):
+            episodes = self._evaluate(self._read_policy(path), seeding.EVALUATION_SEEDS)
+            self.folder.append_episodes(label, timestep, "evaluation", episodes)
+            rows.append(_row(label, timestep, episodes.returns, baseline))
+            self.stop.check()
+        self._wait_for_films()
+        provenance = self.folder.read_json("provenance.json")
+        if provenance["end"] is None:
+            self.folder.write_json("provenance.json", provenance | {"end": _now()})
+        self.display.results(f"{self.title}, {self.folder.path}", rows)
+        self._say_where_things_are()
+
+    # --- helpers ---
+
+    def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
+        episodes = evaluate(policy, self.make, seeds)
+        if episodes.n_unstable:
+            log.warning("physics blew up in %d of %d episodes", episodes.n_unstable, len(seeds))
+        return episodes
+
+    def _read_policy(self, path: Path) -> Policy:
+        from gallop.learners import policy_file
+
+        env = self.make()
+        env.close()
+        return policy_file.read(path, env.observation_space, env.action_space)
+
+    def _wait_for_films(self) -> None:
+        with self.display.console.status("filming") as status:
+            while self.films.poll():
+                status.update(self.films.describe())
+                self.stop.check()
+                time.sleep(0.2)
+
+    def _say_where_things_are(self) -> None:
+        folder, say = self.folder, self.display.say
+        say("")
+        for path in (folder.learning_curve, folder.comparison, folder.milestone_bars):
+            say(f"figure  {path}")
+        for percent in self.experiment.milestones:
+            milestone = folder.milestone(percent)
+            missing = (milestone.read_meta() or {}).get("missing", {})
+            if milestone.film.exists():
+                say(f"film    {milestone.film}")
+            elif FILM in missing:
+                say(f"film    {milestone.film} is missing: {missing[FILM]}")
+        say(f"policy  {folder.best_model}  (gallop watch {folder.path} shows it)")
+
+    def _say_what_is_kept(self, stopped: Stopped) -> None:
+        saved = checkpoint.newest_boundary(self.folder.state)
+        kept = saved.timestep if saved else 0
+        lost = max(0, self.display.timestep - kept)
+        self.display.say(
+            f"stopped by {stopped}: kept everything up to timestep {kept:,}; "
+            f"lost {lost:,} timesteps since then\n"
+            f"to go on: gallop run --resume {self.folder.path}"
+        )
+        log.info("stopped by %s; resumable from timestep %d", stopped, kept)
+
+
+class _Films:
+    """Films one milestone at a time in a child; the jobs on disk are the queue."""
+
+    def __init__(self, folder: RunDirectory) -> None:
+        self._folder = folder
+        self._filming: video.Filming | None = None
+        self._percent = 0
+        self._failed: set[int] = set()
+
+    def poll(self) -> bool:
+        """Note a film that is done and start the next; True while there is one to wait for."""
+        if self._filming is not None:
+            if self._filming.running:
+                return True
+            self._note(self._percent, self._filming.error())
+            self._filming = None
+        for job in sorted(self._folder.film_job(0).parent.glob("*.npz")):
+            percent = int(job.stem)
+            if percent in self._failed:
+                continue
+            backend = video.find_backend()
+            if backend is None and video.is_mujoco_job(job):
+                self._note(percent, f"{video.NO_BACKEND}; to mend it: {video.mend()}")
+                continue
+            milestone = self._folder.milestone(percent)
+            self._filming = video.Filming(job, milestone.path, backend)
+            self._percent = percent
+            return True
+        return False
+
+    def describe(self) -> str:
+        """How far the film is."""
+        film = self._filming
+        if film is None:
+            return "filming"
+        return f"filming {self._percent} %: {film.n_frames} of {film.n_total or '…'} frames"
+
+    def close(self) -> None:
+        """End the child; its job stays, and a resumed run films it."""
+        if self._filming is not None and self._filming.running:
+            self._filming.stop()
+
+    def _note(self, percent: int, error: str | None) -> None:
+        milestone = self._folder.milestone(percent)
+        meta = milestone.read_meta()
+        if error is None:
+            self._folder.film_job(percent).unlink(missing_ok=True)
+        else:
+            self._failed.add(percent)  # the job stays: `run --resume` tries again
+            log.warning("no film of %d %%: %s", percent, error)
+        if meta is not None:
+            missing = {} if error is None else {FILM: error, GIF: error}
+            milestone.write_meta(meta | {"missing": missing})
+
+
+# --- what a run records about itself -------------------------------------------------------------
+
+
+def _row(
+    policy: str, timestep: int, returns: NDArray[np.float64], baseline: NDArray[np.float64]
+) -> Row:
+    return Row(
+        policy,
+        timestep,
+        summarise(returns, _generator()),
+        paired_difference(returns, baseline, _generator()),
+    )
+
+
+def _generator() -> np.random.Generator:
+    """For bootstrap intervals: the same returns always have the same interval."""
+    return np.random.default_rng(0)
+
+
+def _meta(
+    experiment: Experiment, timestep: int, episodes: Episodes, baseline: NDArray[np.float64]
+) -> dict[str, Any]:
+    summary = summarise(episodes.returns, _generator())
+    difference = paired_difference(episodes.returns, baseline, _generator())
+    return {
+        "algo": experiment.algo.upper(),
+        "env": experiment.env,
+        "steps": timestep,
+        "seeds": episodes.seeds.tolist(),
+        "return": {**summary._asdict(), "mean_interval": list(summary.mean_interval)},
+        "difference_to_random": {**difference._asdict(), "interval": list(difference.interval)},
+        "n_unstable_episodes": episodes.n_unstable,
+        "versions": _versions(),
+    }
+
+
+def _provenance(experiment: Experiment, choice: Choice) -> dict[str, Any]:
+    return {
+        "command": sys.argv,
+        "start": _now(),
+        "end": None,
+        "resumes": [],
+        "learner": choice.name,
+        "learner_reason": choice.reason,
+        "n_threads": experiment.n_threads,
+        **_machine(),
+        "commit": _commit(),
+        "versions": _versions(),
+    }
+
+
+def _machine() -> dict[str, Any]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": _cpu(),
+        "cores": cores,
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str]:
+    """Of Gallop and of everything that it requires."""
+    found = {"gallop": __version__}
+    for requirement in importlib.metadata.requires("gallop") or ():
+        if "extra ==" in requirement:
+            continue
+        name = requirement.partition(">")[0].partition("<")[0].partition("=")[0].strip()
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of Gallop's own checkout, if it runs from one."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _transition_bytes(env: gymnasium.Env[Any, Any]) -> int:
+    """Bytes of a transition in SB3's replay buffer."""
+    from gymnasium import spaces
+
+    def size(space: spaces.Space[Any]) -> int:
+        if isinstance(space, spaces.Dict):
+            return sum(size(part) for part in space.values())
+        return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype or np.float32).itemsize
+
+    actions = int(np.prod(env.action_space.shape or (1,))) * 4
+    return 2 * size(env.observation_space) + actions + 3 * 4  # reward, done, timeout
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send Gallop's log, and every warning of a dependency, to run.log instead of the screen."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("gallop", "py.warnings")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
