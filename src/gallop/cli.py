@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_watch(commands)
+    _add_tune(commands)
     return parser
 
 
@@ -74,7 +75,11 @@ def _refuse(argument: str, command: str) -> NoReturn:
     if not argument.startswith("-"):
         raise ExperimentError(f"{argument!r} is one argument too many for gallop {command}")
     name = argument.split("=")[0]
-    known = {"run": _run_flags(), "watch": ["--env", "--episodes", "--seed", "--output"]}[command]
+    known = {
+        "run": _run_flags(),
+        "watch": ["--env", "--episodes", "--seed", "--output", "--log-folder"],
+        "tune": ["--help"],
+    }[command]
     # A mistyped last part is nearest to the dotted names with the same beginning.
     raise ExperimentError(f"{name} is no flag of gallop {command}; {nearest(name, known)}")
 
@@ -138,7 +143,9 @@ def _run(options: argparse.Namespace) -> int:
             )
         return _resume(options)
     if options.config is None and not overrides:
-        raise ExperimentError("a CONFIG is needed, such as configs/quickstart.yaml, or --algo and --env")
+        raise ExperimentError(
+            "a CONFIG is needed, such as configs/quickstart.yaml, or --algo and --env"
+        )
     experiment = load(options.config, overrides)
     from gallop import workflow
     from gallop.display import Display
@@ -181,7 +188,7 @@ def _add_watch(commands: argparse._SubParsersAction[_Parser]) -> None:
     parser.set_defaults(call=_watch)
     parser.add_argument(
         "what", nargs="?", type=Path, metavar="RUN|MILESTONE|ZIP",
-        help="a run's folder, a milestone's, or any SB3 zip (default: the newest run's best policy)",
+        help="a run's or milestone's folder, or an SB3 zip (default: the newest run's best policy)",
     )  # fmt: skip
     parser.add_argument("--env", help="the task, for a zip that lies in no run's folder")
     parser.add_argument("--episodes", type=int, default=3, help="how many (default: 3)")
@@ -202,6 +209,19 @@ def _watch(options: argparse.Namespace) -> int:
         seed=options.seed,
         output=options.output,
         results=options.results,
+    )
+
+
+def _add_tune(commands: argparse._SubParsersAction[_Parser]) -> None:
+    parser = commands.add_parser("tune", help="search hyper-parameters (not there yet)")
+    parser.set_defaults(call=_tune)
+    parser.add_argument("config", nargs="?", help="ignored so far")
+
+
+def _tune(options: argparse.Namespace) -> int:
+    raise ExperimentError(
+        "the search is not there yet; gallop run configs/halfcheetah_sac.yaml trains with the "
+        "hyper-parameters that the original's search found"
     )
 
 

@@ -183,7 +183,9 @@ class Display:
                 f"{s.std:,.1f}",
                 f"{s.iqm:,.1f}",
                 f"{s.mean_interval.low:,.1f} … {s.mean_interval.high:,.1f}",
-                "" if d is None else f"{d.mean:+,.1f} [{d.interval.low:+,.1f}, {d.interval.high:+,.1f}]",
+                ""
+                if d is None
+                else f"{d.mean:+,.1f} [{d.interval.low:+,.1f}, {d.interval.high:+,.1f}]",
             )
         self.console.print(table)
         self.say(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.experiment import Experiment, ExperimentError, nearest
+from gallop.experiment import Experiment, ExperimentError
 
 if TYPE_CHECKING:
     import gymnasium
@@ -68,7 +68,9 @@ def make_env(
     try:
         env = gymnasium.make(task, render_mode=render_mode, disable_env_checker=True, **kwargs)
     except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
-        raise ExperimentError(f"{task} cannot be made with {kwargs}: {error}", "env_kwargs") from None
+        raise ExperimentError(
+            f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
+        ) from None
     if hasattr(env.unwrapped, "mujoco_renderer"):
         env = _stop_at_unstable_physics(env)
         if render_mode is not None:
@@ -107,15 +109,16 @@ def _task_keywords(task: str) -> tuple[str, ...]:
             entry_point = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ExperimentError(f"{task} cannot be imported: {error}", "env") from None
+    if entry_point is None:
+        return ()
+    inits: list[Any] = [entry_point]
+    if inspect.isclass(entry_point):
+        inits = [vars(c)["__init__"] for c in entry_point.__mro__ if "__init__" in vars(c)]
     found: dict[str, None] = {}
-    inits = (
-        [cls.__init__ for cls in entry_point.__mro__ if "__init__" in vars(cls)]
-        if inspect.isclass(entry_point)
-        else [entry_point]
-    )
     for init in inits:
-        parameters = inspect.signature(init).parameters.values()  # type: ignore[arg-type]
-        found |= {p.name: None for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+        parameters = inspect.signature(init).parameters.values()
+        named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        found |= {p.name: None for p in parameters if p.kind in named}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # this class passes nothing on to its parents
     gymnasiums_own = {"max_episode_steps": None}  # of gymnasium.make
@@ -126,12 +129,14 @@ def _task_keywords(task: str) -> tuple[str, ...]:
 def _import(path: str) -> Callable[..., gymnasium.Env[Any, Any]]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
-        found = getattr(importlib.import_module(module), name)
+        found: Callable[..., gymnasium.Env[Any, Any]] = getattr(
+            importlib.import_module(module), name
+        )
     except (ImportError, AttributeError) as error:
         raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
     if not callable(found):
         raise ExperimentError(f"{path} is no wrapper: it cannot be called", "wrappers")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _stop_at_unstable_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
@@ -139,10 +144,12 @@ def _stop_at_unstable_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any
     import gymnasium
     import mujoco
 
+    simulator: Any = env.unwrapped
+
     class StopAtUnstablePhysics(gymnasium.Wrapper[Any, Any, Any, Any]):
         def step(self, action: Any) -> Any:
             observation, reward, terminated, truncated, info = self.env.step(action)
-            if self.env.unwrapped.data.warning.number[_UNSTABLE].any():  # type: ignore[attr-defined]
+            if simulator.data.warning.number[_UNSTABLE].any():
                 truncated, info["unstable_physics"] = True, True
             return observation, reward, terminated, truncated, info
 
@@ -154,7 +161,8 @@ def _follow(env: gymnasium.Env[Any, Any]) -> None:
     """Point both of Gymnasium's cameras (film, window) at the body that the task's own tracks."""
     import mujoco
 
-    renderer, model = env.unwrapped.mujoco_renderer, env.unwrapped.model  # type: ignore[attr-defined]
+    simulator: Any = env.unwrapped
+    renderer, model = simulator.mujoco_renderer, simulator.model
     camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:
         renderer.camera_id = camera
@@ -183,7 +191,9 @@ def training_environments(experiment: Experiment) -> VecEnv:
         wrappers=experiment.wrappers,
         **experiment.env_kwargs,
     )
-    makers = [partial(_rebuildable, make)] * experiment.n_envs
+    makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
+        partial(_rebuildable, make) for _ in range(experiment.n_envs)
+    ]
     return SubprocVecEnv(makers) if experiment.vec_env == "subproc" else DummyVecEnv(makers)
 
 

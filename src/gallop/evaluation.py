@@ -73,7 +73,7 @@ def evaluate(
         records = [_Record() for _ in seeds]
         while going := [i for i, record in enumerate(records) if not record.ended]:
             on_step(len(records[going[0]].actions))
-            actions = policy.act(_stack(latest))
+            actions = policy.act(stack(latest))
             for i in going:
                 latest[i] = records[i].add(environments[i], actions[i])
     finally:
@@ -115,7 +115,8 @@ class _Record:
         return observation
 
 
-def _stack(observations: Sequence[Any]) -> Observations:
+def stack(observations: Sequence[Any]) -> Observations:
+    """One batch [n, ...] of n observations; a dictionary of batches for Dict spaces."""
     if isinstance(observations[0], Mapping):
         return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
     return np.stack(observations)

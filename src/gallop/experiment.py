@@ -111,7 +111,8 @@ def _target_entropy(value: Any) -> float | str:
 
 def _wrapper(value: Any) -> Any:
     """`package.module:Class`, or a mapping of one such path to its keyword arguments."""
-    path, kwargs = value, {}
+    path: Any = value
+    kwargs: Any = {}
     if isinstance(value, Mapping) and len(value) == 1:
         path, kwargs = next(iter(value.items()))
     if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping):
@@ -625,7 +626,8 @@ def resolve(experiment: Experiment) -> Experiment:
         ExperimentError: with the nearest values that would line up.
     """
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
-    episode = episode_timesteps(experiment.env) * experiment.n_envs
+    limit = experiment.env_kwargs.get("max_episode_steps") or episode_timesteps(experiment.env)
+    episode = limit * experiment.n_envs
     _check_networks(experiment)
     experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
     marks = _milestones(experiment)

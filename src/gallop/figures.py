@@ -27,9 +27,7 @@ def learning_curve(title: str, evaluations: Evaluations) -> Figure:
     return figure
 
 
-def comparison(
-    title: str, evaluations: Evaluations, baseline: NDArray[np.float64]
-) -> Figure:
+def comparison(title: str, evaluations: Evaluations, baseline: NDArray[np.float64]) -> Figure:
     """The learning curve with the random policy's band."""
     figure, axes = _new(title)
     _draw_curve(axes, evaluations)
@@ -59,10 +57,11 @@ def milestone_bars(
     groups = [baseline, *returns.values()]
     colours = [BASELINE, *[TRAINED] * len(returns)]
     means, stds = [g.mean() for g in groups], [g.std() for g in groups]
-    axes.bar(
-        range(len(groups)), means, yerr=stds, capsize=5, color=colours, alpha=0.75, width=0.6
-    )
-    tops = [max(mean + std, float(group.max())) for mean, std, group in zip(means, stds, groups, strict=True)]
+    axes.bar(range(len(groups)), means, yerr=stds, capsize=5, color=colours, alpha=0.75, width=0.6)
+    tops = [
+        max(mean + std, float(group.max()))
+        for mean, std, group in zip(means, stds, groups, strict=True)
+    ]
     for place, group in enumerate(groups):
         _draw_dots(axes, group, place)
         axes.annotate(
@@ -86,7 +85,11 @@ def trained_vs_random(
     """Box plots of the returns of a milestone's policy and of the random policy."""
     figure, axes = _new(title)
     boxes = axes.boxplot(
-        [baseline, returns], widths=0.5, patch_artist=True, showfliers=False, medianprops={"color": INK}
+        [baseline, returns],
+        widths=0.5,
+        patch_artist=True,
+        showfliers=False,
+        medianprops={"color": INK},
     )
     for box, colour in zip(boxes["boxes"], (BASELINE, TRAINED), strict=True):
         box.set(facecolor=colour, alpha=0.5)
@@ -100,11 +103,19 @@ def trained_vs_random(
 
 def histogram(title: str, returns: NDArray[np.float64]) -> Figure:
     """Histogram of the returns of a milestone's policy."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _new(title)
-    axes.hist(returns, bins=min(10, max(5, returns.size // 2)), color=TRAINED, alpha=0.75, edgecolor="white")
+    axes.hist(
+        returns,
+        bins=min(10, max(5, returns.size // 2)),
+        color=TRAINED,
+        alpha=0.75,
+        edgecolor="white",
+    )
     axes.axvline(returns.mean(), color=INK, linestyle="--", label=f"mean {returns.mean():,.1f}")
     axes.plot(returns, np.full(returns.size, 0.06), "|", color=INK, markersize=14, label="episodes")
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("return of an episode")
     axes.set_ylabel(f"episodes, of {returns.size}")
     axes.legend(loc="best", frameon=False)

@@ -114,7 +114,9 @@ class RunDirectory:
             self.path.mkdir(parents=True)
         except FileExistsError:
             hint = "gallop run --resume goes on with it; --name gives another"
-            raise RunError(f"{self.path} exists already, and runs are never overwritten; {hint}") from None
+            raise RunError(
+                f"{self.path} exists already, and runs are never overwritten; {hint}"
+            ) from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
         write_bytes(self.experiment_file, experiments.to_yaml(experiment).encode())
@@ -250,7 +252,10 @@ class RunDirectory:
                 "seeds": evaluations.seeds,
             }
             write_npz(self.path / "evaluations.npz", kept)
-        for name, column in (("episodes.csv", "timestep"), ("progress.csv", "time/total_timesteps")):
+        for name, column in (
+            ("episodes.csv", "timestep"),
+            ("progress.csv", "time/total_timesteps"),
+        ):
             columns, rows = _read_csv(self.path / name)
             if columns:
                 rows = [row for row in rows if float(row[column]) <= timestep]

@@ -156,7 +156,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
 def is_mujoco_job(path: Path) -> bool:
     """Whether this job needs OpenGL."""
     with np.load(path, allow_pickle=False) as file:
-        return _is_mujoco(json.loads(str(file["task"]))["env"])
+        return is_mujoco(json.loads(str(file["task"]))["env"])
 
 
 class Filming:
@@ -229,7 +229,7 @@ def film(job: Path, folder: Path, software: bool) -> None:
         task["env"],
         seed=None,
         # Only tasks that MuJoCo does not draw need Gymnasium's renderer.
-        render_mode=None if _is_mujoco(task["env"]) else "rgb_array",
+        render_mode=None if is_mujoco(task["env"]) else "rgb_array",
         wrappers=task["wrappers"],
         **task["kwargs"],
     )
@@ -259,7 +259,8 @@ class Camera:
             return
         import mujoco
 
-        model, data = env.unwrapped.model, env.unwrapped.data  # type: ignore[attr-defined]
+        simulator: Any = env.unwrapped
+        model, data = simulator.model, simulator.data
         _extend_floor(model)
         if software:
             model.vis.quality.offsamples = 0  # counts only before the first render
@@ -284,7 +285,8 @@ class Camera:
             self._renderer.close()
 
 
-def _is_mujoco(task: str) -> bool:
+def is_mujoco(task: str) -> bool:
+    """Whether drawing this task needs OpenGL."""
     import gymnasium
 
     return "mujoco" in str(gymnasium.spec(task).entry_point)
@@ -338,13 +340,14 @@ def _view(env: gymnasium.Env[Any, Any]) -> Any:
     """The model's camera "track" where it has one, else Gymnasium's view of the task."""
     import mujoco
 
-    model, data = env.unwrapped.model, env.unwrapped.data  # type: ignore[attr-defined]
+    simulator: Any = env.unwrapped
+    model, data = simulator.model, simulator.data
     if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0:
         return "track"
     view = mujoco.MjvCamera()
     view.distance = model.stat.extent
     view.lookat[:] = np.median(data.geom_xpos, axis=0)
-    for name, value in (env.unwrapped.mujoco_renderer.default_cam_config or {}).items():  # type: ignore[attr-defined]
+    for name, value in (simulator.mujoco_renderer.default_cam_config or {}).items():
         if isinstance(value, np.ndarray):
             getattr(view, name)[:] = value
         else:

@@ -34,7 +34,6 @@ from gallop.experiment import Boundary, Experiment, Plan, make_plan
 from gallop.learners.choose import Choice, choose_learner, make_learner
 from gallop.learners.learner import Learner, LogRow, Policy
 from gallop.run_directory import (
-    Milestone,
     RunDirectory,
     RunError,
     all_runs,
@@ -155,7 +154,9 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
     with folder.locked():
         provenance = folder.read_json("provenance.json")
         if provenance["learner"] != choice.name:
-            raise RunError(f"{folder.path} was trained by {provenance['learner']}, not {choice.name}")
+            raise RunError(
+                f"{folder.path} was trained by {provenance['learner']}, not {choice.name}"
+            )
         provenance["resumes"].append({"at": _now(), "command": sys.argv, **_machine()})
         folder.write_json("provenance.json", provenance)
         remove_leftovers(folder.path)
@@ -314,7 +315,9 @@ class _Run:
             learner.save_policy(temporary / milestone.model.name)
         milestone.write_rewards(episodes)
         title = f"{self.title}, {percent} % ({timestep:,} timesteps)"
-        figures.save(figures.trained_vs_random(title, episodes.returns, baseline), milestone.boxplot)
+        figures.save(
+            figures.trained_vs_random(title, episodes.returns, baseline), milestone.boxplot
+        )
         figures.save(figures.histogram(title, episodes.returns), milestone.histogram)
         missing = {} if self.experiment.films else {FILM: "films: false"}
         if self.experiment.films:
@@ -341,7 +344,10 @@ class _Run:
             if boundary.milestone is not None:
                 found = self.folder.milestone(boundary.milestone).read_rewards()
                 assert found is not None, "a boundary is saved after its milestone is filled"
-                returns[boundary.milestone], timesteps[boundary.milestone] = found, boundary.timestep
+                returns[boundary.milestone], timesteps[boundary.milestone] = (
+                    found,
+                    boundary.timestep,
+                )
         bars = figures.milestone_bars(self.title, returns, timesteps, baseline)
         figures.save(bars, self.folder.milestone_bars)
         for percent, values in returns.items():
@@ -593,4 +599,3 @@ def _logging_to(path: Path) -> Iterator[None]:
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()
-

@@ -114,7 +114,7 @@ class Learner(Protocol):
         ...
 
     def save_policy(self, path: Path) -> None:
-        """Write an SB3 zip, and `<stem>.normalizer.npz` beside it if observations are normalised."""
+        """Write an SB3 zip; where observations are normalised, `<stem>.normalizer.npz` too."""
         ...
 
     def close(self) -> None:

@@ -65,7 +65,8 @@ def activation_class(name: str) -> type[torch.nn.Module]:
     """PyTorch's class of an activation function by its name in experiments."""
     import torch
 
-    return getattr(torch.nn, ACTIVATIONS[name])  # type: ignore[no-any-return]
+    found: type[torch.nn.Module] = getattr(torch.nn, ACTIVATIONS[name])
+    return found
 
 
 def normalizer_path(path: Path) -> Path:
@@ -156,8 +157,7 @@ def _all_tensors(tensors: Any) -> bool:
     import torch
 
     return isinstance(tensors, Mapping) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor)
-        for name, value in tensors.items()
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
     )
 
 
@@ -222,6 +222,8 @@ def _build(
         else 0
     )
     use_sde = data.get("use_sde") is True
+    classes: tuple[type[BasePolicy], ...]
+    arch: dict[str, list[int]]
     if "action_net.weight" in tensors:
         classes = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
         arch = {
@@ -229,9 +231,12 @@ def _build(
             "vf": _widths(tensors, "mlp_extractor.value_net"),
         }
         kwargs |= {"use_sde": use_sde, "ortho_init": False}
-    elif "actor.mu.weight" in tensors:
+    elif any(name.startswith("actor.log_std") for name in tensors):
         classes = (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)
-        arch = {"pi": _widths(tensors, "actor.latent_pi"), "qf": _widths(tensors, "critic.qf0")[:-1]}
+        arch = {
+            "pi": _widths(tensors, "actor.latent_pi"),
+            "qf": _widths(tensors, "critic.qf0")[:-1],
+        }
         kwargs |= {"use_sde": use_sde, "n_critics": _n_critics(tensors)}
     elif "actor.mu.0.weight" in tensors:
         classes = (td3.TD3Policy, td3.CnnPolicy, td3.MultiInputPolicy)
@@ -242,8 +247,9 @@ def _build(
         kwargs |= {"n_critics": _n_critics(tensors)}
     else:
         raise PolicyFileError(f"{path}: is no policy of SAC, TD3 or PPO")
+    make: Any = classes[kind]
     try:
-        policy: BasePolicy = classes[kind](
+        policy: BasePolicy = make(
             observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
         )
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
@@ -267,7 +273,9 @@ def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module
 def _widths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
     """Outputs of the linear layers `prefix`.0, .2, .4, … in order."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
-    layers = {int(m.group(1)): t.shape[0] for n, t in tensors.items() if (m := pattern.fullmatch(n))}
+    layers = {
+        int(m.group(1)): t.shape[0] for n, t in tensors.items() if (m := pattern.fullmatch(n))
+    }
     return [layers[index] for index in sorted(layers)]
 
 

@@ -72,8 +72,11 @@ class _Rows(KVWriter):
     def __init__(self) -> None:
         self.rows: list[LogRow] = []
 
-    def write(self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0) -> None:
-        values = {k: float(v) for k, v in sorted(key_values.items()) if np.isscalar(v)}
+    def write(
+        self, key_values: dict[str, Any], key_excluded: dict[str, Any], step: int = 0
+    ) -> None:
+        numbers = (int, float, np.number)
+        values = {k: float(v) for k, v in key_values.items() if isinstance(v, numbers)}
         self.rows.append(LogRow(step, values))
 
     def close(self) -> None:

@@ -1,0 +1,41 @@
+# make run: train, evaluate and film the quickstart.  make test: the default tests.  Both set up .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= configs/quickstart.yaml
+
+.PHONY: run test test-slow check format lint types clean
+
+run: $(VENV)/installed
+	$(BIN)/gallop run $(CONFIG)
+
+test: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2
+
+test-slow: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 -m slow
+
+check: format lint types test
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+# A marker file a step: make repeats only what the requirements' dates ask for.
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; try: make PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

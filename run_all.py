@@ -1,0 +1,7 @@
+"""The reference experiment: `gallop run configs/halfcheetah_sac.yaml`, after printing its cost."""
+
+import sys
+
+from gallop.cli import main
+
+sys.exit(main(["run", "configs/halfcheetah_sac.yaml", *sys.argv[1:]]))

@@ -1,0 +1,106 @@
+"""What tests share: tiny experiments on real tasks, and running them to a boundary."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gallop import checkpoint, seeding
+from gallop.environments import training_environments
+from gallop.experiment import Experiment, Plan, from_dict, make_plan
+from gallop.learners.choose import make_learner
+from gallop.learners.learner import Learner
+from gallop.training import Outcome, train
+
+# Episodes of 50 timesteps, so that each segment of 120 cuts one.
+TINY: dict[str, dict[str, Any]] = {
+    # The buffer of 150 wraps around in the second segment.
+    "sac": {"buffer_size": 150, "batch_size": 16, "learning_starts": 31},
+    # An odd number of gradient steps at the boundaries: TD3's delayed policy depends on it.
+    "td3": {"buffer_size": 5000, "batch_size": 16, "learning_starts": 31},
+    "ppo": {"n_steps": 30, "batch_size": 15, "n_epochs": 2},
+}
+
+
+def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: Any) -> Experiment:
+    """Three segments of 120 timesteps on Pendulum-v1 with networks of 16 units."""
+    return from_dict(
+        {
+            "algo": algo,
+            "env": "Pendulum-v1",
+            "env_kwargs": {"max_episode_steps": 50},
+            "total_timesteps": 360,
+            "segment": 120,
+            "milestones": [100],
+            "evaluation": {"interval": 120, "n_episodes": 2},
+            "films": False,
+            **settings,
+            "hyperparameters": {
+                "policy_kwargs": {"net_arch": [16]},
+                "learning_rate": "lin_1e-3",
+                **TINY[algo],
+                **(hyperparameters or {}),
+            },
+        }
+    )
+
+
+class Trainer:
+    """An experiment, its learner and environments, trained segment by segment."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.plan: Plan = make_plan(experiment, 0)
+        self.environments = training_environments(experiment)
+        seed = seeding.initialisation_seed(experiment.training_seed)
+        self.learner: Learner = make_learner(experiment, self.environments, seed)
+
+    def segments(self, first: int = 0) -> Iterator[Outcome]:
+        return train(
+            self.plan,
+            self.learner,
+            self.environments,
+            self.experiment.training_seed,
+            first,
+            lambda timestep: None,
+        )
+
+    def to_the_end(self, first: int = 0, state: Path | None = None) -> list[Outcome]:
+        """Train on, saving every boundary if there is a folder for it."""
+        outcomes = []
+        for outcome in self.segments(first):
+            outcomes.append(outcome)
+            if state is not None:
+                checkpoint.save_boundary(state, self.learner, outcome.boundary.segment + 1)
+        return outcomes
+
+    def digest(self, folder: Path) -> str:
+        """Of every bit that the learner holds: parameters, moments, counters, replay buffer."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.learner.save_state(folder)
+        parts = [(folder / n).read_bytes() for n in ("learner.safetensors", "learner.json")]
+        replay = self.learner.replay
+        if replay is not None:
+            start = max(0, replay.n_added - replay.capacity)
+            arrays = replay.read(start, replay.n_added)
+            parts += [np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.fixture
+def trainers() -> Iterator[Any]:
+    """Makes trainers and closes their environments after the test."""
+    made: list[Trainer] = []
+
+    def make(experiment: Experiment) -> Trainer:
+        made.append(Trainer(experiment))
+        return made[-1]
+
+    yield make
+    for trainer in made:
+        trainer.environments.close()

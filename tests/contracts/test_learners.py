@@ -1,0 +1,277 @@
+"""One contract suite for every learner and algorithm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+
+from gallop import checkpoint
+from gallop.environments import evaluation_env
+from gallop.evaluation import evaluate
+from gallop.learners import policy_file
+
+CASES = {
+    "sac, buffer wraps": ("sac", {}),
+    "sac, 2 environments": ("sac", {"n_envs": 2, "hyperparameters": {"utd": 0.5}}),
+    "sac, gSDE": ("sac", {"hyperparameters": {"use_sde": True}}),
+    "td3 with noise": ("td3", {}),
+    "td3, 2 environments": ("td3", {"n_envs": 2, "normalize": {"observations": True}}),
+    "td3, Ornstein-Uhlenbeck": ("td3", {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}}),
+    "ppo, normalised": ("ppo", {"normalize": True}),
+    "ppo, 2 environments": ("ppo", {"n_envs": 2, "normalize": True}),
+    "ppo, discrete, worker processes": (
+        "ppo",
+        {"env": "CartPole-v1", "n_envs": 2, "vec_env": "subproc"},
+    ),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def experiment_of(case):
+    algo, settings = CASES[case]
+    return tiny(algo, **settings)
+
+
+@cases
+def test_same_seed_gives_same_bits_and_another_seed_others(case, trainers, tmp_path):
+    first, second = trainers(experiment_of(case)), trainers(experiment_of(case))
+    other = trainers(experiment_of(case).model_copy(update={"training_seed": 1}))
+    digests = []
+    for number, trainer in enumerate((first, second, other)):
+        next(trainer.segments())
+        digests.append(trainer.digest(tmp_path / str(number)))
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+@cases
+@pytest.mark.parametrize("n_done", [1, 2])
+def test_a_resumed_run_equals_one_never_stopped(case, n_done, trainers, tmp_path):
+    whole = trainers(experiment_of(case))
+    rows = []
+    for outcome in whole.segments():
+        rows += outcome.diagnostics.rows
+        if outcome.boundary.segment + 1 == n_done:
+            checkpoint.save_boundary(tmp_path / "state", whole.learner, n_done)
+            rows.clear()  # of the segments before the stop
+    resumed = trainers(experiment_of(case))
+    saved = checkpoint.newest_boundary(tmp_path / "state")
+    checkpoint.load_boundary(saved, resumed.learner)
+    assert resumed.learner.timestep == saved.timestep
+    resumed_rows = [r for o in resumed.to_the_end(saved.n_segments) for r in o.diagnostics.rows]
+    assert resumed.digest(tmp_path / "b") == whole.digest(tmp_path / "a")
+    clock = {"time/fps", "time/time_elapsed"}
+    for ours, theirs in zip(resumed_rows, rows, strict=True):
+        assert ours.timestep == theirs.timestep
+        for name in theirs.values.keys() - clock:
+            np.testing.assert_equal(ours.values[name], theirs.values[name], err_msg=name)
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+def test_a_new_process_resumes_to_the_same_bits(algo, trainers, tmp_path):
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    whole = trainers(tiny(algo, normalize={"observations": True}))
+    for outcome in whole.segments():
+        if outcome.boundary.segment == 1:
+            checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
+    program = f"""
+from pathlib import Path
+from conftest import Trainer, tiny
+from gallop import checkpoint
+trainer = Trainer(tiny({algo!r}, normalize={{"observations": True}}))
+saved = checkpoint.newest_boundary(Path("state"))
+checkpoint.load_boundary(saved, trainer.learner)
+trainer.to_the_end(saved.n_segments)
+print(trainer.digest(Path("b")))
+"""
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": tests, "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == whole.digest(tmp_path / "a")
+
+
+# What a resumed state is made of, and how to lose it: the run must then differ. `full` is lost in a
+# buffer that has wrapped, TD3's counter where it is odd, the timestep under a schedule.
+def _lose_adam(learner):
+    for _, optimizer in learner._optimizers():
+        optimizer.state.clear()
+
+
+def _lose_entropy_coefficient(learner):
+    with torch.no_grad():
+        learner._model.log_ent_coef.zero_()
+
+
+def _lose_targets(learner):
+    learner._model.critic_target.load_state_dict(learner._model.critic.state_dict())
+
+
+LOSSES = {
+    "Adam's moments": ("sac", _lose_adam),
+    "Adam's moments of PPO": ("ppo", _lose_adam),
+    "entropy coefficient": ("sac", _lose_entropy_coefficient),
+    "target networks": ("sac", _lose_targets),
+    "timestep": ("sac", lambda learner: setattr(learner._model, "num_timesteps", 0)),
+    "replay buffer's content": (
+        "sac",
+        lambda learner: learner._model.replay_buffer.rewards.fill(0),
+    ),
+    "replay buffer is full": (
+        "sac",
+        lambda learner: setattr(learner._model.replay_buffer, "full", False),
+    ),
+    "replay buffer's position": (
+        "sac",
+        lambda learner: setattr(learner._model.replay_buffer, "pos", 0),
+    ),
+    "gradient steps of TD3": ("td3", lambda learner: setattr(learner._model, "_n_updates", 0)),
+    "normaliser": ("ppo", lambda learner: setattr(learner._observation_statistics, "count", 1.0)),
+    "return statistics": ("ppo", lambda learner: setattr(learner._return_statistics, "var", 1.0)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_state_that_lacks_one_item_does_not_resume_exactly(loss, trainers, tmp_path):
+    algo, lose = LOSSES[loss]
+    experiment = tiny(algo, normalize=True) if algo == "ppo" else tiny(algo)
+    whole = trainers(experiment)
+    for outcome in whole.segments():
+        if outcome.boundary.segment == 1:
+            checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
+    resumed = trainers(experiment)
+    checkpoint.load_boundary(checkpoint.newest_boundary(tmp_path / "state"), resumed.learner)
+    lose(resumed.learner)
+    # The same last segment: what differs comes from the loss alone.
+    timesteps = whole.plan.boundaries[2].timestep - whole.plan.boundaries[1].timestep
+    from gallop import seeding
+    from gallop.environments import rebuild
+
+    rebuild(resumed.environments)
+    seed = seeding.segment_seed(0, 2)
+    resumed.learner.learn(resumed.environments, seed, timesteps, 360, lambda timestep: None)
+    ours = resumed.learner._model.policy.state_dict()
+    theirs = whole.learner._model.policy.state_dict()
+    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@cases
+def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
+    trainer = trainers(experiment_of(case))
+    next(trainer.segments())
+    trainer.learner.save_policy(tmp_path / "policy.zip")
+    env = evaluation_env(trainer.experiment)
+    policy = policy_file.read(
+        tmp_path / "policy.zip", env.observation_space, env.action_space
+    )
+    seeds = [1, 2, 3]
+    ours = evaluate(policy, lambda: evaluation_env(trainer.experiment), seeds)
+    theirs = evaluate(trainer.learner.policy, lambda: evaluation_env(trainer.experiment), seeds)
+    np.testing.assert_array_equal(ours.returns, theirs.returns)
+    assert len(set(ours.returns)) > 1 or trainer.experiment.env == "CartPole-v1"
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+def test_a_schedule_falls_once_over_the_whole_run(algo, trainers):
+    trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}))
+    rates = {}
+    for outcome in trainer.to_the_end():
+        for row in outcome.diagnostics.rows:
+            if "train/learning_rate" in row.values:
+                rates[row.timestep] = row.values["train/learning_rate"]
+    for timestep, rate in rates.items():
+        # A row of PPO in mid-segment shows the rate of the rollout before.
+        lag = (30 if algo == "ppo" else 1) if timestep % 120 else 0
+        assert rate == pytest.approx(1e-3 * (1 - (timestep - lag) / 360), abs=1e-12)
+    assert rates[360] == 0
+
+
+@pytest.mark.parametrize(
+    ("n_envs", "settings", "gradient_steps"),
+    [
+        # Learning starts at the first timestep after 31 at which a round ends.
+        (1, {"utd": 1}, 120 - 31),
+        (2, {"utd": 1}, 120 - 30),
+        (2, {"utd": 0.5}, (120 - 30) // 2),
+        (2, {"utd": 2, "train_freq": 2}, 2 * (120 - 28)),
+        (2, {"gradient_steps": -1}, 120 - 30),
+        (2, {"gradient_steps": 1}, (120 - 30) // 2),
+    ],
+)
+def test_utd_holds_whatever_the_number_of_environments(
+    n_envs, settings, gradient_steps, trainers
+):
+    trainer = trainers(tiny("sac", settings, n_envs=n_envs))
+    outcome = next(trainer.segments())
+    settings = trainer.experiment.hyperparameters
+    assert trainer.learner.n_gradient_steps == gradient_steps
+    assert settings.n_gradient_steps(120, n_envs) == gradient_steps, "the plan says the same"
+    row = outcome.diagnostics.rows[-1]
+    assert row.values["train/utd"] == pytest.approx(settings.utd_ratio(n_envs), rel=0.05)
+
+
+def test_ppo_counts_minibatches_as_gradient_steps(trainers):
+    trainer = trainers(tiny("ppo"))
+    next(trainer.segments())
+    assert trainer.learner.n_gradient_steps == 4 * 2 * (30 // 15)  # rollouts × epochs × batches
+
+
+def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(trainers):
+    trainer = trainers(tiny("sac"))
+    seen = []
+
+    def tick(timestep):
+        seen.append(timestep)
+        if timestep > 50:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.learner.learn(trainer.environments, 1, 100_000, 100_000, tick)
+    assert seen == sorted(seen)
+    assert seen[0] >= 1
+
+
+def test_boundaries_before_the_last_two_are_deleted(trainers, tmp_path):
+    trainer = trainers(tiny("sac"))
+    trainer.to_the_end(state=tmp_path)
+    kept = sorted(p.name for p in tmp_path.iterdir() if p.name != "replay")
+    assert kept == ["000000000240", "000000000360"]
+    # The older boundary needs rows 90 to 240, the newer one 210 to 360.
+    assert len(list((tmp_path / "replay").iterdir())) == 3
+
+
+@pytest.mark.parametrize("file", ["learner.safetensors", "learner.json", "boundary.json", "shard"])
+def test_a_damaged_boundary_gives_way_to_the_one_before(file, trainers, tmp_path):
+    state = tmp_path / "state"
+    whole = trainers(tiny("sac"))
+    whole.to_the_end(state=state)
+    if file == "shard":
+        victim = state / "replay" / "000000000240-000000000360.safetensors"
+    else:
+        victim = state / "000000000360" / file
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    victim.write_bytes(content)
+    saved = checkpoint.newest_boundary(state)
+    assert saved.timestep == 240
+    resumed = trainers(tiny("sac"))
+    checkpoint.load_boundary(saved, resumed.learner)
+    resumed.to_the_end(saved.n_segments, state=state)
+    assert resumed.digest(tmp_path / "b") == whole.digest(tmp_path / "a")
+    assert checkpoint.newest_boundary(state).timestep == 360
+
+
+def test_no_boundary_is_found_in_an_empty_or_missing_state(tmp_path):
+    assert checkpoint.newest_boundary(tmp_path / "none") is None
+    (tmp_path / "000000000120").mkdir()
+    assert checkpoint.newest_boundary(tmp_path) is None

@@ -1,0 +1,7 @@
+"""The newest run's best policy, moving: `gallop watch`."""
+
+import sys
+
+from gallop.cli import main
+
+sys.exit(main(["watch", *sys.argv[1:]]))
