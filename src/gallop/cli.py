@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 2 for bad input, 128 + signal when stopped."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    logging.captureWarnings(True)  # those of dependencies go to run.log, never to the screen
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # tasks and wrappers of one's own are named by import path
     try:
         parser = _parser()
         options, unknown = parser.parse_known_args(arguments)

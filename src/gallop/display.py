@@ -35,10 +35,12 @@ class Display:
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
-        if verbose:
-            handler = RichHandler(console=self.console, show_path=False)
-            logging.getLogger("gallop").addHandler(handler)
-            logging.getLogger("gallop").setLevel(logging.INFO)
+        # Warnings of ours belong on the screen; the rest is in run.log.
+        handler = RichHandler(console=self.console, show_path=False, show_time=False)
+        handler.setLevel(logging.INFO if verbose else logging.WARNING)
+        logger = logging.getLogger("gallop")
+        logger.handlers = [h for h in logger.handlers if not isinstance(h, RichHandler)]
+        logger.addHandler(handler)
         self._bar: Progress | None = None
         self._total = 0
         self._started = self._learning_since = time.monotonic()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.experiment import Experiment, ExperimentError
+from gallop.experiment import Experiment, ExperimentError, task_spec
 
 if TYPE_CHECKING:
     import gymnasium
@@ -100,9 +100,7 @@ def evaluation_env(
 @cache
 def _task_keywords(task: str) -> tuple[str, ...]:
     """Keyword arguments of a task's class, its parents' included; empty where they are unknown."""
-    import gymnasium
-
-    entry_point = gymnasium.spec(task).entry_point
+    entry_point = task_spec(task).entry_point
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
         try:

@@ -7,10 +7,11 @@ flags and its help follow from these declarations. Nothing in a file is ever eva
 from __future__ import annotations
 
 import difflib
+import importlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
 from pydantic import (
@@ -22,6 +23,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
 
 EPISODES_PER_SEGMENT = 10  # what the default segment leaves every environment, in full episodes
 UNLIMITED_EPISODE_TIMESTEPS = 1_000  # assumed for tasks that have no time limit
@@ -558,8 +562,11 @@ def _validate(data: dict[str, Any]) -> Experiment:
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        # A wrong algorithm makes every hyper-parameter wrong: say the first cause.
-        first = next((d for d in details if d["loc"][:1] == ("algo",)), details[0])
+        # A wrong algorithm makes every hyper-parameter wrong, and a misspelt name makes the right
+        # one missing: say the cause.
+        first = min(
+            details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
+        )
         raise _explain(model, first) from None
 
 
@@ -626,8 +633,8 @@ def resolve(experiment: Experiment) -> Experiment:
         ExperimentError: with the nearest values that would line up.
     """
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
-    limit = experiment.env_kwargs.get("max_episode_steps") or episode_timesteps(experiment.env)
-    episode = limit * experiment.n_envs
+    limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
+    episode = experiment.env_kwargs.get("max_episode_steps", limit) * experiment.n_envs
     _check_networks(experiment)
     experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
     marks = _milestones(experiment)
@@ -662,25 +669,26 @@ def resolve(experiment: Experiment) -> Experiment:
     )
 
 
-def episode_timesteps(env: str) -> int:
-    """The task's time limit in timesteps (`UNLIMITED_EPISODE_TIMESTEPS` where it has none).
+def task_spec(env: str) -> EnvSpec:
+    """Gymnasium's specification of a task, its module imported if the id names one.
 
     Raises:
         ExperimentError: if Gymnasium knows no such task, with the nearest names.
     """
     import gymnasium
 
+    module, _, name = env.rpartition(":")
     try:
-        spec = gymnasium.spec(env)
-    except (gymnasium.error.Error, ImportError, ValueError) as error:
-        module, _, name = env.rpartition(":")
-        if isinstance(error, ImportError):
-            raise ExperimentError(f"{module!r} cannot be imported: {error}", "env") from None
-        known = [key for key in gymnasium.registry if not key.startswith(("GymV2", "phys2d"))]
+        if module:
+            importlib.import_module(module)
+        return gymnasium.spec(name)
+    except (ImportError, ValueError) as error:
+        raise ExperimentError(f"{env!r}: {module!r} cannot be imported: {error}", "env") from None
+    except gymnasium.error.Error:
+        known = [key for key in gymnasium.registry if not key.startswith(("GymV", "phys2d"))]
         hint = nearest(name, known)
         hint = hint if hint.startswith("did") else "`module:Name-v0` imports a task of your own"
         raise ExperimentError(f"{env!r} is no task that Gymnasium knows; {hint}", "env") from None
-    return spec.max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
 
 
 def _check_networks(experiment: Experiment) -> None:

@@ -200,15 +200,18 @@ class RunDirectory:
     def append_episodes(
         self, policy: str, timestep: int, seed_family: str, episodes: Episodes
     ) -> None:
-        """Add rows to episodes.csv: every episode ever judged, with its seed."""
+        """Add rows to episodes.csv: every episode ever judged, with its seed.
+
+        Judging the same policy again, as a resumed run may, replaces its rows.
+        """
         columns, rows = _read_csv(self.path / "episodes.csv")
+        judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
+        rows = [row for row in rows if not judged.items() <= row.items()]
         columns = columns or _EPISODE_COLUMNS
         columns += [name for name in episodes.reward_terms if name not in columns]
         for i, seed in enumerate(episodes.seeds):
             row = {
-                "policy": policy,
-                "timestep": str(timestep),
-                "seed_family": seed_family,
+                **judged,
                 "seed": str(seed),
                 "return": repr(float(episodes.returns[i])),
                 "length": str(episodes.lengths[i]),

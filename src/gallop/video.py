@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from gallop.environments import make_env
 from gallop.evaluation import Episodes
-from gallop.experiment import Experiment
+from gallop.experiment import Experiment, task_spec
 from gallop.run_directory import Milestone, replacing, write_npz
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Filming:
 
     def error(self) -> str | None:
         """After the end: None if the film is there, else why it is not."""
-        self._reader.join(timeout=10)
+        self._finish()
         if self._child.returncode == 0:
             return None
         return self._last_line or f"the filming process died with code {self._child.returncode}"
@@ -210,6 +210,12 @@ class Filming:
         """End the child; its job stays on disk."""
         self._child.terminate()
         self._child.wait()
+        self._finish()
+
+    def _finish(self) -> None:
+        assert self._child.stdout is not None
+        self._reader.join(timeout=10)
+        self._child.stdout.close()
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -287,9 +293,7 @@ class Camera:
 
 def is_mujoco(task: str) -> bool:
     """Whether drawing this task needs OpenGL."""
-    import gymnasium
-
-    return "mujoco" in str(gymnasium.spec(task).entry_point)
+    return "mujoco" in str(task_spec(task).entry_point)
 
 
 def fps(env: gymnasium.Env[Any, Any]) -> int:

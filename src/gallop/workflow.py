@@ -595,7 +595,6 @@ def _logging_to(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        logging.captureWarnings(False)
         for logger in loggers:
             logger.removeHandler(handler)
         handler.close()

@@ -171,9 +171,7 @@ def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
     next(trainer.segments())
     trainer.learner.save_policy(tmp_path / "policy.zip")
     env = evaluation_env(trainer.experiment)
-    policy = policy_file.read(
-        tmp_path / "policy.zip", env.observation_space, env.action_space
-    )
+    policy = policy_file.read(tmp_path / "policy.zip", env.observation_space, env.action_space)
     seeds = [1, 2, 3]
     ours = evaluate(policy, lambda: evaluation_env(trainer.experiment), seeds)
     theirs = evaluate(trainer.learner.policy, lambda: evaluation_env(trainer.experiment), seeds)
@@ -208,9 +206,7 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, trainers):
         (2, {"gradient_steps": 1}, (120 - 30) // 2),
     ],
 )
-def test_utd_holds_whatever_the_number_of_environments(
-    n_envs, settings, gradient_steps, trainers
-):
+def test_utd_holds_whatever_the_number_of_environments(n_envs, settings, gradient_steps, trainers):
     trainer = trainers(tiny("sac", settings, n_envs=n_envs))
     outcome = next(trainer.segments())
     settings = trainer.experiment.hyperparameters

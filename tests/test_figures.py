@@ -1,0 +1,77 @@
+"""Figures hold the data they are given, with axes, units, n and what the band is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gallop import figures
+from gallop.run_directory import Evaluations
+
+EVALUATIONS = Evaluations(
+    timesteps=np.array([10_000, 20_000, 30_000]),
+    results=np.array([[1.0, 3.0], [10.0, 20.0], [4.0, 8.0]]),
+    ep_lengths=np.full((3, 2), 1000),
+    seeds=np.array([1, 2]),
+)
+BASELINE = np.array([-300.0, -200.0, -250.0])
+
+
+def texts(figure):
+    axes = figure.axes[0]
+    found = [axes.get_title(loc="left"), axes.get_xlabel(), axes.get_ylabel()]
+    found += [t.get_text() for t in axes.texts]
+    found += [label.get_text() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())]
+    legend = axes.get_legend()
+    return " | ".join(found + ([t.get_text() for t in legend.get_texts()] if legend else []))
+
+
+def test_the_learning_curve_is_the_mean_with_a_band_of_one_std():
+    figure = figures.learning_curve("SAC on Pendulum-v1", EVALUATIONS)
+    axes = figure.axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), EVALUATIONS.timesteps)
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [2, 15, 6])
+    band = axes.collections[0].get_paths()[0].vertices
+    assert {(20_000, 10), (20_000, 20)} <= {tuple(point) for point in band}
+    shown = texts(figure)
+    for words in ("timesteps", "return", "± 1 std over these 2 episodes", "mean of 2", "best 15"):
+        assert words in shown
+
+
+def test_the_comparison_adds_the_random_policys_band():
+    figure = figures.comparison("t", EVALUATIONS, BASELINE)
+    assert figure.axes[0].lines[1].get_ydata()[0] == -250
+    box = figure.axes[0].patches[0].get_bbox()
+    assert (box.y0, box.y1) == pytest.approx((-250 - BASELINE.std(), -250 + BASELINE.std()))
+    assert "random policy, mean ± 1 std of 3 episodes" in texts(figure)
+
+
+def test_the_bars_are_the_means_of_the_milestones():
+    returns = {25: np.array([1.0, 3.0, 2.0]), 100: np.array([10.0, 30.0, 20.0])}
+    figure = figures.milestone_bars("t", returns, {25: 500_000, 100: 2_000_000}, BASELINE)
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [-250, 2, 20]
+    shown = texts(figure)
+    for words in ("25 %\n500k timesteps", "100 %\n2M timesteps", "random", "mean", "± 1 std"):
+        assert words in shown
+
+
+def test_the_box_plot_and_the_histogram_show_every_episode():
+    returns = np.array([1.0, 2.0, 2.0, 9.0])
+    boxes = figures.trained_vs_random("t", returns, BASELINE)
+    assert "n = 4" in texts(boxes) and "n = 3" in texts(boxes)
+    dots = [set(line.get_ydata()) for line in boxes.axes[0].lines if line.get_marker() == "o"]
+    assert dots == [set(BASELINE), set(returns)]
+    histogram = figures.histogram("t", returns)
+    bars = histogram.axes[0].patches
+    assert sum(bar.get_height() for bar in bars) == 4
+    assert "mean 3.5" in texts(histogram) and "of 4" in texts(histogram)
+
+
+def test_the_same_data_give_the_same_png(tmp_path):
+    for name in ("a.png", "b.png"):
+        figures.save(figures.learning_curve("t", EVALUATIONS), tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (960, 600)
+        assert len(image.convert("RGB").getcolors(10**6)) > 100

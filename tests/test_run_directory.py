@@ -1,0 +1,165 @@
+"""The run folder: names, formats, writes that are whole or absent."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from gallop.evaluation import Episodes
+from gallop.learners.learner import LogRow
+from gallop.run_directory import (
+    RunDirectory,
+    RunError,
+    all_runs,
+    containing_run,
+    new_folder,
+    remove_leftovers,
+    replacing,
+    run_path,
+    write_bytes,
+)
+
+
+def episodes(*returns, **terms):
+    n = len(returns)
+    return Episodes(
+        seeds=np.arange(n),
+        returns=np.array(returns, dtype=float),
+        lengths=np.full(n, 50),
+        reward_terms={name: np.array(values) for name, values in terms.items()},
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "first")
+    folder.create(tiny("sac"))
+    return folder
+
+
+def test_names_are_the_specified_ones(tmp_path):
+    assert run_path(tmp_path, "sac", "ns/my:Env-v0", "a") == tmp_path / "SAC_ns-my-Env-v0" / "a"
+    milestone = RunDirectory(tmp_path).milestone(25)
+    assert milestone.path == tmp_path / "checkpoints" / "025"
+    for name in ("../up", "a/b", "a\\b", "..", "", "c:d", "nul\0"):
+        with pytest.raises(RunError, match="one path component"):
+            run_path(tmp_path, "sac", "Pendulum-v1", name)
+
+
+def test_a_run_is_never_overwritten(folder):
+    with pytest.raises(RunError, match="exists already"):
+        RunDirectory(folder.path).create(tiny("sac"))
+    assert folder.read_experiment() == tiny("sac")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="is no run"):
+        RunDirectory(tmp_path).read_experiment()
+
+
+def test_only_one_process_runs_a_run(folder):
+    second = RunDirectory(folder.path).locked()
+    with folder.locked(), pytest.raises(RunError, match="by another process"):
+        second.__enter__()
+    with folder.locked():
+        pass
+
+
+def test_evaluations_grow_under_sb3s_keys(folder):
+    assert folder.read_evaluations() is None
+    folder.append_evaluation(100, episodes(1, 2))
+    folder.append_evaluation(200, episodes(3, 5))
+    with np.load(folder.path / "evaluations.npz", allow_pickle=False) as file:
+        assert sorted(file) == ["ep_lengths", "results", "seeds", "timesteps"]
+        np.testing.assert_array_equal(file["timesteps"], [100, 200])
+        np.testing.assert_array_equal(file["results"], [[1, 2], [3, 5]])
+        np.testing.assert_array_equal(file["ep_lengths"], [[50, 50], [50, 50]])
+
+
+def read_csv(folder, name):
+    with (folder.path / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_episode_has_a_row_and_a_column_for_each_reward_term(folder):
+    folder.append_episodes("random", 0, "evaluation", episodes(1 / 3, reward_run=[2.0]))
+    folder.append_episodes("current", 100, "validation", episodes(7, 8, reward_run=[1, 2]))
+    rows = read_csv(folder, "episodes.csv")
+    assert list(rows[0]) == [
+        "policy", "timestep", "seed_family", "seed", "return", "length", "reward_run",
+    ]  # fmt: skip
+    assert [row["policy"] for row in rows] == ["random", "current", "current"]
+    assert float(rows[0]["return"]) == 1 / 3, "no digit is lost"
+
+
+def test_judging_again_replaces_the_rows(folder):
+    folder.append_episodes("best", 100, "evaluation", episodes(1, 2))
+    folder.append_episodes("final", 100, "evaluation", episodes(5))
+    folder.append_episodes("best", 100, "evaluation", episodes(1, 2))
+    assert [row["policy"] for row in read_csv(folder, "episodes.csv")] == ["final", "best", "best"]
+
+
+def test_what_came_after_the_boundary_is_forgotten(folder):
+    for timestep in (100, 200, 300):
+        folder.append_evaluation(timestep, episodes(timestep))
+        folder.append_episodes("current", timestep, "validation", episodes(timestep))
+        folder.append_log([LogRow(timestep, {"time/total_timesteps": timestep, "train/x": 0.5})])
+    folder.forget_after(200)
+    assert folder.read_evaluations().timesteps.tolist() == [100, 200]
+    assert [row["timestep"] for row in read_csv(folder, "episodes.csv")] == ["100", "200"]
+    assert len(read_csv(folder, "progress.csv")) == 2
+
+
+def test_tensorboard_holds_what_progress_csv_holds_also_after_a_resume(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for timestep in (100, 200):
+        folder.append_log([LogRow(timestep, {"time/total_timesteps": timestep, "train/x": 0.5})])
+    resumed = RunDirectory(folder.path)
+    resumed.forget_after(100)
+    resumed.append_log([LogRow(200, {"time/total_timesteps": 200, "train/x": 0.25})])
+    accumulator = EventAccumulator(str(folder.tensorboard))
+    accumulator.Reload()
+    points = [(e.step, e.value) for e in accumulator.Scalars("train/x")]
+    assert points == [(100, 0.5), (200, 0.25)]
+    assert [row["train/x"] for row in read_csv(folder, "progress.csv")] == ["0.5", "0.25"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    write_bytes(tmp_path / "a", b"old")
+    with pytest.raises(RuntimeError), replacing(tmp_path) as temporary:
+        (temporary / "a").write_bytes(b"ne")
+        raise RuntimeError
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"], "nothing is left behind"
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "a") as temporary:
+        (temporary / "x").touch()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+    for content in (b"1", b"2"):
+        with new_folder(tmp_path / "a") as temporary:
+            (temporary / "x").write_bytes(content)
+            assert content == b"2" or not (tmp_path / "a").exists()
+    assert (tmp_path / "a" / "x").read_bytes() == b"2"
+
+
+def test_leftovers_of_killed_writers_are_removed(folder):
+    leftover = folder.path / "checkpoints" / ".new-abc"
+    leftover.mkdir(parents=True)
+    remove_leftovers(folder.path)
+    assert not leftover.exists()
+    assert folder.experiment_file.exists()
+
+
+def test_runs_are_found_oldest_first(tmp_path, folder):
+    second = RunDirectory(tmp_path / "PPO_Pendulum-v1" / "a")
+    second.create(tiny("ppo"))
+    assert [run.path.name for run in all_runs(tmp_path)] == ["first", "a"]
+    assert containing_run(folder.path / "checkpoints" / "025").path == folder.path
+    assert containing_run(tmp_path) is None

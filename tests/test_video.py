@@ -1,0 +1,188 @@
+"""Films: the episode that was evaluated, moving, in the right size and time; or a reason."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+
+import numpy as np
+import pytest
+from conftest import tiny
+from PIL import Image
+
+from gallop import video
+from gallop.environments import make_env
+from gallop.evaluation import RandomPolicy, evaluate
+from gallop.run_directory import Milestone, write_npz
+
+
+def job(path, task="HalfCheetah-v5", n=60, **changes):
+    """A film job of a random policy's episode of n timesteps."""
+    settings = {"max_episode_steps": n}
+    make = partial(make_env, task, seed=None, **settings)
+    env = make()
+    episodes = evaluate(RandomPolicy(env.action_space, [4]), make, [4])
+    env.close()
+    algo = "ppo" if task == "CartPole-v1" else "sac"
+    experiment = tiny(
+        algo, env=task, env_kwargs=settings, total_timesteps=1000, segment=1000,
+        evaluation={"interval": 1000},
+    )  # fmt: skip
+    video.write_job(path, experiment, episodes, 0)
+    if changes:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file}
+        write_npz(path, arrays | {name: np.array(value) for name, value in changes.items()})
+    return len(episodes.actions[0])
+
+
+def filmed(path, folder, backend="probe"):
+    folder.mkdir()
+    chosen = video.find_backend() if backend == "probe" else backend
+    film = video.Filming(path, folder, chosen)
+    film._child.wait(timeout=120)
+    return film.error()
+
+
+def frames_of(path, size):
+    command = [video.ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
+    raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
+    return np.frombuffer(raw.stdout, np.uint8).reshape(-1, *size, 3)
+
+
+def test_a_working_backend_is_found_by_drawing():
+    backend = video.find_backend()
+    assert backend is not None, "these tests need EGL or OSMesa"
+    assert backend.name in ("egl", "osmesa", "glfw")
+    assert backend.renderer
+
+
+def test_a_film_shows_each_frame_of_the_episode(tmp_path):
+    n = job(tmp_path / "job.npz", n=60)
+    assert filmed(tmp_path / "job.npz", tmp_path / "out") is None
+    target = Milestone(tmp_path / "out")
+    frames = frames_of(target.film, (480, 480))
+    assert len(frames) == n + 1
+    moved = np.abs(np.diff(frames.astype(int), axis=0)).max(axis=(1, 2, 3))
+    assert (moved > 0).mean() > 0.9
+    # The cheetah, orange before grey and green, stays in the picture: the camera follows it.
+    red, blue = frames[..., 0].astype(int), frames[..., 2].astype(int)
+    assert ((red - blue > 40).sum(axis=(1, 2)) > 500).all()
+    with Image.open(target.gif) as gif:
+        assert gif.size == (320, 320)
+        assert gif.info["duration"] == 50  # 20 frames a second, as the simulator's time
+        assert abs(gif.n_frames - (n + 1)) <= 1
+    assert sorted(p.name for p in target.path.iterdir()) == ["rollout.gif", "rollout.mp4"]
+
+
+def test_the_gif_is_at_most_its_ten_first_seconds(tmp_path):
+    job(tmp_path / "job.npz", n=230)
+    assert filmed(tmp_path / "job.npz", tmp_path / "out") is None
+    with Image.open(tmp_path / "out" / "rollout.gif") as gif:
+        assert gif.n_frames == 200
+
+
+def test_tasks_without_mujoco_are_filmed_without_opengl(tmp_path):
+    n = job(tmp_path / "job.npz", task="CartPole-v1", n=50)
+    assert filmed(tmp_path / "job.npz", tmp_path / "out", backend=None) is None
+    assert len(frames_of(tmp_path / "out" / "rollout.mp4", (400, 600))) == n + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"episode_return": 1.0}, "instead of 1.0"),
+        ({"actions": np.zeros((40, 5))}, "Action dimension mismatch"),
+    ],
+)
+def test_an_episode_that_does_not_come_out_the_same_is_no_film(changes, words, tmp_path):
+    job(tmp_path / "job.npz", n=20, **changes)
+    assert words in filmed(tmp_path / "job.npz", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir()), "no half film is left"
+
+
+def test_frames_that_do_not_differ_are_refused(tmp_path):
+    still = np.full((32, 32, 3), 200, dtype=np.uint8)
+    with pytest.raises(video.FilmError, match="frames differ"):
+        video.record(iter([still] * 30), tmp_path / "a.mp4", 20)
+    with pytest.raises(video.FilmError, match="black"):
+        video.record(iter([still * 0] * 30), tmp_path / "b.mp4", 20)
+    assert not list(tmp_path.iterdir())
+
+
+# Preloaded into a process, this makes every OpenGL library look missing.
+NO_GL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+void *dlopen(const char *name, int flags) {
+    static void *(*real)(const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "dlopen");
+    if (name && (strstr(name, "EGL") || strstr(name, "OSMesa") || strstr(name, "libGL"))) return 0;
+    return real(name, flags);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def no_gl(tmp_path_factory):
+    """A library to preload where OpenGL shall be missing."""
+    folder = tmp_path_factory.mktemp("no_gl")
+    (folder / "no_gl.c").write_text(NO_GL)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", "no_gl.so", "no_gl.c", "-ldl"], cwd=folder, check=True
+    )
+    return folder / "no_gl.so"
+
+
+def test_without_opengl_no_backend_is_found(no_gl):
+    program = "from gallop.video import find_backend; print(find_backend())"
+    environment = {**os.environ, "LD_PRELOAD": str(no_gl)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "None"
+
+
+def test_without_opengl_a_run_completes_and_says_what_mends_it(no_gl, tmp_path):
+    config = tmp_path / "cheetah.yaml"
+    config.write_text(
+        """
+algo: ppo
+env: HalfCheetah-v5
+env_kwargs: {max_episode_steps: 50}
+total_timesteps: 400
+segment: 100
+milestones: [50, 100]
+evaluation: {interval: 100, n_episodes: 2}
+hyperparameters: {n_steps: 50, batch_size: 50, n_epochs: 1}
+"""
+    )
+    environment = {**os.environ, "LD_PRELOAD": str(no_gl), "COLUMNS": "300"}
+    done = subprocess.run(
+        [sys.executable, "-m", "gallop", "run", str(config), "--name", "a"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "rollout.mp4 is missing: no OpenGL backend works here" in done.stdout
+    assert "apt-get install libegl1" in done.stdout
+    folder = tmp_path / "results" / "PPO_HalfCheetah-v5" / "a"
+    meta = json.loads((folder / "checkpoints" / "050" / "meta.json").read_text())
+    assert "apt-get install libegl1" in meta["missing"]["rollout.mp4"]
+    # With OpenGL back, resuming the finished run makes the films that are missing.
+    again = subprocess.run(
+        [sys.executable, "-m", "gallop", "run", "--resume", str(folder)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0, again.stderr
+    assert (folder / "checkpoints" / "050" / "rollout.mp4").exists()
+    meta = json.loads((folder / "checkpoints" / "050" / "meta.json").read_text())
+    assert meta["missing"] == {}
