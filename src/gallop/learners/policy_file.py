@@ -8,11 +8,12 @@ This is the only module that knows SB3's format.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,8 +58,26 @@ class TorchPolicy:
         """Actions [n, ...] for a batch of n raw observations."""
         if self._normalizer is not None:
             observations = self._normalizer(observations)
-        actions, _ = self._policy.predict(observations, deterministic=True)
+        with _one_thread():
+            actions, _ = self._policy.predict(observations, deterministic=True)
         return np.asarray(actions)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """The number of threads changes the bits of a matrix product, and so the whole episode: what
+    a policy does must not depend on the process that asks it."""
+    import torch
+
+    before = torch.get_num_threads()
+    if before == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def activation_class(name: str) -> type[torch.nn.Module]:

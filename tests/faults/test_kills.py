@@ -1,0 +1,218 @@
+"""A run killed at any instant and resumed equals, bit for bit, one that was never stopped."""
+
+from __future__ import annotations
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+CONFIG = """
+algo: {algo}
+env: Pendulum-v1
+env_kwargs: {{max_episode_steps: 50}}
+total_timesteps: 600
+segment: 100
+milestones: [50, 100]
+evaluation: {{interval: 100, n_episodes: 2}}
+normalize: {normalize}
+n_envs: {n_envs}
+films: false
+log_interval: 1
+hyperparameters: {{{hyperparameters}, learning_rate: lin_1e-3, policy_kwargs: {{net_arch: [16]}}}}
+"""
+CASES = {
+    # The replay buffer wraps around in the third segment.
+    "sac": {"algo": "sac", "n_envs": 1, "normalize": "{observations: true}",
+            "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
+    "td3": {"algo": "td3", "n_envs": 2, "normalize": "{}",
+            "hyperparameters": "batch_size: 16, learning_starts: 31"},
+    "ppo": {"algo": "ppo", "n_envs": 2, "normalize": "true",
+            "hyperparameters": "n_steps: 25, batch_size: 10, n_epochs: 2"},
+}  # fmt: skip
+WALL_CLOCK = {"time/fps", "time/time_elapsed"}
+
+
+def start(home, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "gallop", "run", *map(str, arguments)],
+        cwd=home,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process):
+    output, _ = process.communicate(timeout=240)
+    return process.returncode, output
+
+
+def content(folder: Path):
+    """What must not differ: tensors of zips, arrays, tables without wall-clock columns."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                found |= {f"{name}:{key}": file[key].tobytes() for key in file}
+        elif path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                for member in archive.namelist():
+                    if member.endswith(".pth"):
+                        with archive.open(member) as file:
+                            tensors = torch.load(file, weights_only=True)
+                        found |= flat(f"{name}:{member}", tensors)
+        elif path.suffix == ".csv":
+            with path.open(newline="") as file:
+                for number, row in enumerate(csv.DictReader(file)):
+                    found |= {
+                        f"{name}:{number}:{key}": value
+                        for key, value in row.items()
+                        if key not in WALL_CLOCK
+                    }
+        elif path.suffix == ".safetensors":
+            found[name] = path.read_bytes()
+    return found
+
+
+def flat(name, value):
+    if isinstance(value, torch.Tensor):
+        return {name: value.detach().numpy().tobytes()}
+    if isinstance(value, dict):
+        return {k: v for key, part in value.items() for k, v in flat(f"{name}.{key}", part).items()}
+    if isinstance(value, list | tuple):
+        return {k: v for i, part in enumerate(value) for k, v in flat(f"{name}.{i}", part).items()}
+    return {name: value}
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """case -> content of a run that was never stopped."""
+    made = {}
+
+    def reference(case):
+        if case not in made:
+            home = tmp_path_factory.mktemp(case)
+            (home / "config.yaml").write_text(CONFIG.format(**CASES[case]))
+            code, output = finish(start(home, "config.yaml", "--name", "a"))
+            assert code == 0, output
+            made[case] = content(run_folder(home))
+        return made[case]
+
+    return reference
+
+
+def run_folder(home):
+    return next((home / "results").glob("*/a"))
+
+
+def wait_for_timestep(home, process, timestep, delay):
+    """Until a boundary is on disk, and a moment longer."""
+    deadline = time.monotonic() + 200
+    boundary = f"*/a/state/{timestep:012d}/boundary.json"
+    while not list((home / "results").glob(boundary)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    time.sleep(delay)
+
+
+@pytest.mark.parametrize(
+    ("case", "kills"),
+    [
+        # (boundary to wait for, seconds more): in the middle of segments, evaluations, writes.
+        ("sac", [(100, 0.0), (300, 0.3), (500, 0.02)]),
+        ("td3", [(200, 0.1), (600, 0.01)]),
+        ("ppo", [(100, 0.0), (200, 0.05), (500, 0.0)]),
+    ],
+)
+def test_killed_and_resumed_is_the_same_as_never_stopped(case, kills, references, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES[case]))
+    process = start(tmp_path, "config.yaml", "--name", "a")
+    n_killed = 0
+    for timestep, delay in kills:
+        wait_for_timestep(tmp_path, process, timestep, delay)
+        process.send_signal(signal.SIGKILL)
+        n_killed += finish(process)[0] == -signal.SIGKILL
+        process = start(tmp_path, "--resume", run_folder(tmp_path))
+    code, output = finish(process)
+    assert code == 0, output
+    assert n_killed == len(kills)
+    expected, found = references(case), content(run_folder(tmp_path))
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+    assert len(expected) > 100
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_a_signal_stops_with_what_is_kept_lost_and_how_to_go_on(number, code, references, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["sac"]))
+    process = start(tmp_path, "config.yaml", "--name", "a")
+    wait_for_timestep(tmp_path, process, 200, 0.1)
+    process.send_signal(number)
+    returned, output = finish(process)
+    assert returned == code, output
+    last = " ".join(output.splitlines()[-2:])
+    assert f"stopped by {number.name}" in last
+    assert "kept everything up to timestep" in last and "lost" in last
+    assert f"gallop run --resume {Path('results') / 'SAC_Pendulum-v1' / 'a'}" in last
+    assert "Traceback" not in output
+    code, output = finish(start(tmp_path, "--resume"))  # the newest unfinished run
+    assert code == 0, output
+    assert "going on from timestep" in output
+    assert content(run_folder(tmp_path)) == references("sac")
+
+
+def test_stopped_before_the_first_boundary_it_starts_again(references, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
+    process = start(tmp_path, "config.yaml", "--name", "a")
+    while not list((tmp_path / "results").glob("*/a/random_baseline_rewards.npz")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    finish(process)
+    code, output = finish(start(tmp_path, "--resume"))
+    assert code == 0, output
+    assert content(run_folder(tmp_path)) == references("ppo")
+
+
+def test_worker_processes_do_not_outlive_a_stopped_run(tmp_path):
+    config = CONFIG.format(**CASES["ppo"]) + "vec_env: subproc\n"
+    (tmp_path / "config.yaml").write_text(config.replace("600", "600000"))
+    process = start(tmp_path, "config.yaml", "--name", "a")
+    wait_for_timestep(tmp_path, process, 200, 0)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    process.send_signal(signal.SIGINT)
+    code, output = finish(process)
+    assert code == 130 and "Traceback" not in output, output
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.1)
+
+
+def children_of(pid):
+    """Processes below this one."""
+    below = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, todo = [], [pid]
+    while todo:
+        for child in below.get(todo.pop(), []):
+            found.append(child)
+            todo.append(child)
+    return found

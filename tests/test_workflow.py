@@ -1,0 +1,242 @@
+"""A whole run on a real task, as a user starts it: every file, and what each of them says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from stable_baselines3 import SAC
+
+from gallop import seeding
+from gallop.environments import evaluation_env
+from gallop.evaluation import evaluate
+from gallop.experiment import load
+from gallop.learners import policy_file
+
+CONFIG = """
+algo: sac
+env: HalfCheetah-v5
+env_kwargs: {max_episode_steps: 50, reset_noise_scale: 0.15}
+eval_env_kwargs: {reset_noise_scale: 0.10}
+total_timesteps: 400
+segment: 100
+evaluation: {interval: 100, n_episodes: 3}
+normalize: {observations: true}
+hyperparameters: {batch_size: 16, policy_kwargs: {net_arch: [16]}}
+log_interval: 1
+"""
+
+FILES = {
+    *("experiment.yaml", "provenance.json", "run.log", "seeds.json"),
+    *("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv"),
+    *("learning_curve.png", "comparison.png", "checkpoint_means_barplot.png"),
+    *("best_model.zip", "best_model.normalizer.npz"),
+    *("final_model.zip", "final_model.normalizer.npz"),
+}
+MILESTONE_FILES = {
+    *("trained_rewards.npz", "boxplot_trained_vs_random.png", "trained_rewards_hist.png"),
+    *("rollout.mp4", "rollout.gif", "model.zip", "model.normalizer.npz", "meta.json"),
+}
+
+
+def gallop(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "gallop", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The finished run's folder and what was printed."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "config.yaml").write_text(CONFIG)
+    process = gallop("run", "config.yaml", "--name", "a", "--seed", 5, cwd=home)
+    assert process.returncode == 0, process.stderr
+    return home / "results" / "SAC_HalfCheetah-v5" / "a", process
+
+
+@pytest.fixture(scope="module")
+def folder(done):
+    return done[0]
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_folder_is_the_specified_one(folder):
+    found = {path.name for path in folder.iterdir()}
+    assert found == {*FILES, "state", "tensorboard", "checkpoints"}
+    assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["025", "050", "100"]
+    for milestone in (folder / "checkpoints").iterdir():
+        assert {path.name for path in milestone.iterdir()} == MILESTONE_FILES
+    assert not list(folder.rglob(".new-*")), "no temporary file is left"
+    assert not list((folder / "state" / "films").iterdir()), "every film job is done"
+
+
+def test_the_screen_shows_plan_progress_and_table_and_no_warnings(done):
+    folder, process = done
+    assert process.stderr == ""
+    for words in ("UTD ratio 1", "25 % at 100, 50 % at 200, 100 % at 400", "the only learner"):
+        assert words in process.stdout
+    assert process.stdout.count("of 400 timesteps") == 4
+    for policy in ("random", "25 %", "50 %", "100 %", "best", "final"):
+        assert f"│ {policy} " in process.stdout
+    assert str(folder.relative_to(folder.parents[2]) / "learning_curve.png") in process.stdout
+    assert "arn" not in process.stdout.replace("learn", ""), "a dependency's warning"
+
+
+def test_the_resolved_experiment_reads_back(folder):
+    experiment = load(folder / "experiment.yaml")
+    assert (experiment.training_seed, experiment.segment) == (5, 100)
+    assert experiment == load(folder.parents[2] / "config.yaml", {"training_seed": "5"})
+
+
+def test_all_policies_are_judged_on_the_same_ten_seeds(folder):
+    seeds = list(seeding.EVALUATION_SEEDS)
+    names = ["random_baseline_rewards.npz"]
+    names += [f"checkpoints/{m}/trained_rewards.npz" for m in ("025", "050", "100")]
+    for name in names:
+        found = arrays(folder / name)
+        assert sorted(found) == ["ep_lengths", "rewards", "seeds"]
+        assert found["seeds"].tolist() == seeds
+        assert found["ep_lengths"].tolist() == [50] * 10
+    episodes = rows(folder / "episodes.csv")
+    for policy in ("random", "025", "050", "100", "best", "final"):
+        judged = [row for row in episodes if row["policy"] == policy]
+        assert [int(row["seed"]) for row in judged] == seeds
+        assert {row["seed_family"] for row in judged} == {"evaluation"}
+    for row in episodes:
+        total = float(row["reward_forward"]) + float(row["reward_ctrl"])
+        assert float(row["return"]) == pytest.approx(total)
+
+
+def test_evaluations_use_the_validation_seeds(folder):
+    found = arrays(folder / "evaluations.npz")
+    assert sorted(found) == ["ep_lengths", "results", "seeds", "timesteps"]
+    assert found["timesteps"].tolist() == [100, 200, 300, 400]
+    assert found["seeds"].tolist() == list(seeding.VALIDATION_SEEDS[:3])
+    assert found["results"].shape == (4, 3)
+
+
+def played(folder, path):
+    experiment = load(folder / "experiment.yaml")
+    env = evaluation_env(experiment)
+    policy = policy_file.read(path, env.observation_space, env.action_space)
+    return evaluate(policy, lambda: evaluation_env(experiment), seeding.EVALUATION_SEEDS)
+
+
+def test_the_policy_files_return_what_the_tables_say(folder):
+    for milestone in ("025", "050", "100"):
+        here = folder / "checkpoints" / milestone
+        expected = arrays(here / "trained_rewards.npz")["rewards"]
+        np.testing.assert_array_equal(played(folder, here / "model.zip").returns, expected)
+        meta = json.loads((here / "meta.json").read_text())
+        assert meta["return"]["mean"] == pytest.approx(expected.mean())
+        assert meta["steps"] == 4 * int(milestone)
+        assert meta["missing"] == {}
+    final = arrays(folder / "checkpoints" / "100" / "trained_rewards.npz")["rewards"]
+    np.testing.assert_array_equal(played(folder, folder / "final_model.zip").returns, final)
+
+
+def test_the_best_policy_is_the_one_of_the_highest_evaluation(folder):
+    found = arrays(folder / "evaluations.npz")
+    best_at = int(found["timesteps"][found["results"].mean(axis=1).argmax()])
+    judged = [row for row in rows(folder / "episodes.csv") if row["policy"] == "best"]
+    assert {int(row["timestep"]) for row in judged} == {best_at}
+    model = SAC.load(folder / "best_model.zip", device="cpu")
+    assert model.num_timesteps == best_at
+
+
+def test_the_evaluation_differs_from_training_only_in_the_reset_noise(folder):
+    env = evaluation_env(load(folder / "experiment.yaml"))
+    assert env.unwrapped._reset_noise_scale == 0.10
+    assert env.unwrapped.frame_skip == 5
+    env.close()
+
+
+def test_progress_has_sb3s_keys_and_the_utd_ratio(folder):
+    found = rows(folder / "progress.csv")
+    assert [int(float(row["time/total_timesteps"])) for row in found[-2:]] == [400, 400]
+    for key in ("rollout/ep_rew_mean", "train/actor_loss", "train/ent_coef", "time/fps"):
+        assert found[-1][key] != "", key
+    assert float(found[-1]["train/utd"]) == pytest.approx(1, rel=0.02)
+
+
+def test_the_provenance_says_what_was_run(folder):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["command"][1:] == ["run", "config.yaml", "--name", "a", "--seed", "5"]
+    assert provenance["learner"] == "sb3" and provenance["n_threads"] == 1
+    assert provenance["start"] <= provenance["end"]
+    import torch
+
+    assert torch.__version__.startswith(provenance["versions"]["torch"].split("+")[0])
+    assert provenance["cpu"] and provenance["resumes"] == []
+    seeds = json.loads((folder / "seeds.json").read_text())
+    assert seeds["segment_seeds"] == [seeding.segment_seed(5, k) for k in range(4)]
+
+
+def test_a_run_that_exists_is_not_overwritten(folder):
+    before = (folder / "final_model.zip").read_bytes()
+    home = folder.parents[2]
+    again = gallop("run", "config.yaml", "--name", "a", cwd=home)
+    assert again.returncode == 2
+    assert again.stderr.count("\n") == 1 and "exists already" in again.stderr
+    assert (folder / "final_model.zip").read_bytes() == before
+
+
+def test_resuming_a_finished_run_changes_no_number(folder):
+    names = ["evaluations.npz", "episodes.csv", "progress.csv", "final_model.zip"]
+    before = [(folder / name).read_bytes() for name in names]
+    again = gallop("run", "--resume", folder, cwd=folder.parents[2])
+    assert again.returncode == 0, again.stderr
+    assert "│ final " in again.stdout
+    assert rows(folder / "episodes.csv")[-1]["policy"] == "final"
+    assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_watch_films_the_newest_run_where_there_is_no_display(folder):
+    done = gallop("watch", "--episodes", 1, "-o", "film.mp4", cwd=folder.parents[2])
+    assert done.returncode == 0, done.stderr
+    assert "seed 0: return" in done.stdout
+    film = (folder.parents[2] / "film.mp4").read_bytes()
+    assert film[4:8] == b"ftyp" and len(film) > 10_000
+
+
+def test_watch_of_a_milestone_and_of_a_zip_elsewhere(folder, tmp_path):
+    home = folder.parents[2]
+    milestone = folder / "checkpoints" / "025"
+    done = gallop("watch", milestone, "--episodes", 1, "-o", tmp_path / "a.mp4", cwd=home)
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "mine.zip").write_bytes((milestone / "model.zip").read_bytes())
+    lost = gallop("watch", tmp_path / "mine.zip", cwd=home)
+    assert lost.returncode == 2 and "name its task with --env" in lost.stderr
+
+
+def test_dry_run_writes_nothing(folder, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    done = gallop("run", "config.yaml", "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "gradient steps  300 (UTD ratio 1)" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+def test_quiet_says_nothing(tmp_path):
+    config = CONFIG + "films: false\n"
+    (tmp_path / "config.yaml").write_text(config)
+    done = gallop("run", "config.yaml", "--quiet", "--name", "q", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
