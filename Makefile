@@ -10,10 +10,10 @@ run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist worksteal
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 check: format lint types test
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
-from gallop.experiment import ExperimentError, flags, load, nearest
+from gallop.experiment import Diverged, ExperimentError, flags, load, nearest
 
 # The Zoo's names for the common settings.
 ALIASES = {
@@ -44,7 +44,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0, 2 for bad input, 128 + signal when stopped."""
+    """Run one command; the exit code: 0, 1 for a failure, 2 for bad input, 128 + signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.captureWarnings(True)  # those of dependencies go to run.log, never to the screen
     if str(Path.cwd()) not in sys.path:
@@ -58,15 +58,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExperimentError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 2
+    except Diverged as error:
+        print(f"gallop: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED + 2
     except BrokenPipeError:  # `gallop … | head`
         sys.stderr.close()
         return 1
+    except OSError as error:  # a full disk, a folder that went away
+        print(f"gallop: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gallop", description=__doc__ and "Train, evaluate, film and watch.")
+    parser = _Parser(prog="gallop", description="Train, evaluate, film and watch.")
     parser.add_argument("--version", action="version", version=f"gallop {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gallop.experiment import Experiment, Plan
+from gallop.figures import short
 from gallop.learners.choose import Choice
 from gallop.statistics import Difference, Summary
 
@@ -172,28 +174,35 @@ class Display:
     def results(self, title: str, rows: Sequence[Row]) -> None:
         """Every policy on the same seeds, with intervals."""
         n = rows[0].summary.n
-        table = Table(title=title, title_justify="left", title_style="bold")
-        table.add_column("policy")
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+        )
+        table.add_column("policy", no_wrap=True)
         for heading in ("timestep", "mean", "std", "IQM", "95 % of mean", "minus random [95 %]"):
-            table.add_column(heading, justify="right")
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
             s, d = row.summary, row.difference
+            difference = ""
+            if d is not None:
+                low, high = (_number(bound, "+") for bound in d.interval)
+                difference = f"{_number(d.mean, '+')} [{low}, {high}]"
             table.add_row(
                 row.policy,
-                f"{row.timestep:,}",
-                f"{s.mean:,.1f}",
-                f"{s.std:,.1f}",
-                f"{s.iqm:,.1f}",
-                f"{s.mean_interval.low:,.1f} … {s.mean_interval.high:,.1f}",
-                ""
-                if d is None
-                else f"{d.mean:+,.1f} [{d.interval.low:+,.1f}, {d.interval.high:+,.1f}]",
+                short(row.timestep),
+                *(_number(value) for value in (s.mean, s.std, s.iqm)),
+                " … ".join(_number(bound) for bound in s.mean_interval),
+                difference,
             )
         self.console.print(table)
         self.say(
             f"Returns of {n} deterministic episodes on the evaluation seeds, differences seed by "
             "seed.\nIntervals are over the starts of one trained policy, not over training seeds."
         )
+
+
+def _number(value: float, sign: str = "") -> str:
+    """A return with as many digits as it deserves: 6,143 but -3.1."""
+    return f"{value:{sign},.{0 if abs(value) >= 100 else 1}f}"
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,10 @@ class ExperimentError(ValueError):
         self.field = field
 
 
+class Diverged(RuntimeError):
+    """Training has left the finite numbers; the last boundary is still good."""
+
+
 def nearest(name: str, allowed: list[str]) -> str:
     """The end of an error message: the nearest allowed names, or all of them if they are few.
 

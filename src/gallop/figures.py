@@ -53,7 +53,7 @@ def milestone_bars(
 ) -> Figure:
     """Mean return at each milestone, beside the random policy's; one dot an episode."""
     figure, axes = _new(title)
-    labels = ["random\npolicy", *(f"{p} %\n{_short(timesteps[p])} timesteps" for p in returns)]
+    labels = ["random\npolicy", *(f"{p} %\n{short(timesteps[p])} timesteps" for p in returns)]
     groups = [baseline, *returns.values()]
     colours = [BASELINE, *[TRAINED] * len(returns)]
     means, stds = [g.mean() for g in groups], [g.std() for g in groups]
@@ -165,7 +165,7 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
     )
     axes.margins(y=0.12)
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.set_xlabel("timesteps")
     axes.set_ylabel("return of an episode")
 
@@ -175,7 +175,7 @@ def _draw_dots(axes: Axes, values: NDArray[np.float64], place: float) -> None:
     axes.plot(place + np.asarray(spread), values, "o", color=INK, markersize=3, alpha=0.7)
 
 
-def _short(timesteps: float) -> str:
+def short(timesteps: float) -> str:
     """1500000 → 1.5M."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if timesteps >= size:

@@ -10,6 +10,7 @@ from conftest import tiny
 from gallop import checkpoint
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
+from gallop.experiment import Diverged
 from gallop.learners import policy_file
 
 CASES = {
@@ -235,6 +236,13 @@ def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(trainers):
         trainer.learner.learn(trainer.environments, 1, 100_000, 100_000, tick)
     assert seen == sorted(seen)
     assert seen[0] >= 1
+
+
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_training_that_diverges_says_so(algo, trainers):
+    trainer = trainers(tiny(algo, {"learning_rate": 1e30}))
+    with pytest.raises(Diverged, match="a learning_rate below 1e"):
+        trainer.to_the_end()
 
 
 def test_boundaries_before_the_last_two_are_deleted(trainers, tmp_path):

@@ -102,6 +102,9 @@ class Learner(Protocol):
             timesteps: over all environments; a multiple of the quantum.
             horizon: the run's last timestep, at which schedules end.
             on_tick: see `Tick`.
+
+        Raises:
+            Diverged: if the networks hold NaN or infinity.
         """
         ...
 

@@ -30,7 +30,13 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.environments import Normalizer
-from gallop.experiment import Experiment, NetArch, PPOHyperparameters, TD3Hyperparameters
+from gallop.experiment import (
+    Diverged,
+    Experiment,
+    NetArch,
+    PPOHyperparameters,
+    TD3Hyperparameters,
+)
 from gallop.learners import policy_file
 from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
 from gallop.learners.policy_file import TorchPolicy
@@ -154,13 +160,18 @@ class StableBaselinesLearner:
         model.set_random_seed(seed)
         model.set_logger(Logger(folder=None, output_formats=[rows]))
         started, first = time.perf_counter(), self.timestep
-        model.learn(
-            timesteps,
-            callback=callback,
-            log_interval=self._experiment.log_interval,
-            reset_num_timesteps=False,
-        )
+        try:
+            model.learn(
+                timesteps,
+                callback=callback,
+                log_interval=self._experiment.log_interval,
+                reset_num_timesteps=False,
+            )
+        except ValueError:  # of torch's distributions, which refuse NaN
+            self._check_finite()
+            raise
         seconds = time.perf_counter() - started
+        self._check_finite()
         # What was recorded since the last row belongs to this segment: a resumed run could not
         # know it.
         model.dump_logs()
@@ -225,6 +236,15 @@ class StableBaselinesLearner:
 
     def close(self) -> None:
         """Nothing to free: the environments belong to the caller."""
+
+    def _check_finite(self) -> None:
+        parameters = self._model.policy.parameters()
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
+            rate = self._experiment.hyperparameters.learning_rate
+            raise Diverged(
+                f"training diverged before timestep {self.timestep:,}: the networks hold NaN or "
+                f"infinity; a learning_rate below {rate} may help"
+            )
 
     def _normalized(self, environments: VecEnv) -> VecEnv:
         """These environments, normalised with the statistics gathered so far."""
