@@ -1,6 +1,6 @@
 """A run's evaluations beside the published learning curve of plain SAC on HalfCheetah.
 
-    python benchmarks/reference_against_published.py RUN FIGURE.png
+python benchmarks/reference_against_published.py RUN FIGURE.png
 """
 
 from __future__ import annotations

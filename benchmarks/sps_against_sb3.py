@@ -4,7 +4,7 @@ Both train the reference experiment (SAC on HalfCheetah-v5, batch 128) in one pr
 Gallop a segment with all that a segment costs (simulators made anew, state saved and synced), SB3
 as many timesteps of one long `learn`. Prints a table and writes a CSV beside this file.
 
-    python benchmarks/sps_against_sb3.py [--rounds 12] [--timesteps 2000]
+    python benchmarks/sps_against_sb3.py [--rounds 24] [--timesteps 1000]
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--timesteps", type=int, default=2_000)
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--timesteps", type=int, default=1_000)
     options = parser.parse_args()
     n, size = options.rounds, options.timesteps
     overrides = {

@@ -32,6 +32,7 @@ REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
         (["run", REFERENCE, "--env", "CartPole-v1"], ["CartPole-v1 has no keyword 'frame_skip'"]),
         (["run", REFERENCE, "--env", "HalfCheeta-v5"], ["did you mean HalfCheetah-v5"]),
         (["run", REFERENCE, "--eval-freq", "30000"], ["evaluation.interval", "25000, 31250"]),
+        (["run", REFERENCE, "--device", "cuda:99"], ["'cuda:99'", "no such device", "use cpu"]),
         (["run", REFERENCE, "--name", "a/b"], ["'a/b'", "one path component"]),
         (["run", REFERENCE, "extra"], ["'extra'", "too many"]),
         (["run", "--resume"], ["no unfinished run below results"]),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
-from gallop.experiment import Diverged, ExperimentError, flags, load, nearest
+from gallop.experiment import DivergedError, ExperimentError, flags, load, nearest
 
 # The Zoo's names for the common settings.
 ALIASES = {
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExperimentError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 2
-    except Diverged as error:
+    except DivergedError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

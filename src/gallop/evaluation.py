@@ -54,7 +54,6 @@ def evaluate(
     policy: Policy,
     make: Callable[[], gymnasium.Env[Any, Any]],
     seeds: Sequence[int],
-    on_step: Callable[[int], None] = lambda n_steps: None,
 ) -> Episodes:
     """Play one episode for each seed.
 
@@ -62,17 +61,12 @@ def evaluate(
         policy: deterministic, or a `RandomPolicy` for these seeds.
         make: one environment of the task.
         seeds: of the episodes' first states.
-        on_step: called with the number of timesteps played in each episode still going.
-
-    Raises:
-        ValueError: for a task whose episodes never end.
     """
     environments = [make() for _ in seeds]
     try:
         latest = [e.reset(seed=s)[0] for e, s in zip(environments, seeds, strict=True)]
         records = [_Record() for _ in seeds]
         while going := [i for i, record in enumerate(records) if not record.ended]:
-            on_step(len(records[going[0]].actions))
             actions = policy.act(stack(latest))
             for i in going:
                 latest[i] = records[i].add(environments[i], actions[i])

@@ -40,7 +40,7 @@ class ExperimentError(ValueError):
         self.field = field
 
 
-class Diverged(RuntimeError):
+class DivergedError(RuntimeError):
     """Training has left the finite numbers; the last boundary is still good."""
 
 

@@ -63,6 +63,10 @@ class RunDirectory:
         return self.path / "experiment.yaml"
 
     @property
+    def seeds_file(self) -> Path:
+        return self.path / "seeds.json"
+
+    @property
     def log_file(self) -> Path:
         return self.path / "run.log"
 
@@ -112,6 +116,7 @@ class RunDirectory:
         """
         try:
             self.path.mkdir(parents=True)
+            self.state.mkdir()
         except FileExistsError:
             hint = "gallop run --resume goes on with it; --name gives another"
             raise RunError(
@@ -120,7 +125,6 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
         write_bytes(self.experiment_file, experiments.to_yaml(experiment).encode())
-        self.state.mkdir()
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment that this run was started with.

@@ -138,12 +138,7 @@ def run(
     folder = RunDirectory(run_path(results, experiment.algo, experiment.env, name))
     display.plan(experiment, plan, choice, folder.path)
     folder.create(experiment)
-    folder.write_json("provenance.json", _provenance(experiment, choice))
-    n_validation = experiment.evaluation.n_episodes
-    folder.write_json(
-        "seeds.json",
-        seeding.families(experiment.training_seed, n_validation, len(plan.boundaries)),
-    )
+    _write_records(folder, experiment, plan, choice)
     _Run(folder, experiment, plan, display).go()
     return folder
 
@@ -159,11 +154,14 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
     experiment = folder.read_experiment()
     plan, choice = plan_run(experiment)
     with folder.locked():
+        if not folder.seeds_file.exists():  # killed in its first moment
+            _write_records(folder, experiment, plan, choice)
         provenance = folder.read_json("provenance.json")
         if provenance["learner"] != choice.name:
             raise RunError(
                 f"{folder.path} was trained by {provenance['learner']}, not {choice.name}"
             )
+        _warn_of_other_versions(provenance["versions"], display)
         provenance["resumes"].append({"at": _now(), "command": sys.argv, **_machine()})
         folder.write_json("provenance.json", provenance)
         remove_leftovers(folder.path)
@@ -515,6 +513,26 @@ def _meta(
         "n_unstable_episodes": episodes.n_unstable,
         "versions": _versions(),
     }
+
+
+def _write_records(
+    folder: RunDirectory, experiment: Experiment, plan: Plan, choice: Choice
+) -> None:
+    """provenance.json and seeds.json, before the first timestep."""
+    folder.write_json("provenance.json", _provenance(experiment, choice))
+    n_validation, n_segments = experiment.evaluation.n_episodes, len(plan.boundaries)
+    seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
+    folder.write_json("seeds.json", seeds)
+
+
+def _warn_of_other_versions(before: dict[str, str], display: Display) -> None:
+    now = _versions()
+    changed = [f"{n} {before.get(n)} → {now[n]}" for n in now if before.get(n) != now[n]]
+    if changed:
+        display.say(
+            f"versions have changed since the run started ({', '.join(changed)}): it goes on, "
+            "but not with the bits that it would have had"
+        )
 
 
 def _provenance(experiment: Experiment, choice: Choice) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from conftest import tiny
 from gallop import checkpoint
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
-from gallop.experiment import Diverged
+from gallop.experiment import DivergedError
 from gallop.learners import policy_file
 
 CASES = {
@@ -241,7 +241,7 @@ def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(trainers):
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
 def test_training_that_diverges_says_so(algo, trainers):
     trainer = trainers(tiny(algo, {"learning_rate": 1e30}))
-    with pytest.raises(Diverged, match="a learning_rate below 1e"):
+    with pytest.raises(DivergedError, match="a learning_rate below 1e"):
         trainer.to_the_end()
 
 

@@ -185,6 +185,22 @@ def test_stopped_before_the_first_boundary_it_starts_again(references, tmp_path)
     assert content(run_folder(tmp_path)) == references("ppo")
 
 
+def test_killed_before_its_records_were_written_it_writes_them(references, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
+    process = start(tmp_path, "config.yaml", "--name", "a")
+    while not list((tmp_path / "results").glob("*/a/experiment.yaml")):
+        assert process.poll() is None
+        time.sleep(0.0005)
+    process.kill()
+    finish(process)
+    for name in ("provenance.json", "seeds.json"):
+        (run_folder(tmp_path) / name).unlink(missing_ok=True)
+    code, output = finish(start(tmp_path, "--resume"))
+    assert code == 0, output
+    assert content(run_folder(tmp_path)) == references("ppo")
+    assert (run_folder(tmp_path) / "seeds.json").exists()
+
+
 def test_worker_processes_do_not_outlive_a_stopped_run(tmp_path):
     config = CONFIG.format(**CASES["ppo"]) + "vec_env: subproc\n"
     (tmp_path / "config.yaml").write_text(config.replace("600", "600000"))

@@ -30,7 +30,8 @@ def choose_learner(experiment: Experiment, action_space: gymnasium.Space[Any]) -
     """Which learner trains this experiment.
 
     Raises:
-        ExperimentError: if the algorithm cannot serve the task's action space.
+        ExperimentError: if the algorithm cannot serve the task's action space, or there is no such
+            device.
     """
     kind = type(action_space).__name__
     served = ACTION_SPACES[experiment.algo]
@@ -42,9 +43,24 @@ def choose_learner(experiment: Experiment, action_space: gymnasium.Space[Any]) -
             f"{kind} actions; {hint}",
             "algo",
         )
+    _check_device(experiment.device)
     if experiment.learner == "sb3":
         return Choice("sb3", "asked for")
     return Choice("sb3", "the only learner so far")
+
+
+def _check_device(device: str) -> None:
+    """SB3 would quietly train on the CPU where there is no such device."""
+    if device in ("cpu", "auto"):
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError):
+        raise ExperimentError(
+            f"{device!r}: PyTorch sees no such device here; use cpu or auto", "device"
+        ) from None
 
 
 def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Learner:

@@ -104,7 +104,7 @@ class Learner(Protocol):
             on_tick: see `Tick`.
 
         Raises:
-            Diverged: if the networks hold NaN or infinity.
+            DivergedError: if the networks hold NaN or infinity.
         """
         ...
 

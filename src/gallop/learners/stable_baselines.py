@@ -31,7 +31,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.environments import Normalizer
 from gallop.experiment import (
-    Diverged,
+    DivergedError,
     Experiment,
     NetArch,
     PPOHyperparameters,
@@ -241,7 +241,7 @@ class StableBaselinesLearner:
         parameters = self._model.policy.parameters()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
             rate = self._experiment.hyperparameters.learning_rate
-            raise Diverged(
+            raise DivergedError(
                 f"training diverged before timestep {self.timestep:,}: the networks hold NaN or "
                 f"infinity; a learning_rate below {rate} may help"
             )
