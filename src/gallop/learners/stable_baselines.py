@@ -167,8 +167,9 @@ class StableBaselinesLearner:
                 log_interval=self._experiment.log_interval,
                 reset_num_timesteps=False,
             )
-        except ValueError:  # of torch's distributions, which refuse NaN
-            self._check_finite()
+        except ValueError as error:
+            if "satisfy the constraint" in str(error):  # torch's distributions refuse NaN
+                raise self._diverged() from None
             raise
         seconds = time.perf_counter() - started
         self._check_finite()
@@ -240,11 +241,14 @@ class StableBaselinesLearner:
     def _check_finite(self) -> None:
         parameters = self._model.policy.parameters()
         if not all(bool(torch.isfinite(parameter).all()) for parameter in parameters):
-            rate = self._experiment.hyperparameters.learning_rate
-            raise DivergedError(
-                f"training diverged before timestep {self.timestep:,}: the networks hold NaN or "
-                f"infinity; a learning_rate below {rate} may help"
-            )
+            raise self._diverged()
+
+    def _diverged(self) -> DivergedError:
+        rate = self._experiment.hyperparameters.learning_rate
+        return DivergedError(
+            f"training diverged before timestep {self.timestep:,}: the networks give NaN or "
+            f"infinity; a learning_rate below {rate} may help"
+        )
 
     def _normalized(self, environments: VecEnv) -> VecEnv:
         """These environments, normalised with the statistics gathered so far."""
