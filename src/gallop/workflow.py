@@ -410,7 +410,8 @@ class _Run:
                 say(f"film    {milestone.film}")
             elif FILM in missing:
                 say(f"film    {milestone.film} is missing: {missing[FILM]}")
-        say(f"policy  {folder.best_model}  (gallop watch {folder.path} shows it)")
+        say(f"policy  {folder.best_model}")
+        say(f"to see it move: gallop watch {folder.path}")
 
     def _say_what_is_kept(self, stopped: Stopped) -> None:
         saved = checkpoint.newest_boundary(self.folder.state)
