@@ -23,8 +23,9 @@ from stable_baselines3 import SAC
 
 from gallop import checkpoint, seeding
 from gallop.environments import training_environments
-from gallop.experiment import load, make_plan
+from gallop.experiment_file import load
 from gallop.learners.choose import make_learner
+from gallop.plan import make_plan
 from gallop.training import train
 
 REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"

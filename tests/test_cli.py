@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gallop.cli import main
-from gallop.experiment import load
+from gallop.experiment_file import load
 from gallop.run_directory import RunDirectory, RunError
 
 ROOT = Path(__file__).parents[1]

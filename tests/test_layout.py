@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 # The reading order of the README's code tour. A module imports only from those above it.
 ORDER = [
     "experiment",
+    "experiment_file",
+    "plan",
     "seeding",
     "statistics",
     "environments",
@@ -23,10 +25,12 @@ ORDER = [
     "learners.choose",
     "evaluation",
     "run_directory",
+    "provenance",
     "checkpoint",
     "training",
     "figures",
     "video",
+    "film_queue",
     "display",
     "watch",
     "workflow",

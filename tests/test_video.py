@@ -16,6 +16,7 @@ from PIL import Image
 from gallop import video
 from gallop.environments import make_env
 from gallop.evaluation import RandomPolicy, evaluate
+from gallop.film_queue import Filming
 from gallop.run_directory import Milestone, write_npz
 
 
@@ -42,7 +43,7 @@ def job(path, task="HalfCheetah-v5", n=60, **changes):
 def filmed(path, folder, backend="probe"):
     folder.mkdir()
     chosen = video.find_backend() if backend == "probe" else backend
-    film = video.Filming(path, folder, chosen)
+    film = Filming(path, folder, chosen)
     film._child.wait(timeout=120)
     return film.error()
 

@@ -15,7 +15,7 @@ from stable_baselines3 import SAC
 from gallop import seeding
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
-from gallop.experiment import load
+from gallop.experiment_file import load
 from gallop.learners import policy_file
 
 CONFIG = """

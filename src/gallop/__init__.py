@@ -1,7 +1,6 @@
 """Gallop: from hyper-parameters to a trained, evaluated and filmed locomotion policy.
 
-Reading order is import order: experiment, seeding, statistics, environments, learners,
-run_directory, checkpoint, evaluation, training, figures, video, workflow, cli.
+Reading order is import order; the README's code tour lists the modules in it.
 """
 
 __version__ = "0.1.0"

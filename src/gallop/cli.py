@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
-from gallop.experiment import DivergedError, ExperimentError, flags, load, nearest
+from gallop.experiment import DivergedError, ExperimentError, nearest
+from gallop.experiment_file import flags, load
 
 # The Zoo's names for the common settings.
 ALIASES = {

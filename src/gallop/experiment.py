@@ -1,7 +1,7 @@
-"""An experiment: typed, frozen, validated; from YAML and from the command line; and its plan.
+"""An experiment: typed, frozen, validated.
 
-Every setting is declared once, here, with its type, default, unit and range. The command line's
-flags and its help follow from these declarations. Nothing in a file is ever evaluated as code.
+Every setting is declared once, here, with its type, default, unit and range. YAML's keys, the
+command line's flags and its help follow from these declarations (experiment_file.py).
 """
 
 from __future__ import annotations
@@ -9,18 +9,15 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     model_validator,
 )
 
@@ -450,183 +447,6 @@ EXPERIMENTS: dict[str, type[Experiment]] = {
 }
 
 
-# --- reading and writing -------------------------------------------------------------------------
-
-
-def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
-    """The experiment of a YAML file, with overrides from the command line.
-
-    Args:
-        path: a YAML file, or None for an experiment from overrides alone.
-        overrides: dotted name -> YAML text, such as {"hyperparameters.gamma": "0.99"}.
-
-    Returns:
-        The experiment, checked and resolved: every default that depends on others is filled in.
-
-    Raises:
-        ExperimentError: with one line that holds place, value and the nearest right thing.
-    """
-    data, lines = ({}, {}) if path is None else _read_yaml(path)
-    for name, text in (overrides or {}).items():
-        _override(data, name, text)
-    flags = {name: f"--{name}" for name in overrides or {}}
-    try:
-        return resolve(_validate(data))
-    except ExperimentError as error:
-        place = _place(error.field, path, lines, flags)
-        name = f"{error.field}: " if error.field else ""
-        raise ExperimentError(f"{place}{name}{error.message}", error.field) from None
-
-
-def from_dict(data: Mapping[str, Any]) -> Experiment:
-    """The experiment of a plain dictionary, checked and resolved.
-
-    Raises:
-        ExperimentError: naming the setting, the value and what is allowed.
-    """
-    try:
-        return resolve(_validate(dict(data)))
-    except ExperimentError as error:
-        name = f"{error.field}: " if error.field else ""
-        raise ExperimentError(f"{name}{error.message}", error.field) from None
-
-
-def to_yaml(experiment: Experiment) -> str:
-    """YAML from which `load` makes an equal experiment."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file's data, and the line of each dotted name in it."""
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        lines = dict(_lines(node)) if node else {}
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ExperimentError(f"{path}: is not a text file") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ExperimentError(f"{path}{line}: is not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"{path}: is not valid YAML: {error}") from None
-    except ExperimentError as error:
-        raise ExperimentError(f"{path}:{error.message}", error.field) from None
-    if not isinstance(data, dict):
-        raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
-    return data, lines
-
-
-def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            name = f"{prefix}{key.value}"
-            line = key.start_mark.line + 1
-            if name in seen:  # YAML would silently keep the last one
-                raise ExperimentError(f"{line}: {name} is given twice", name)
-            seen.add(name)
-            yield name, line
-            yield from _lines(value, f"{name}.")
-
-
-def _override(data: dict[str, Any], name: str, text: str) -> None:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    *parents, last = name.split(".")
-    for parent in parents:
-        below = data.get(parent)
-        # A new dictionary: `data` may be nested inside what a caller still holds.
-        data[parent] = dict(below) if isinstance(below, dict) else {}
-        data = data[parent]
-    data[last] = value
-
-
-def _place(
-    field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]
-) -> str:
-    """Where the value of a setting came from: "configs/quickstart.yaml:7: ", or a flag."""
-    parts = field.split(".")
-    for length in range(len(parts), 0, -1):
-        name = ".".join(parts[:length])
-        if name in flags:
-            return "" if name == field else f"{flags[name]}: "
-        if name in lines:
-            return f"{path}:{lines[name]}: "
-    return f"{path}: " if path else ""
-
-
-def _validate(data: dict[str, Any]) -> Experiment:
-    algo = str(data.get("algo", "")).lower()
-    model = EXPERIMENTS.get(algo, Experiment)
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        # A wrong algorithm makes every hyper-parameter wrong, and a misspelt name makes the right
-        # one missing: say the cause.
-        first = min(
-            details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
-        )
-        raise _explain(model, first) from None
-
-
-def _explain(model: type[BaseModel], detail: Any) -> ExperimentError:
-    """Pydantic's error as one line: the value, what is allowed, the nearest right name."""
-    fields = [part for part in detail["loc"] if isinstance(part, str)]
-    known: list[str] = []
-    owner: type[BaseModel] | None = model
-    for part in fields:
-        if owner is None or part not in owner.model_fields:
-            break
-        known.append(part)
-        owner = _section(owner, part)
-    kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        known = [*known, fields[-1]]
-        if owner is None:
-            return ExperimentError("unknown setting", ".".join(known))
-        return ExperimentError(
-            f"unknown setting; {nearest(fields[-1], list(owner.model_fields))}", ".".join(known)
-        )
-    name = ".".join(known)
-    if kind == "missing":
-        return ExperimentError("is missing, and has no default", name)
-    if kind == "literal_error":
-        allowed = [text.strip("'") for text in _allowed(model, known)]
-        return ExperimentError(f"{value!r} is unknown; {nearest(str(value), allowed)}", name)
-    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    shown = "" if isinstance(value, dict) else f"{value!r}: "
-    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
-
-
-def _section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model behind a field, if it is a section of its own."""
-    annotation = owner.model_fields[name].annotation
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _allowed(model: type[BaseModel], names: list[str]) -> list[str]:
-    owner: type[BaseModel] | None = model
-    for name in names[:-1]:
-        owner = _section(owner, name) if owner else None
-    annotation = owner.model_fields[names[-1]].annotation if owner else None
-    choices = [annotation, *get_args(annotation)]
-    return [
-        str(value)
-        for choice in choices
-        for inner in (choice, *get_args(choice))
-        for value in (get_args(inner) or [inner])
-        if isinstance(value, str)
-    ]
-
-
 # --- what depends on several settings ------------------------------------------------------------
 
 
@@ -641,7 +461,7 @@ def resolve(experiment: Experiment) -> Experiment:
     episode = experiment.env_kwargs.get("max_episode_steps", limit) * experiment.n_envs
     _check_networks(experiment)
     experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
-    marks = _milestones(experiment)
+    marks = milestone_timesteps(experiment)
     # PPO rounds its boundaries up to a rollout; SAC and TD3 hit theirs exactly.
     grid = 1 if experiment.algo == "ppo" else quantum
     gap = math.gcd(*marks)
@@ -707,7 +527,7 @@ def _check_networks(experiment: Experiment) -> None:
         )
 
 
-def _milestones(experiment: Experiment) -> list[int]:
+def milestone_timesteps(experiment: Experiment) -> list[int]:
     """Nominal timesteps of the milestones."""
     total = experiment.total_timesteps
     whole = 100 // math.gcd(100, *experiment.milestones)
@@ -740,116 +560,3 @@ def _divisors(number: int) -> list[int]:
 
 def _list(values: Any) -> str:
     return ", ".join(str(value) for value in values)
-
-
-# --- the plan ------------------------------------------------------------------------------------
-
-
-class Boundary(NamedTuple):
-    """The end of a segment: where a run can be resumed and judged."""
-
-    segment: int
-    """Number of the segment that ends here, from 0."""
-    timestep: int
-    """Timestep actually reached, over all environments."""
-    nominal: int
-    """Timestep asked for; PPO rounds it up to a rollout."""
-    evaluates: bool
-    milestone: int | None
-    """Percentage, if this is a milestone."""
-
-
-class Plan(NamedTuple):
-    """What a run will do, before it does it."""
-
-    boundaries: tuple[Boundary, ...]
-    n_gradient_steps: int
-    utd_ratio: float
-    disk_bytes: int
-    """Upper estimate of the run folder's size."""
-    expected_seconds: float
-    """Rough: from figures measured on two server cores of 2026, never on this machine."""
-
-    @property
-    def horizon(self) -> int:
-        """The last timestep; schedules end here."""
-        return self.boundaries[-1].timestep
-
-
-# Seconds a gradient step of SB3 takes with networks 256×256 on one core, and a timestep beside it.
-# Measured with SB3 2.9.2 on one core of an EPYC 9004 and of a Sapphire Rapids Xeon: 85 to 97 SPS
-# with batch 128, 65 to 84 with batch 256, 1,110 without gradient steps.
-_GRADIENT_STEP_SECONDS = {"sac": 0.0062, "td3": 0.0052, "ppo": 0.0016}
-_SECONDS_PER_BATCH_ROW = {"sac": 3.2e-5, "td3": 2.6e-5, "ppo": 2e-6}
-_TIMESTEP_SECONDS = 0.0009
-_MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, HalfCheetah
-_STATE_BYTES = 2 * 10_000_000  # two boundaries of parameters and Adam's moments, 256×256
-
-
-def make_plan(experiment: Experiment, transition_bytes: int) -> Plan:
-    """The plan of a resolved experiment.
-
-    Args:
-        transition_bytes: bytes of one stored transition (0 without a replay buffer).
-    """
-    hyperparameters = experiment.hyperparameters
-    quantum = hyperparameters.quantum(experiment.n_envs)
-    segment, interval = experiment.segment, experiment.evaluation.interval
-    assert segment and interval, "resolve() has filled these in"
-    marks = dict(zip(_milestones(experiment), experiment.milestones, strict=True))
-    boundaries = tuple(
-        Boundary(
-            segment=number,
-            timestep=math.ceil(nominal / quantum) * quantum,
-            nominal=nominal,
-            evaluates=nominal % interval == 0,
-            milestone=marks.get(nominal),
-        )
-        for number, nominal in enumerate(range(segment, experiment.total_timesteps + 1, segment))
-    )
-    reached = boundaries[-1].timestep
-    n_gradient_steps = hyperparameters.n_gradient_steps(reached, experiment.n_envs)
-    stored = min(reached, getattr(hyperparameters, "buffer_size", 0) + segment)
-    gradient_step = (
-        _GRADIENT_STEP_SECONDS[experiment.algo]
-        + _SECONDS_PER_BATCH_ROW[experiment.algo] * hyperparameters.batch_size
-    )
-    return Plan(
-        boundaries=boundaries,
-        n_gradient_steps=n_gradient_steps,
-        utd_ratio=hyperparameters.utd_ratio(experiment.n_envs),
-        disk_bytes=stored * transition_bytes + len(marks) * _MILESTONE_BYTES + _STATE_BYTES,
-        expected_seconds=n_gradient_steps * gradient_step + reached * _TIMESTEP_SECONDS,
-    )
-
-
-# --- the command line follows from the declarations ----------------------------------------------
-
-
-class Flag(NamedTuple):
-    """One dotted override of the command line."""
-
-    name: str
-    doc: str
-    default: str
-
-
-def flags() -> list[Flag]:
-    """A flag for every setting, in the order of declaration."""
-    found: dict[str, Flag] = {}
-    for model in EXPERIMENTS.values():
-        for flag in _flags(model):
-            found.setdefault(flag.name, flag)
-    return list(found.values())
-
-
-def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[Flag]:
-    for name, field in model.model_fields.items():
-        section = _section(model, name)
-        if section is not None and section is not NetArch:
-            yield from _flags(section, f"{prefix}{name}.")
-            if name != "normalize":
-                continue
-        required = field.is_required()
-        default = "" if required or section else yaml.safe_dump(field.default).split("\n")[0]
-        yield Flag(f"{prefix}{name}", (field.description or "").replace("\n", " "), default)

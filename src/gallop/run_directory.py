@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop import experiment as experiments
 from gallop.evaluation import Episodes
 from gallop.experiment import Experiment, ExperimentError
+from gallop.experiment_file import load, to_yaml
 from gallop.learners.learner import LogRow
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
-        write_bytes(self.experiment_file, experiments.to_yaml(experiment).encode())
+        write_bytes(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment that this run was started with.
@@ -134,7 +134,7 @@ class RunDirectory:
         """
         if not self.experiment_file.is_file():
             raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
-        return experiments.load(self.experiment_file)
+        return load(self.experiment_file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

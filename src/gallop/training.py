@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gallop import seeding
 from gallop.environments import rebuild
-from gallop.experiment import Boundary, Plan
 from gallop.learners.learner import Learner, SegmentDiagnostics, Tick
+from gallop.plan import Boundary, Plan
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv

@@ -4,7 +4,7 @@ A film is the episode that was evaluated, not one like it: the job holds the epi
 actions, and the child process that films it plays them again and checks that the return is the
 same to the bit. So no policy, and no torch, is needed to film.
 
-    python -m gallop.video JOB.npz FOLDER      (started by `start`, in a child beside training)
+    python -m gallop.video JOB.npz FOLDER      (started by film_queue.py)
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -157,65 +156,6 @@ def is_mujoco_job(path: Path) -> bool:
     """Whether this job needs OpenGL."""
     with np.load(path, allow_pickle=False) as file:
         return is_mujoco(json.loads(str(file["task"]))["env"])
-
-
-class Filming:
-    """A child process that films one job. `n_frames` of `n_total` are done."""
-
-    def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
-        environment = {
-            **os.environ,
-            "SDL_VIDEODRIVER": "dummy",  # pygame's tasks draw without a display
-            "LP_NUM_THREADS": "1",  # software GL leaves the other cores to training
-        }
-        if backend is not None:
-            environment |= {"MUJOCO_GL": backend.name}
-        software = "software" if backend is not None and backend.is_software else "hardware"
-        self.n_frames, self.n_total = 0, 0
-        self._last_line = ""
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "gallop.video", str(job), str(folder), software],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is the parent's to answer
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
-            word, _, rest = line.strip().partition(" ")
-            if word == "frames":
-                done, _, total = rest.partition(" ")
-                self.n_frames, self.n_total = int(done), int(total)
-            elif line.strip():
-                self._last_line = line.strip()
-
-    @property
-    def running(self) -> bool:
-        return self._child.poll() is None
-
-    def error(self) -> str | None:
-        """After the end: None if the film is there, else why it is not."""
-        self._finish()
-        if self._child.returncode == 0:
-            return None
-        return self._last_line or f"the filming process died with code {self._child.returncode}"
-
-    def stop(self) -> None:
-        """End the child; its job stays on disk."""
-        self._child.terminate()
-        self._child.wait()
-        self._finish()
-
-    def _finish(self) -> None:
-        assert self._child.stdout is not None
-        self._reader.join(timeout=10)
-        self._child.stdout.close()
 
 
 # --- in the child --------------------------------------------------------------------------------

@@ -10,12 +10,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
-import importlib.metadata
 import logging
-import os
-import platform
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -31,9 +27,12 @@ from gallop import __version__, checkpoint, figures, seeding, video
 from gallop.display import Display, Row
 from gallop.environments import evaluation_env, training_environments
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
-from gallop.experiment import Boundary, Experiment, Plan, make_plan
+from gallop.experiment import Experiment
+from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
 from gallop.learners.choose import Choice, choose_learner, make_learner
 from gallop.learners.learner import Learner, LogRow, Policy
+from gallop.plan import Boundary, Plan, make_plan
+from gallop.provenance import machine, now, provenance, versions
 from gallop.run_directory import (
     RunDirectory,
     RunError,
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
     import gymnasium
 
 log = logging.getLogger(__name__)
-
-FILM, GIF = "rollout.mp4", "rollout.gif"
-_NOT_YET = "not filmed yet"
 
 
 class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
@@ -123,7 +119,7 @@ def run(
     """Train, evaluate and film one experiment in a new run folder.
 
     Args:
-        experiment: resolved, from `experiment.load` or `experiment.from_dict`.
+        experiment: resolved, from `experiment_file.load` or `from_dict`.
         results: the folder that holds all runs.
         name: of the run; default: now, as YYYYMMDD_HHMMSS.
 
@@ -156,14 +152,12 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
     with folder.locked():
         if not folder.seeds_file.exists():  # killed in its first moment
             _write_records(folder, experiment, plan, choice)
-        provenance = folder.read_json("provenance.json")
-        if provenance["learner"] != choice.name:
-            raise RunError(
-                f"{folder.path} was trained by {provenance['learner']}, not {choice.name}"
-            )
-        _warn_of_other_versions(provenance["versions"], display)
-        provenance["resumes"].append({"at": _now(), "command": sys.argv, **_machine()})
-        folder.write_json("provenance.json", provenance)
+        record = folder.read_json("provenance.json")
+        if record["learner"] != choice.name:
+            raise RunError(f"{folder.path} was trained by {record['learner']}, not {choice.name}")
+        _warn_of_other_versions(record["versions"], display)
+        record["resumes"].append({"at": now(), "command": sys.argv, **machine()})
+        folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
     display.plan(experiment, plan, choice, folder.path)
     _Run(folder, experiment, plan, display).go()
@@ -198,7 +192,7 @@ class _Run:
         self.folder, self.experiment, self.plan, self.display = folder, experiment, plan, display
         self.title = f"{experiment.algo.upper()} on {experiment.env}"
         self.stop = Stop()
-        self.films = _Films(folder)
+        self.films = FilmQueue(folder)
         self.make = functools.partial(evaluation_env, experiment)
 
     def go(self) -> None:
@@ -327,7 +321,7 @@ class _Run:
         missing = {} if self.experiment.films else {FILM: "films: false"}
         if self.experiment.films:
             video.write_job(self.folder.film_job(percent), self.experiment, episodes, index=0)
-            missing = {FILM: _NOT_YET, GIF: _NOT_YET}
+            missing = {FILM: NOT_YET, GIF: NOT_YET}
         milestone.write_meta(
             _meta(self.experiment, timestep, episodes, baseline) | {"missing": missing}
         )
@@ -370,9 +364,9 @@ class _Run:
             rows.append(_row(label, timestep, episodes.returns, baseline))
             self.stop.check()
         self._wait_for_films()
-        provenance = self.folder.read_json("provenance.json")
-        if provenance["end"] is None:
-            self.folder.write_json("provenance.json", provenance | {"end": _now()})
+        record = self.folder.read_json("provenance.json")
+        if record["end"] is None:
+            self.folder.write_json("provenance.json", record | {"end": now()})
         self.display.results(f"{self.title}, {self.folder.path}", rows)
         self._say_where_things_are()
 
@@ -425,61 +419,6 @@ class _Run:
         log.info("stopped by %s; resumable from timestep %d", stopped, kept)
 
 
-class _Films:
-    """Films one milestone at a time in a child; the jobs on disk are the queue."""
-
-    def __init__(self, folder: RunDirectory) -> None:
-        self._folder = folder
-        self._filming: video.Filming | None = None
-        self._percent = 0
-        self._failed: set[int] = set()
-
-    def poll(self) -> bool:
-        """Note a film that is done and start the next; True while there is one to wait for."""
-        if self._filming is not None:
-            if self._filming.running:
-                return True
-            self._note(self._percent, self._filming.error())
-            self._filming = None
-        for job in sorted(self._folder.film_job(0).parent.glob("*.npz")):
-            percent = int(job.stem)
-            if percent in self._failed:
-                continue
-            backend = video.find_backend()
-            if backend is None and video.is_mujoco_job(job):
-                self._note(percent, f"{video.NO_BACKEND}; to mend it: {video.mend()}")
-                continue
-            milestone = self._folder.milestone(percent)
-            self._filming = video.Filming(job, milestone.path, backend)
-            self._percent = percent
-            return True
-        return False
-
-    def describe(self) -> str:
-        """How far the film is."""
-        film = self._filming
-        if film is None:
-            return "filming"
-        return f"filming {self._percent} %: {film.n_frames} of {film.n_total or '…'} frames"
-
-    def close(self) -> None:
-        """End the child; its job stays, and a resumed run films it."""
-        if self._filming is not None and self._filming.running:
-            self._filming.stop()
-
-    def _note(self, percent: int, error: str | None) -> None:
-        milestone = self._folder.milestone(percent)
-        meta = milestone.read_meta()
-        if error is None:
-            self._folder.film_job(percent).unlink(missing_ok=True)
-        else:
-            self._failed.add(percent)  # the job stays: `run --resume` tries again
-            log.warning("no film of %d %%: %s", percent, error)
-        if meta is not None:
-            missing = {} if error is None else {FILM: error, GIF: error}
-            milestone.write_meta(meta | {"missing": missing})
-
-
 # --- what a run records about itself -------------------------------------------------------------
 
 
@@ -512,7 +451,7 @@ def _meta(
         "return": {**summary._asdict(), "mean_interval": list(summary.mean_interval)},
         "difference_to_random": {**difference._asdict(), "interval": list(difference.interval)},
         "n_unstable_episodes": episodes.n_unstable,
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -520,79 +459,20 @@ def _write_records(
     folder: RunDirectory, experiment: Experiment, plan: Plan, choice: Choice
 ) -> None:
     """provenance.json and seeds.json, before the first timestep."""
-    folder.write_json("provenance.json", _provenance(experiment, choice))
+    folder.write_json("provenance.json", provenance(experiment, choice))
     n_validation, n_segments = experiment.evaluation.n_episodes, len(plan.boundaries)
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
     folder.write_json("seeds.json", seeds)
 
 
 def _warn_of_other_versions(before: dict[str, str], display: Display) -> None:
-    now = _versions()
-    changed = [f"{n} {before.get(n)} → {now[n]}" for n in now if before.get(n) != now[n]]
+    today = versions()
+    changed = [f"{n} {before.get(n)} → {v}" for n, v in today.items() if before.get(n) != v]
     if changed:
         display.say(
             f"versions have changed since the run started ({', '.join(changed)}): it goes on, "
             "but not with the bits that it would have had"
         )
-
-
-def _provenance(experiment: Experiment, choice: Choice) -> dict[str, Any]:
-    return {
-        "command": sys.argv,
-        "start": _now(),
-        "end": None,
-        "resumes": [],
-        "learner": choice.name,
-        "learner_reason": choice.reason,
-        "n_threads": experiment.n_threads,
-        **_machine(),
-        "commit": _commit(),
-        "versions": _versions(),
-    }
-
-
-def _machine() -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": _cpu(),
-        "cores": cores,
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-    }
-
-
-def _cpu() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    """Of Gallop and of everything that it requires."""
-    found = {"gallop": __version__}
-    for requirement in importlib.metadata.requires("gallop") or ():
-        if "extra ==" in requirement:
-            continue
-        name = requirement.partition(">")[0].partition("<")[0].partition("=")[0].strip()
-        found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _commit() -> str | None:
-    """The commit of Gallop's own checkout, if it runs from one."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def _transition_bytes(env: gymnasium.Env[Any, Any]) -> int:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gallop.display import Display
-from gallop.experiment import from_dict
+from gallop.experiment_file import from_dict
 from gallop.workflow import run
 
 pytestmark = pytest.mark.slow
