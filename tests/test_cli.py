@@ -14,6 +14,7 @@ from gallop.experiment_file import load
 from gallop.run_directory import RunDirectory, RunError
 
 ROOT = Path(__file__).parents[1]
+PENDULUM = ["--algo", "sac", "--env", "Pendulum-v1", "--total_timesteps", "4000"]
 REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
 
 
@@ -35,6 +36,16 @@ REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
         (["run", REFERENCE, "--device", "cuda:99"], ["'cuda:99'", "no such device", "use cpu"]),
         (["run", REFERENCE, "--name", "a/b"], ["'a/b'", "one path component"]),
         (["run", REFERENCE, "extra"], ["'extra'", "too many"]),
+        (["run", *PENDULUM, "--env-kwargs", "{g: abc}"], ["does not work", "'abc'", "TypeError"]),
+        (["run", *PENDULUM, "--wrappers", "[os:getcwd]"], ["os:getcwd", "cannot wrap"]),
+        (["run", *PENDULUM, "--hyperparameters.policy", "CnnPolicy"], ["only with images"]),
+        (["run", *PENDULUM, "--hyperparameters.policy", "MultiInputPolicy"],
+         ["MultiInputPolicy", "Box observations"]),
+        (["run", *PENDULUM, "--hyperparameters.policy_kwargs.optimizer_kwargs", "{foo: 1}"],
+         ["'foo'"]),
+        (["run", *PENDULUM, "--hyperparameters.buffer_size", "1e13"], ["Unable to allocate"]),
+        (["run", *PENDULUM, "--n-envs", "3"], ["train_freq × n_envs = 3", "3996, 4008"]),
+        (["run", *PENDULUM, "-n", "100"], ["100", "at least 800"]),
         (["run", "--resume"], ["no unfinished run below results"]),
         (["run", "--resume", "none"], ["none is no run"]),
         (["run", "--resume", "none", "--seed", "3"], ["leave out --training_seed"]),

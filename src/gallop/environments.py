@@ -77,7 +77,11 @@ def make_env(
             _follow(env)
     for wrapper in wrappers:
         for path, wrapper_kwargs in wrapper.items():
-            env = _import(path)(env, **wrapper_kwargs)
+            wrap = _import(path)
+            try:
+                env = wrap(env, **wrapper_kwargs)
+            except Exception as error:  # it is somebody's code
+                raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
     if seed is not None:
         env.reset(seed=seed)
         env.action_space.seed(seed)
@@ -95,6 +99,28 @@ def evaluation_env(
         wrappers=experiment.wrappers,
         **experiment.evaluation_env_kwargs,
     )
+
+
+def try_out(experiment: Experiment) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """Step the task once as in training and as in evaluation; its observation and action space.
+
+    Raises:
+        ExperimentError: if the task does not work with the experiment's keyword arguments.
+    """
+    for kwargs in (experiment.env_kwargs, experiment.evaluation_env_kwargs):
+        env = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
+        try:
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            env.step(env.action_space.sample())
+        except Exception as error:  # it may be anybody's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ExperimentError(
+                f"{experiment.env} does not work with {kwargs}: {reason}", "env_kwargs"
+            ) from None
+        finally:
+            env.close()
+    return env.observation_space, env.action_space
 
 
 @cache

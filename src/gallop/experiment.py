@@ -459,11 +459,12 @@ def resolve(experiment: Experiment) -> Experiment:
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
     episode = experiment.env_kwargs.get("max_episode_steps", limit) * experiment.n_envs
-    _check_networks(experiment)
-    experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
-    marks = milestone_timesteps(experiment)
     # PPO rounds its boundaries up to a rollout; SAC and TD3 hit theirs exactly.
     grid = 1 if experiment.algo == "ppo" else quantum
+    _check_networks(experiment)
+    experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
+    _check_total(experiment, grid, max(episode, quantum))
+    marks = milestone_timesteps(experiment)
     gap = math.gcd(*marks)
     interval = experiment.evaluation.interval
     if interval is None:
@@ -529,16 +530,31 @@ def _check_networks(experiment: Experiment) -> None:
 
 def milestone_timesteps(experiment: Experiment) -> list[int]:
     """Nominal timesteps of the milestones."""
-    total = experiment.total_timesteps
-    whole = 100 // math.gcd(100, *experiment.milestones)
-    if total % whole:
-        below, above = total // whole * whole, math.ceil(total / whole) * whole
+    return [experiment.total_timesteps * percent // 100 for percent in experiment.milestones]
+
+
+def _check_total(experiment: Experiment, grid: int, least: int) -> None:
+    """The milestones must be whole numbers of timesteps, on the grid, `least` apart."""
+    total, percentages = experiment.total_timesteps, experiment.milestones
+    whole = 100 // math.gcd(100, *percentages)  # totals that give whole numbers
+    step = math.gcd(*percentages) * whole // 100  # what the milestones of that total have in common
+    unit = whole * (grid // math.gcd(grid, step))
+    if total % unit:
+        nearby = [value for value in (total // unit * unit, (total // unit + 1) * unit) if value]
+        on_grid = f" into multiples of train_freq × n_envs = {grid}" if grid > 1 else ""
         raise ExperimentError(
-            f"{total} cannot be cut at {_list(experiment.milestones)} %; the nearest totals that "
-            f"can are {_list([value for value in (below, above) if value])}",
+            f"{total} cannot be cut at {_list(percentages)} %{on_grid}; the nearest totals that "
+            f"can are {_list(nearby)}",
             "total_timesteps",
         )
-    return [total * percent // 100 for percent in experiment.milestones]
+    gap = math.gcd(*milestone_timesteps(experiment))
+    if gap < least:
+        needed = math.ceil(least * total / gap / unit) * unit
+        raise ExperimentError(
+            f"{total} leaves {gap} timesteps from milestone to milestone, and one full episode of "
+            f"each environment (PPO: one rollout) needs {least}; at least {needed} are needed",
+            "total_timesteps",
+        )
 
 
 def _check_divides(part: int, whole: int, grid: int, field: str, of: str) -> None:

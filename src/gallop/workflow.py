@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from gallop import __version__, checkpoint, figures, seeding, video
 from gallop.display import Display, Row
-from gallop.environments import evaluation_env, training_environments
+from gallop.environments import evaluation_env, training_environments, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
 from gallop.experiment import Experiment
 from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
@@ -42,10 +42,11 @@ from gallop.run_directory import (
     run_path,
 )
 from gallop.statistics import paired_difference, summarise
-from gallop.training import train
+from gallop.training import Outcome, train
 
 if TYPE_CHECKING:
     import gymnasium
+    from stable_baselines3.common.vec_env import VecEnv
 
 log = logging.getLogger(__name__)
 
@@ -98,15 +99,13 @@ def plan_run(experiment: Experiment) -> tuple[Plan, Choice]:
     """What a run of this experiment will do.
 
     Raises:
-        ExperimentError: if the algorithm cannot serve the task.
+        ExperimentError: if the task does not work, or the algorithm cannot serve it.
     """
-    env = evaluation_env(experiment)
-    try:
-        choice = choose_learner(experiment, env.action_space)
-        replay = hasattr(experiment.hyperparameters, "buffer_size")
-        plan = make_plan(experiment, _transition_bytes(env) if replay else 0)
-    finally:
-        env.close()
+    observation_space, action_space = try_out(experiment)
+    choice = choose_learner(experiment, observation_space, action_space)
+    replay = hasattr(experiment.hyperparameters, "buffer_size")
+    transition_bytes = _transition_bytes(observation_space, action_space) if replay else 0
+    plan = make_plan(experiment, transition_bytes)
     return plan, choice
 
 
@@ -133,9 +132,11 @@ def run(
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
     folder = RunDirectory(run_path(results, experiment.algo, experiment.env, name))
     display.plan(experiment, plan, choice, folder.path)
-    folder.create(experiment)
-    _write_records(folder, experiment, plan, choice)
-    _Run(folder, experiment, plan, display).go()
+    # What cannot be made is refused before anything is written.
+    with _learner(experiment, display) as (environments, learner):
+        folder.create(experiment)
+        _write_records(folder, experiment, plan, choice)
+        _Run(folder, experiment, plan, display).go(environments, learner)
     return folder
 
 
@@ -160,7 +161,22 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
         folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
     display.plan(experiment, plan, choice, folder.path)
-    _Run(folder, experiment, plan, display).go()
+    with _learner(experiment, display) as (environments, learner):
+        _Run(folder, experiment, plan, display).go(environments, learner)
+
+
+@contextlib.contextmanager
+def _learner(experiment: Experiment, display: Display) -> Iterator[tuple[VecEnv, Learner]]:
+    """The experiment's environments and a fresh learner."""
+    display.say("making environments and networks")
+    environments = training_environments(experiment)
+    try:
+        seed = seeding.initialisation_seed(experiment.training_seed)
+        learner = make_learner(experiment, environments, seed)
+        yield environments, learner
+        learner.close()
+    finally:
+        environments.close()
 
 
 def newest_run(results: Path, unfinished: bool) -> RunDirectory:
@@ -195,24 +211,24 @@ class _Run:
         self.films = FilmQueue(folder)
         self.make = functools.partial(evaluation_env, experiment)
 
-    def go(self) -> None:
+    def go(self, environments: VecEnv, learner: Learner) -> None:
         """From wherever the folder stands to the end."""
         with self.folder.locked(), _logging_to(self.folder.log_file), self.stop.listening():
             try:
-                self._go()
+                self._go(environments, learner)
             except Stopped as stopped:
                 self._say_what_is_kept(stopped)
                 raise
             finally:
                 self.films.close()
 
-    def _go(self) -> None:
+    def _go(self, environments: VecEnv, learner: Learner) -> None:
         log.info("gallop %s: %s", __version__, " ".join(sys.argv))
         baseline = self.folder.read_baseline()
         if baseline is None:
             baseline = self._evaluate_random_policy()
         self.stop.check()
-        self._train(baseline)
+        self._train(environments, learner, baseline)
         self._finish(baseline)
 
     # --- stages ---
@@ -227,48 +243,37 @@ class _Run:
         self.folder.write_baseline(episodes)
         return episodes.returns
 
-    def _train(self, baseline: NDArray[np.float64]) -> None:
+    def _train(self, environments: VecEnv, learner: Learner, baseline: NDArray[np.float64]) -> None:
         saved = checkpoint.newest_boundary(self.folder.state)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
         self.folder.forget_after(timestep)
         if n_done == len(self.plan.boundaries):
-            self.films.poll()
             return
-        self.display.say("making environments and networks")
-        environments = training_environments(self.experiment)
-        try:
-            seed = seeding.initialisation_seed(self.experiment.training_seed)
-            learner = make_learner(self.experiment, environments, seed)
-            if saved:
-                checkpoint.load_boundary(saved, learner)
-                self.display.say(f"going on from timestep {timestep:,}")
-                log.info("resumed at timestep %d", timestep)
-            self.films.poll()
-            with self.display.bar(self.plan.horizon, timestep):
+        if saved:
+            checkpoint.load_boundary(saved, learner)
+            self.display.say(f"going on from timestep {timestep:,}")
+            log.info("resumed at timestep %d", timestep)
+        seed = self.experiment.training_seed
+        with self.display.bar(self.plan.horizon, timestep):
+            self.display.learning()
+            for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
+                self._note(outcome, learner)
+                self._judge(outcome.boundary, learner, baseline)
+                checkpoint.save_boundary(self.folder.state, learner, outcome.boundary.segment + 1)
+                self.films.poll()
+                self.stop.check()
                 self.display.learning()
-                seed = self.experiment.training_seed
-                for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
-                    self.display.tick(outcome.boundary.timestep)
-                    diagnostics = outcome.diagnostics
-                    log.info(
-                        "timestep %d: %.0f SPS, %d gradient steps",
-                        outcome.boundary.timestep,
-                        diagnostics.n_timesteps / diagnostics.seconds,
-                        learner.n_gradient_steps,
-                    )
-                    if diagnostics.n_unstable:
-                        log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
-                    self.folder.append_log(diagnostics.rows)
-                    self._judge(outcome.boundary, learner, baseline)
-                    checkpoint.save_boundary(
-                        self.folder.state, learner, outcome.boundary.segment + 1
-                    )
-                    self.films.poll()
-                    self.stop.check()
-                    self.display.learning()
-            learner.close()
-        finally:
-            environments.close()
+
+    def _note(self, outcome: Outcome, learner: Learner) -> None:
+        """Write down what the segment tells about itself."""
+        timestep, diagnostics = outcome.boundary.timestep, outcome.diagnostics
+        self.display.tick(timestep)
+        speed = diagnostics.n_timesteps / diagnostics.seconds
+        n_gradient_steps = learner.n_gradient_steps
+        log.info("timestep %d: %.0f SPS, %d gradient steps", timestep, speed, n_gradient_steps)
+        if diagnostics.n_unstable:
+            log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
+        self.folder.append_log(diagnostics.rows)
 
     def _tick(self, timestep: int) -> None:
         self.stop.check()
@@ -475,7 +480,9 @@ def _warn_of_other_versions(before: dict[str, str], display: Display) -> None:
         )
 
 
-def _transition_bytes(env: gymnasium.Env[Any, Any]) -> int:
+def _transition_bytes(
+    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> int:
     """Bytes of a transition in SB3's replay buffer."""
     from gymnasium import spaces
 
@@ -484,8 +491,8 @@ def _transition_bytes(env: gymnasium.Env[Any, Any]) -> int:
             return sum(size(part) for part in space.values())
         return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype or np.float32).itemsize
 
-    actions = int(np.prod(env.action_space.shape or (1,))) * 4
-    return 2 * size(env.observation_space) + actions + 3 * 4  # reward, done, timeout
+    actions = int(np.prod(action_space.shape or (1,))) * 4
+    return 2 * size(observation_space) + actions + 3 * 4  # reward, done, timeout
 
 
 @contextlib.contextmanager

@@ -26,11 +26,15 @@ class Choice(NamedTuple):
     reason: str
 
 
-def choose_learner(experiment: Experiment, action_space: gymnasium.Space[Any]) -> Choice:
+def choose_learner(
+    experiment: Experiment,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> Choice:
     """Which learner trains this experiment.
 
     Raises:
-        ExperimentError: if the algorithm cannot serve the task's action space, or there is no such
+        ExperimentError: if the algorithm cannot serve the task's spaces, or there is no such
             device.
     """
     kind = type(action_space).__name__
@@ -42,6 +46,14 @@ def choose_learner(experiment: Experiment, action_space: gymnasium.Space[Any]) -
             f"{experiment.algo} needs {' or '.join(served)} actions, and {experiment.env} has "
             f"{kind} actions; {hint}",
             "algo",
+        )
+    is_dict = type(observation_space).__name__ == "Dict"
+    policy = experiment.hyperparameters.policy
+    if policy != "auto" and (policy == "MultiInputPolicy") != is_dict:
+        raise ExperimentError(
+            f"{policy} does not fit {type(observation_space).__name__} observations; auto takes "
+            "the one that does",
+            "hyperparameters.policy",
         )
     _check_device(experiment.device)
     if experiment.learner == "sb3":
@@ -64,7 +76,17 @@ def _check_device(device: str) -> None:
 
 
 def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Learner:
-    """The chosen learner with first weights from `seed`."""
+    """The chosen learner with first weights from `seed`.
+
+    Raises:
+        ExperimentError: if the hyper-parameters do not make one.
+    """
     from gallop.learners.stable_baselines import StableBaselinesLearner
 
-    return StableBaselinesLearner(experiment, environments, seed)
+    try:
+        return StableBaselinesLearner(experiment, environments, seed)
+    except (TypeError, ValueError, AssertionError, MemoryError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ExperimentError(
+            f"{experiment.algo} cannot be made with these: {reason}", "hyperparameters"
+        ) from error
