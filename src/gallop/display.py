@@ -176,7 +176,12 @@ class Display:
         """Every policy on the same seeds, with intervals."""
         n = rows[0].summary.n
         table = Table(
-            title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+            title=title,
+            title_justify="left",
+            title_style="bold",
+            box=SIMPLE_HEAD,
+            show_edge=False,
+            padding=0,  # 80 columns are enough
         )
         table.add_column("policy", no_wrap=True)
         for heading in ("timestep", "mean", "std", "IQM", "95 % of mean", "minus random [95 %]"):
