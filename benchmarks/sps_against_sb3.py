@@ -2,7 +2,7 @@
 
 Both train the reference experiment (SAC on HalfCheetah-v5, batch 128) in one process, in turn:
 Gallop a segment with all that a segment costs (simulators made anew, state saved and synced), SB3
-as many timesteps of one long `learn`. Prints a table and writes a CSV beside this file.
+as many timesteps of one long `learn`. Prints a table and adds the run to the CSV beside this file.
 
     python benchmarks/sps_against_sb3.py [--rounds 24] [--timesteps 1000]
 """
@@ -10,7 +10,6 @@ as many timesteps of one long `learn`. Prints a table and writes a CSV beside th
 from __future__ import annotations
 
 import argparse
-import csv
 import platform
 import statistics
 import tempfile
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import gymnasium
+import numpy as np
 import torch
 from stable_baselines3 import SAC
 
@@ -26,9 +26,11 @@ from gallop.environments import training_environments
 from gallop.experiment_file import load
 from gallop.learners.choose import make_learner
 from gallop.plan import make_plan
+from gallop.statistics import bootstrap_interval
 from gallop.training import train
 
 REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
+COLUMNS = ["run", "timesteps", "pair", "gallop_sps", "sb3_sps", "ratio"]
 
 
 def main() -> None:
@@ -81,18 +83,21 @@ def main() -> None:
             rows.append([number, took["gallop"], took["sb3"], took["gallop"] / took["sb3"]])
             print("{:3d}  gallop {:6.1f} SPS   sb3 {:6.1f} SPS   ratio {:.3f}".format(*rows[-1]))
     environments.close()
-    columns = list(zip(*rows, strict=True))
-    medians = [statistics.median(column) for column in columns[1:]]
-    print("median  gallop {:.1f} SPS, sb3 {:.1f} SPS, ratio {:.3f}".format(*medians))
-    print(
-        f"ratio from {min(columns[3]):.3f} to {max(columns[3]):.3f}, {n} pairs of {size} timesteps"
+    ratios = [row[3] for row in rows]
+    low, high = bootstrap_interval(
+        ratios, np.random.default_rng(0), lambda resamples: np.median(resamples, axis=-1)
     )
-    machine = f"{cpu()}, 1 thread, {platform.platform()}, torch {torch.__version__}"
-    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
-        file.write(f"# {machine}\n")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["pair", "gallop_sps", "sb3_sps", "ratio"])
-        writer.writerows([r[0], *(f"{value:.4g}" for value in r[1:])] for r in rows)
+    print(
+        f"median ratio {statistics.median(ratios):.3f}, 95 % bootstrap interval of the median "
+        f"{low:.3f} … {high:.3f}, pairs from {min(ratios):.3f} to {max(ratios):.3f}; "
+        f"{n} pairs of {size} timesteps, {cpu()}, torch {torch.__version__}"
+    )
+    # Runs are added, never replaced: a run that came out badly stays.
+    path = Path(__file__).with_suffix(".csv")
+    earlier = path.read_text().splitlines() if path.exists() else [",".join(COLUMNS)]
+    number = 1 + max((int(line.split(",")[0]) for line in earlier[1:]), default=0)
+    new = [f"{number},{size},{r[0]},{r[1]:.4g},{r[2]:.4g},{r[3]:.4g}" for r in rows]
+    path.write_text("\n".join([*earlier, *new]) + "\n")
 
 
 def cpu() -> str:

@@ -37,6 +37,8 @@ REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
         (["run", REFERENCE, "--name", "a/b"], ["'a/b'", "one path component"]),
         (["run", REFERENCE, "extra"], ["'extra'", "too many"]),
         (["run", *PENDULUM, "--env-kwargs", "{g: abc}"], ["does not work", "'abc'", "TypeError"]),
+        (["run", *PENDULUM, "--env-kwargs", "{max_episode_steps: abc}"], ["'abc'", "whole number"]),
+        (["run", *PENDULUM, "--env-kwargs", "{max_episode_steps: 0}"], ["0", "at least 1"]),
         (["run", *PENDULUM, "--wrappers", "[os:getcwd]"], ["os:getcwd", "cannot wrap"]),
         (["run", *PENDULUM, "--hyperparameters.policy", "CnnPolicy"], ["only with images"]),
         (["run", *PENDULUM, "--hyperparameters.policy", "MultiInputPolicy"],

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a full disk, a folder that went away
-        print(f"gallop: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        print(f"gallop: {error}", file=sys.stderr)
         return 1
 
 

@@ -458,7 +458,12 @@ def resolve(experiment: Experiment) -> Experiment:
     """
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
-    episode = experiment.env_kwargs.get("max_episode_steps", limit) * experiment.n_envs
+    limit = experiment.env_kwargs.get("max_episode_steps", limit)
+    if not isinstance(limit, int) or limit < 1:
+        raise ExperimentError(
+            f"{limit!r}: a whole number of at least 1 is needed", "env_kwargs.max_episode_steps"
+        )
+    episode = limit * experiment.n_envs
     # PPO rounds its boundaries up to a rollout; SAC and TD3 hit theirs exactly.
     grid = 1 if experiment.algo == "ppo" else quantum
     _check_networks(experiment)

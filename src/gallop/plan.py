@@ -40,8 +40,8 @@ class Plan(NamedTuple):
 
 
 # Seconds a gradient step of SB3 takes with networks 256×256 on one core, and a timestep beside it.
-# Measured with SB3 2.9.2 on one core of an EPYC 9004 and of a Sapphire Rapids Xeon: 85 to 97 SPS
-# with batch 128, 65 to 84 with batch 256, 1,110 without gradient steps.
+# Only SAC with batch 128 was measured by us (76 to 103 SPS on one core of an AMD EPYC, see
+# benchmarks/sps_against_sb3.csv); the rest is guessed from figures of other machines.
 _GRADIENT_STEP_SECONDS = {"sac": 0.0062, "td3": 0.0052, "ppo": 0.0016}
 _SECONDS_PER_BATCH_ROW = {"sac": 3.2e-5, "td3": 2.6e-5, "ppo": 2e-6}
 _TIMESTEP_SECONDS = 0.0009

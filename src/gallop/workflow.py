@@ -348,10 +348,8 @@ class _Run:
             if boundary.milestone is not None:
                 found = self.folder.milestone(boundary.milestone).read_rewards()
                 assert found is not None, "a boundary is saved after its milestone is filled"
-                returns[boundary.milestone], timesteps[boundary.milestone] = (
-                    found,
-                    boundary.timestep,
-                )
+                returns[boundary.milestone] = found
+                timesteps[boundary.milestone] = boundary.timestep
         bars = figures.milestone_bars(self.title, returns, timesteps, baseline)
         figures.save(bars, self.folder.milestone_bars)
         for percent, values in returns.items():

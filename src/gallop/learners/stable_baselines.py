@@ -304,15 +304,13 @@ class StableBaselinesLearner:
             yield "ent_coef_optimizer", self._model.ent_coef_optimizer
 
     def _with_utd(self, row: LogRow) -> LogRow:
-        """The row with the UTD ratio that was really had since learning started."""
+        """The row with its UTD ratio: had since learning started; for PPO, planned."""
         updates = row.values.get("train/n_updates")
         start = getattr(self._experiment.hyperparameters, "learning_starts", 0)
         if updates is None or row.timestep <= start:
             return row
-        if isinstance(self._model, PPO):
-            minibatches = self._experiment.hyperparameters
-            assert isinstance(minibatches, PPOHyperparameters)
-            utd = minibatches.utd_ratio(self._experiment.n_envs)
+        if isinstance(self._model, PPO):  # SB3 logs its epochs, not its gradient steps
+            utd = self._experiment.hyperparameters.utd_ratio(self._experiment.n_envs)
         else:
             utd = updates / (row.timestep - start)
         return LogRow(row.timestep, {**row.values, "train/utd": utd})
