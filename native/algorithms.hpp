@@ -1,0 +1,121 @@
+// What the gradient steps of SAC, TD3 and PPO work on. Plain data, the same for every instruction
+// set; memory that outlives a step belongs to Python, the rest to module.cpp.
+#pragma once
+
+#include <cstdint>
+
+#include "network.hpp"
+#include "team.hpp"
+
+namespace gallop {
+
+constexpr int MAX_CRITICS = 16;
+
+// How observations and rewards are normalised: clip((x - mean) * scale).
+struct Normalization {
+  const float* mean;  // [observations], or null: as they are
+  const float* scale;
+  float clip;
+  float reward_scale, reward_clip;
+};
+
+// A replay buffer: row i of each array is transition i.
+struct Replay {
+  const float *observations, *next_observations;  // [rows, observations]
+  const float* actions;                           // [rows, actions], scaled to -1 ... 1
+  const float *rewards, *ends;  // [rows]; an end is 1 where no value follows, 0 at a timeout
+  Normalization normalization;
+};
+
+// What SAC and TD3 share. Each critic belongs to one thread.
+struct ActorCritic {
+  int batch, n_observations, n_actions, n_critics;
+  Network actor, critics[MAX_CRITICS];
+  float gamma, tau;
+  // Work space.
+  Batch actor_now, actor_next, actor_gradients;
+  Batch critic[MAX_CRITICS], critic_gradients[MAX_CRITICS];
+  float *input_data, *input_policy, *input_next;  // [batch, observations + actions] in panels
+  float *q_target[MAX_CRITICS], *q[MAX_CRITICS], *q_policy[MAX_CRITICS];  // [batch]
+  float *rewards, *ends;                                                  // [batch]
+  float critic_loss[MAX_CRITICS];
+};
+
+struct SacLosses {
+  double actor, critic, entropy_coefficient, entropy_coefficient_loss;
+};
+
+// A tanh-Gaussian at work: everything [batch * actions], padded to whole panels, but log_prob.
+struct GaussianSample {
+  float *noise, *mean, *log_std, *std, *action, *density;
+  float* log_prob;  // [batch]
+};
+
+struct Sac : ActorCritic {
+  float* entropy;        // log of the coefficient, Adam's two moments of it
+  bool learn_entropy;    // else the coefficient stays
+  float target_entropy;
+  // Work space.
+  GaussianSample now, next;
+};
+
+struct Td3Losses {
+  double actor, critic;
+};
+
+struct Td3 : ActorCritic {
+  float target_noise, target_noise_clip;
+};
+
+// n gradient steps on batches of `replay`.
+struct Steps {
+  int n;
+  const std::int64_t* indices;  // [n, batch] rows of the replay buffer
+  const float* noise;           // [n, 2, batch, actions] (SAC: now, next) or [n, batch, actions]
+  const Adam *actor, *critic, *entropy;  // [n] each
+  const bool *delayed;  // [n]: SAC: targets follow; TD3: the actor learns and targets follow
+};
+
+// A rollout: n transitions in any order.
+struct Rollout {
+  const float *observations, *actions;  // [n, observations], [n, actions]
+  const float *values, *log_probs, *advantages, *returns;  // [n]
+};
+
+struct PpoLosses {
+  float policy, value, entropy, clip_fraction, approximate_kl, total;
+};
+
+struct Ppo {
+  int batch, n_observations, n_actions;
+  bool discrete;  // n_actions choices, else a Gaussian of n_actions dimensions
+  bool normalize_advantage;
+  Network policy, value;
+  Weights log_std;  // [n_actions] padded to a panel
+  float clip_range, clip_range_value;  // the latter 0: the value function is not clipped
+  float entropy_weight, value_weight, max_gradient_norm;
+  double target_kl;  // 0: none
+  // Work space.
+  Batch policy_batch, policy_gradients, value_batch, value_gradients;
+  float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout
+  float *advantages, *weights;  // [batch]
+  double policy_norm, value_norm;  // squared
+  PpoLosses losses;
+};
+
+// What one instruction set offers.
+struct Kernels {
+  const char* name;
+  void (*refresh)(const Network&);
+  void (*forward)(const Network&, const float* parameters, const Batch&);
+  void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);
+  void (*td3)(Td3&, const Replay&, const Steps&, Team&, Td3Losses*);
+  // One pass over `n` indices; returns the minibatches learnt from, with their losses. Fewer than
+  // there are means that target_kl was passed.
+  int (*ppo)(Ppo&, const Rollout&, const std::int64_t* indices, int n, const Adam*, Team&,
+             PpoLosses*);
+  // What the floating-point units can do at best: FLOP done in `n` rounds.
+  double (*peak)(long n, float* sink);
+};
+
+}  // namespace gallop

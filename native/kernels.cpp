@@ -1,0 +1,108 @@
+// Compiled once for each instruction set, with its own LANES and namespace; exports one table.
+// Nothing of the standard library that a linker could merge between them is used in here.
+
+#include "ppo.hpp"
+#include "sac.hpp"
+#include "td3.hpp"
+
+namespace gallop::ISA {
+
+namespace {
+
+void forward_all(const Network& network, const float* parameters, const Batch& batch) {
+  forward(network, parameters, batch, 0, batch.rows);
+}
+
+template <class Algorithm, class Losses>
+struct OffPolicyJob {
+  Algorithm& algorithm;
+  const Replay& replay;
+  const Steps& steps;
+  Team& team;
+  Losses* losses;
+};
+
+void run_sac(Sac& sac, const Replay& replay, const Steps& steps, Team& team, SacLosses* losses) {
+  using Job = OffPolicyJob<Sac, SacLosses>;
+  Job job{sac, replay, steps, team, losses};
+  team.run(
+      [](void* context, int thread) {
+        Job& j = *static_cast<Job*>(context);
+        SacLosses elsewhere{};  // every thread but the first
+        for (int i = 0; i < j.steps.n; i++)
+          sac_step(j.algorithm, j.replay, j.steps, i, j.team, thread,
+                   thread == 0 ? j.losses[i] : elsewhere);
+      },
+      &job);
+}
+
+void run_td3(Td3& td3, const Replay& replay, const Steps& steps, Team& team, Td3Losses* losses) {
+  using Job = OffPolicyJob<Td3, Td3Losses>;
+  Job job{td3, replay, steps, team, losses};
+  team.run(
+      [](void* context, int thread) {
+        Job& j = *static_cast<Job*>(context);
+        Td3Losses elsewhere{};
+        for (int i = 0; i < j.steps.n; i++)
+          td3_step(j.algorithm, j.replay, j.steps, i, j.team, thread,
+                   thread == 0 ? j.losses[i] : elsewhere);
+      },
+      &job);
+}
+
+struct PpoJob {
+  Ppo& ppo;
+  const Rollout& rollout;
+  const std::int64_t* indices;
+  int n;
+  const Adam* adam;
+  Team& team;
+  PpoLosses* losses;
+  int n_done;
+};
+
+int run_ppo(Ppo& ppo, const Rollout& rollout, const std::int64_t* indices, int n, const Adam* adam,
+            Team& team, PpoLosses* losses) {
+  PpoJob job{ppo, rollout, indices, n, adam, team, losses, 0};
+  team.run(
+      [](void* context, int thread) {
+        PpoJob& j = *static_cast<PpoJob*>(context);
+        int done = 0;
+        for (int at = 0; at < j.n; at += j.ppo.batch, done++) {
+          const int rows = j.n - at < j.ppo.batch ? j.n - at : j.ppo.batch;
+          const bool goes_on =
+              ppo_step(j.ppo, j.rollout, j.indices + at, rows, j.adam[done], j.team, thread);
+          if (thread == 0) j.losses[done] = j.ppo.losses;
+          if (!goes_on) break;
+        }
+        if (thread == 0) j.n_done = done;
+      },
+      &job);
+  return job.n_done;
+}
+
+// Multiply-adds on as many accumulators as hide their latency, with nothing else in the way.
+double peak(long n, float* sink) {
+  constexpr int SUMS = BLOCK_ROWS * BLOCK_VECTORS;
+  Vec sums[SUMS];
+  for (int i = 0; i < SUMS; i++) sums[i] = all(static_cast<float>(i));
+  Vec a = all(*sink), b = all(1 - *sink);
+  for (long k = 0; k < n; k++) {
+    asm volatile("" : "+x"(a), "+x"(b));  // nothing may be taken out of the loop
+#pragma GCC unroll 32
+    for (int i = 0; i < SUMS; i++) sums[i] = sums[i] * a + b;
+  }
+  Vec total{};
+  for (int i = 0; i < SUMS; i++) total += sums[i];
+  store(sink, total);
+  return 2.0 * SUMS * LANES * static_cast<double>(n);
+}
+
+}  // namespace
+
+#define NAME_OF(isa) NAME_OF_(isa)
+#define NAME_OF_(isa) #isa
+extern const Kernels kernels;
+const Kernels kernels{NAME_OF(ISA), refresh, forward_all, run_sac, run_td3, run_ppo, peak};
+
+}  // namespace gallop::ISA

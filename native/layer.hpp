@@ -1,0 +1,231 @@
+// Networks forward and back, and their step of Adam.
+//
+// forward() and backward() take a range of rows, update() takes a share of the columns: that is how
+// two threads divide one network between them without ever adding up partial sums.
+#pragma once
+
+#include "multiply.hpp"
+
+namespace gallop::ISA {
+
+INLINE Vec activate(Activation activation, Vec x) {
+  if (activation == Activation::relu) return at_least(x, Vec{});
+  if (activation == Activation::tanh) return tanh(x);
+  return x;
+}
+
+// Derivative of the activation, from its output.
+INLINE Vec slope(Activation activation, Vec output) {
+  if (activation == Activation::relu) return output > Vec{} ? all(1.0f) : Vec{};
+  if (activation == Activation::tanh) return all(1.0f) - output * output;
+  return all(1.0f);
+}
+
+inline const float* input_of(const Batch& batch, int layer) {
+  return layer == 0 ? batch.input : batch.layer[layer - 1];
+}
+
+// One output: y[row] = activation(x[row] . w + b).
+inline void forward_single(const Layer& layer, const float* parameters, const float* x, int rows,
+                           float* y, int begin, int end) {
+  const float* w = parameters + layer.weights;
+  const float bias = parameters[layer.biases];
+  for (int row = begin; row < end; row++) {
+    Vec total{};
+    for (int panel = 0; panel < panels(layer.inputs); panel++)
+      for (int offset = 0; offset < PANEL; offset += LANES)
+        total += load(x + element(rows, row, panel * PANEL) + offset) *
+                 load(w + panel * PANEL + offset);
+    const float output = sum(total) + bias;
+    y[row] = layer.activation == Activation::none ? output
+                                                  : activate(layer.activation, all(output))[0];
+  }
+}
+
+inline void forward_layer(const Layer& layer, const float* parameters, const float* x, int rows,
+                          float* y, int begin, int end) {
+  const float* bias = parameters + layer.biases;
+  const auto run = [&]<Activation activation>() INLINE_LAMBDA {
+    rows_times_matrix(x, rows, parameters + layer.weights, layer.inputs, layer.outputs, begin, end,
+                      [&](int row, int column, Vec total) INLINE_LAMBDA {
+                        store(y + element(rows, row, column),
+                              activate(activation, total + load(bias + column)));
+                      });
+  };
+  if (layer.activation == Activation::relu) {
+    run.template operator()<Activation::relu>();
+  } else if (layer.activation == Activation::tanh) {
+    run.template operator()<Activation::tanh>();
+  } else {
+    run.template operator()<Activation::none>();
+  }
+}
+
+// Rows [begin, end) of every layer's output, with `parameters` or the network's target.
+inline void forward(const Network& network, const float* parameters, const Batch& batch, int begin,
+                    int end) {
+  for (int l = 0; l < network.n_layers; l++) {
+    const auto run = network.layers[l].single() ? forward_single : forward_layer;
+    run(network.layers[l], parameters, input_of(batch, l), batch.rows, batch.layer[l], begin, end);
+  }
+}
+
+// gradients.layer[l - 1] from gradients.layer[l], both before the activation; for l = 0 the
+// gradient of the network's input goes to gradients.input.
+inline void backward_layer(const Network& network, const Batch& batch, const Batch& gradients,
+                           int l, int begin, int end) {
+  const Layer& layer = network.layers[l];
+  const int rows = batch.rows;
+  const float *d = gradients.layer[l], *x = input_of(batch, l);
+  float* out = l == 0 ? gradients.input : gradients.layer[l - 1];
+  const Activation below = l == 0 ? Activation::none : network.layers[l - 1].activation;
+  if (layer.single()) {
+    const float* w = network.parameters + layer.weights;
+    for (int panel = 0; panel < panels(layer.inputs); panel++)
+      for (int row = begin; row < end; row++)
+        for (int offset = 0; offset < PANEL; offset += LANES) {
+          const auto at = element(rows, row, panel * PANEL) + offset;
+          store(out + at, all(d[row]) * load(w + panel * PANEL + offset) *
+                              slope(below, load(x + at)));
+        }
+    return;
+  }
+  const auto run = [&]<Activation activation>() INLINE_LAMBDA {
+    rows_times_matrix(d, rows, network.transposed[l], layer.outputs, layer.inputs, begin, end,
+                      [&](int row, int column, Vec total) INLINE_LAMBDA {
+                        const auto at = element(rows, row, column);
+                        store(out + at, total * slope(activation, load(x + at)));
+                      });
+  };
+  if (below == Activation::relu) {
+    run.template operator()<Activation::relu>();
+  } else if (below == Activation::tanh) {
+    run.template operator()<Activation::tanh>();
+  } else {
+    run.template operator()<Activation::none>();
+  }
+}
+
+// From gradients.layer[last] down to the first layer; to the input as well where it is wanted.
+inline void backward(const Network& network, const Batch& batch, const Batch& gradients, int begin,
+                     int end) {
+  for (int l = network.n_layers - 1; l > 0; l--)
+    backward_layer(network, batch, gradients, l, begin, end);
+  if (gradients.input != nullptr) backward_layer(network, batch, gradients, 0, begin, end);
+}
+
+// --- the step ------------------------------------------------------------------------------------
+
+// Turns a gradient into a changed parameter. `tau` is 0 where the target stays as it is.
+struct AdamStep {
+  const Weights& weights;
+  const Adam& adam;
+  float tau;
+
+  INLINE void operator()(std::ptrdiff_t at, Vec gradient) const {
+    const Vec w = load(weights.parameters + at);
+    if (adam.weight_decay != 0) gradient += all(adam.weight_decay) * w;
+    Vec m = load(weights.first_moment + at), v = load(weights.second_moment + at);
+    m += (gradient - m) * all(1 - adam.beta1);
+    v = v * all(adam.beta2) + gradient * gradient * all(1 - adam.beta2);
+    store(weights.first_moment + at, m);
+    store(weights.second_moment + at, v);
+    const Vec root = square_root(v) * all(adam.inverse_root_correction) + all(adam.epsilon);
+    const Vec next = w - all(adam.step_size) * (m / root);
+    store(weights.parameters + at, next);
+    if (tau != 0) {  // theta' <- (1 - tau) theta' + tau theta
+      const Vec t = load(weights.target + at);
+      store(weights.target + at, t * all(1 - tau) + next * all(tau));
+    }
+  }
+};
+
+// Keeps the gradient, in the parameters' layout, for whoever needs all of it first.
+struct KeepGradient {
+  float* out;
+  INLINE void operator()(std::ptrdiff_t at, Vec gradient) const { store(out + at, gradient); }
+};
+
+inline void transpose_block(const Network& network, int l, int input_panel, int output_panel) {
+  const Layer& layer = network.layers[l];
+  const float* w = network.parameters + layer.weights;
+  const int n_inputs = columns_of(input_panel, layer.inputs);
+  const int n_outputs = columns_of(output_panel, layer.outputs);
+  for (int i = 0; i < PANEL; i += LANES)
+    for (int o = 0; o < PANEL; o += LANES) {
+      Vec block[LANES];
+      for (int r = 0; r < LANES; r++) {
+        const int input = input_panel * PANEL + i + r;
+        block[r] = i + r < n_inputs
+                       ? load(w + element(layer.inputs, input, output_panel * PANEL) + o)
+                       : Vec{};
+      }
+      transpose(block);
+      for (int r = 0; r < LANES && o + r < n_outputs; r++) {
+        const int output = output_panel * PANEL + o + r;
+        store(network.transposed[l] + element(layer.outputs, output, input_panel * PANEL) + i,
+              block[r]);
+      }
+    }
+}
+
+// Everything that follows from the parameters, after they were changed from outside.
+inline void refresh(const Network& network) {
+  for (int l = 0; l < network.n_layers; l++)
+    if (network.transposed[l] != nullptr && !network.layers[l].single())
+      for (int i = 0; i < panels(network.layers[l].inputs); i++)
+        for (int o = 0; o < panels(network.layers[l].outputs); o++) transpose_block(network, l, i, o);
+}
+
+// The gradient of every parameter in this share of the columns, handed to `consume` (AdamStep or
+// KeepGradient) as soon as it stands in a register.
+template <class Consume>
+INLINE void update_layer(const Network& network, const Batch& batch, const Batch& gradients, int l,
+                         int share, int n_shares, const Consume& consume) {
+  const Layer& layer = network.layers[l];
+  const int rows = batch.rows;
+  const float *x = input_of(batch, l), *d = gradients.layer[l];
+  if (layer.single()) {
+    if (share != 0) return;
+    for (int panel = 0; panel < panels(layer.inputs); panel++)
+      for (int offset = 0; offset < PANEL; offset += LANES) {
+        Vec total{};
+        for (int row = 0; row < rows; row++)
+          total += all(d[row]) * load(x + element(rows, row, panel * PANEL) + offset);
+        consume(layer.weights + panel * PANEL + offset, total);
+      }
+    Vec total{};  // the bias sits in the first lane of its panel
+    for (int row = 0; row < rows; row++) total[0] += d[row];
+    consume(layer.biases, total);
+    return;
+  }
+  const int n_panels = panels(layer.outputs);
+  for (int o = n_panels * share / n_shares; o < n_panels * (share + 1) / n_shares; o++) {
+    const float* d_panel = d + panel_floats(rows, PANEL) * o;
+    for (int offset = 0; offset < PANEL; offset += LANES) {
+      Vec total{};
+      for (int row = 0; row < rows; row++)
+        total += load(d_panel + static_cast<std::ptrdiff_t>(row) * PANEL + offset);
+      consume(layer.biases + o * PANEL + offset, total);
+    }
+    for (int i = 0; i < panels(layer.inputs); i++) {
+      transposed_times_matrix(
+          x + panel_floats(rows, PANEL) * i, columns_of(i, layer.inputs), d_panel,
+          columns_of(o, layer.outputs), rows, [&](int row, int column, Vec total) INLINE_LAMBDA {
+            consume(layer.weights +
+                        element(layer.inputs, i * PANEL + row, o * PANEL + column), total);
+          });
+      if constexpr (!requires { consume.out; })
+        if (network.transposed[l] != nullptr) transpose_block(network, l, i, o);
+    }
+  }
+}
+
+template <class Consume>
+inline void update(const Network& network, const Batch& batch, const Batch& gradients, int share,
+                   int n_shares, const Consume& consume) {
+  for (int l = network.n_layers - 1; l >= 0; l--)
+    update_layer(network, batch, gradients, l, share, n_shares, consume);
+}
+
+}  // namespace gallop::ISA

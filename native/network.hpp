@@ -1,0 +1,85 @@
+// What a network is: its layers, and where its numbers lie. No arithmetic: see layer.hpp.
+#pragma once
+
+#include <cstddef>
+
+#define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
+
+namespace gallop {
+
+// Every matrix, weights and activations alike, lies in panels of 32 columns: first columns 0 to 31
+// of all rows, row by row, then columns 32 to 63, and so on. So a product reads everything in the
+// order of memory, whatever the widths. Columns beyond the last are zero and stay zero.
+constexpr int PANEL = 32;
+INLINE constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
+INLINE constexpr std::ptrdiff_t panel_floats(std::ptrdiff_t rows, int columns) {
+  return rows * panels(columns) * PANEL;
+}
+INLINE constexpr std::ptrdiff_t element(std::ptrdiff_t rows, std::ptrdiff_t row, int column) {
+  return (column / PANEL * rows + row) * PANEL + column % PANEL;
+}
+
+enum class Activation { none, relu, tanh };
+
+constexpr int MAX_LAYERS = 33;  // 32 hidden ones and the last
+
+// y = activation(x W + b). W is [inputs, outputs] in panels; a layer of one output has a plain
+// vector [inputs] instead, filled up to whole panels.
+struct Layer {
+  int inputs, outputs;
+  Activation activation;
+  std::ptrdiff_t weights, biases;  // where they begin in the network's parameters
+
+  INLINE bool single() const { return outputs == 1; }
+  INLINE std::ptrdiff_t weight_floats() const {
+    return single() ? panel_floats(1, inputs) : panel_floats(inputs, outputs);
+  }
+};
+
+// What a gradient step changes: arrays of one layout, which belong to Python.
+struct Weights {
+  float* parameters;
+  float* first_moment;   // Adam's
+  float* second_moment;  // Adam's
+  float* target;         // Polyak average of the parameters, or null
+};
+
+// A multilayer perceptron.
+struct Network : Weights {
+  int n_layers;
+  Layer layers[MAX_LAYERS];
+  std::ptrdiff_t size;  // floats in each of its arrays
+  // W transposed, [outputs, inputs] in panels, for the way back; follows the parameters.
+  float* transposed[MAX_LAYERS];
+
+  INLINE int inputs() const { return layers[0].inputs; }
+  INLINE int outputs() const { return layers[n_layers - 1].outputs; }
+};
+
+// Numbers that belong to a batch: what a forward pass leaves behind for the backward pass
+// (outputs after the activation), or the backward pass's own (gradients before the activation).
+struct Batch {
+  int rows;
+  float* memory;  // all of the layers' (and the input's) numbers in one piece
+  std::ptrdiff_t size;
+  float* input;              // [rows, inputs] in panels
+  float* layer[MAX_LAYERS];  // [rows, outputs] in panels; one float a row for a single output
+
+  // Element of the network's own output, or of its gradient.
+  INLINE float& output(const Network& network, int row, int column) const {
+    float* last = layer[network.n_layers - 1];
+    return network.outputs() == 1 ? last[row] : last[element(rows, row, column)];
+  }
+};
+
+// One step of Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), with its bias corrections
+// worked out beforehand.
+struct Adam {
+  float beta1, beta2, epsilon;
+  float step_size;               // learning rate / (1 - beta1^t)
+  float inverse_root_correction; // 1 / sqrt(1 - beta2^t)
+  float weight_decay;            // as torch.optim.Adam has it: added to the gradient
+};
+
+}  // namespace gallop

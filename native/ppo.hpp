@@ -1,0 +1,214 @@
+// Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), one minibatch in the order
+// of Stable-Baselines3's PPO.train; policy and value function each on a thread.
+#pragma once
+
+#include "actor_critic.hpp"
+
+namespace gallop::ISA {
+
+// Another number of rows moves every panel; what was padding must be zero again.
+INLINE void set_rows(Batch& batch, int rows) {
+  if (batch.rows == rows) return;
+  std::memset(batch.memory, 0, static_cast<std::size_t>(batch.size) * sizeof(float));
+  batch.rows = rows;
+}
+
+inline double squares(const float* x, std::ptrdiff_t n) {
+  double total = 0;
+  for (std::ptrdiff_t at = 0; at < n; at += LANES) {
+    const Vec v = load(x + at);
+    total += static_cast<double>(sum(v * v));
+  }
+  return total;
+}
+
+// Adam on a whole array of gradients, scaled.
+inline void adam(const Weights& weights, const float* gradient, std::ptrdiff_t n, float scale,
+                 const Adam& how) {
+  const AdamStep step{weights, how, 0};
+  for (std::ptrdiff_t at = 0; at < n; at += LANES) step(at, load(gradient + at) * all(scale));
+}
+
+// Advantages of the minibatch, to mean 0 and standard deviation 1 (with n - 1, as torch has it).
+inline void gather_advantages(const Ppo& s, const Rollout& rollout, const std::int64_t* indices,
+                              int rows) {
+  double mean = 0, square = 0;
+  for (int row = 0; row < rows; row++) {
+    s.advantages[row] = rollout.advantages[indices[row]];
+    mean += s.advantages[row];
+  }
+  if (!s.normalize_advantage || rows < 2) return;
+  mean /= rows;
+  for (int row = 0; row < rows; row++) {
+    const double d = s.advantages[row] - mean;
+    square += d * d;
+  }
+  const double scale = 1 / (__builtin_sqrt(square / (rows - 1)) + 1e-8);
+  for (int row = 0; row < rows; row++)
+    s.advantages[row] = static_cast<float>((s.advantages[row] - mean) * scale);
+}
+
+// From a row's new log-probability: the terms of the losses, and the derivative of the policy loss.
+struct Surrogate {
+  double policy = 0, clipped = 0, divergence = 0;
+
+  INLINE float add(const Ppo& s, float log_prob, float old, float advantage, int rows) {
+    const float log_ratio = log_prob - old, ratio = __builtin_expf(log_ratio);
+    const float low = 1 - s.clip_range, high = 1 + s.clip_range;
+    const float bounded = ratio < low ? low : ratio > high ? high : ratio;
+    const float plain = advantage * ratio, other = advantage * bounded;
+    policy -= minimum(plain, other);
+    clipped += __builtin_fabsf(ratio - 1) > s.clip_range;
+    divergence += (ratio - 1) - log_ratio;
+    return plain <= other ? -plain / static_cast<float>(rows) : 0;
+  }
+};
+
+inline void finish(Ppo& s, const Surrogate& surrogate, double entropy, int rows) {
+  s.losses.policy = static_cast<float>(surrogate.policy / rows);
+  s.losses.clip_fraction = static_cast<float>(surrogate.clipped / rows);
+  s.losses.approximate_kl = static_cast<float>(surrogate.divergence / rows);
+  s.losses.entropy = static_cast<float>(-entropy);
+}
+
+// Diagonal Gaussian whose standard deviation does not depend on the observation.
+inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
+                            const Rollout& rollout, const std::int64_t* indices) {
+  const int rows = batch.rows;
+  double entropy = 0, normalizer = 0;
+  for (int i = 0; i < s.n_actions; i++) {
+    entropy += 0.5 + HALF_LOG_2_PI + s.log_std.parameters[i];
+    normalizer += s.log_std.parameters[i] + HALF_LOG_2_PI;
+    s.log_std_gradient[i] = -s.entropy_weight;
+  }
+  Surrogate surrogate;
+  for (int row = 0; row < rows; row++) {
+    const float* action = rollout.actions + indices[row] * s.n_actions;
+    float log_prob = -static_cast<float>(normalizer);
+    for (int i = 0; i < s.n_actions; i++) {
+      const float z = (action[i] - batch.output(s.policy, row, i)) *
+                      __builtin_expf(-s.log_std.parameters[i]);
+      log_prob -= 0.5f * z * z;
+    }
+    const float slope = surrogate.add(s, log_prob, rollout.log_probs[indices[row]],
+                                      s.advantages[row], rows);
+    for (int i = 0; i < s.n_actions; i++) {
+      const float inverse = __builtin_expf(-s.log_std.parameters[i]);
+      const float z = (action[i] - batch.output(s.policy, row, i)) * inverse;
+      gradients.output(s.policy, row, i) = slope * z * inverse;
+      s.log_std_gradient[i] += slope * (z * z - 1);
+    }
+  }
+  finish(s, surrogate, entropy, rows);
+}
+
+inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradients,
+                               const Rollout& rollout, const std::int64_t* indices) {
+  const int rows = batch.rows;
+  double entropy = 0;
+  Surrogate surrogate;
+  for (int row = 0; row < rows; row++) {
+    float largest = batch.output(s.policy, row, 0), total = 0;
+    for (int i = 1; i < s.n_actions; i++)
+      largest = -minimum(-largest, -batch.output(s.policy, row, i));
+    for (int i = 0; i < s.n_actions; i++)
+      total += __builtin_expf(batch.output(s.policy, row, i) - largest);
+    const float normalizer = largest + __builtin_logf(total);
+    float uncertainty = 0;
+    for (int i = 0; i < s.n_actions; i++) {
+      const float log_p = batch.output(s.policy, row, i) - normalizer;
+      uncertainty -= __builtin_expf(log_p) * log_p;
+    }
+    entropy += uncertainty;
+    const int chosen = static_cast<int>(rollout.actions[indices[row]]);
+    const float slope = surrogate.add(s, batch.output(s.policy, row, chosen) - normalizer,
+                                      rollout.log_probs[indices[row]], s.advantages[row], rows);
+    for (int i = 0; i < s.n_actions; i++) {
+      const float log_p = batch.output(s.policy, row, i) - normalizer;
+      const float p = __builtin_expf(log_p);
+      gradients.output(s.policy, row, i) =
+          slope * (static_cast<float>(i == chosen) - p) +
+          s.entropy_weight / static_cast<float>(rows) * p * (log_p + uncertainty);
+    }
+  }
+  finish(s, surrogate, entropy / rows, rows);
+}
+
+inline void ppo_policy_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
+                                int rows) {
+  Batch &batch = s.policy_batch, &gradients = s.policy_gradients;
+  set_rows(batch, rows);
+  set_rows(gradients, rows);
+  for (int row = 0; row < rows; row++)
+    put_observation({}, rollout.observations + indices[row] * s.n_observations, s.n_observations,
+                    batch.input, rows, row);
+  forward(s.policy, s.policy.parameters, batch, 0, rows);
+  gather_advantages(s, rollout, indices, rows);
+  (s.discrete ? categorical_policy : gaussian_policy)(s, batch, gradients, rollout, indices);
+  backward(s.policy, batch, gradients, 0, rows);
+  update(s.policy, batch, gradients, 0, 1, KeepGradient{s.policy_gradient});
+  s.policy_norm = squares(s.policy_gradient, s.policy.size);
+  if (!s.discrete) s.policy_norm += squares(s.log_std_gradient, panel_floats(1, s.n_actions));
+}
+
+inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
+                               int rows) {
+  Batch &batch = s.value_batch, &gradients = s.value_gradients;
+  set_rows(batch, rows);
+  set_rows(gradients, rows);
+  for (int row = 0; row < rows; row++)
+    put_observation({}, rollout.observations + indices[row] * s.n_observations, s.n_observations,
+                    batch.input, rows, row);
+  forward(s.value, s.value.parameters, batch, 0, rows);
+  double loss = 0;
+  for (int row = 0; row < rows; row++) {
+    const float old = rollout.values[indices[row]];
+    float value = batch.output(s.value, row, 0);
+    bool moves = true;
+    if (s.clip_range_value > 0) {
+      const float change = value - old;
+      moves = __builtin_fabsf(change) <= s.clip_range_value;
+      value = old + clipped(change, s.clip_range_value);
+    }
+    const float error = value - rollout.returns[indices[row]];
+    loss += static_cast<double>(error) * error;
+    gradients.output(s.value, row, 0) =
+        moves ? 2 * s.value_weight * error / static_cast<float>(rows) : 0;
+  }
+  s.losses.value = static_cast<float>(loss / rows);
+  backward(s.value, batch, gradients, 0, rows);
+  update(s.value, batch, gradients, 0, 1, KeepGradient{s.value_gradient});
+  s.value_norm = squares(s.value_gradient, s.value.size);
+}
+
+// Returns whether to go on: false once the policy has moved further than target_kl allows.
+inline bool ppo_step(Ppo& s, const Rollout& rollout, const std::int64_t* indices, int rows,
+                     const Adam& how, Team& team, int thread) {
+  const bool first = thread == 0, last = thread == team.n_threads() - 1;
+  if (first) ppo_policy_gradient(s, rollout, indices, rows);
+  if (last) ppo_value_gradient(s, rollout, indices, rows);
+  team.meet();
+  const bool goes_on = s.target_kl == 0 || s.losses.approximate_kl <= 1.5 * s.target_kl;
+  if (first)
+    s.losses.total = s.losses.policy + s.entropy_weight * s.losses.entropy +
+                     s.value_weight * s.losses.value;
+  if (goes_on) {
+    const double norm = __builtin_sqrt(s.policy_norm + s.value_norm);
+    const double bound = s.max_gradient_norm / (norm + 1e-6);
+    const float scale = bound < 1 ? static_cast<float>(bound) : 1.0f;
+    if (first) {
+      adam(s.policy, s.policy_gradient, s.policy.size, scale, how);
+      refresh(s.policy);
+      if (!s.discrete)
+        adam(s.log_std, s.log_std_gradient, panel_floats(1, s.n_actions), scale, how);
+    }
+    if (last) {
+      adam(s.value, s.value_gradient, s.value.size, scale, how);
+      refresh(s.value);
+    }
+  }
+  team.meet();
+  return goes_on;
+}
+
+}  // namespace gallop::ISA
