@@ -560,6 +560,36 @@ struct PpoLearner {
   }
 };
 
+// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438), [n_steps, n_envs]:
+// starts is 1 where an episode begins, so that nothing flows back across it.
+nb::ndarray<nb::numpy, float> advantages(ConstFloats rewards, ConstFloats values,
+                                         ConstFloats starts, ConstFloats last_values,
+                                         ConstFloats last_starts, float gamma, float gae_lambda) {
+  require(rewards.ndim() == 2, "rewards are [steps, environments]");
+  const auto n_steps = static_cast<std::ptrdiff_t>(rewards.shape(0));
+  const auto n_envs = static_cast<std::ptrdiff_t>(rewards.shape(1));
+  require(values.size() == rewards.size() && starts.size() == rewards.size() &&
+              static_cast<std::ptrdiff_t>(last_values.size()) == n_envs &&
+              static_cast<std::ptrdiff_t>(last_starts.size()) == n_envs,
+          "values and starts have the shape of rewards, the last ones have one entry each");
+  auto* out = new float[rewards.size()];
+  nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  for (std::ptrdiff_t env = 0; env < n_envs; env++) {
+    float advantage = 0, next_value = last_values.data()[env];
+    float goes_on = 1 - last_starts.data()[env];
+    for (std::ptrdiff_t step = n_steps - 1; step >= 0; step--) {
+      const std::ptrdiff_t at = step * n_envs + env;
+      const float value = values.data()[at];
+      const float error = rewards.data()[at] + gamma * next_value * goes_on - value;
+      advantage = error + gamma * gae_lambda * goes_on * advantage;
+      out[at] = advantage;
+      next_value = value;
+      goes_on = 1 - starts.data()[at];
+    }
+  }
+  return {out, {rewards.shape(0), rewards.shape(1)}, owner};
+}
+
 // FLOP a second that every thread of the engine reaches at best, added up.
 double peak(Engine& engine, double seconds) {
   nb::gil_scoped_release released;
@@ -600,6 +630,8 @@ NB_MODULE(_kernels, m) {
     for (const Kernels* each : available()) names.emplace_back(each->name);
     return names;
   });
+  m.def("advantages", &advantages, "rewards"_a, "values"_a, "starts"_a, "last_values"_a,
+        "last_starts"_a, "gamma"_a, "gae_lambda"_a);
   m.def("peak", &peak, "engine"_a, "seconds"_a);
 
   nb::class_<Engine>(m, "Engine")

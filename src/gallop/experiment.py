@@ -400,12 +400,13 @@ class Experiment(Settings):
     """Normalisation of observations and rewards."""
     hyperparameters: SACHyperparameters | TD3Hyperparameters | PPOHyperparameters
     """Of the algorithm, with SB3's names and defaults."""
-    learner: Literal["auto", "sb3"] = "auto"
+    learner: Literal["auto", "native", "sb3"] = "auto"
     """Whose implementation trains; auto takes the fastest that serves the experiment."""
     device: str = Field(default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$")
     """PyTorch's device: cpu, cuda, cuda:N, mps or auto."""
-    n_threads: Annotated[Int, Field(ge=1, le=1024)] = 1
-    """PyTorch's threads (part of the experiment: their number changes the bits)."""
+    n_threads: Annotated[Int, Field(ge=1, le=1024)] | None = None
+    """Threads; default: for the native learner what the process may use, at most two (their number
+    does not change its bits), for SB3 one (it does change those)."""
     log_interval: PositiveInt | None = None
     """Episodes (PPO: rollouts) between two rows of progress.csv; default 4 (PPO: 1)."""
     films: bool = True

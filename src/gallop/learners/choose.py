@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from gallop.experiment import Experiment, ExperimentError
+from gallop.learners import kernels
 from gallop.learners.learner import Learner
 
 if TYPE_CHECKING:
@@ -17,6 +20,12 @@ ACTION_SPACES = {
     "td3": ("Box",),
     "ppo": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
 }
+
+MAX_CRITICS = 16  # as in native/algorithms.hpp
+NO_KERNELS = (
+    "the native kernels were not built (no C++ compiler when Gallop was installed?); training "
+    "takes several times as long"
+)
 
 
 class Choice(NamedTuple):
@@ -56,9 +65,48 @@ def choose_learner(
             "hyperparameters.policy",
         )
     _check_device(experiment.device)
+    reason = unserved(experiment, observation_space, action_space)
+    if experiment.learner == "native" and reason:
+        raise ExperimentError(
+            f"native cannot train this: {reason}; auto or sb3 trains it on SB3", "learner"
+        )
     if experiment.learner == "sb3":
         return Choice("sb3", "asked for")
-    return Choice("sb3", "the only learner so far")
+    return Choice("sb3", reason) if reason else Choice("native", "serves this, and is the fastest")
+
+
+def unserved(
+    experiment: Experiment,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> str:
+    """Why the native learner cannot train this experiment; empty if it can."""
+    settings: Any = experiment.hyperparameters
+    networks = settings.policy_kwargs
+    if kernels.missing():
+        return NO_KERNELS
+    if experiment.device not in ("cpu", "auto"):
+        return f"it computes on the CPU, not on {experiment.device}"
+    kind = type(observation_space).__name__
+    if kind != "Box" or settings.policy in ("CnnPolicy", "MultiInputPolicy"):
+        return f"it has no {settings.policy if kind == 'Box' else kind + ' observations'}"
+    if observation_space.dtype == np.uint8:
+        return "it has no observations of bytes, such as images"
+    if type(action_space).__name__ not in ("Box", "Discrete"):
+        return f"it has no {type(action_space).__name__} actions"
+    if getattr(action_space, "start", 0) != 0:
+        return "its choices of action begin with 0"
+    if settings.use_sde if hasattr(settings, "use_sde") else False:
+        return "it has no gSDE"
+    if networks.activation_fn not in (None, "relu", "tanh"):
+        return f"it has ReLU and Tanh, not {networks.activation_fn}"
+    if getattr(settings, "noise_type", "none") == "ornstein-uhlenbeck":
+        return "it has normal noise, not Ornstein-Uhlenbeck's"
+    if unknown := sorted(set(networks.optimizer_kwargs or {}) - {"eps", "betas", "weight_decay"}):
+        return f"its Adam has no {unknown[0]}"
+    if (networks.n_critics or 0) > MAX_CRITICS:
+        return f"it has at most {MAX_CRITICS} critics"
+    return ""
 
 
 def _check_device(device: str) -> None:
@@ -81,10 +129,19 @@ def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Lea
     Raises:
         ExperimentError: if the hyper-parameters do not make one.
     """
-    from gallop.learners.stable_baselines import StableBaselinesLearner
-
+    choice = choose_learner(experiment, environments.observation_space, environments.action_space)
+    make: Any
+    if choice.name == "sb3":
+        from gallop.learners.stable_baselines import StableBaselinesLearner as make
+    elif experiment.algo == "ppo":
+        from gallop.learners.native_on_policy import NativePPO as make
+    elif experiment.algo == "td3":
+        from gallop.learners.native_off_policy import NativeTD3 as make
+    else:
+        from gallop.learners.native_off_policy import NativeSAC as make
     try:
-        return StableBaselinesLearner(experiment, environments, seed)
+        learner: Learner = make(experiment, environments, seed)
+        return learner
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExperimentError(

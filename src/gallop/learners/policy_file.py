@@ -13,15 +13,19 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments import Normalizer, Observations
 from gallop.experiment import ExperimentError
+from gallop.learners import kernels
+from gallop.learners.kernels import Mlp
+from gallop.learners.learner import Policy
+from gallop.learners.mlp_policy import Head, MlpPolicy
 
 if TYPE_CHECKING:
     import gymnasium
@@ -45,6 +49,19 @@ _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
 
 class PolicyFileError(ExperimentError):
     """A policy file cannot be used; the message says why."""
+
+
+class Training(NamedTuple):
+    """What a policy file holds for training to go on from it."""
+
+    data: dict[str, Any]
+    """SB3's settings and counters, as far as they are plain JSON."""
+    tensors: dict[str, NDArray[Any]]
+    """The policy's state dict."""
+    optimizers: dict[str, dict[int, dict[str, Any]]]
+    """File's stem -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
+    variables: dict[str, Any]
+    """SB3's other tensors: SAC's log_ent_coef."""
 
 
 class TorchPolicy:
@@ -80,6 +97,130 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
+    """What acts like this SB3 policy as it is now: on the kernels where they serve it, so that
+    evaluating does not depend on which learner or file it comes from, else in PyTorch."""
+    if kernels.missing() or not _is_plain_mlp(policy):
+        return TorchPolicy(policy, normalizer)
+    tensors = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
+    layers = network_layers(tensors)["actor"]
+    network = Mlp(kernels.acting_engine(), *actor_shape(policy, layers, tensors))
+    network.write(network.parameters, joined(layers, tensors))
+    return MlpPolicy(network, head_of(policy), policy.action_space, normalizer)
+
+
+def _is_plain_mlp(policy: BasePolicy) -> bool:
+    """Whether its actor is an MLP with ReLU or Tanh of a Box, for Box or Discrete actions."""
+    from gymnasium import spaces
+    from stable_baselines3.common.policies import ActorCriticPolicy
+    from stable_baselines3.sac.policies import SACPolicy
+    from stable_baselines3.td3.policies import TD3Policy
+
+    observations, actions = policy.observation_space, policy.action_space
+    return (
+        type(policy) in (SACPolicy, TD3Policy, ActorCriticPolicy)
+        and not getattr(policy, "use_sde", False)
+        and not getattr(getattr(policy, "actor", None), "use_sde", False)
+        and policy.activation_fn.__name__ in ("ReLU", "Tanh")
+        and isinstance(observations, spaces.Box)
+        and observations.dtype != np.uint8
+        and isinstance(actions, spaces.Box | spaces.Discrete)
+        and getattr(actions, "start", 0) == 0
+        and next(policy.parameters()).device.type == "cpu"
+    )
+
+
+def head_of(policy: BasePolicy) -> Head:
+    """What the outputs of its actor mean."""
+    from gymnasium import spaces
+    from stable_baselines3.sac.policies import SACPolicy
+    from stable_baselines3.td3.policies import TD3Policy
+
+    if isinstance(policy, SACPolicy):
+        return "squashed"
+    if isinstance(policy, TD3Policy):
+        return "scaled"
+    return "choice" if isinstance(policy.action_space, spaces.Discrete) else "clipped"
+
+
+# A layer of one of our networks: SB3's names of the linear layers whose outputs it joins.
+LayerNames = list[tuple[str, ...]]
+
+
+def network_layers(names: Iterable[str]) -> dict[str, LayerNames]:
+    """Networks behind an SB3 state dict: "actor", then "critic0", "critic1", … (PPO: "value").
+
+    >>> network_layers(["actor.mu.0.weight", "actor.mu.2.weight", "critic.qf0.0.weight"])
+    {'actor': [('actor.mu.0',), ('actor.mu.2',)], 'critic0': [('critic.qf0.0',)]}
+    """
+    linear = {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
+
+    def sequence(prefix: str) -> LayerNames:
+        numbered = [re.fullmatch(re.escape(prefix) + r"\.(\d+)", name) for name in linear]
+        numbers = sorted(int(found.group(1)) for found in numbered if found)
+        return [(f"{prefix}.{number}",) for number in numbers]
+
+    if "action_net" in linear:
+        return {
+            "actor": [*sequence("mlp_extractor.policy_net"), ("action_net",)],
+            "value": [*sequence("mlp_extractor.value_net"), ("value_net",)],
+        }
+    actor = sequence("actor.mu")
+    if not actor:
+        actor = [*sequence("actor.latent_pi"), ("actor.mu", "actor.log_std")]
+    found = {"actor": actor}
+    while critic := sequence(f"critic.qf{len(found) - 1}"):
+        found[f"critic{len(found) - 1}"] = critic
+    return found
+
+
+def of_target(layers: LayerNames) -> LayerNames:
+    """SB3's names of the same layers in the target network."""
+    return [tuple(re.sub(r"^(\w+)\.", r"\1_target.", name) for name in names) for names in layers]
+
+
+def joined(
+    layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
+) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Weight and bias of each layer."""
+    return [
+        (
+            np.concatenate([tensors[f"{name}.weight"] for name in names]),
+            np.concatenate([tensors[f"{name}.bias"] for name in names]),
+        )
+        for names in layers
+    ]
+
+
+def parted(
+    layers: LayerNames, values: Iterable[tuple[NDArray[Any], NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """The reverse of `joined`: tensors by SB3's names. Joined layers have equal parts."""
+    tensors = {}
+    for names, (weight, bias) in zip(layers, values, strict=True):
+        for part, name in enumerate(names):
+            rows = slice(part * len(bias) // len(names), (part + 1) * len(bias) // len(names))
+            tensors[f"{name}.weight"], tensors[f"{name}.bias"] = weight[rows], bias[rows]
+    return tensors
+
+
+def network_shape(
+    layers: LayerNames, tensors: Mapping[str, NDArray[Any]], activation: str
+) -> tuple[list[int], str]:
+    """Widths and hidden activation, as `Mlp` wants them."""
+    weights = [weight for weight, _ in joined(layers, tensors)]
+    return [weights[0].shape[1], *(weight.shape[0] for weight in weights)], activation
+
+
+def actor_shape(
+    policy: BasePolicy, layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
+) -> tuple[list[int], str, str]:
+    """Widths, hidden and last activation of a policy's actor."""
+    hidden = "tanh" if policy.activation_fn.__name__ == "Tanh" else "relu"
+    last = "tanh" if head_of(policy) == "scaled" else "none"
+    return (*network_shape(layers, tensors, hidden), last)
+
+
 def activation_class(name: str) -> type[torch.nn.Module]:
     """PyTorch's class of an activation function by its name in experiments."""
     import torch
@@ -102,7 +243,7 @@ def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> No
 
 def read(
     path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-) -> TorchPolicy:
+) -> Policy:
     """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
 
     Raises:
@@ -130,16 +271,59 @@ def read(
         raise PolicyFileError(
             f"{path}: was trained on normalised observations, and {beside.name} is missing"
         )
-    return TorchPolicy(policy, normalizer)
+    return acting(policy, normalizer)
+
+
+def read_training(path: Path) -> Training:
+    """All that training needs from an SB3 zip; none of the file's code is run.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip or is damaged.
+    """
+    data, tensors = _members(path)
+    optimizers, variables = {}, {}
+    with _opened(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("optimizer.pth"):
+                state = _tensors(path, _member(path, archive, name)).get("state")
+                if not _is_adam(state):
+                    raise PolicyFileError(f"{path}: its member {name!r} is no state of Adam")
+                optimizers[name.removesuffix(".pth")] = state
+            elif name == "pytorch_variables.pth":
+                variables = _tensors(path, _member(path, archive, name))
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return Training(data, arrays, optimizers, variables)
+
+
+def _is_adam(state: Any) -> bool:
+    """Whether this is parameter -> step and moments, all of them numbers."""
+    import torch
+
+    keys = {"step", "exp_avg", "exp_avg_sq"}
+    return isinstance(state, Mapping) and all(
+        isinstance(index, int)
+        and isinstance(part, Mapping)
+        and keys <= part.keys()
+        and all(isinstance(part[key], torch.Tensor | int | float) for key in keys)
+        for index, part in state.items()
+    )
 
 
 def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    import torch
+    with _opened(path) as archive:
+        data = json.loads(_member(path, archive, "data"))
+        tensors = _tensors(path, _member(path, archive, "policy.pth"))
+    if not isinstance(data, dict) or not _all_tensors(tensors):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its members hold something else")
+    return data, dict(tensors)
 
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip; whatever goes wrong while it is read becomes one line."""
     try:
         with zipfile.ZipFile(path) as archive:
-            data = json.loads(_member(path, archive, "data"))
-            blob = io.BytesIO(_member(path, archive, "policy.pth"))
+            yield archive
     except FileNotFoundError:
         raise PolicyFileError(f"{path}: there is no such file") from None
     except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
@@ -148,14 +332,17 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         if isinstance(error, PolicyFileError):
             raise
         raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
+
+
+def _tensors(path: Path, content: bytes) -> Any:
+    """What a .pth member holds; only tensors and plain containers are let in."""
+    import torch
+
     try:
-        tensors = torch.load(blob, map_location="cpu", weights_only=True)
+        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for damaged or refused input
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PolicyFileError(f"{path}: its weights cannot be read safely: {reason}") from None
-    if not isinstance(data, dict) or not _all_tensors(tensors):
-        raise PolicyFileError(f"{path}: is no SB3 policy: its members hold something else")
-    return data, dict(tensors)
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:

@@ -25,11 +25,9 @@ from stable_baselines3.common.noise import (
     OrnsteinUhlenbeckActionNoise,
 )
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
-from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.environments import Normalizer
 from gallop.experiment import (
     DivergedError,
     Experiment,
@@ -38,8 +36,8 @@ from gallop.experiment import (
     TD3Hyperparameters,
 )
 from gallop.learners import policy_file
-from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
-from gallop.learners.policy_file import TorchPolicy
+from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
+from gallop.learners.normalization import RunningNormalization
 
 TICK_SECONDS = 0.1
 
@@ -118,15 +116,10 @@ class StableBaselinesLearner:
 
     def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
         """Fresh networks, with first weights from `seed`."""
-        torch.set_num_threads(experiment.n_threads)
+        torch.set_num_threads(experiment.n_threads or 1)
         self._experiment = experiment
-        self._model = _make_model(experiment, environments, seed)
-        self._observation_statistics: Any = None
-        self._return_statistics = RunningMeanStd(shape=())
-        if experiment.normalize.observations:
-            normalized = self._normalized(environments)
-            assert isinstance(normalized, VecNormalize)
-            self._observation_statistics = normalized.obs_rms
+        self._model = make_model(experiment, environments, seed)
+        self._normalization = RunningNormalization(experiment, environments)
 
     @property
     def timestep(self) -> int:
@@ -140,8 +133,8 @@ class StableBaselinesLearner:
         return int(self._model._n_updates)
 
     @property
-    def policy(self) -> TorchPolicy:
-        return TorchPolicy(self._model.policy, self._normalizer())
+    def policy(self) -> Policy:
+        return policy_file.acting(self._model.policy, self._normalization.normalizer())
 
     @property
     def replay(self) -> SB3Replay | None:
@@ -154,7 +147,7 @@ class StableBaselinesLearner:
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
     ) -> SegmentDiagnostics:
         model, rows, callback = self._model, _Rows(), _OnStep(on_tick)
-        environments = self._normalized(environments)
+        environments = self._normalization.wrap(environments)
         model.horizon = horizon
         model.set_env(environments, force_reset=True)
         model.set_random_seed(seed)
@@ -192,10 +185,7 @@ class StableBaselinesLearner:
         if getattr(model, "log_ent_coef", None) is not None:
             tensors["log_ent_coef"] = model.log_ent_coef
         arrays = {name: _to_numpy(tensor) for name, tensor in tensors.items()}
-        for name, statistics in self._running_statistics():
-            arrays[f"{name}/mean"] = np.asarray(statistics.mean)
-            arrays[f"{name}/var"] = np.asarray(statistics.var)
-            arrays[f"{name}/count"] = np.asarray(statistics.count)
+        arrays |= self._normalization.arrays()
         save_file(arrays, folder / "learner.safetensors")
         counters = {
             "num_timesteps": model.num_timesteps,
@@ -221,10 +211,7 @@ class StableBaselinesLearner:
         if "log_ent_coef" in tensors:
             with torch.no_grad():
                 model.log_ent_coef.copy_(tensors["log_ent_coef"])
-        for name, statistics in self._running_statistics():
-            statistics.mean = arrays[f"{name}/mean"]
-            statistics.var = arrays[f"{name}/var"]
-            statistics.count = float(arrays[f"{name}/count"])
+        self._normalization.restore(arrays)
         counters = json.loads((folder / "learner.json").read_text())
         model.num_timesteps = counters["num_timesteps"]
         model._n_updates = counters["_n_updates"]
@@ -233,7 +220,7 @@ class StableBaselinesLearner:
             setattr(model, name, deque(counters[name], maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
-        policy_file.write(self._model, self._normalizer(), path)
+        policy_file.write(self._model, self._normalization.normalizer(), path)
 
     def close(self) -> None:
         """Nothing to free: the environments belong to the caller."""
@@ -248,49 +235,6 @@ class StableBaselinesLearner:
         return DivergedError(
             f"training diverged before timestep {self.timestep:,}: the networks give NaN or "
             f"infinity; a learning_rate below {rate} may help"
-        )
-
-    def _normalized(self, environments: VecEnv) -> VecEnv:
-        """These environments, normalised with the statistics gathered so far."""
-        settings = self._experiment.normalize
-        if not settings.observations and not settings.rewards:
-            return environments
-        wrapped = VecNormalize(
-            environments,
-            norm_obs=settings.observations,
-            norm_reward=settings.rewards,
-            clip_obs=settings.clip_observations,
-            clip_reward=settings.clip_rewards,
-            gamma=self._experiment.hyperparameters.gamma,
-        )
-        wrapped.ret_rms = self._return_statistics
-        if self._observation_statistics is not None:
-            wrapped.obs_rms = self._observation_statistics
-        return wrapped
-
-    def _running_statistics(self) -> Iterator[tuple[str, Any]]:
-        yield "returns", self._return_statistics
-        if self._observation_statistics is None:
-            return
-        if isinstance(self._observation_statistics, dict):
-            for key, statistics in self._observation_statistics.items():
-                yield f"observations/{key}", statistics
-        else:
-            yield "observations/", self._observation_statistics
-
-    def _normalizer(self) -> Normalizer | None:
-        if not self._experiment.normalize.observations:
-            return None
-        parts = {
-            name.removeprefix("observations/"): statistics
-            for name, statistics in self._running_statistics()
-            if name != "returns"
-        }
-        return Normalizer(
-            mean={key: np.array(part.mean) for key, part in parts.items()},
-            variance={key: np.array(part.var) for key, part in parts.items()},
-            count=float(max(part.count for part in parts.values())),
-            clip=self._experiment.normalize.clip_observations,
         )
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
@@ -351,8 +295,8 @@ class SB3Replay:
             yield name, getattr(self._buffer, name)
 
 
-def _make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
-    """SB3's algorithm with the experiment's hyper-parameters."""
+def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
+    """SB3's algorithm with the experiment's hyper-parameters and first weights from `seed`."""
     settings = experiment.hyperparameters
     ours = {"policy", "policy_kwargs", "utd", "gradient_steps", "noise_type", "noise_std"}
     kwargs = {name: getattr(settings, name) for name in type(settings).model_fields}

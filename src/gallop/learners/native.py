@@ -1,0 +1,398 @@
+"""The native learner: its networks, its state, its log. The loops are in native_off_policy.py and
+native_on_policy.py, the gradient steps in native/.
+
+SB3 makes the first weights and writes the policy files, through a model that never trains.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from stable_baselines3.common.vec_env import VecEnv
+
+from gallop.environments import Normalizer
+from gallop.experiment import DivergedError, Experiment
+from gallop.learners import kernels, policy_file
+from gallop.learners.kernels import Mlp
+from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
+from gallop.learners.mlp_policy import MlpPolicy, bounds
+from gallop.learners.normalization import RunningNormalization
+from gallop.learners.stable_baselines import make_model
+
+TICK_SECONDS = 0.1
+STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
+
+
+class NativeLearner:
+    """What SAC, TD3 and PPO share. Subclasses have `_learn`."""
+
+    replay: Any = None
+    _targets = False
+    _target_of_actor = False
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        """Fresh networks, with SB3's first weights from `seed`.
+
+        Args:
+            experiment: one that `unserved` has nothing to say about.
+            environments: for their spaces.
+        """
+        torch.set_num_threads(1)
+        self._experiment = experiment
+        self._settings: Any = experiment.hyperparameters
+        self._template = make_model(experiment, environments, seed)
+        self._normalization = RunningNormalization(experiment, environments)
+        self._engine = kernels.engine(kernels.n_threads(experiment.n_threads))
+        policy = self._template.policy
+        tensors = _arrays(policy.state_dict())
+        self._layers = policy_file.network_layers(tensors)
+        self.networks: dict[str, Mlp] = {}
+        for name, layers in self._layers.items():
+            if name == "actor":
+                shape: Any = policy_file.actor_shape(policy, layers, tensors)
+            else:
+                hidden = policy_file.actor_shape(policy, self._layers["actor"], tensors)[1]
+                shape = (*policy_file.network_shape(layers, tensors, hidden), "none")
+            has_target = self._targets and (name != "actor" or self._target_of_actor)
+            self.networks[name] = Mlp(self._engine, *shape, learns=True, target=has_target)
+        self._head = policy_file.head_of(policy)
+        if self._head != "choice":
+            self._low, self._high = bounds(environments.action_space)
+        self._take(tensors)
+        self.timestep = 0
+        self.n_gradient_steps = 0
+        self._n_updates = 0
+        self._n_episodes = 0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=STATISTICS_WINDOW)
+        self._successes: deque[float] = deque(maxlen=STATISTICS_WINDOW)
+        self._n_unstable = 0
+        self._log: _Log
+
+    # --- the Learner protocol ---
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it is now; it changes with the learner."""
+        normalizer = self._normalization.normalizer()
+        return MlpPolicy(
+            self.networks["actor"], self._head, self._template.action_space, normalizer
+        )
+
+    def learn(
+        self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
+    ) -> SegmentDiagnostics:
+        """Learn one segment; see the protocol."""
+        environments = self._normalization.wrap(environments)
+        environments.seed(seed)
+        started, first = time.perf_counter(), self.timestep
+        self._log = _Log(first)
+        self._n_unstable = 0
+        self._learn(
+            environments, np.random.default_rng(seed), first + timesteps, horizon, _Ticks(on_tick)
+        )
+        self._check_finite()
+        self._dump(self.timestep)
+        return SegmentDiagnostics(
+            rows=self._log.rows,
+            n_timesteps=self.timestep - first,
+            seconds=time.perf_counter() - started,
+            n_unstable=self._n_unstable,
+        )
+
+    def _learn(
+        self,
+        environments: VecEnv,
+        rng: np.random.Generator,
+        end: int,
+        horizon: int,
+        tick: Callable[[int], None],
+    ) -> None:
+        raise NotImplementedError
+
+    def save_state(self, folder: Path) -> None:
+        """Write all that `load_state` needs, except the replay buffer."""
+        arrays = {f"policy/{name}": value for name, value in self._tensors().items()}
+        for moment in ("first_moment", "second_moment"):
+            parts = self._moments(moment)
+            arrays |= {f"{moment}/{name}": value for name, value in parts.items()}
+        arrays |= self._normalization.arrays() | self._own_arrays()
+        save_file(arrays, folder / "learner.safetensors")
+        counters = {
+            "timestep": self.timestep,
+            "n_gradient_steps": self.n_gradient_steps,
+            "n_updates": self._n_updates,
+            "n_episodes": self._n_episodes,
+            "recent": list(self._recent),
+            "successes": list(self._successes),
+        }
+        (folder / "learner.json").write_text(json.dumps(counters, indent=1))
+
+    def load_state(self, folder: Path) -> None:
+        """Become the learner that wrote this folder; the replay buffer is then written back."""
+        arrays = load_file(folder / "learner.safetensors")
+        self._take(_below(arrays, "policy"))
+        for moment in ("first_moment", "second_moment"):
+            self._take_moments(moment, _below(arrays, moment))
+        self._normalization.restore(arrays)
+        self._take_own_arrays(arrays)
+        counters = json.loads((folder / "learner.json").read_text())
+        self.timestep = counters["timestep"]
+        self.n_gradient_steps = counters["n_gradient_steps"]
+        self._n_updates = counters["n_updates"]
+        self._n_episodes = counters["n_episodes"]
+        self._recent.clear()
+        self._recent.extend((total, length) for total, length in counters["recent"])
+        self._successes.clear()
+        self._successes.extend(counters["successes"])
+
+    def save_policy(self, path: Path) -> None:
+        """Write an SB3 zip that plain SB3 opens, with which it can also go on training."""
+        model, normalizer = self._template, self._normalization.normalizer()
+        model.policy.load_state_dict(_torch(self._tensors()))
+        first, second = self._moments("first_moment"), self._moments("second_moment")
+        for module, optimizer in self._optimizers():
+            optimizer.state.clear()
+            for name, parameter in module.items():
+                if (n_steps := self._n_optimizer_steps(name)) > 0:
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(float(n_steps)),
+                        "exp_avg": torch.tensor(first[name]),
+                        "exp_avg_sq": torch.tensor(second[name]),
+                    }
+        model.num_timesteps, model._n_updates = self.timestep, self._n_updates
+        model._episode_num = self._n_episodes
+        # PPO's readers tell by this that observations were normalised (policy_file.py).
+        raw = np.zeros((model.n_envs, *model.observation_space.shape), np.float32)
+        model._last_original_obs = raw if normalizer is not None else None
+        policy_file.write(model, normalizer, path)
+
+    def read_policy(self, path: Path) -> None:
+        """Go on from an SB3 zip: its networks, their optimizers, the entropy coefficient.
+
+        Raises:
+            PolicyFileError: if the file cannot be read or holds other networks.
+        """
+        found = policy_file.read_training(path)
+        try:
+            self._template.policy.load_state_dict(_torch(found.tensors))
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise policy_file.PolicyFileError(
+                f"{path}: its networks do not fit the experiment: {reason}"
+            ) from None
+        self._take(found.tensors)
+        names = [list(module) for module, _ in self._optimizers()]
+        states = [found.optimizers.get(key, {}) for key in self._optimizer_files()]
+        for moment, key in (("first_moment", "exp_avg"), ("second_moment", "exp_avg_sq")):
+            known = {
+                name: np.asarray(state[index][key], np.float32)
+                for module, state in zip(names, states, strict=True)
+                for index, name in enumerate(module)
+                if index in state
+            }
+            zeros = {n: np.zeros_like(v) for n, v in self._moments(moment).items()}
+            self._take_moments(moment, zeros | known)
+        n_steps = [int(part["step"]) for state in states for part in state.values()]
+        self.n_gradient_steps = max(n_steps, default=0)
+        self._n_updates = int(found.data.get("_n_updates", self.n_gradient_steps))
+        self._take_own_training(found)
+
+    def close(self) -> None:
+        """Nothing to free: the environments belong to the caller."""
+
+    # --- for the subclasses ---
+
+    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+        """What a subclass learns besides its networks."""
+        return {}
+
+    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take it back."""
+
+    def _own_tensors(self) -> dict[str, NDArray[np.float32]]:
+        """Parameters that belong to SB3's state dict but to no network, by SB3's names."""
+        return {}
+
+    def _take_own_training(self, found: policy_file.Training) -> None:
+        """What a policy file holds for a subclass besides its networks."""
+
+    def _n_optimizer_steps(self, name: str) -> int:
+        """Steps of Adam that this parameter has had."""
+        return self.n_gradient_steps
+
+    def _optimizer_files(self) -> list[str]:
+        """Members of an SB3 zip, without their suffix, in the order of `_optimizers`."""
+        return ["actor.optimizer", "critic.optimizer"]
+
+    def _optimizers(self) -> list[tuple[dict[str, Any], Any]]:
+        """SB3's optimizers with their parameters by name, in the optimizer's own order."""
+        policy = self._template.policy
+        return [
+            ({f"actor.{n}": p for n, p in policy.actor.named_parameters()}, policy.actor.optimizer),
+            (
+                {f"critic.{n}": p for n, p in policy.critic.named_parameters()},
+                policy.critic.optimizer,
+            ),
+        ]
+
+    def _adam(self) -> tuple[float, float, float, float]:
+        """β1, β2, ε and weight decay, from SB3's optimizer."""
+        group = self._optimizers()[0][1].param_groups[0]
+        return (*group["betas"], group["eps"], group["weight_decay"])
+
+    def _rate(self, setting: float | str, horizon: int) -> float:
+        """A schedule's value now."""
+        if isinstance(setting, str):
+            progress_remaining = 1 - self.timestep / horizon
+            return float(setting.removeprefix("lin_")) * progress_remaining
+        return float(setting)
+
+    def _normalizer_of_batches(self) -> dict[str, Any]:
+        """How the kernels shall normalise what they take from a replay buffer."""
+        settings, arguments = self._experiment.normalize, {}
+        if settings.observations:
+            statistics = self._normalization.observations
+            scale = 1 / np.sqrt(statistics.var + Normalizer.epsilon)
+            arguments |= {
+                "mean": statistics.mean.reshape(-1).astype(np.float32),
+                "scale": scale.reshape(-1).astype(np.float32),
+                "clip": settings.clip_observations,
+            }
+        if settings.rewards:
+            arguments |= {
+                "reward_scale": float(
+                    1 / np.sqrt(self._normalization.returns.var + Normalizer.epsilon)
+                ),
+                "reward_clip": settings.clip_rewards,
+            }
+        return arguments
+
+    def _note_episodes(self, dones: NDArray[Any], infos: list[dict[str, Any]]) -> int:
+        """Remember what finished episodes tell; how many there were."""
+        n_finished = 0
+        for done, info in zip(dones, infos, strict=True):
+            if not done:
+                continue
+            n_finished += 1
+            self._n_unstable += "unstable_physics" in info
+            if (episode := info.get("episode")) is not None:
+                self._recent.append((float(episode["r"]), int(episode["l"])))
+            if (success := info.get("is_success")) is not None:
+                self._successes.append(float(success))
+        return n_finished
+
+    def _check_inputs(self, *arrays: NDArray[Any]) -> None:
+        """Refuse what would spoil the networks."""
+        for array in arrays:
+            if not np.isfinite(array).all():
+                raise DivergedError(
+                    f"{self._experiment.env} gave NaN or infinity as an observation or reward "
+                    f"before timestep {self.timestep:,}"
+                )
+
+    def _dump(self, timestep: int) -> None:
+        """One row of the log, as SB3 would write it here."""
+        log = self._log
+        if self._recent:
+            log.record("rollout/ep_rew_mean", float(np.mean([r for r, _ in self._recent])))
+            log.record("rollout/ep_len_mean", float(np.mean([n for _, n in self._recent])))
+        if self._successes:
+            log.record("rollout/success_rate", float(np.mean(self._successes)))
+        log.dump(timestep)
+
+    # --- parameters by SB3's names ---
+
+    def _take(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+        for name, network in self.networks.items():
+            layers = self._layers[name]
+            network.write(network.parameters, policy_file.joined(layers, tensors))
+            if network.target is not None:
+                target = policy_file.of_target(layers)
+                network.write(network.target, policy_file.joined(target, tensors))
+
+    def _tensors(self) -> dict[str, NDArray[np.float32]]:
+        tensors = self._own_tensors()
+        for name, network in self.networks.items():
+            layers = self._layers[name]
+            tensors |= policy_file.parted(layers, network.read(network.parameters))
+            if network.target is not None:
+                target = policy_file.of_target(layers)
+                tensors |= policy_file.parted(target, network.read(network.target))
+        return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+
+    def _moments(self, moment: str) -> dict[str, NDArray[np.float32]]:
+        parts: dict[str, NDArray[np.float32]] = {}
+        for name, network in self.networks.items():
+            parts |= policy_file.parted(self._layers[name], network.read(getattr(network, moment)))
+        return {name: np.ascontiguousarray(value) for name, value in parts.items()}
+
+    def _take_moments(self, moment: str, parts: Mapping[str, NDArray[Any]]) -> None:
+        for name, network in self.networks.items():
+            network.write(getattr(network, moment), policy_file.joined(self._layers[name], parts))
+
+    def _check_finite(self) -> None:
+        if all(np.isfinite(network.parameters).all() for network in self.networks.values()):
+            return
+        raise self._diverged()
+
+    def _diverged(self) -> DivergedError:
+        return DivergedError(
+            f"training diverged before timestep {self.timestep:,}: the networks give NaN or "
+            f"infinity; a learning_rate below {self._settings.learning_rate} may help"
+        )
+
+
+class _Log:
+    """Rows under SB3's keys; what was recorded goes into the next row."""
+
+    def __init__(self, first: int) -> None:
+        self.rows: list[LogRow] = []
+        self._values: dict[str, float] = {}
+        self._first, self._started = first, time.perf_counter()
+
+    def record(self, name: str, value: float) -> None:
+        self._values[name] = float(value)
+
+    def dump(self, timestep: int) -> None:
+        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        self.record("time/fps", int((timestep - self._first) / elapsed))
+        self.record("time/time_elapsed", int(elapsed))
+        self.record("time/total_timesteps", timestep)
+        self.rows.append(LogRow(timestep, self._values))
+        self._values = {}
+
+
+class _Ticks:
+    """Passes the timestep on, at most ten times a second."""
+
+    def __init__(self, on_tick: Tick) -> None:
+        self._on_tick, self._next = on_tick, 0.0
+
+    def __call__(self, timestep: int) -> None:
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + TICK_SECONDS
+            self._on_tick(timestep)
+
+
+def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+
+
+def _torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+
+def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+

@@ -1,0 +1,359 @@
+"""The native learner's loop for SAC and TD3: act, step, store, learn, in SB3's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from gallop.environments import Observations
+from gallop.experiment import Experiment
+from gallop.learners import policy_file
+from gallop.learners.mlp_policy import as_rows, unscale
+from gallop.learners.native import NativeLearner
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
+NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
+
+
+class NativeReplay:
+    """Transitions in flat float32 arrays, one row for each timestep of each environment.
+
+    SB3 keeps HalfCheetah's observations in float64 and rounds them when it samples; here they are
+    rounded when they are stored.
+    """
+
+    def __init__(self, capacity: int, n_envs: int, n_observations: int, n_actions: int) -> None:
+        self.capacity = max(1, capacity // n_envs)
+        self.n_added = 0
+        self._n_envs = n_envs
+        rows = self.capacity * n_envs
+        self.arrays = {
+            "observations": np.zeros((rows, n_observations), np.float32),
+            "next_observations": np.zeros((rows, n_observations), np.float32),
+            "actions": np.zeros((rows, n_actions), np.float32),
+            "rewards": np.zeros(rows, np.float32),
+            "ends": np.zeros(rows, np.float32),
+        }
+
+    @property
+    def n_filled(self) -> int:
+        """Transitions that can be sampled: rows [0, n_filled) of the arrays."""
+        return min(self.n_added, self.capacity) * self._n_envs
+
+    def add(self, **transitions: NDArray[Any]) -> None:
+        """Store one timestep of every environment."""
+        start = self.n_added % self.capacity * self._n_envs
+        for name, array in self.arrays.items():
+            array[start : start + self._n_envs] = transitions[name]
+        self.n_added += 1
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Copies of rows [start, stop), as the protocol has them."""
+        places = np.arange(start, stop) % self.capacity
+        return {name: array[places] for name, array in self._by_timestep()}
+
+    def write(self, start: int, arrays: dict[str, NDArray[np.generic]]) -> None:
+        """Put rows back where they stood."""
+        n_rows = len(next(iter(arrays.values())))
+        places = np.arange(start, start + n_rows) % self.capacity
+        for name, array in self._by_timestep():
+            array[places] = arrays[name]
+
+    def _by_timestep(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for name, array in self.arrays.items():
+            yield name, array.reshape(self.capacity, self._n_envs, *array.shape[1:])
+
+
+class NativeOffPolicy(NativeLearner):
+    """What SAC and TD3 share."""
+
+    _targets = True
+    _noise_arrays: int  # of standard normal noise that a gradient step takes
+    _kernel: Any
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        settings = self._settings
+        self._n_actions = int(np.prod(environments.action_space.shape or ()))
+        n_observations = int(np.prod(environments.observation_space.shape or ()))
+        self.replay = NativeReplay(
+            settings.buffer_size, experiment.n_envs, n_observations, self._n_actions
+        )
+        self._n_round = settings.gradient_steps_a_quantum(experiment.n_envs)
+        self._losses: NDArray[np.float64] | None = None
+        self._learning_rate = 0.0
+
+    def _learn(
+        self,
+        environments: VecEnv,
+        rng: np.random.Generator,
+        end: int,
+        horizon: int,
+        tick: Callable[[int], None],
+    ) -> None:
+        n_envs, settings, replay = environments.num_envs, self._settings, self.replay
+        log_interval = self._experiment.log_interval or 4
+        normalized = environments if isinstance(environments, VecNormalize) else None
+        noise = _Noise(rng, self._noise_shape())
+        observations = environments.reset()
+        raw = _raw(environments, observations)
+        while self.timestep < end:
+            for _ in range(settings.train_freq):
+                if self.timestep < settings.learning_starts:
+                    scaled = rng.uniform(-1, 1, (n_envs, self._n_actions)).astype(np.float32)
+                else:
+                    scaled = self._explore(as_rows(observations), rng)
+                if settings.noise_type == "normal":
+                    disturbance = rng.normal(0, settings.noise_std, scaled.shape)
+                    scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
+                actions = unscale(scaled, self._low, self._high)
+                step: Any = environments.step(
+                    actions.reshape(n_envs, *environments.action_space.shape)  # type: ignore[misc]
+                )
+                observations, rewards, dones, infos = step
+                self.timestep += n_envs
+                tick(self.timestep)
+                next_raw = _raw(environments, observations)
+                if normalized is not None:
+                    rewards = normalized.get_original_reward()
+                self._check_inputs(next_raw, rewards)
+                stored, ends = next_raw, dones
+                if dones.any():
+                    stored, ends = _before_reset(next_raw, dones, infos, normalized)
+                    self._check_inputs(stored)
+                replay.add(
+                    observations=as_rows(raw),
+                    next_observations=as_rows(stored),
+                    actions=scaled,
+                    rewards=rewards,
+                    ends=ends,
+                )
+                raw = next_raw
+                for _ in range(self._note_episodes(dones, infos) if dones.any() else 0):
+                    self._n_episodes += 1
+                    if self._n_episodes % log_interval == 0:
+                        self._dump(self.timestep)
+            if self.timestep > settings.learning_starts and self._n_round:
+                self._learning_rate = self._rate(settings.learning_rate, horizon)
+                for n in _parts(self._n_round, NOISE_BLOCK):
+                    size = (n, settings.batch_size)
+                    indices = rng.integers(0, replay.n_filled, size)
+                    self._losses = self._train(indices, noise.take(n))
+                    self.n_gradient_steps += n
+                if not np.isfinite(self._losses[-1, 1]):  # type: ignore[index]
+                    raise self._diverged()
+
+    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+        """Actions in -1 … 1 to step with, before any added noise."""
+        raise NotImplementedError
+
+    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
+        """Gradient steps on these rows of the replay buffer; their losses."""
+        raise NotImplementedError
+
+    def _noise_shape(self) -> tuple[int, ...]:
+        return (self._noise_arrays, self._settings.batch_size, self._n_actions)
+
+    def load_state(self, folder: Any) -> None:
+        super().load_state(folder)
+        self.replay.n_added = self.timestep // self._experiment.n_envs
+
+    def _dump(self, timestep: int) -> None:
+        log = self._log
+        log.record("time/episodes", self._n_episodes)
+        if self._losses is not None:
+            log.record("train/learning_rate", self._learning_rate)
+            log.record("train/n_updates", self.n_gradient_steps)
+            for name, value in self._logged_losses(self._losses).items():
+                log.record(f"train/{name}", value)
+            learning = timestep - self._settings.learning_starts
+            log.record("train/utd", self.n_gradient_steps / learning)
+            self._losses = None
+        super()._dump(timestep)
+
+    def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class NativeSAC(NativeOffPolicy):
+    """Soft actor-critic; the gradient step is native/sac.hpp."""
+
+    _noise_arrays = 2
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        from gallop import _kernels
+
+        model = self._template
+        self._learns_entropy = model.ent_coef_optimizer is not None
+        # The logarithm of the entropy coefficient, and Adam's two moments of it.
+        self.entropy = np.zeros(3, np.float32)
+        with np.errstate(divide="ignore"):  # a coefficient of 0 has the logarithm −∞
+            self.entropy[0] = (
+                float(model.log_ent_coef.detach())
+                if self._learns_entropy
+                else np.log(np.float32(model.ent_coef_tensor))
+            )
+        self._kernel = _kernels.Sac(
+            self.networks["actor"].kernel,
+            [network.kernel for name, network in self.networks.items() if name != "actor"],
+            self._settings.batch_size,
+            self._settings.gamma,
+            self._settings.tau,
+            self.entropy,
+            self._learns_entropy,
+            float(model.target_entropy) if self._learns_entropy else 0.0,
+            *self._adam(),
+        )
+        self._kernel.use_replay(**self.replay.arrays)
+
+    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+        outputs = self.networks["actor"].forward(observations)
+        mean, log_std = outputs[:, : self._n_actions], outputs[:, self._n_actions :]
+        std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+        return np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32))
+
+    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
+        self._n_updates += len(indices)
+        return self._kernel.step(
+            indices,
+            noise,
+            self._learning_rate,
+            self.n_gradient_steps,
+            self._settings.target_update_interval,
+            **self._normalizer_of_batches(),
+        )
+
+    def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
+        actor, critic, coefficient, coefficient_loss = losses.mean(axis=0)
+        logged = {"actor_loss": actor, "critic_loss": critic, "ent_coef": coefficient}
+        return logged | ({"ent_coef_loss": coefficient_loss} if self._learns_entropy else {})
+
+    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+        return {"entropy": self.entropy}
+
+    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.entropy[:] = arrays["entropy"]
+
+    def save_policy(self, path: Any) -> None:
+        import torch
+
+        model = self._template
+        if self._learns_entropy:
+            with torch.no_grad():
+                model.log_ent_coef.fill_(float(self.entropy[0]))
+            model.ent_coef_optimizer.state.clear()
+            if self.n_gradient_steps:
+                model.ent_coef_optimizer.state[model.log_ent_coef] = {
+                    "step": torch.tensor(float(self.n_gradient_steps)),
+                    "exp_avg": torch.tensor(self.entropy[1:2]),
+                    "exp_avg_sq": torch.tensor(self.entropy[2:3]),
+                }
+        super().save_policy(path)
+
+    def _take_own_training(self, found: policy_file.Training) -> None:
+        if not self._learns_entropy or "log_ent_coef" not in found.variables:
+            return
+        self.entropy[0] = float(found.variables["log_ent_coef"])
+        self.entropy[1:] = 0
+        if 0 in (state := found.optimizers.get("ent_coef_optimizer", {})):
+            self.entropy[1] = float(state[0]["exp_avg"])
+            self.entropy[2] = float(state[0]["exp_avg_sq"])
+
+
+class NativeTD3(NativeOffPolicy):
+    """Twin delayed DDPG; the gradient step is native/td3.hpp."""
+
+    _noise_arrays = 1
+    _target_of_actor = True
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        from gallop import _kernels
+
+        self._kernel = _kernels.Td3(
+            self.networks["actor"].kernel,
+            [network.kernel for name, network in self.networks.items() if name != "actor"],
+            self._settings.batch_size,
+            self._settings.gamma,
+            self._settings.tau,
+            self._settings.target_policy_noise,
+            self._settings.target_noise_clip,
+            *self._adam(),
+        )
+        self._kernel.use_replay(**self.replay.arrays)
+
+    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+        return self.networks["actor"].forward(observations)
+
+    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
+        self._n_updates += len(indices)
+        return self._kernel.step(
+            indices,
+            noise,
+            self._learning_rate,
+            self.n_gradient_steps,
+            self._settings.policy_delay,
+            **self._normalizer_of_batches(),
+        )
+
+    def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
+        actor, critic = losses[:, 0], losses[:, 1]
+        logged = {"critic_loss": float(critic.mean())}
+        # Only every policy_delay-th step moves the actor.
+        if not np.isnan(actor).all():
+            logged["actor_loss"] = float(np.nanmean(actor))
+        return logged
+
+    def _n_optimizer_steps(self, name: str) -> int:
+        if name.startswith("actor."):
+            return self.n_gradient_steps // int(self._settings.policy_delay)
+        return self.n_gradient_steps
+
+
+class _Noise:
+    """Standard normal noise for gradient steps, drawn for many of them at once."""
+
+    def __init__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
+        self._rng, self._shape = rng, shape
+        self._drawn = np.zeros((0, *shape), np.float32)
+
+    def take(self, n: int) -> NDArray[np.float32]:
+        """[n, ...], never the same again; at most NOISE_BLOCK."""
+        if len(self._drawn) < n:
+            self._drawn = self._rng.standard_normal((NOISE_BLOCK, *self._shape), np.float32)
+        taken, self._drawn = self._drawn[:n], self._drawn[n:]
+        return taken
+
+
+def _parts(n: int, largest: int) -> list[int]:
+    return [largest] * (n // largest) + [n % largest] * (n % largest > 0)
+
+
+def _raw(environments: VecEnv, observations: Observations) -> Any:
+    """What the task itself gave: the replay buffer's, whatever the normalisation will be then."""
+    if isinstance(environments, VecNormalize):
+        return environments.get_original_obs()
+    return observations
+
+
+def _before_reset(
+    observations: NDArray[Any],
+    dones: NDArray[Any],
+    infos: list[dict[str, Any]],
+    normalized: VecNormalize | None,
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The last observation of episodes that have ended (theirs is already the next one's first),
+    and which of them really end: a timeout does not."""
+    observations, ends = observations.copy(), dones.astype(np.float32)
+    for i in np.flatnonzero(dones):
+        last = infos[i].get("terminal_observation")
+        if last is not None:
+            observations[i] = last if normalized is None else normalized.unnormalize_obs(last)
+        if infos[i].get("TimeLimit.truncated", False):
+            ends[i] = 0
+    return observations, ends

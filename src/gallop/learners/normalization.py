@@ -1,0 +1,91 @@
+"""Running statistics of observations and rewards, by SB3's VecNormalize, handed on from segment to
+segment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from gallop.environments import Normalizer
+from gallop.experiment import Experiment
+
+
+class RunningNormalization:
+    """What a learner knows of the scale of observations and rewards."""
+
+    def __init__(self, experiment: Experiment, environments: VecEnv) -> None:
+        self._settings = experiment.normalize
+        self._gamma = experiment.hyperparameters.gamma
+        self.returns = RunningMeanStd(shape=())
+        self.observations: Any = None
+        """One RunningMeanStd, one for each key of a Dict space, or None."""
+        if self._settings.observations:
+            normalized = self.wrap(environments)
+            assert isinstance(normalized, VecNormalize)
+            self.observations = normalized.obs_rms
+
+    def wrap(self, environments: VecEnv) -> VecEnv:
+        """These environments, normalised with the statistics gathered so far, and gathering more;
+        the environments themselves where nothing is normalised."""
+        settings = self._settings
+        if not settings.observations and not settings.rewards:
+            return environments
+        wrapped = VecNormalize(
+            environments,
+            norm_obs=settings.observations,
+            norm_reward=settings.rewards,
+            clip_obs=settings.clip_observations,
+            clip_reward=settings.clip_rewards,
+            gamma=self._gamma,
+        )
+        wrapped.ret_rms = self.returns
+        if self.observations is not None:
+            wrapped.obs_rms = self.observations
+        return wrapped
+
+    def normalizer(self) -> Normalizer | None:
+        """The statistics of this moment; None where observations are not normalised."""
+        if not self._settings.observations:
+            return None
+        parts = {
+            name.removeprefix("observations/"): statistics
+            for name, statistics in self._all()
+            if name != "returns"
+        }
+        return Normalizer(
+            mean={key: np.array(part.mean) for key, part in parts.items()},
+            variance={key: np.array(part.var) for key, part in parts.items()},
+            count=float(max(part.count for part in parts.values())),
+            clip=self._settings.clip_observations,
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All of it, for a resumable state."""
+        found = {}
+        for name, statistics in self._all():
+            found[f"{name}/mean"] = np.asarray(statistics.mean)
+            found[f"{name}/var"] = np.asarray(statistics.var)
+            found[f"{name}/count"] = np.asarray(statistics.count)
+        return found
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` returned."""
+        for name, statistics in self._all():
+            statistics.mean = arrays[f"{name}/mean"]
+            statistics.var = arrays[f"{name}/var"]
+            statistics.count = float(arrays[f"{name}/count"])
+
+    def _all(self) -> Iterator[tuple[str, Any]]:
+        yield "returns", self.returns
+        if self.observations is None:
+            return
+        if isinstance(self.observations, dict):
+            for key, statistics in self.observations.items():
+                yield f"observations/{key}", statistics
+        else:
+            yield "observations/", self.observations
