@@ -65,7 +65,7 @@ inline void forward_layer(const Layer& layer, const float* parameters, const flo
 inline void forward(const Network& network, const float* parameters, const Batch& batch, int begin,
                     int end) {
   for (int l = 0; l < network.n_layers; l++) {
-    const auto run = network.layers[l].single() ? forward_single : forward_layer;
+    const auto run = network.layers[l].single ? forward_single : forward_layer;
     run(network.layers[l], parameters, input_of(batch, l), batch.rows, batch.layer[l], begin, end);
   }
 }
@@ -79,7 +79,7 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
   const float *d = gradients.layer[l], *x = input_of(batch, l);
   float* out = l == 0 ? gradients.input : gradients.layer[l - 1];
   const Activation below = l == 0 ? Activation::none : network.layers[l - 1].activation;
-  if (layer.single()) {
+  if (layer.single) {
     const float* w = network.parameters + layer.weights;
     for (int panel = 0; panel < panels(layer.inputs); panel++)
       for (int row = begin; row < end; row++)
@@ -126,8 +126,8 @@ struct AdamStep {
     const Vec w = load(weights.parameters + at);
     if (adam.weight_decay != 0) gradient += all(adam.weight_decay) * w;
     Vec m = load(weights.first_moment + at), v = load(weights.second_moment + at);
-    m += (gradient - m) * all(1 - adam.beta1);
-    v = v * all(adam.beta2) + gradient * gradient * all(1 - adam.beta2);
+    m += (gradient - m) * all(adam.rest1);
+    v = v * all(adam.beta2) + gradient * gradient * all(adam.rest2);
     store(weights.first_moment + at, m);
     store(weights.second_moment + at, v);
     const Vec root = square_root(v) * all(adam.inverse_root_correction) + all(adam.epsilon);
@@ -172,7 +172,7 @@ inline void transpose_block(const Network& network, int l, int input_panel, int 
 // Everything that follows from the parameters, after they were changed from outside.
 inline void refresh(const Network& network) {
   for (int l = 0; l < network.n_layers; l++)
-    if (network.transposed[l] != nullptr && !network.layers[l].single())
+    if (network.transposed[l] != nullptr && !network.layers[l].single)
       for (int i = 0; i < panels(network.layers[l].inputs); i++)
         for (int o = 0; o < panels(network.layers[l].outputs); o++) transpose_block(network, l, i, o);
 }
@@ -185,7 +185,7 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
   const Layer& layer = network.layers[l];
   const int rows = batch.rows;
   const float *x = input_of(batch, l), *d = gradients.layer[l];
-  if (layer.single()) {
+  if (layer.single) {
     if (share != 0) return;
     for (int panel = 0; panel < panels(layer.inputs); panel++)
       for (int offset = 0; offset < PANEL; offset += LANES) {

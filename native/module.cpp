@@ -136,11 +136,12 @@ struct Mlp {
     for (int l = 0; l < network.n_layers; l++) {
       const bool is_last = l == network.n_layers - 1;
       Layer& layer = network.layers[l];
-      layer = {widths[l], widths[l + 1], activation_of(is_last ? last : hidden), at, 0};
+      layer = {widths[l],  widths[l + 1], activation_of(is_last ? last : hidden),
+               is_last && widths[l + 1] == 1, at, 0};
       at += layer.weight_floats();
       layer.biases = at;
       at += panel_floats(1, layer.outputs);
-      if (!layer.single())
+      if (!layer.single)
         network.transposed[l] = memory.floats(panel_floats(layer.outputs, layer.inputs));
     }
     network.size = at;
@@ -218,7 +219,7 @@ struct Mlp {
     };
     const std::ptrdiff_t input = with_input ? take(network.inputs(), false) : 0;
     for (int l = 0; l < network.n_layers; l++)
-      offsets[l] = take(network.layers[l].outputs, network.layers[l].single());
+      offsets[l] = take(network.layers[l].outputs, network.layers[l].single);
     batch.memory = memory.floats(at);
     batch.size = at;
     if (with_input) batch.input = batch.memory + input;
@@ -233,7 +234,8 @@ struct AdamSettings {
 
   Adam at(double learning_rate, std::int64_t step) const {
     const double t = static_cast<double>(step);
-    return {static_cast<float>(beta1),
+    return {static_cast<float>(1 - beta1),
+            static_cast<float>(1 - beta2),
             static_cast<float>(beta2),
             static_cast<float>(epsilon),
             static_cast<float>(learning_rate / (1 - std::pow(beta1, t))),

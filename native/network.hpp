@@ -24,16 +24,16 @@ enum class Activation { none, relu, tanh };
 
 constexpr int MAX_LAYERS = 33;  // 32 hidden ones and the last
 
-// y = activation(x W + b). W is [inputs, outputs] in panels; a layer of one output has a plain
+// y = activation(x W + b). W is [inputs, outputs] in panels; a last layer of one output has a plain
 // vector [inputs] instead, filled up to whole panels.
 struct Layer {
   int inputs, outputs;
   Activation activation;
+  bool single;                     // the network's only output: one float a row, no panel
   std::ptrdiff_t weights, biases;  // where they begin in the network's parameters
 
-  INLINE bool single() const { return outputs == 1; }
   INLINE std::ptrdiff_t weight_floats() const {
-    return single() ? panel_floats(1, inputs) : panel_floats(inputs, outputs);
+    return single ? panel_floats(1, inputs) : panel_floats(inputs, outputs);
   }
 };
 
@@ -76,7 +76,8 @@ struct Batch {
 // One step of Adam (Kingma & Ba 2015, arXiv:1412.6980, algorithm 1), with its bias corrections
 // worked out beforehand.
 struct Adam {
-  float beta1, beta2, epsilon;
+  float rest1, rest2;  // 1 - beta1, 1 - beta2: from float betas they would lose five digits
+  float beta2, epsilon;
   float step_size;               // learning rate / (1 - beta1^t)
   float inverse_root_correction; // 1 / sqrt(1 - beta2^t)
   float weight_decay;            // as torch.optim.Adam has it: added to the gradient

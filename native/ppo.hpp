@@ -52,8 +52,8 @@ inline void gather_advantages(const Ppo& s, const Rollout& rollout, const std::i
 struct Surrogate {
   double policy = 0, clipped = 0, divergence = 0;
 
-  INLINE float add(const Ppo& s, float log_prob, float old, float advantage, int rows) {
-    const float log_ratio = log_prob - old, ratio = __builtin_expf(log_ratio);
+  INLINE float add(const Ppo& s, double log_prob, float old, float advantage, int rows) {
+    const float log_ratio = static_cast<float>(log_prob - old), ratio = __builtin_expf(log_ratio);
     const float low = 1 - s.clip_range, high = 1 + s.clip_range;
     const float bounded = ratio < low ? low : ratio > high ? high : ratio;
     const float plain = advantage * ratio, other = advantage * bounded;
@@ -84,11 +84,11 @@ inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
   Surrogate surrogate;
   for (int row = 0; row < rows; row++) {
     const float* action = rollout.actions + indices[row] * s.n_actions;
-    float log_prob = -static_cast<float>(normalizer);
+    double log_prob = -normalizer;
     for (int i = 0; i < s.n_actions; i++) {
       const float z = (action[i] - batch.output(s.policy, row, i)) *
                       __builtin_expf(-s.log_std.parameters[i]);
-      log_prob -= 0.5f * z * z;
+      log_prob -= 0.5 * static_cast<double>(z) * z;
     }
     const float slope = surrogate.add(s, log_prob, rollout.log_probs[indices[row]],
                                       s.advantages[row], rows);
@@ -108,15 +108,16 @@ inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradient
   double entropy = 0;
   Surrogate surrogate;
   for (int row = 0; row < rows; row++) {
-    float largest = batch.output(s.policy, row, 0), total = 0;
+    float largest = batch.output(s.policy, row, 0);
+    double total = 0;
     for (int i = 1; i < s.n_actions; i++)
       largest = -minimum(-largest, -batch.output(s.policy, row, i));
     for (int i = 0; i < s.n_actions; i++)
       total += __builtin_expf(batch.output(s.policy, row, i) - largest);
-    const float normalizer = largest + __builtin_logf(total);
+    const double normalizer = largest + __builtin_log(total);
     float uncertainty = 0;
     for (int i = 0; i < s.n_actions; i++) {
-      const float log_p = batch.output(s.policy, row, i) - normalizer;
+      const float log_p = static_cast<float>(batch.output(s.policy, row, i) - normalizer);
       uncertainty -= __builtin_expf(log_p) * log_p;
     }
     entropy += uncertainty;
@@ -124,7 +125,7 @@ inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradient
     const float slope = surrogate.add(s, batch.output(s.policy, row, chosen) - normalizer,
                                       rollout.log_probs[indices[row]], s.advantages[row], rows);
     for (int i = 0; i < s.n_actions; i++) {
-      const float log_p = batch.output(s.policy, row, i) - normalizer;
+      const float log_p = static_cast<float>(batch.output(s.policy, row, i) - normalizer);
       const float p = __builtin_expf(log_p);
       gradients.output(s.policy, row, i) =
           slope * (static_cast<float>(i == chosen) - p) +

@@ -32,13 +32,13 @@ inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSa
     store(g.std + at, raw == bounded ? std : Vec{});
   }
   for (int row = 0; row < s.batch; row++) {
-    float total = 0;
+    double total = 0;
     for (int i = 0; i < s.n_actions; i++) {
       const int at = row * s.n_actions + i;
       total += g.density[at];
       critic_input[element(s.batch, row, s.n_observations + i)] = g.action[at];
     }
-    g.log_prob[row] = total;
+    g.log_prob[row] = static_cast<float>(total);
   }
 }
 
@@ -68,8 +68,8 @@ inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
   losses.entropy_coefficient_loss = -static_cast<double>(s.entropy[0]) * excess;
   const float gradient = -static_cast<float>(excess);
   float &w = s.entropy[0], &m = s.entropy[1], &v = s.entropy[2];
-  m += (gradient - m) * (1 - adam.beta1);
-  v = v * adam.beta2 + gradient * gradient * (1 - adam.beta2);
+  m += (gradient - m) * adam.rest1;
+  v = v * adam.beta2 + gradient * gradient * adam.rest2;
   w -= adam.step_size * (m / (__builtin_sqrtf(v) * adam.inverse_root_correction + adam.epsilon));
 }
 

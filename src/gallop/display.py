@@ -81,8 +81,9 @@ class Display:
             f"{experiment.evaluation.n_episodes} episodes",
             "milestones": ", ".join(f"{b.milestone} % at {b.timestep:,}" for b in marks),
             "gradient steps": f"{plan.n_gradient_steps:,} ({utd})",
-            "learner": f"{choice.name} ({choice.reason}), {experiment.device}, "
-            f"{experiment.n_threads} thread{'s' if experiment.n_threads > 1 else ''}",
+            "learner": f"{choice.name} ({choice.reason}), "
+            f"{choice.instruction_set or experiment.device}, "
+            f"{choice.n_threads} thread{'s' if choice.n_threads > 1 else ''}",
             "disk": f"up to {plan.disk_bytes / 1e6:,.0f} MB",
             "expected time": f"about {duration(plan.expected_seconds)} (rough: from a server core "
             "of 2026, films and evaluations not counted)",

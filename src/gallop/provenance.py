@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from gallop import __version__
-from gallop.experiment import Experiment
 from gallop.learners.choose import Choice
 
 
-def provenance(experiment: Experiment, choice: Choice) -> dict[str, Any]:
+def provenance(choice: Choice) -> dict[str, Any]:
     """What provenance.json holds at the start of a run."""
     return {
         "command": sys.argv,
@@ -26,7 +25,8 @@ def provenance(experiment: Experiment, choice: Choice) -> dict[str, Any]:
         "resumes": [],
         "learner": choice.name,
         "learner_reason": choice.reason,
-        "n_threads": experiment.n_threads,
+        "n_threads": choice.n_threads,
+        "instruction_set": choice.instruction_set,
         **machine(),
         "commit": _commit(),
         "versions": versions(),

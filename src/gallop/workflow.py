@@ -156,7 +156,9 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
         record = folder.read_json("provenance.json")
         if record["learner"] != choice.name:
             raise RunError(f"{folder.path} was trained by {record['learner']}, not {choice.name}")
-        _warn_of_other_versions(record["versions"], display)
+        today = {**versions(), "kernels": choice.instruction_set}
+        before = {**record["versions"], "kernels": record["instruction_set"]}
+        _warn_of_changes(before, today, display)
         record["resumes"].append({"at": now(), "command": sys.argv, **machine()})
         folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
@@ -462,14 +464,13 @@ def _write_records(
     folder: RunDirectory, experiment: Experiment, plan: Plan, choice: Choice
 ) -> None:
     """provenance.json and seeds.json, before the first timestep."""
-    folder.write_json("provenance.json", provenance(experiment, choice))
+    folder.write_json("provenance.json", provenance(choice))
     n_validation, n_segments = experiment.evaluation.n_episodes, len(plan.boundaries)
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
     folder.write_json("seeds.json", seeds)
 
 
-def _warn_of_other_versions(before: dict[str, str], display: Display) -> None:
-    today = versions()
+def _warn_of_changes(before: dict[str, str], today: dict[str, str], display: Display) -> None:
     changed = [f"{n} {before.get(n)} → {v}" for n, v in today.items() if before.get(n) != v]
     if changed:
         display.say(

@@ -33,6 +33,9 @@ class Choice(NamedTuple):
 
     name: str
     reason: str
+    n_threads: int
+    instruction_set: str
+    """Of the kernels; empty where there are none, or another learner than the native one."""
 
 
 def choose_learner(
@@ -70,9 +73,13 @@ def choose_learner(
         raise ExperimentError(
             f"native cannot train this: {reason}; auto or sb3 trains it on SB3", "learner"
         )
-    if experiment.learner == "sb3":
-        return Choice("sb3", "asked for")
-    return Choice("sb3", reason) if reason else Choice("native", "serves this, and is the fastest")
+    if reason or experiment.learner == "sb3":
+        return Choice("sb3", reason if experiment.learner == "auto" else "asked for",
+                      experiment.n_threads or 1, "")
+    why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
+    return Choice(
+        "native", why, kernels.n_threads(experiment.n_threads), kernels.instruction_set()
+    )
 
 
 def unserved(

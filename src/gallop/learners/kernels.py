@@ -136,7 +136,7 @@ class Mlp:
                     f"{n_inputs} inputs and {n_outputs} outputs"
                 )
             array[biases_at : biases_at + n_outputs] = bias
-            if n_outputs == 1:
+            if self._is_single(place):
                 array[weights_at : weights_at + n_inputs] = weight[0]
             else:
                 self._panels(array, place)[:] = self._padded(weight)
@@ -150,13 +150,17 @@ class Mlp:
         layers = []
         for place in self.kernel.layout:
             n_inputs, n_outputs, weights_at, biases_at = place
-            if n_outputs == 1:
+            if self._is_single(place):
                 weight = array[weights_at : weights_at + n_inputs].reshape(1, n_inputs).copy()
             else:
                 columns = self._panels(array, place).transpose(0, 2, 1).reshape(-1, n_inputs)
                 weight = np.ascontiguousarray(columns[:n_outputs])
             layers.append((weight, array[biases_at : biases_at + n_outputs].copy()))
         return layers
+
+    def _is_single(self, place: tuple[int, int, int, int]) -> bool:
+        """Whether this is the network's only output, which has a vector instead of panels."""
+        return place[1] == 1 and place == self.kernel.layout[-1]
 
     def _panels(
         self, array: NDArray[np.float32], place: tuple[int, int, int, int]
