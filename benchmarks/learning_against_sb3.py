@@ -2,8 +2,8 @@ r"""Learning with the native learner beside SB3's, and in bfloat16 beside float3
 
     python benchmarks/learning_against_sb3.py RESULTS_FOLDER OUTPUT_FOLDER
 
-The runs below RESULTS_FOLDER come from these commands, once for each training seed S. A run of
-300,000 timesteps stands for one of 100,000: up to there the two have the same bits.
+The runs below RESULTS_FOLDER come from these commands (bash), once for each training seed S. A run
+of 300,000 timesteps stands for one of 100,000: up to there the two have the same bits.
 
     sac() { gallop run configs/halfcheetah_sac.yaml --name $1_s$S -f results/learning \
             --films false --evaluation.interval 10000 --seed $S "${@:2}"; }
@@ -29,14 +29,13 @@ run that has not come that far is left out, and named.
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import yaml
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
@@ -47,174 +46,159 @@ from gallop import figures
 from gallop.run_directory import RunDirectory, write_bytes
 from gallop.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 COMPARED_AT = {"sac": 100_000, "td3": 30_000, "ppo": 102_400}
+LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
+BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
+STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
 MARGIN = 0.15  # of the float32 mean; declared before any run
 LEVEL = 0.05
-NONE = "–"
 
-Curve = dict[int, float]
-"""Timestep → mean return of the validation episodes."""
-Runs = dict[int, Curve]
-"""Training seed → curve."""
-
-
-class Arm(NamedTuple):
-    label: str
-    settings: dict[str, object]
-    """What experiment.yaml must say, so that no run stands under a wrong name."""
-    colour: str
-    marker: str
-
-
-_SB3 = Arm("SB3", {"learner": "sb3"}, figures.BASELINE, "s")
-_NATIVE = Arm("native", {"learner": "native"}, figures.TRAINED, "o")
-ARMS = {
-    "sac_f32": _NATIVE._replace(label="native float32"),
-    "sac_bf16": Arm("native bf16", {"learner": "native", "precision": "bf16"}, "#e0a030", "^"),
-    "sac_sb3": _SB3,
-    "td3_native": _NATIVE,
-    "td3_sb3": _SB3,
-    "ppo_native": _NATIVE,
-    "ppo_sb3": _SB3,
-}
+Array = NDArray[np.float64]
+Curve = dict[int, float]  # timestep → mean return of the validation episodes, ascending
+Runs = dict[int, Curve]  # by training seed, ascending
+Returns = dict[int, float]  # by training seed, ascending
 
 
 def main(results: Path, output: Path) -> None:
-    runs, left_out = read(results)
+    found: dict[str, dict[str, Runs]] = {}
     lines = ["arm,training_seed,timestep,mean_return"]
-    for arm, seeds in runs.items():
-        for seed, curve in seeds.items():
-            lines += [f"{arm},{seed},{t},{value!r}" for t, value in curve.items()]
+    for algorithm, end in COMPARED_AT.items():
+        names = ("f32", "bf16", "sb3") if algorithm == "sac" else ("native", "sb3")
+        every = {arm: read(results, algorithm, arm, end) for arm in names}
+        found[algorithm] = {arm: runs for arm, runs in every.items() if runs}
+        for arm, runs in found[algorithm].items():
+            for seed, curve in runs.items():
+                lines += [f"{algorithm}_{arm},{seed},{t},{v!r}" for t, v in curve.items()]
     write_bytes(output / "learning.csv", ("\n".join(lines) + "\n").encode())
-    for name, algorithms in (("sac", ["sac"]), ("td3_ppo", ["td3", "ppo"])):
-        draw(output / f"{name}.png", algorithms, runs)
-    for algorithm in COMPARED_AT:
-        report(algorithm, {arm: runs[arm] for arm in runs if arm.startswith(algorithm)})
-    print(f"\nLeft out, not that far yet: {', '.join(left_out) or 'none'}.")
-
-
-def read(results: Path) -> tuple[dict[str, Runs], list[str]]:
-    """The runs of every arm that has any, by seed, and the names of the unfinished ones."""
-    found: dict[str, Runs] = {}
-    left_out = []
-    for arm, (_, settings, *_) in ARMS.items():
-        algorithm = arm.partition("_")[0]
-        paths = (results / f"{algorithm.upper()}_HalfCheetah-v5").glob(f"{arm}_s*")
-        numbered = {int(p.name[len(arm) + 2 :]): p for p in paths if re.search(r"_s\d+$", p.name)}
-        for seed, path in sorted(numbered.items()):
-            evaluations = RunDirectory(path).read_evaluations()
-            if evaluations is None or COMPARED_AT[algorithm] not in evaluations.timesteps:
-                left_out.append(path.name)
-                continue
-            written = yaml.safe_load((path / "experiment.yaml").read_text(encoding="utf-8"))
-            wanted = {"algo": algorithm, "training_seed": seed, **settings}
-            if arm == "sac_f32" and written.get("precision") == "bf16":
-                raise SystemExit(f"{path} is a run in bf16")
-            for setting, value in wanted.items():
-                if written.get(setting) != value:
-                    raise SystemExit(f"{path}: {setting} is {written.get(setting)}, not {value}")
-            means = evaluations.results.mean(axis=1)
-            curve = {int(t): float(m) for t, m in zip(evaluations.timesteps, means, strict=True)}
-            found.setdefault(arm, {})[seed] = curve
-    return found, left_out
-
-
-# --- numbers -------------------------------------------------------------------------------------
-
-
-def outcome(runs: Runs, timestep: int, n_evaluations: int) -> dict[int, float]:
-    """Mean over the last evaluations up to a timestep, by training seed."""
-    last = {
-        seed: [t for t in curve if t <= timestep][-n_evaluations:] for seed, curve in runs.items()
+    draw(output / "td3_ppo.png", {name.upper(): found[name] for name in ("td3", "ppo")})
+    until = {
+        arm: {seed: cut(curve, COMPARED_AT["sac"]) for seed, curve in runs.items()}
+        for arm, runs in found["sac"].items()
     }
-    return {seed: float(np.mean([runs[seed][t] for t in last[seed]])) for seed in runs}
+    longer = {arm: runs for arm, runs in found["sac"].items() if runs != until[arm]}
+    draw(output / "sac.png", {"SAC": until, "Longer runs of SAC": longer})
+    for algorithm, arms in found.items():
+        report(algorithm, arms)
 
 
-def compare(ours: dict[int, float], theirs: dict[int, float]) -> list[str]:
-    """Cells: kind, difference, ratio and probability of improvement, with bootstrap intervals.
+def read(results: Path, algorithm: str, arm: str, end: int) -> Runs:
+    """The runs of one arm that have come as far as `end`; the others are named on stderr."""
+    runs = {}
+    for path in sorted(results.glob(f"{algorithm.upper()}_HalfCheetah-v5/{algorithm}_{arm}_s*")):
+        evaluations = RunDirectory(path).read_evaluations()
+        if evaluations is None or end not in evaluations.timesteps:
+            print(f"left out, no evaluation at {end:,}: {path.name}", file=sys.stderr)
+            continue
+        # A run under a wrong name would count for the wrong arm.
+        said = yaml.safe_load((path / "experiment.yaml").read_text(encoding="utf-8"))
+        seed, learner = int(path.name.rpartition("_s")[2]), "sb3" if arm == "sb3" else "native"
+        used = said["training_seed"], said["learner"], said.get("precision") == "bf16"
+        if used != (seed, learner, arm == "bf16"):
+            raise SystemExit(f"{path} has another name than its seed, learner and precision {used}")
+        means = evaluations.results.mean(axis=1).tolist()
+        runs[seed] = dict(zip(evaluations.timesteps.tolist(), means, strict=True))
+    return dict(sorted(runs.items()))
 
-    Training seeds are resampled, in pairs where both have the same. The probability is that of a
-    run of ours beating a run of theirs, over all such pairs of runs (Agarwal et al. 2021).
+
+def cut(curve: Mapping[int, float], end: int) -> Curve:
+    return {t: value for t, value in curve.items() if t <= end}
+
+
+def outcome(runs: Runs, end: int, n_evaluations: int) -> Returns:
+    """Mean over the last evaluations up to a timestep."""
+    until = {seed: list(cut(curve, end).values()) for seed, curve in runs.items()}
+    return {seed: float(np.mean(values[-n_evaluations:])) for seed, values in until.items()}
+
+
+def averages(returns: Returns) -> list[str]:
+    """Cells: n, mean and interquartile mean."""
+    values, cells = np.array(list(returns.values())), [str(len(returns))]
+    for statistic in (lambda resamples: resamples.mean(axis=-1), interquartile_mean):
+        interval = bootstrap_interval(values, np.random.default_rng(0), statistic)
+        cells.append(shown(float(statistic(values)), interval, values.size))
+    return cells
+
+
+def compare(ours: Returns, theirs: Returns) -> list[str]:
+    """Cells: n, difference and ratio of the means, probability of improvement.
+
+    Training seeds are resampled, in pairs where both sides have the same ones. The probability is
+    that of a run of ours returning more than a run of theirs (Agarwal et al. 2021).
     """
     paired = ours.keys() == theirs.keys()
-    a, b = (np.array([values[seed] for seed in sorted(values)]) for values in (ours, theirs))
+    a, b = np.array(list(ours.values())), np.array(list(theirs.values()))
     generator = np.random.default_rng(0)
     picks_a = generator.integers(0, a.size, (N_RESAMPLES, a.size))
     picks_b = picks_a if paired else generator.integers(0, b.size, (N_RESAMPLES, b.size))
 
-    def cell(statistic: Callable[..., NDArray[np.float64]], form: str) -> str:
-        value = shown(float(statistic(a, b)), form)
-        if min(a.size, b.size) < 2:
-            return f"{value} [{NONE}]"
-        low, high = np.quantile(statistic(a[picks_a], b[picks_b]), [0.025, 0.975])
-        return f"{value} [{shown(low, form)}, {shown(high, form)}]"
+    def cell(statistic: Callable[[Array, Array], Array], form: str) -> str:
+        interval = np.quantile(statistic(a[picks_a], b[picks_b]), [0.025, 0.975])
+        return shown(float(statistic(a, b)), interval, min(a.size, b.size), form)
 
-    def improvement(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        x, y = x[..., :, None], y[..., None, :]
-        return np.asarray(((x > y) + 0.5 * (x == y)).mean(axis=(-2, -1)))
+    def improvement(x: Array, y: Array) -> Array:
+        gains = np.sign(x[..., :, None] - y[..., None, :])  # a tie counts half
+        return np.asarray((gains.mean(axis=(-2, -1)) + 1) / 2)
 
     return [
-        f"paired, {a.size}" if paired else f"unpaired, {a.size} and {b.size}",
-        cell(lambda x, y: x.mean(-1) - y.mean(-1), "+,.0f"),
-        # Where a return may be negative, a ratio of means says nothing.
-        cell(lambda x, y: x.mean(-1) / y.mean(-1), ".2f") if min(*a, *b) > 0 else NONE,
+        f"{a.size}, paired" if paired else f"{a.size} and {b.size}, unpaired",
+        cell(lambda x, y: x.mean(axis=-1) - y.mean(axis=-1), "+,.0f"),
+        # A mean that may be zero or less is nothing to divide by.
+        cell(lambda x, y: x.mean(axis=-1) / y.mean(axis=-1), ".2f") if b.min() > 0 else "–",
         cell(improvement, ".2f"),
     ]
 
 
-def equivalence(ours: dict[int, float], theirs: dict[int, float]) -> list[str]:
-    """Cells of two one-sided paired t-tests (TOST) of means within ±15 % of theirs.
+def equivalence(bf16: Returns, float32: Returns, seeds: Sequence[int]) -> list[str]:
+    """Cells of two one-sided paired t-tests (TOST) of the difference against ±15 % of float32.
 
-    "Equivalent" needs both tests to reject at 5 %: the 90 % interval lies within the margin.
-    "Different" is what is not equivalent and has a two-sided paired t-test that rejects at 5 %.
+    Equivalent: both reject, so that the 90 % interval lies within the margin. Different: not
+    equivalent, and a two-sided paired t-test rejects that there is no difference.
     """
-    seeds = sorted(ours.keys() & theirs.keys())
-    base = np.array([theirs[seed] for seed in seeds])
-    differences = np.array([ours[seed] for seed in seeds]) - base
-    if len(seeds) < 2:
-        return [str(len(seeds)), *[NONE] * 7, "inconclusive"]
-    scale = float(base.mean())
-    above = float(ttest_1samp(differences, -MARGIN * scale, alternative="greater").pvalue)
-    below = float(ttest_1samp(differences, MARGIN * scale, alternative="less").pvalue)
-    equal = ttest_1samp(differences, 0)
-    low, high = equal.confidence_interval(1 - 2 * LEVEL)
-    verdict = "different" if equal.pvalue < LEVEL else "inconclusive"
-    percent = [shown(100 * float(v) / scale, "+.1f") for v in (differences.mean(), low, high)]
+    base = float(np.mean([float32[seed] for seed in seeds]))
+    percent = np.array([100 * (bf16[seed] - float32[seed]) / base for seed in seeds])
+    lower = ttest_1samp(percent, -100 * MARGIN, alternative="greater").pvalue
+    upper = ttest_1samp(percent, 100 * MARGIN, alternative="less").pvalue
+    none = ttest_1samp(percent, 0)
+    verdict = "different" if none.pvalue < LEVEL else "inconclusive"
+    mean, interval = float(percent.mean()), none.confidence_interval(1 - 2 * LEVEL)
     return [
         str(len(seeds)),
-        shown(scale),
-        shown(scale + float(differences.mean())),
-        shown(1 + float(differences.mean()) / scale, ".3f"),
-        "{} [{}, {}]".format(*percent),
-        f"{above:.2g}",
-        f"{below:.2g}",
-        f"{equal.pvalue:.2g}",
-        "equivalent" if max(above, below) < LEVEL else verdict,
+        f"{base:,.0f}",
+        f"{base * (1 + mean / 100):,.0f}",
+        f"{1 + mean / 100:.3f}",
+        shown(mean, interval, len(seeds), "+.1f"),
+        *(f"{p:.2g}" for p in (lower, upper, none.pvalue)),
+        "equivalent" if max(lower, upper) < LEVEL else verdict,
     ]
 
 
 def report(algorithm: str, arms: dict[str, Runs]) -> None:
-    """Print the tables of one algorithm."""
-    timestep = COMPARED_AT[algorithm]
-    measures = {f"at {figures.short(timestep)}": 1, "mean of the last three evaluations": 3}
-    values = {
-        (measure, arm): outcome(runs, timestep, n)
-        for measure, n in measures.items()
-        for arm, runs in arms.items()
+    """Print the tables of one algorithm; each has the primary and the secondary measure."""
+    if not arms:
+        return
+    end = COMPARED_AT[algorithm]
+    measures = {
+        f"at {end:,}": {arm: outcome(runs, end, 1) for arm, runs in arms.items()},
+        f"last three to {end:,}": {arm: outcome(runs, end, 3) for arm, runs in arms.items()},
     }
-    print(f"\n## {algorithm.upper()}\n\nIntervals: 95 % bootstrap over training seeds.\n")
-    rows = []
-    for (measure, arm), by_seed in values.items():
-        sample = np.array(list(by_seed.values()))
-        cells = [
-            f"{shown(sample.mean())} {NONE}",
-            f"{shown(float(interquartile_mean(sample)))} {NONE}",
-        ]
-        rows.append([measure, ARMS[arm].label, str(sample.size), *cells])
-    table("return | arm | n | mean [interval] | IQM [interval]", rows)
+    rows = [
+        [measure, LABELS[arm], *averages(returns)]
+        for measure, by in measures.items()
+        for arm, returns in by.items()
+    ]
+    name = algorithm.upper()
+    table(f"{name}: mean return | arm | n | mean [95 %] | IQM [95 %]", rows)
+    native = "f32" if algorithm == "sac" else "native"
+    if {native, "sb3"} <= arms.keys():
+        rows = [[measure, *compare(by[native], by["sb3"])] for measure, by in measures.items()]
+        header = "n | difference [95 %] | ratio [95 %] | probability of improvement [95 %]"
+        table(f"{name}: {LABELS[native]} − SB3 | {header}", rows)
+    seeds = sorted(arms.get("f32", {}).keys() & arms.get("bf16", {}).keys())
+    if len(seeds) > 1:
+        rows = [[m, *equivalence(by["bf16"], by["f32"], seeds)] for m, by in measures.items()]
+        header = "n | float32 | bf16 | ratio | difference, % of float32 [90 %]"
+        tests = "p, not above −15 % | p, not below +15 % | p, no difference | verdict"
+        table(f"{name}: bf16 − float32, paired | {header} | {tests}", rows)
 
 
 def table(header: str, rows: Iterable[Sequence[str]]) -> None:
@@ -223,28 +207,62 @@ def table(header: str, rows: Iterable[Sequence[str]]) -> None:
     print(*(f"| {' | '.join(row)} |" for row in rows), sep="\n", end="\n\n")
 
 
-def shown(value: float, form: str = ",.0f") -> str:
-    """A number, with a minus sign that is one."""
-    return f"{value:{form}}".replace("-", "−")
-    timesteps = common(runs.values(), 0, end)
-    values = np.array([[curve[t] for curve in runs.values()] for t in timesteps])
+def shown(value: float, interval: Iterable[float], n: int, form: str = ",.0f") -> str:
+    """A value and its interval; one training seed has none."""
+    bounds = ", ".join(f"{bound:{form}}" for bound in interval) if n > 1 else "–"
+    return f"{value:{form}} [{bounds}]".replace("-", "−")
+
+
+def draw(path: Path, panels: dict[str, dict[str, Runs]]) -> None:
+    """One figure with an axes for each panel that has runs."""
+    panels = {title: arms for title, arms in panels.items() if arms}
+    if not panels:
+        return
+    figure = Figure(figsize=(13 if len(panels) > 1 else 8, 5.5), layout="constrained")
+    grid = figure.subplots(1, len(panels), squeeze=False)
+    for axes, (title, arms) in zip(grid[0], panels.items(), strict=True):
+        for arm, runs in arms.items():
+            draw_arm(axes, arm, runs)
+        last = max(t for runs in arms.values() for curve in runs.values() for t in curve)
+        points = cut(PUBLISHED, last) if "SAC" in title else {}
+        if points:
+            x, y, label = list(points), list(points.values()), "published plain SAC, mean of n = 10"
+            axes.plot(x, y, "D", color=figures.INK, markersize=8, label=label)
+        axes.set_title(f"{title} on HalfCheetah-v5", fontsize=12, color=figures.INK, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
+        key = "thin: training seeds, thick: their mean, band: its 95 % bootstrap interval"
+        axes.set_xlabel(f"timesteps\n{key}")
+        axes.legend(loc="lower right" if points else "best", frameon=False)
+    grid[0][0].set_ylabel("mean return of 5 validation episodes")
+    figures.save(figure, path)
+
+
+def draw_arm(axes: Axes, arm: str, runs: Runs) -> None:
+    """Runs thin, their mean thick, with its band; dashed where only some of the runs go on."""
+    colour, marker = STYLES[arm]
+    for curve in runs.values():
+        axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.7, alpha=0.45)
+    timesteps, values = common(runs.values())
     if len(runs) > 1:
-        bands = [bootstrap_interval(row, np.random.default_rng(0)) for row in values]
-        axes.fill_between(timesteps, *zip(*bands), color=arm.colour, alpha=0.25, linewidth=0)
-    style = {"color": arm.colour, "marker": arm.marker, "linewidth": 2.5, "markersize": 5}
-    axes.plot(timesteps, values.mean(axis=1), **style, label=f"{arm.label}, n = {len(runs)}")
-    longer = [curve for curve in runs.values() if max(curve) > end]
+        bands = np.array([bootstrap_interval(row, np.random.default_rng(0)) for row in values])
+        axes.fill_between(timesteps, *bands.T, color=colour, alpha=0.2, linewidth=0)
+    label, means = f"{LABELS[arm]}, n = {len(runs)}", values.mean(axis=1)
+    axes.plot(timesteps, means, color=colour, marker=marker, linewidth=2.2, label=label)
+    longer = [curve for curve in runs.values() if max(curve) > timesteps[-1]]
     if longer:
-        timesteps = common(longer, end, max(map(max, longer)))
-        means = [np.mean([curve[t] for curve in longer]) for t in timesteps]
-        style |= {"linewidth": 1.5, "markersize": 3, "linestyle": "--"}
-        label = f"the {len(longer)} of these that go on (no band)"
-        axes.plot(timesteps, means, **style, label=label)
+        later, values = common(longer, timesteps[-1])
+        label = f"those that go on, n = {len(longer)} (no band)"
+        axes.plot(later, values.mean(axis=1), "--", color=colour, linewidth=2, label=label)
 
 
-def common(curves: Iterable[Curve], start: int, end: int) -> list[int]:
-    """The timesteps from start to end at which every curve has an evaluation."""
-    return [t for t in sorted(set.intersection(*map(set, curves))) if start <= t <= end]
+def common(curves: Iterable[Curve], start: int = 0) -> tuple[list[int], Array]:
+    """The timesteps from start on that all the curves have, and the returns there, [t, curve]."""
+    curves = list(curves)
+    timesteps = [t for t in sorted(set.intersection(*map(set, curves))) if t >= start]
+    return timesteps, np.array([[curve[t] for curve in curves] for t in timesteps])
 
 
 if __name__ == "__main__":

@@ -21,15 +21,20 @@ void Turnstile::advance() {
   number_.notify_all();
 }
 
-void Turnstile::wait_while(int seen) const {
-  // Longer than a timestep of a simulator, so that the next gradient step finds its team awake.
-  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(300);
+void Turnstile::wait_while(int seen) {
+  using Clock = std::chrono::steady_clock;
+  const int patience = patience_.load(std::memory_order_relaxed);
+  const auto end = Clock::now() + std::chrono::microseconds(patience);
   do {
-    for (int i = 0; i < 64; i++) {
-      if (now() != seen) return;
+    for (int i = 0; i < 32; i++) {
+      if (now() != seen) {
+        patience_.store(patience * 2 < MOST ? patience * 2 : MOST, std::memory_order_relaxed);
+        return;
+      }
       pause();
     }
-  } while (std::chrono::steady_clock::now() < end);
+  } while (Clock::now() < end);
+  patience_.store(patience / 2 > LEAST ? patience / 2 : LEAST, std::memory_order_relaxed);
   while (now() == seen) number_.wait(seen, std::memory_order_acquire);
 }
 

@@ -8,14 +8,18 @@
 namespace gallop {
 
 // A number that threads wait for: spin shortly, then sleep, so that a busy machine does not stall.
+// Where spinning has not helped, as when there are more threads than processors, it is soon given up.
 class Turnstile {
  public:
   int now() const { return number_.load(std::memory_order_acquire); }
   void advance();
-  void wait_while(int seen) const;
+  void wait_while(int seen);
 
  private:
   std::atomic<int> number_{0};
+  std::atomic<int> patience_{MOST};  // microseconds of spinning
+  // Longer than a timestep of a simulator, so that the next gradient step finds its team awake.
+  static constexpr int LEAST = 4, MOST = 300;
 };
 
 class Team {

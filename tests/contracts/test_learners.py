@@ -13,25 +13,52 @@ from gallop.evaluation import evaluate
 from gallop.experiment import DivergedError
 from gallop.learners import policy_file
 
+BOTH, SB3_ONLY = ("native", "sb3"), ("sb3",)
 CASES = {
-    "sac, buffer wraps": ("sac", {}),
-    "sac, 2 environments": ("sac", {"n_envs": 2, "hyperparameters": {"utd": 0.5}}),
-    "sac, gSDE": ("sac", {"hyperparameters": {"use_sde": True}}),
-    "td3 with noise": ("td3", {}),
-    "td3, 2 environments": ("td3", {"n_envs": 2, "normalize": {"observations": True}}),
-    "td3, Ornstein-Uhlenbeck": ("td3", {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}}),
-    "ppo, normalised": ("ppo", {"normalize": True}),
-    "ppo, 2 environments": ("ppo", {"n_envs": 2, "normalize": True}),
+    "sac, buffer wraps": (BOTH, "sac", {}),
+    "sac, fixed entropy coefficient": (
+        ("native",),
+        "sac",
+        {"hyperparameters": {"ent_coef": 0.1, "policy_kwargs": {"activation_fn": "tanh"}}},
+    ),
+    "sac, 2 environments": (BOTH, "sac", {"n_envs": 2, "hyperparameters": {"utd": 0.5}}),
+    "sac, normalised, worker processes": (
+        ("native",),
+        "sac",
+        {"n_envs": 2, "vec_env": "subproc", "normalize": True, "hyperparameters": {"utd": 2}},
+    ),
+    "sac, gSDE": (SB3_ONLY, "sac", {"hyperparameters": {"use_sde": True}}),
+    "td3 with noise": (BOTH, "td3", {}),
+    "td3, 2 environments": (BOTH, "td3", {"n_envs": 2, "normalize": {"observations": True}}),
+    "td3, Ornstein-Uhlenbeck": (
+        SB3_ONLY,
+        "td3",
+        {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}},
+    ),
+    "ppo, normalised": (BOTH, "ppo", {"normalize": True}),
+    "ppo, 2 environments": (
+        BOTH,
+        "ppo",
+        {"n_envs": 2, "normalize": True, "hyperparameters": {"clip_range_vf": 0.2}},
+    ),
+    "ppo, early stop": (("native",), "ppo", {"hyperparameters": {"target_kl": 1e-4}}),
     "ppo, discrete, worker processes": (
+        BOTH,
         "ppo",
         {"env": "CartPole-v1", "n_envs": 2, "vec_env": "subproc"},
     ),
 }
-cases = pytest.mark.parametrize("case", CASES)
+RUNS = {
+    f"{learner}: {case}": (algo, {"learner": learner, **settings})
+    for case, (learners, algo, settings) in CASES.items()
+    for learner in learners
+}
+cases = pytest.mark.parametrize("case", RUNS)
+learners = pytest.mark.parametrize("learner", BOTH)
 
 
 def experiment_of(case):
-    algo, settings = CASES[case]
+    algo, settings = RUNS[case]
     return tiny(algo, **settings)
 
 
@@ -70,13 +97,14 @@ def test_a_resumed_run_equals_one_never_stopped(case, n_done, trainers, tmp_path
             np.testing.assert_equal(ours.values[name], theirs.values[name], err_msg=name)
 
 
+@learners
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
-def test_a_new_process_resumes_to_the_same_bits(algo, trainers, tmp_path):
+def test_a_new_process_resumes_to_the_same_bits(algo, learner, trainers, tmp_path):
     import subprocess
     import sys
     from pathlib import Path
 
-    whole = trainers(tiny(algo, normalize={"observations": True}))
+    whole = trainers(tiny(algo, learner=learner, normalize={"observations": True}))
     for outcome in whole.segments():
         if outcome.boundary.segment == 1:
             checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
@@ -84,7 +112,7 @@ def test_a_new_process_resumes_to_the_same_bits(algo, trainers, tmp_path):
 from pathlib import Path
 from conftest import Trainer, tiny
 from gallop import checkpoint
-trainer = Trainer(tiny({algo!r}, normalize={{"observations": True}}))
+trainer = Trainer(tiny({algo!r}, learner={learner!r}, normalize={{"observations": True}}))
 saved = checkpoint.newest_boundary(Path("state"))
 checkpoint.load_boundary(saved, trainer.learner)
 trainer.to_the_end(saved.n_segments)
@@ -102,68 +130,118 @@ print(trainer.digest(Path("b")))
     assert done.stdout.split()[-1] == whole.digest(tmp_path / "a")
 
 
-# What a resumed state is made of, and how to lose it: the run must then differ. `full` is lost in a
-# buffer that has wrapped, TD3's counter where it is odd, the timestep under a schedule.
-def _lose_adam(learner):
+# What a resumed state is made of, and how to lose it: the run must then differ. That a buffer is full
+# is lost in one that has wrapped, TD3's counter where it is odd, the timestep under a schedule.
+def _lose_adam_of_sb3(learner):
     for _, optimizer in learner._optimizers():
         optimizer.state.clear()
 
 
-def _lose_entropy_coefficient(learner):
+def _lose_entropy_coefficient_of_sb3(learner):
     with torch.no_grad():
         learner._model.log_ent_coef.zero_()
 
 
-def _lose_targets(learner):
+def _lose_targets_of_sb3(learner):
     learner._model.critic_target.load_state_dict(learner._model.critic.state_dict())
 
 
+def _lose_adam_of_native(learner):
+    for network in learner.networks.values():
+        network.first_moment[:] = network.second_moment[:] = 0
+
+
+def _lose_targets_of_native(learner):
+    for network in learner.networks.values():
+        if network.target is not None:
+            network.target[:] = network.parameters
+
+
+def _set(path, value):
+    """A function that sets a dotted attribute of the learner."""
+
+    def lose(learner):
+        *parents, last = path.split(".")
+        for name in parents:
+            learner = getattr(learner, name)
+        setattr(learner, last, value)
+
+    return lose
+
+
 LOSSES = {
-    "Adam's moments": ("sac", _lose_adam),
-    "Adam's moments of PPO": ("ppo", _lose_adam),
-    "entropy coefficient": ("sac", _lose_entropy_coefficient),
-    "target networks": ("sac", _lose_targets),
-    "timestep": ("sac", lambda learner: setattr(learner._model, "num_timesteps", 0)),
-    "replay buffer's content": (
+    "sb3: Adam's moments": ("sac", _lose_adam_of_sb3),
+    "sb3: Adam's moments of PPO": ("ppo", _lose_adam_of_sb3),
+    "sb3: entropy coefficient": ("sac", _lose_entropy_coefficient_of_sb3),
+    "sb3: target networks": ("sac", _lose_targets_of_sb3),
+    "sb3: timestep": ("sac", _set("_model.num_timesteps", 0)),
+    "sb3: replay buffer's content": (
         "sac",
         lambda learner: learner._model.replay_buffer.rewards.fill(0),
     ),
-    "replay buffer is full": (
+    "sb3: replay buffer is full": ("sac", _set("_model.replay_buffer.full", False)),
+    "sb3: replay buffer's position": ("sac", _set("_model.replay_buffer.pos", 0)),
+    "sb3: gradient steps of TD3": ("td3", _set("_model._n_updates", 0)),
+    "sb3: normaliser": ("ppo", _set("_normalization.observations.count", 1.0)),
+    "sb3: return statistics": ("ppo", _set("_normalization.returns.var", 1.0)),
+    "native: Adam's moments": ("sac", _lose_adam_of_native),
+    "native: Adam's moments of PPO": ("ppo", _lose_adam_of_native),
+    "native: Adam's moments of log_std": ("ppo", lambda learner: learner.log_std[1].fill(0)),
+    "native: log_std": ("ppo", lambda learner: learner.log_std[0].fill(0)),
+    "native: entropy coefficient": ("sac", lambda learner: learner.entropy[:1].fill(0)),
+    "native: its Adam's moments": ("sac", lambda learner: learner.entropy[1:].fill(0)),
+    "native: target networks": ("sac", _lose_targets_of_native),
+    "native: target of TD3's actor": ("td3", _lose_targets_of_native),
+    "native: timestep": ("sac", _set("timestep", 0)),
+    "native: replay buffer's content": (
         "sac",
-        lambda learner: setattr(learner._model.replay_buffer, "full", False),
+        lambda learner: learner.replay.arrays["rewards"].fill(0),
     ),
-    "replay buffer's position": (
-        "sac",
-        lambda learner: setattr(learner._model.replay_buffer, "pos", 0),
-    ),
-    "gradient steps of TD3": ("td3", lambda learner: setattr(learner._model, "_n_updates", 0)),
-    "normaliser": ("ppo", lambda learner: setattr(learner._observation_statistics, "count", 1.0)),
-    "return statistics": ("ppo", lambda learner: setattr(learner._return_statistics, "var", 1.0)),
+    "native: replay buffer is full": ("sac", _set("replay.n_added", 90)),  # 240 modulo 150
+    "native: replay buffer's position": ("sac", _set("replay.n_added", 150)),
+    "native: gradient steps of TD3": ("td3", _set("n_gradient_steps", 0)),
+    "native: normaliser": ("ppo", _set("_normalization.observations.count", 1.0)),
+    "native: return statistics": ("ppo", _set("_normalization.returns.var", 1.0)),
 }
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_state_that_lacks_one_item_does_not_resume_exactly(loss, trainers, tmp_path):
+    from gallop import seeding
+    from gallop.environments import rebuild
+
     algo, lose = LOSSES[loss]
-    experiment = tiny(algo, normalize=True) if algo == "ppo" else tiny(algo)
+    settings = {"normalize": True} if algo == "ppo" else {}
+    experiment = tiny(algo, learner=loss.partition(":")[0], **settings)
     whole = trainers(experiment)
     for outcome in whole.segments():
         if outcome.boundary.segment == 1:
             checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
-    resumed = trainers(experiment)
-    checkpoint.load_boundary(checkpoint.newest_boundary(tmp_path / "state"), resumed.learner)
-    lose(resumed.learner)
-    # The same last segment: what differs comes from the loss alone.
-    timesteps = whole.plan.boundaries[2].timestep - whole.plan.boundaries[1].timestep
-    from gallop import seeding
-    from gallop.environments import rebuild
+    saved = checkpoint.newest_boundary(tmp_path / "state")
 
-    rebuild(resumed.environments)
-    seed = seeding.segment_seed(0, 2)
-    resumed.learner.learn(resumed.environments, seed, timesteps, 360, lambda timestep: None)
-    ours = resumed.learner._model.policy.state_dict()
-    theirs = whole.learner._model.policy.state_dict()
-    assert any(not torch.equal(ours[name], theirs[name]) for name in theirs)
+    def last_segment(spoil):
+        """The parameters after the same last segment: what differs comes from the loss alone."""
+        resumed = trainers(experiment)
+        checkpoint.load_boundary(saved, resumed.learner)
+        spoil(resumed.learner)
+        timesteps = whole.plan.boundaries[2].timestep - whole.plan.boundaries[1].timestep
+        rebuild(resumed.environments)
+        resumed.learner.learn(
+            resumed.environments, seeding.segment_seed(0, 2), timesteps, 360, lambda timestep: None
+        )
+        return parameters(resumed.learner)
+
+    theirs = parameters(whole.learner)
+    kept, lost = last_segment(lambda learner: None), last_segment(lose)
+    assert all(np.array_equal(kept[name], theirs[name]) for name in theirs)
+    assert any(not np.array_equal(lost[name], theirs[name]) for name in theirs)
+
+
+def parameters(learner):
+    """Every parameter of the policy and its critics, by SB3's names."""
+    if hasattr(learner, "networks"):
+        return learner._tensors()
+    return {n: t.numpy().copy() for n, t in learner._model.policy.state_dict().items()}
 
 
 @cases
@@ -180,9 +258,10 @@ def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
     assert len(set(ours.returns)) > 1 or trainer.experiment.env == "CartPole-v1"
 
 
+@learners
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
-def test_a_schedule_falls_once_over_the_whole_run(algo, trainers):
-    trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}))
+def test_a_schedule_falls_once_over_the_whole_run(algo, learner, trainers):
+    trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}, learner=learner))
     rates = {}
     for outcome in trainer.to_the_end():
         for row in outcome.diagnostics.rows:
@@ -195,6 +274,7 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, trainers):
     assert rates[360] == 0
 
 
+@learners
 @pytest.mark.parametrize(
     ("n_envs", "settings", "gradient_steps"),
     [
@@ -207,8 +287,10 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, trainers):
         (2, {"gradient_steps": 1}, (120 - 30) // 2),
     ],
 )
-def test_utd_holds_whatever_the_number_of_environments(n_envs, settings, gradient_steps, trainers):
-    trainer = trainers(tiny("sac", settings, n_envs=n_envs))
+def test_utd_holds_whatever_the_number_of_environments(
+    n_envs, settings, gradient_steps, learner, trainers
+):
+    trainer = trainers(tiny("sac", settings, n_envs=n_envs, learner=learner))
     outcome = next(trainer.segments())
     settings = trainer.experiment.hyperparameters
     assert trainer.learner.n_gradient_steps == gradient_steps
@@ -217,14 +299,16 @@ def test_utd_holds_whatever_the_number_of_environments(n_envs, settings, gradien
     assert row.values["train/utd"] == pytest.approx(settings.utd_ratio(n_envs), rel=0.05)
 
 
-def test_ppo_counts_minibatches_as_gradient_steps(trainers):
-    trainer = trainers(tiny("ppo"))
+@learners
+def test_ppo_counts_minibatches_as_gradient_steps(learner, trainers):
+    trainer = trainers(tiny("ppo", learner=learner))
     next(trainer.segments())
     assert trainer.learner.n_gradient_steps == 4 * 2 * (30 // 15)  # rollouts × epochs × batches
 
 
-def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(trainers):
-    trainer = trainers(tiny("sac"))
+@learners
+def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(learner, trainers):
+    trainer = trainers(tiny("sac", learner=learner))
     seen = []
 
     def tick(timestep):
@@ -238,9 +322,10 @@ def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(trainers):
     assert seen[0] >= 1
 
 
+@learners
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
-def test_training_that_diverges_says_so(algo, trainers):
-    trainer = trainers(tiny(algo, {"learning_rate": 1e30}))
+def test_training_that_diverges_says_so(algo, learner, trainers):
+    trainer = trainers(tiny(algo, {"learning_rate": 1e30}, learner=learner))
     with pytest.raises(DivergedError, match="a learning_rate below 1e"):
         trainer.to_the_end()
 

@@ -290,10 +290,12 @@ class NativeLearner:
                 self._successes.append(float(success))
         return n_finished
 
-    def _check_inputs(self, *arrays: NDArray[Any]) -> None:
-        """Refuse what would spoil the networks."""
+    def _check_inputs(self, actions: NDArray[Any], *arrays: NDArray[Any]) -> None:
+        """Refuse what would spoil the networks: what the task answered to these actions."""
         for array in arrays:
             if not np.isfinite(array).all():
+                if not np.isfinite(actions).all():
+                    raise self._diverged()
                 raise DivergedError(
                     f"{self._experiment.env} gave NaN or infinity as an observation or reward "
                     f"before timestep {self.timestep:,}"

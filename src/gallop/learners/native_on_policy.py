@@ -116,7 +116,7 @@ class NativePPO(NativeLearner):
             observations, rewards, dones, infos = done_step
             self.timestep += n_envs
             tick(self.timestep)
-            self._check_inputs(observations, rewards)
+            self._check_inputs(actions, observations, rewards)
             if dones.any():
                 self._n_episodes += self._note_episodes(dones, infos)
                 rewards = self._bootstrapped(rewards, dones, infos)

@@ -1,0 +1,253 @@
+r"""One contestant of native_against_peers.py: a process that works on command.
+
+    python benchmarks/contestant.py SPEC     # JSON; native_against_peers.py writes it
+
+Every line on stdin is a number of timesteps (episodes, gradient steps) to do, every line on stdout
+what came of it: JSON with the seconds and more. The first line says that it is ready. This file
+also runs where there is SBX but no Gallop, so everything is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PEAK_SECONDS = 0.2
+CALL = 16  # gradient steps in one call of the kernels where they are measured alone
+
+Work = Callable[[int], dict[str, float]]
+"""Does n timesteps (episodes, gradient steps); what it has to say besides the seconds."""
+
+
+def contest(spec: dict[str, Any]) -> None:
+    """Answer every number on stdin with a line of JSON, until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    work: Work = globals()[spec["work"]](spec)
+    print("{}", file=answers, flush=True)
+    for line in sys.stdin:
+        n, started = int(line), time.perf_counter()
+        told = work(n)
+        seconds = time.perf_counter() - started
+        answer = {"seconds": seconds, "SPS": n / seconds} | told
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
+    from gallop.environments import training_environments
+    from gallop.experiment_file import from_dict
+    from gallop.learners.choose import make_learner
+    from gallop.seeding import initialisation_seed
+
+    experiment = from_dict(spec["experiment"])
+    environments = training_environments(experiment)
+    learner: Any = make_learner(experiment, environments, initialisation_seed(0))
+    if spec.get("full"):
+        fill(learner.replay.arrays)
+        learner.replay.n_added = learner.replay.capacity
+    return experiment, environments, learner
+
+
+def native(spec: dict[str, Any]) -> Work:
+    from gallop.environments import evaluation_env, rebuild
+    from gallop.evaluation import evaluate
+    from gallop.seeding import EVALUATION_SEEDS, segment_seed
+
+    experiment, environments, learner = native_learner(spec)
+    segments = itertools.count()
+
+    def learn(n: int) -> dict[str, float]:  # as gallop.training.train does
+        before, seed = learner.n_gradient_steps, segment_seed(0, next(segments))
+        rebuild(environments)
+        learner.learn(environments, seed, n, experiment.total_timesteps, lambda timestep: None)
+        return {"gradient steps": learner.n_gradient_steps - before}
+
+    def play(n: int) -> dict[str, float]:
+        seeds = EVALUATION_SEEDS[:n]
+        episodes = evaluate(learner.policy, lambda: evaluation_env(experiment), seeds)
+        return {"mean return": float(episodes.returns.mean())}
+
+    return {"learn": learn, "play": play, "remember": remember(learn, learner.save_policy)}[
+        spec["task"]
+    ]
+
+
+def peer(spec: dict[str, Any]) -> Work:
+    """Stock SB3 or SBX, which has SB3's interface."""
+    import gymnasium
+
+    library: Any
+    if spec["library"] == "sbx":
+        import sbx as library
+    else:
+        import stable_baselines3 as library
+        import torch
+
+        torch.set_num_threads(spec["n_threads"])
+    environments: Any = gymnasium.make(spec["env"], **spec["env_kwargs"])
+    if (spec["n_envs"], spec["vec_env"]) != (1, "dummy"):
+        from stable_baselines3.common.env_util import make_vec_env
+        from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+        environments = make_vec_env(
+            spec["env"],
+            spec["n_envs"],
+            env_kwargs=spec["env_kwargs"],
+            vec_env_cls=SubprocVecEnv if spec["vec_env"] == "subproc" else DummyVecEnv,
+        )
+    kwargs = dict(spec["hyperparameters"])
+    if noise := kwargs.pop("action_noise", None):
+        import numpy as np
+        from stable_baselines3.common.noise import NormalActionNoise
+
+        n = environments.action_space.shape
+        kwargs["action_noise"] = NormalActionNoise(np.zeros(n), np.full(n, noise))
+    algorithm = getattr(library, spec["algo"].upper())
+    model = algorithm("MlpPolicy", environments, seed=spec["seed"], device="cpu", **kwargs)
+    if spec.get("full"):
+        names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+        fill({name: getattr(model.replay_buffer, name) for name in names})
+        model.replay_buffer.full = True
+
+    def learn(n: int) -> dict[str, float]:
+        before = model._n_updates
+        model.learn(n, reset_num_timesteps=False)
+        return {"gradient steps": model._n_updates - before}
+
+    def play(n: int) -> dict[str, float]:
+        from stable_baselines3.common.evaluation import evaluate_policy
+        from stable_baselines3.common.monitor import Monitor
+
+        environment = Monitor(gymnasium.make(spec["env"], **spec["eval_env_kwargs"]))
+        return {"mean return": float(evaluate_policy(model, environment, n_eval_episodes=n)[0])}
+
+    return {"learn": learn, "play": play, "remember": remember(learn, model.save)}[spec["task"]]
+
+
+def remember(learn: Work, save: Callable[[Path], None]) -> Work:
+    def work(n: int) -> dict[str, float]:
+        learn(n)
+        with tempfile.TemporaryDirectory() as folder:
+            save(Path(folder) / "policy.zip")
+        return {"MiB": peak_memory(os.getpid())}
+
+    return work
+
+
+def fill(arrays: Mapping[str, Any], rows_at_once: int = 10_000) -> None:
+    """Random transitions of which none ends an episode; every page of the arrays is touched."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for name, array in arrays.items():
+        for start in range(0, len(array), rows_at_once):
+            part = array[start : start + rows_at_once]
+            part[:] = 0 if name in ("ends", "dones", "timeouts") else rng.uniform(-1, 1, part.shape)
+
+
+def peak_memory(process: int | str) -> float:
+    """Peak resident memory of a process and of its children that still live, in MiB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    own = next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
+    files = Path(f"/proc/{process}/task").glob("*/children")
+    return own + sum(peak_memory(child) for file in files for child in file.read_text().split())
+
+
+def peak(spec: dict[str, Any]) -> Work:
+    """Gradient steps by the kernels alone, and what the same threads can multiply."""
+    import numpy as np
+
+    from gallop import _kernels
+
+    experiment, environments, learner = native_learner(spec)
+    batch, rng = experiment.hyperparameters.batch_size, np.random.default_rng(0)
+    n_actions = environments.action_space.shape[0]
+    flop = sac_flop([network.kernel.layout for network in learner.networks.values()], batch)
+
+    def work(n: int) -> dict[str, float]:
+        size = (max(1, n // CALL), CALL)
+        indices = rng.integers(0, learner.replay.n_filled, (*size, batch))
+        noise = rng.standard_normal((*size, 2, batch, n_actions), np.float32)
+        started = time.perf_counter()
+        for call in range(size[0]):
+            losses = learner._kernel.step(indices[call], noise[call], 3e-4, call * CALL)
+        rate = size[0] * CALL / (time.perf_counter() - started)
+        assert np.isfinite(losses).all()
+        possible = _kernels.peak(learner._engine, PEAK_SECONDS)
+        told = {"gradient steps/s": rate, "GFLOP/s": rate * flop / 1e9}
+        return told | {"GFLOP/s of peak": possible / 1e9, "share of peak": rate * flop / possible}
+
+    return work
+
+
+def sac_flop(networks: Sequence[Sequence[tuple[int, int, int, int]]], batch: int) -> int:
+    """Of the matrix products of a gradient step, 2·m·n a row; nothing else counts.
+
+    Args:
+        networks: the actor's layers, then every critic's, each begun by inputs and outputs.
+    """
+    actor, *critics = ([2 * layer[0] * layer[1] * batch for layer in each] for each in networks)
+    # Forward on both observations; gradients of the weights, and of all inputs but the first's.
+    total = 2 * sum(actor) + sum(actor) + sum(actor[1:])
+    for critic in critics:
+        total += sum(critic)  # the target
+        total += sum(critic) + sum(critic) + sum(critic[1:])  # on data, the same three as the actor
+        total += sum(critic) + sum(critic)  # on the policy's actions, and back down to these
+    return total
+
+
+def timestep(spec: dict[str, Any]) -> Work:
+    """The pieces of a timestep, each on its own; and the whole loop."""
+    import numpy as np
+
+    from gallop.learners.mlp_policy import as_rows, bounds, unscale
+    from gallop.learners.native_off_policy import _Noise
+
+    experiment, environments, learner = native_learner(spec)
+    batch, replay, rng = (
+        experiment.hyperparameters.batch_size,
+        learner.replay,
+        np.random.default_rng(0),
+    )
+    low, high = bounds(environments.action_space)
+    stream = _Noise(rng, (2, batch, len(low)))
+
+    def sample() -> tuple[Any, Any]:
+        return rng.integers(0, replay.n_filled, (1, batch)), stream.take(1)
+
+    def work(n: int) -> dict[str, float]:
+        started = time.perf_counter()
+        learner.learn(environments, 1, n, experiment.total_timesteps, lambda timestep: None)
+        whole = 1e6 * (time.perf_counter() - started) / n
+        seen: Any = environments.reset()
+        scaled = rng.uniform(-1, 1, (n, 1, len(low))).astype(np.float32)
+        actions, batches = unscale(scaled, low, high), [sample() for _ in range(n)]
+        row = {"observations": as_rows(seen), "next_observations": as_rows(seen)}
+        row |= {"rewards": np.zeros(1), "ends": np.zeros(1, bool)}
+        pieces: dict[str, Callable[[int], Any]] = {
+            "act": lambda i: unscale(learner._explore(as_rows(seen), rng), low, high),
+            "env.step": lambda i: environments.step(actions[i]),
+            "store": lambda i: replay.add(actions=scaled[i], **row),
+            "sample + noise": lambda i: sample(),
+            "gradient step": lambda i: learner._train(*batches[i]),
+        }
+        took = {}
+        for name, piece in pieces.items():
+            started = time.perf_counter()
+            for i in range(n):
+                piece(i)
+            took[name] = 1e6 * (time.perf_counter() - started) / n
+        return took | {"rest": whole - sum(took.values()), "whole": whole}
+
+    return work
+
+
+if __name__ == "__main__":
+    contest(json.loads(sys.argv[1]))

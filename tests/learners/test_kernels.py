@@ -1,0 +1,276 @@
+"""The compiled kernels by themselves. No PyTorch here: the sanitizers run this file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from gallop import _kernels
+from gallop.learners import kernels
+from gallop.learners.kernels import Mlp, aligned_zeros
+
+every_set = pytest.mark.parametrize("isa", _kernels.instruction_sets())
+
+
+def normal(rng, *shape):
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def random_layers(widths, seed=0):
+    rng = np.random.default_rng(seed)
+    pairs = zip(widths, widths[1:], strict=False)
+    return [
+        ((normal(rng, n, m) / np.sqrt(m)).astype(np.float32), np.float32(0.1) * normal(rng, n))
+        for m, n in pairs
+    ]
+
+
+def network(engine, widths, hidden="relu", last="none", learns=True, seed=0):
+    mlp = Mlp(engine, widths, hidden, last, learns=learns, target=learns)
+    mlp.write(mlp.parameters, random_layers(widths, seed))
+    if learns:
+        mlp.target[:] = mlp.parameters
+    return mlp
+
+
+@every_set
+@pytest.mark.parametrize("widths", [[3, 1], [17, 256, 256, 12], [1, 1, 1], [40, 33, 70, 5], [5, 2]])
+@pytest.mark.parametrize("hidden", ["relu", "tanh"])
+def test_forward_is_the_product_of_its_layers(isa, widths, hidden):
+    mlp = network(kernels.engine(1, isa), widths, hidden, "tanh", learns=False)
+    x = normal(np.random.default_rng(1), 37, widths[0])
+    y = x.astype(np.float64)
+    layers = random_layers(widths)
+    for number, (weight, bias) in enumerate(layers):
+        y = y @ weight.T.astype(np.float64) + bias
+        is_last = number == len(layers) - 1
+        y = np.tanh(y) if is_last or hidden == "tanh" else np.maximum(y, 0)
+    np.testing.assert_allclose(mlp.forward(x), y, atol=2e-6)
+
+
+@every_set
+def test_a_row_does_not_depend_on_the_rows_beside_it(isa):
+    mlp = network(kernels.engine(1, isa), [17, 100, 100, 6], "tanh", learns=False)
+    x = normal(np.random.default_rng(1), 45, 17)
+    together = mlp.forward(x)
+    for n in (1, 2, 7, 13, 14, 15, 44):
+        np.testing.assert_array_equal(mlp.forward(np.ascontiguousarray(x[:n])), together[:n])
+
+
+@every_set
+def test_functions_of_vectors_are_as_good_as_float32_allows(isa):
+    # One layer with tanh is tanh; the rest is exercised where parity with SB3 is tested.
+    mlp = Mlp(kernels.engine(1, isa), [1, 40], "relu", "tanh")
+    mlp.write(mlp.parameters, [(np.ones((40, 1)), np.zeros(40))])
+    scales = np.geomspace(1e-30, 100, 4001)
+    x = np.concatenate([-scales, [0.0], scales]).astype(np.float32)[:, None]
+    exact = np.tanh(x[:, 0].astype(np.float64))
+    error = np.abs(mlp.forward(x)[:, 0] - exact) / np.spacing(np.abs(exact).astype(np.float32))
+    assert error.max() < 3  # units in the last place
+
+
+@pytest.mark.parametrize("widths", [[17, 256, 64, 12], [3, 1], [40, 33, 1], [2, 1, 1, 3]])
+def test_what_is_written_is_read_back(widths):
+    mlp = Mlp(kernels.engine(1), widths, "relu")
+    layers = random_layers(widths)
+    mlp.write(mlp.parameters, layers)
+    for written, read in zip(layers, mlp.read(mlp.parameters), strict=True):
+        np.testing.assert_array_equal(written[0], read[0])
+        np.testing.assert_array_equal(written[1], read[1])
+
+
+ROWS, N_OBSERVATIONS, N_ACTIONS = 300, 9, 3
+
+
+def replay(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "observations": normal(rng, ROWS, N_OBSERVATIONS),
+        "next_observations": normal(rng, ROWS, N_OBSERVATIONS),
+        "actions": np.tanh(normal(rng, ROWS, N_ACTIONS)),
+        "rewards": normal(rng, ROWS),
+        "ends": (rng.random(ROWS) < 0.1).astype(np.float32),
+    }
+
+
+class OffPolicy:
+    """SAC's or TD3's kernel with its networks, on random transitions."""
+
+    def __init__(self, algo, engine, batch, hidden=(40, 33), n_critics=2):
+        inputs = N_OBSERVATIONS + N_ACTIONS
+        outputs = 2 * N_ACTIONS if algo == "sac" else N_ACTIONS
+        last = "none" if algo == "sac" else "tanh"
+        self.actor = network(engine, [N_OBSERVATIONS, *hidden, outputs], last=last)
+        self.critics = [network(engine, [inputs, *hidden, 1], seed=i) for i in range(n_critics)]
+        self.entropy = np.zeros(3, np.float32)
+        networks = (self.actor.kernel, [critic.kernel for critic in self.critics])
+        adam = (0.9, 0.999, 1e-8, 0.0)
+        if algo == "sac":
+            arguments = (batch, 0.99, 0.005, self.entropy, True, -3.0)
+            self.kernel = _kernels.Sac(*networks, *arguments, *adam)
+        else:
+            self.kernel = _kernels.Td3(*networks, batch, 0.99, 0.005, 0.2, 0.5, *adam)
+        self.kernel.use_replay(**replay())
+        self.batch, self.n_noise = batch, 2 if algo == "sac" else 1
+
+    def step(self, n=4, seed=0, **how):
+        rng = np.random.default_rng(seed)
+        indices = rng.integers(0, ROWS, (n, self.batch))
+        noise = normal(rng, n, self.n_noise, self.batch, N_ACTIONS)
+        return self.kernel.step(indices, noise, 1e-3, 0, **how)
+
+    def bits(self):
+        arrays = [self.entropy]
+        for mlp in (self.actor, *self.critics):
+            arrays += [mlp.parameters, mlp.first_moment, mlp.second_moment, mlp.target]
+        return [array.tobytes() for array in arrays]
+
+
+class OnPolicy:
+    def __init__(self, engine, batch, discrete, target_kl=0.0):
+        self.policy = network(engine, [N_OBSERVATIONS, 40, 33, N_ACTIONS], "tanh")
+        self.value = network(engine, [N_OBSERVATIONS, 20, 1], "tanh", seed=1)
+        self.log_std = [aligned_zeros(32, shift) for shift in range(3)]
+        self.discrete = discrete
+        arguments = (batch, True, 0.01, 0.5, 0.5, target_kl, 0.9, 0.999, 1e-5, 0.0)
+        self.kernel = _kernels.Ppo(
+            self.policy.kernel, self.value.kernel, discrete, *self.log_std, *arguments
+        )
+
+    def epoch(self, rows=100, **changed):
+        rng = np.random.default_rng(0)
+        actions = normal(rng, rows, N_ACTIONS)
+        if self.discrete:
+            actions = rng.integers(0, N_ACTIONS, (rows, 1)).astype(np.float32)
+        arrays = {
+            "observations": normal(rng, rows, N_OBSERVATIONS),
+            "actions": actions,
+            "values": normal(rng, rows),
+            "log_probs": -2 + 0.1 * normal(rng, rows),
+            "advantages": normal(rng, rows),
+            "returns": normal(rng, rows),
+        }
+        settings = {"learning_rate": 1e-3, "n_done": 0, "clip_range": 0.2}
+        order = changed.pop("indices", rng.permutation(rows))
+        return self.kernel.epoch(order, **{**arrays, **settings, **changed})
+
+    def bits(self):
+        arrays = [*self.log_std]
+        for mlp in (self.policy, self.value):
+            arrays += [mlp.parameters, mlp.first_moment, mlp.second_moment]
+        return [array.tobytes() for array in arrays]
+
+
+@every_set
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("batch", [1, 37, 64])
+@pytest.mark.parametrize("n_critics", [1, 2, 3])
+def test_two_threads_leave_the_same_bits_as_one(isa, algo, batch, n_critics):
+    runs = [
+        OffPolicy(algo, kernels.engine(n, isa), batch, n_critics=n_critics) for n in (1, 2, 1)
+    ]
+    losses = [run.step() for run in runs]
+    assert runs[0].bits() == runs[1].bits() == runs[2].bits()
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert np.isfinite(losses[0][:, -1]).all()
+
+
+@every_set
+@pytest.mark.parametrize("discrete", [False, True])
+def test_two_threads_leave_the_same_bits_as_one_in_ppo(isa, discrete):
+    runs = [OnPolicy(kernels.engine(n, isa), 37, discrete) for n in (1, 2)]
+    losses = [run.epoch()[0] for run in runs]
+    assert runs[0].bits() == runs[1].bits()
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert losses[0].shape == (3, 6)  # 37, 37 and 26 rows
+
+
+def test_ppo_stops_where_the_policy_has_moved_too_far():
+    run = OnPolicy(kernels.engine(1), 20, discrete=False, target_kl=1e-9)
+    before = run.bits()
+    losses, n_learnt = run.epoch()
+    assert (len(losses), n_learnt) == (1, 0)
+    assert run.bits() == before
+
+
+def test_steps_in_one_call_equal_steps_one_by_one():
+    whole, parts = (OffPolicy("sac", kernels.engine(1), 16) for _ in range(2))
+    rng = np.random.default_rng(0)
+    indices = rng.integers(0, ROWS, (3, 16))
+    noise = normal(rng, 3, 2, 16, N_ACTIONS)
+    whole.kernel.step(indices, noise, 1e-3, 0)
+    for i in range(3):
+        parts.kernel.step(indices[i : i + 1].copy(), noise[i : i + 1].copy(), 1e-3, i)
+    assert whole.bits() == parts.bits()
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("name", ["observations", "next_observations", "actions", "rewards"])
+def test_values_that_are_not_finite_come_out_as_such_and_nothing_crashes(algo, value, name):
+    run = OffPolicy(algo, kernels.engine(2), 37)
+    data = replay()
+    data[name][:] = value
+    run.kernel.use_replay(**data)
+    assert not np.isfinite(run.step()[:, 1]).all()  # the critics' loss
+
+
+def test_what_does_not_fit_is_refused():
+    run = OffPolicy("sac", kernels.engine(1), 8)
+    before = run.bits()
+    noise = np.zeros((1, 2, 8, N_ACTIONS), np.float32)
+    for index in (-1, ROWS):
+        with pytest.raises(IndexError, match=f"index {index} is not in the replay buffer"):
+            run.kernel.step(np.full((1, 8), index), noise, 1e-3, 0)
+    with pytest.raises(ValueError, match=r"indices are \[gradient steps, 8\]"):
+        run.kernel.step(np.zeros((1, 7), np.int64), noise, 1e-3, 0)
+    with pytest.raises(ValueError, match="the noise does not fit"):
+        run.kernel.step(np.zeros((2, 8), np.int64), noise, 1e-3, 0)
+    with pytest.raises(ValueError, match="the network takes"):
+        run.actor.forward(np.zeros((1, N_OBSERVATIONS + 1), np.float32))
+    with pytest.raises(ValueError, match="does not fit one of"):
+        run.actor.write(run.actor.parameters, random_layers([N_OBSERVATIONS, 40, 34, 6]))
+    with pytest.raises(ValueError, match="a width is at least 1"):
+        _kernels.Mlp(kernels.engine(1), [3, 0, 1], "relu", "none")
+    with pytest.raises(ValueError, match="elu: the activations are relu, tanh and none"):
+        _kernels.Mlp(kernels.engine(1), [3, 1], "elu", "none")
+    with pytest.raises(ValueError, match="sparc: no such instruction set here; there are"):
+        kernels.engine(1, "sparc")
+    ppo = OnPolicy(kernels.engine(1), 10, discrete=True)
+    with pytest.raises(IndexError, match="index 100 is not in the rollout"):
+        ppo.epoch(indices=np.full(10, 100))
+    with pytest.raises(ValueError, match="not one of the choices"):
+        ppo.epoch(actions=np.full((100, 1), 3, np.float32))
+    run.actor.write(run.actor.parameters, random_layers([N_OBSERVATIONS, 40, 33, 6]))
+    assert run.bits() == before
+
+
+def test_advantages_by_hand():
+    # One environment of three steps; the episode ends after the second. gamma 0.5, lambda 0.5:
+    # step 2: 3 + 0.5 * 4 - 2 = 3; step 1: 2 - 1 = 1 (it ends); step 0: 1 + 0.5 * 1 - 0 + 0.25 * 1.
+    found = _kernels.advantages(
+        rewards=np.array([[1], [2], [3]], np.float32),
+        values=np.array([[0], [1], [2]], np.float32),
+        starts=np.array([[1], [0], [1]], np.float32),
+        last_values=np.array([4], np.float32),
+        last_starts=np.array([0], np.float32),
+        gamma=0.5,
+        gae_lambda=0.5,
+    )
+    np.testing.assert_array_equal(found, [[1.75], [1], [3]])
+
+
+def test_threads_respect_what_the_process_may_use():
+    program = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "from gallop.learners import kernels; print(kernels.n_threads(None), kernels.n_threads(5))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "2"]  # asked for five, of which two have work
+    assert kernels.n_threads(None) == min(2, len(os.sched_getaffinity(0)))
