@@ -248,7 +248,10 @@ class Benchmark:
                 n, candidate = n_steps * max(4, setting[0]), make(*setting)
                 [[answer]] = self.turns("ppo_choice", [candidate], n, ["SPS"], rounds=1)
                 found.append((answer["SPS"], setting))
-                print(f"  {candidate.name:8}{candidate.setting:26}{answer['SPS']:8,.0f} SPS")
+                print(
+                    f"  {candidate.name:8}{candidate.setting:26}{answer['SPS']:8,.0f} SPS",
+                    flush=True,
+                )
             return sorted(found, reverse=True)
 
         print("\nppo: one turn of each, to choose", flush=True)

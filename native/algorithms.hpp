@@ -47,7 +47,7 @@ struct SacLosses {
 
 // A tanh-Gaussian at work: everything [batch * actions], padded to whole panels, but log_prob.
 struct GaussianSample {
-  float *noise, *mean, *log_std, *std, *action, *density;
+  float *noise, *mean, *log_std, *std, *action, *slope, *density;  // slope: 1 - action^2
   float* log_prob;  // [batch]
 };
 
@@ -106,6 +106,7 @@ struct Ppo {
 // What one instruction set offers.
 struct Kernels {
   const char* name;
+  bool bf16;  // whether precisions other than float32 are served
   void (*refresh)(const Network&);
   void (*forward)(const Network&, const float* parameters, const Batch&);
   void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);

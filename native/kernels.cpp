@@ -103,6 +103,11 @@ double peak(long n, float* sink) {
 #define NAME_OF(isa) NAME_OF_(isa)
 #define NAME_OF_(isa) #isa
 extern const Kernels kernels;
-const Kernels kernels{NAME_OF(ISA), refresh, forward_all, run_sac, run_td3, run_ppo, peak};
+#ifdef __AVX512BF16__
+constexpr bool HAS_BF16 = true;
+#else
+constexpr bool HAS_BF16 = false;
+#endif
+const Kernels kernels{NAME_OF(ISA), HAS_BF16, refresh, forward_all, run_sac, run_td3, run_ppo, peak};
 
 }  // namespace gallop::ISA

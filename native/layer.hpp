@@ -4,7 +4,7 @@
 // two threads divide one network between them without ever adding up partial sums.
 #pragma once
 
-#include "multiply.hpp"
+#include "round.hpp"
 
 namespace gallop::ISA {
 
@@ -42,32 +42,49 @@ inline void forward_single(const Layer& layer, const float* parameters, const fl
   }
 }
 
-inline void forward_layer(const Layer& layer, const float* parameters, const float* x, int rows,
-                          float* y, int begin, int end) {
-  const float* bias = parameters + layer.biases;
-  const auto run = [&]<Activation activation>() INLINE_LAMBDA {
-    rows_times_matrix(x, rows, parameters + layer.weights, layer.inputs, layer.outputs, begin, end,
-                      [&](int row, int column, Vec total) INLINE_LAMBDA {
-                        store(y + element(rows, row, column),
-                              activate(activation, total + load(bias + column)));
-                      });
-  };
-  if (layer.activation == Activation::relu) {
-    run.template operator()<Activation::relu>();
-  } else if (layer.activation == Activation::tanh) {
-    run.template operator()<Activation::tanh>();
+// Calls function with the activation as template argument.
+template <class Function>
+INLINE void with_activation(Activation activation, Function&& function) {
+  if (activation == Activation::relu) {
+    function.template operator()<Activation::relu>();
+  } else if (activation == Activation::tanh) {
+    function.template operator()<Activation::tanh>();
   } else {
-    run.template operator()<Activation::none>();
+    function.template operator()<Activation::none>();
   }
+}
+
+inline void forward_layer(const Network& network, const float* parameters, const Batch& batch,
+                          int l, int begin, int end) {
+  const Layer& layer = network.layers[l];
+  const float* bias = parameters + layer.biases;
+  float* y = batch.layer[l];
+  const int rows = batch.rows;
+  with_activation(layer.activation, [&]<Activation activation>() INLINE_LAMBDA {
+    const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
+      store(y + element(rows, row, column), activate(activation, total + load(bias + column)));
+    };
+    if (network.fast(l)) {
+      const auto& w = parameters == network.target ? network.target_pairs : network.pairs;
+      rows_times_matrix<Halves>(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
+                                (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
+    } else {
+      rows_times_matrix<Floats>(one(input_of(batch, l), parameters + layer.weights), rows,
+                                layer.inputs, layer.outputs, begin, end, keep);
+    }
+  });
+  if (network.fast(l + 1)) round_rows(network, batch, l, begin, end);
 }
 
 // Rows [begin, end) of every layer's output, with `parameters` or the network's target.
 inline void forward(const Network& network, const float* parameters, const Batch& batch, int begin,
                     int end) {
-  for (int l = 0; l < network.n_layers; l++) {
-    const auto run = network.layers[l].single ? forward_single : forward_layer;
-    run(network.layers[l], parameters, input_of(batch, l), batch.rows, batch.layer[l], begin, end);
-  }
+  for (int l = 0; l < network.n_layers; l++)
+    if (network.layers[l].single)
+      forward_single(network.layers[l], parameters, input_of(batch, l), batch.rows, batch.layer[l],
+                     begin, end);
+    else
+      forward_layer(network, parameters, batch, l, begin, end);
 }
 
 // gradients.layer[l - 1] from gradients.layer[l], both before the activation; for l = 0 the
@@ -88,22 +105,23 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
           store(out + at, all(d[row]) * load(w + panel * PANEL + offset) *
                               slope(below, load(x + at)));
         }
-    return;
-  }
-  const auto run = [&]<Activation activation>() INLINE_LAMBDA {
-    rows_times_matrix(d, rows, network.transposed[l], layer.outputs, layer.inputs, begin, end,
-                      [&](int row, int column, Vec total) INLINE_LAMBDA {
-                        const auto at = element(rows, row, column);
-                        store(out + at, total * slope(activation, load(x + at)));
-                      });
-  };
-  if (below == Activation::relu) {
-    run.template operator()<Activation::relu>();
-  } else if (below == Activation::tanh) {
-    run.template operator()<Activation::tanh>();
   } else {
-    run.template operator()<Activation::none>();
+    with_activation(below, [&]<Activation activation>() INLINE_LAMBDA {
+      const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
+        const auto at = element(rows, row, column);
+        store(out + at, total * slope(activation, load(x + at)));
+      };
+      if (network.fast(l)) {
+        rows_times_matrix<Halves>(
+            parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
+            (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
+      } else {
+        rows_times_matrix<Floats>(one(d, network.transposed[l]), rows, layer.outputs,
+                                  layer.inputs, begin, end, keep);
+      }
+    });
   }
+  if (l > 0 && network.fast(l - 1)) round_rows(network, gradients, l - 1, begin, end);
 }
 
 // From gradients.layer[last] down to the first layer; to the input as well where it is wanted.
@@ -169,12 +187,20 @@ inline void transpose_block(const Network& network, int l, int input_panel, int 
     }
 }
 
+// Whatever copies there are of one 32 x 32 block of weights.
+inline void follow_block(const Network& network, int l, int input_panel, int output_panel) {
+  if (network.fast(l))
+    round_block(network, l, input_panel, output_panel);
+  else
+    transpose_block(network, l, input_panel, output_panel);
+}
+
 // Everything that follows from the parameters, after they were changed from outside.
 inline void refresh(const Network& network) {
   for (int l = 0; l < network.n_layers; l++)
-    if (network.transposed[l] != nullptr && !network.layers[l].single)
+    if (!network.layers[l].single)
       for (int i = 0; i < panels(network.layers[l].inputs); i++)
-        for (int o = 0; o < panels(network.layers[l].outputs); o++) transpose_block(network, l, i, o);
+        for (int o = 0; o < panels(network.layers[l].outputs); o++) follow_block(network, l, i, o);
 }
 
 // The gradient of every parameter in this share of the columns, handed to `consume` (AdamStep or
@@ -209,14 +235,24 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
       consume(layer.biases + o * PANEL + offset, total);
     }
     for (int i = 0; i < panels(layer.inputs); i++) {
-      transposed_times_matrix(
-          x + panel_floats(rows, PANEL) * i, columns_of(i, layer.inputs), d_panel,
-          columns_of(o, layer.outputs), rows, [&](int row, int column, Vec total) INLINE_LAMBDA {
-            consume(layer.weights +
-                        element(layer.inputs, i * PANEL + row, o * PANEL + column), total);
-          });
-      if constexpr (!requires { consume.out; })
-        if (network.transposed[l] != nullptr) transpose_block(network, l, i, o);
+      const int n_x = columns_of(i, layer.inputs), n_d = columns_of(o, layer.outputs);
+      const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
+        consume(layer.weights + element(layer.inputs, i * PANEL + row, o * PANEL + column), total);
+      };
+      if (network.fast(l)) {
+        const int n_pairs = (rows + 1) / 2;
+        Operands operands =
+            parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);
+        for (int part = 0; part < operands.n; part++) {
+          operands.left[part] += panel_floats(n_pairs, PANEL) * i;
+          operands.right[part] += panel_floats(n_pairs, PANEL) * o;
+        }
+        transposed_times_matrix<Halves>(operands, n_x, n_d, n_pairs, keep);
+      } else {
+        transposed_times_matrix<Floats>(one(x + panel_floats(rows, PANEL) * i, d_panel), n_x, n_d,
+                                        rows, keep);
+      }
+      if constexpr (!requires { consume.out; }) follow_block(network, l, i, o);
     }
   }
 }

@@ -30,6 +30,9 @@ using namespace nb::literals;
 
 namespace gallop {
 
+#ifdef HAVE_AVX512BF16
+namespace avx512bf16 { extern const Kernels kernels; }
+#endif
 #ifdef HAVE_AVX512
 namespace avx512 { extern const Kernels kernels; }
 #endif
@@ -49,8 +52,12 @@ std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found;
 #ifdef HAVE_AVX512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
+#ifdef HAVE_AVX512BF16
+    if (__builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16::kernels);
+#endif
     found.push_back(&avx512::kernels);
+  }
 #endif
 #ifdef HAVE_AVX2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
@@ -109,6 +116,14 @@ struct Engine {
   }
 };
 
+Precision precision_of(const std::string& name, const Kernels& kernels) {
+  if (name == "float32") return Precision::float32;
+  require(name == "bf16" || name == "bf16x3",
+          name + ": the precisions are float32, bf16x3 and bf16");
+  require(kernels.bf16, name + " needs AVX512-BF16, which " + kernels.name + " has not");
+  return name == "bf16" ? Precision::bf16 : Precision::bf16x3;
+}
+
 Activation activation_of(const std::string& name) {
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
@@ -126,23 +141,35 @@ struct Mlp {
   int acting_rows = 0;
 
   Mlp(std::shared_ptr<Engine> engine_, const std::vector<int>& widths, const std::string& hidden,
-      const std::string& last)
+      const std::string& last, const std::string& precision, bool has_target)
       : engine(std::move(engine_)) {
     require(widths.size() >= 2 && widths.size() <= MAX_LAYERS + 1,
             "a network has 1 to " + std::to_string(MAX_LAYERS) + " layers");
     require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width is at least 1");
     network.n_layers = static_cast<int>(widths.size()) - 1;
+    require(engine != nullptr, "there is no engine");
+    network.precision = precision_of(precision, *engine->kernels);
+    const Activation of_hidden = activation_of(hidden), of_last = activation_of(last);
     std::ptrdiff_t at = 0;
     for (int l = 0; l < network.n_layers; l++) {
       const bool is_last = l == network.n_layers - 1;
       Layer& layer = network.layers[l];
-      layer = {widths[l],  widths[l + 1], activation_of(is_last ? last : hidden),
+      layer = {widths[l],  widths[l + 1], is_last ? of_last : of_hidden,
                is_last && widths[l + 1] == 1, at, 0};
       at += layer.weight_floats();
       layer.biases = at;
       at += panel_floats(1, layer.outputs);
-      if (!layer.single)
+      if (network.fast(l)) {
+        const auto pairs = panel_floats((layer.inputs + 1) / 2, layer.outputs);
+        for (int part = 0; part < network.parts(); part++) {
+          network.pairs[l][part] = memory.floats(pairs);
+          if (has_target) network.target_pairs[l][part] = memory.floats(pairs);
+          network.transposed_pairs[l][part] =
+              memory.floats(panel_floats((layer.outputs + 1) / 2, layer.inputs));
+        }
+      } else if (!layer.single) {
         network.transposed[l] = memory.floats(panel_floats(layer.outputs, layer.inputs));
+      }
     }
     network.size = at;
   }
@@ -155,6 +182,9 @@ struct Mlp {
     network.first_moment = first ? adopt(*first) : nullptr;
     network.second_moment = second ? adopt(*second) : nullptr;
     network.target = target ? adopt(*target) : nullptr;
+    for (int l = 0; l < network.n_layers; l++)
+      require(!target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
+              "the network was made without a target");
     engine->kernels->refresh(network);
   }
 
@@ -191,7 +221,7 @@ struct Mlp {
       nb::gil_scoped_release released;
       const std::lock_guard lock(engine->busy);
       if (rows > acting_rows) {
-        acting = make_batch(memory, network, rows, true);
+        acting = make_batch(memory, network, rows, true, false);
         acting_rows = rows;
       }
       acting.rows = rows;
@@ -206,7 +236,10 @@ struct Mlp {
     return {out, {static_cast<std::size_t>(rows), static_cast<std::size_t>(outputs)}, owner};
   }
 
-  static Batch make_batch(Memory& memory, const Network& network, int rows, bool with_input) {
+  // `pairs`: weight gradients will be wanted of this batch. For a batch of gradients, the numbers
+  // of a fast layer itself are rounded; for one of activations, those that it takes.
+  static Batch make_batch(Memory& memory, const Network& network, int rows, bool with_input,
+                          bool pairs = true) {
     Batch batch{};
     batch.rows = rows;
     std::ptrdiff_t at = 0;
@@ -223,7 +256,16 @@ struct Mlp {
     batch.memory = memory.floats(at);
     batch.size = at;
     if (with_input) batch.input = batch.memory + input;
-    for (int l = 0; l < network.n_layers; l++) batch.layer[l] = batch.memory + offsets[l];
+    for (int l = 0; l < network.n_layers; l++) {
+      batch.layer[l] = batch.memory + offsets[l];
+      if (!network.fast(l) && !network.fast(l + 1)) continue;
+      const int columns = network.layers[l].outputs;
+      for (int part = 0; part < network.parts(); part++) {
+        batch.rounded[l][part] =
+            memory.floats(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
+        if (pairs) batch.rounded_pairs[l][part] = memory.floats(panel_floats((rows + 1) / 2, columns));
+      }
+    }
     return batch;
   }
 };
@@ -293,7 +335,7 @@ struct OffPolicy {
     const int n_inputs = s.n_observations + n_actions;
     check(actor->network);
     s.actor_now = Mlp::make_batch(memory, actor->network, batch, true);
-    s.actor_next = Mlp::make_batch(memory, actor->network, batch, true);
+    s.actor_next = Mlp::make_batch(memory, actor->network, batch, true, false);
     s.actor_gradients = Mlp::make_batch(memory, actor->network, batch, false);
     for (int i = 0; i < s.n_critics; i++) {
       const Network& critic = critics[i]->network;
@@ -383,14 +425,14 @@ struct SacLearner : OffPolicy<Sac> {
     s.target_entropy = target_entropy;
     const auto n = panel_floats(1, batch * n_actions);
     for (GaussianSample* g : {&s.now, &s.next}) {
-      for (float** array : {&g->noise, &g->mean, &g->log_std, &g->std, &g->action, &g->density})
+      for (float** array : {&g->noise, &g->mean, &g->log_std, &g->std, &g->action, &g->slope, &g->density})
         *array = memory.floats(n);
       g->log_prob = memory.floats(batch);
     }
   }
 
   nb::ndarray<nb::numpy, double> step(Indices indices, ConstFloats noise, double learning_rate,
-                                      std::int64_t n_done, int target_update_interval,
+                                      std::int64_t n_done, int target_update_interval, int n_before,
                                       std::optional<ConstFloats> mean,
                                       std::optional<ConstFloats> scale, float clip,
                                       float reward_scale, float reward_clip) {
@@ -407,7 +449,7 @@ struct SacLearner : OffPolicy<Sac> {
       // The entropy coefficient's Adam is torch's own, whatever the networks' is.
       const auto plain = AdamSettings{0.9, 0.999, 1e-8, 0}.from(learning_rate, n_done, n);
       const auto follows = std::make_unique<bool[]>(n);
-      for (int i = 0; i < n; i++) follows[i] = i % target_update_interval == 0;
+      for (int i = 0; i < n; i++) follows[i] = (n_before + i) % target_update_interval == 0;
       const Steps steps{n,           indices.data(), noise.data(),  adams.data(),
                         adams.data(), plain.data(),   follows.get()};
       engine->kernels->sac(algorithm, replay, steps, engine->team, losses.data());
@@ -632,6 +674,7 @@ NB_MODULE(_kernels, m) {
     for (const Kernels* each : available()) names.emplace_back(each->name);
     return names;
   });
+  m.def("has_bf16", [] { return available().front()->bf16; });
   m.def("advantages", &advantages, "rewards"_a, "values"_a, "starts"_a, "last_values"_a,
         "last_starts"_a, "gamma"_a, "gae_lambda"_a);
   m.def("peak", &peak, "engine"_a, "seconds"_a);
@@ -643,8 +686,9 @@ NB_MODULE(_kernels, m) {
 
   nb::class_<Mlp>(m, "Mlp")
       .def(nb::init<std::shared_ptr<Engine>, const std::vector<int>&, const std::string&,
-                    const std::string&>(),
-           "engine"_a, "widths"_a, "hidden"_a, "last"_a)
+                    const std::string&, const std::string&, bool>(),
+           "engine"_a, "widths"_a, "hidden"_a, "last"_a, "precision"_a = "float32",
+           "has_target"_a = true)
       .def("use", &Mlp::use, "parameters"_a, "first_moment"_a.none(), "second_moment"_a.none(),
            "target"_a.none())
       .def("refresh", &Mlp::refresh)
@@ -663,7 +707,7 @@ NB_MODULE(_kernels, m) {
           "actor"_a, "critics"_a, "batch"_a, "gamma"_a, "tau"_a, "entropy"_a, "learn_entropy"_a,
           "target_entropy"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a)
       .def("step", &SacLearner::step, "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
-           "target_update_interval"_a = 1, "mean"_a.none() = nb::none(),
+           "target_update_interval"_a = 1, "n_before"_a = 0, "mean"_a.none() = nb::none(),
            "scale"_a.none() = nb::none(), "clip"_a = 0.0f, "reward_scale"_a = 0.0f,
            "reward_clip"_a = 0.0f);
   off_policy(sac);

@@ -15,10 +15,45 @@ constexpr int BLOCK_ROWS = 6;  // 16 registers
 #endif
 constexpr int BLOCK_VECTORS = 2;
 
+// What a product's elements are: floats, or words of two numbers in bfloat16, whose two products
+// are added to the sum at once.
+struct Floats {
+  static constexpr int A_PANEL = PANEL;  // elements of a row in a panel
+  INLINE static Vec add_product(Vec sum, Vec a, Vec b) { return sum + a * b; }
+};
+
+#ifdef __AVX512BF16__
+struct Halves {
+  static constexpr int A_PANEL = HALF_PANEL;
+  INLINE static Vec add_product(Vec sum, Vec a, Vec b) {
+    return reinterpret_cast<Vec>(
+        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a),
+                         reinterpret_cast<__m512bh>(b)));
+  }
+};
+#else
+using Halves = Floats;  // never asked for: module.cpp offers bfloat16 only where there is some
+#endif
+
+// Pairs of matrices whose products are added up: one, or three where numbers have two parts.
+struct Operands {
+  int n;
+  const float *left[3], *right[3];
+};
+
+INLINE Operands one(const float* left, const float* right) {
+  return {1, {left, nullptr, nullptr}, {right, nullptr, nullptr}};
+}
+
+INLINE Operands parts_of(int parts, const Words* left, const Words* right) {
+  if (parts == 1) return one(left[0], right[0]);
+  return {3, {left[1], left[0], left[0]}, {right[0], right[1], right[0]}};  // the small ones first
+}
+
 // The micro-kernel: sums[r][v] = sum over k < n of left(r, k) * right(k, v).
 //
 // left(r, k) is left[r * row_stride + k * k_stride], right(k, v) the v-th vector at right[32 k].
-template <int ROWS, int VECTORS, int ROW_STRIDE, int K_STRIDE>
+template <class Elements, int ROWS, int VECTORS, int ROW_STRIDE, int K_STRIDE>
 INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const float* left, const float* right, int n) {
 #pragma GCC unroll 4
   for (int k = 0; k < n; k++, left += K_STRIDE, right += PANEL) {
@@ -29,7 +64,7 @@ INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const float* left, const floa
     for (int r = 0; r < ROWS; r++) {
       const Vec a = all(left[r * ROW_STRIDE]);
 #pragma GCC unroll 2
-      for (int v = 0; v < VECTORS; v++) sums[r][v] += a * b[v];
+      for (int v = 0; v < VECTORS; v++) sums[r][v] = Elements::add_product(sums[r][v], a, b[v]);
     }
   }
 }
@@ -73,24 +108,26 @@ INLINE int columns_of(int panel, int columns) {
   return left < PANEL ? left : PANEL;
 }
 
-// X W for rows [begin, end) of X [rows, inner] and W [inner, columns]:
+// X W for rows [begin, end) of X [rows, inner] and W [inner, columns]; `inner` counts elements:
 // epilogue(row, column, vector of sums).
-template <class Epilogue>
-INLINE void rows_times_matrix(const float* x, int rows, const float* w, int inner, int columns,
+template <class Elements, class Epilogue>
+INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int columns,
                               int begin, int end, Epilogue&& epilogue) {
+  constexpr int A_PANEL = Elements::A_PANEL;
   for (int panel = 0; panel < panels(columns); panel++) {
-    const float* panel_of_w = w + panel_floats(inner, PANEL) * panel;
     over_vectors(columns_of(panel, columns), [&]<int VECTORS>(int offset) INLINE_LAMBDA {
       in_blocks<BLOCK_ROWS>(begin, end - begin, [&](int first, int n) INLINE_LAMBDA {
         with_constant<BLOCK_ROWS>(n, [&]<int ROWS>() INLINE_LAMBDA {
           Vec sums[ROWS][VECTORS] = {};
-          const float* left = x + static_cast<std::ptrdiff_t>(first) * PANEL;
-          const float* right = panel_of_w + offset;
-          for (int k = 0; k < inner; k += PANEL) {
-            const int here = inner - k < PANEL ? inner - k : PANEL;
-            accumulate<ROWS, VECTORS, PANEL, 1>(sums, left, right, here);
-            left += panel_floats(rows, PANEL);
-            right += PANEL * PANEL;
+          for (int i = 0; i < operands.n; i++) {
+            const float* left = operands.left[i] + static_cast<std::ptrdiff_t>(first) * A_PANEL;
+            const float* right = operands.right[i] + panel_floats(inner, PANEL) * panel + offset;
+            for (int k = 0; k < inner; k += A_PANEL) {
+              const int here = inner - k < A_PANEL ? inner - k : A_PANEL;
+              accumulate<Elements, ROWS, VECTORS, A_PANEL, 1>(sums, left, right, here);
+              left += static_cast<std::ptrdiff_t>(rows) * A_PANEL;
+              right += A_PANEL * PANEL;
+            }
           }
 #pragma GCC unroll 16
           for (int r = 0; r < ROWS; r++)
@@ -103,18 +140,20 @@ INLINE void rows_times_matrix(const float* x, int rows, const float* w, int inne
   }
 }
 
-// One block of X^T D: rows [32 panel_of_x, + rows of that panel), the 32 columns of a panel of D.
-// epilogue(row of the result, column in the panel, vector of sums).
+// One block of X^T D: a panel of X, of which n_x columns count, and a panel of D likewise, both with
+// `rows` rows of elements. epilogue(row of the result, column in the panel, vector of sums).
 constexpr int GRADIENT_ROWS = BLOCK_ROWS >= 8 ? 8 : 4;  // divides a panel
-template <class Epilogue>
-INLINE void transposed_times_matrix(const float* x, int n_x, const float* d, int n_d, int rows,
+template <class Elements, class Epilogue>
+INLINE void transposed_times_matrix(const Operands& operands, int n_x, int n_d, int rows,
                                     Epilogue&& epilogue) {
   over_vectors(n_d, [&]<int VECTORS>(int offset) INLINE_LAMBDA {
     for (int first = 0; first < n_x; first += GRADIENT_ROWS) {
       const int n = n_x - first < GRADIENT_ROWS ? n_x - first : GRADIENT_ROWS;
       with_constant<GRADIENT_ROWS>(n, [&]<int ROWS>() INLINE_LAMBDA {
         Vec sums[ROWS][VECTORS] = {};
-        accumulate<ROWS, VECTORS, 1, PANEL>(sums, x + first, d + offset, rows);
+        for (int i = 0; i < operands.n; i++)
+          accumulate<Elements, ROWS, VECTORS, 1, PANEL>(sums, operands.left[i] + first,
+                                                        operands.right[i] + offset, rows);
 #pragma GCC unroll 16
         for (int r = 0; r < ROWS; r++)
 #pragma GCC unroll 2

@@ -24,6 +24,18 @@ enum class Activation { none, relu, tanh };
 
 constexpr int MAX_LAYERS = 33;  // 32 hidden ones and the last
 
+// How the layers between hidden units multiply. Numbers of 16 bits (bfloat16: float32's range, 8
+// bits of precision) go twice as fast or more. One such number stands for a float (bf16), or two
+// whose sum is nearly the float, of whose four products the three larger ones count (bf16x3).
+// Everything else is float32: first and last layers, sums, biases, losses, Adam, targets.
+enum class Precision { float32, bf16, bf16x3 };
+constexpr int MAX_PARTS = 2;
+
+// Numbers in bfloat16, in words that hold two. Along a row: [rows, columns / 2] in panels of 16
+// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words.
+using Words = float*;
+constexpr int HALF_PANEL = PANEL / 2;
+
 // y = activation(x W + b). W is [inputs, outputs] in panels; a last layer of one output has a plain
 // vector [inputs] instead, filled up to whole panels.
 struct Layer {
@@ -52,6 +64,17 @@ struct Network : Weights {
   std::ptrdiff_t size;  // floats in each of its arrays
   // W transposed, [outputs, inputs] in panels, for the way back; follows the parameters.
   float* transposed[MAX_LAYERS];
+  // The same in bfloat16, for layers that are `fast`: W and the target's W in pairs of inputs, the
+  // transposed W in pairs of outputs; one or two parts.
+  Precision precision;
+  Words pairs[MAX_LAYERS][MAX_PARTS];
+  Words target_pairs[MAX_LAYERS][MAX_PARTS];
+  Words transposed_pairs[MAX_LAYERS][MAX_PARTS];
+
+  INLINE int parts() const { return precision == Precision::bf16x3 ? 2 : 1; }
+  INLINE bool fast(int layer) const {
+    return precision != Precision::float32 && layer > 0 && layer < n_layers - 1;
+  }
 
   INLINE int inputs() const { return layers[0].inputs; }
   INLINE int outputs() const { return layers[n_layers - 1].outputs; }
@@ -65,6 +88,10 @@ struct Batch {
   std::ptrdiff_t size;
   float* input;              // [rows, inputs] in panels
   float* layer[MAX_LAYERS];  // [rows, outputs] in panels; one float a row for a single output
+
+  // In bfloat16, where a fast layer takes it: along rows and in pairs of rows.
+  Words rounded[MAX_LAYERS][MAX_PARTS];
+  Words rounded_pairs[MAX_LAYERS][MAX_PARTS];  // null where no weight gradient is wanted
 
   // Element of the network's own output, or of its gradient.
   INLINE float& output(const Network& network, int row, int column) const {

@@ -25,10 +25,11 @@ inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSa
     const Vec raw = load(g.log_std + at), e = load(g.noise + at);
     const Vec bounded = at_most(at_least(raw, all(LOG_STD_MIN)), all(LOG_STD_MAX));
     const Vec std = exp(bounded);
-    const Vec a = tanh(load(g.mean + at) + std * e);
-    store(g.action + at, a);
+    const TanhAndSlope a = tanh_and_slope(load(g.mean + at) + std * e);
+    store(g.action + at, a.value);
+    store(g.slope + at, a.slope);
     store(g.density + at, all(-0.5f) * e * e - bounded - all(HALF_LOG_2_PI) -
-                              log(all(1.0f) - a * a + all(TANH_EPSILON)));
+                              log(a.slope + all(TANH_EPSILON)));
     store(g.std + at, raw == bounded ? std : Vec{});
   }
   for (int row = 0; row < s.batch; row++) {
@@ -48,7 +49,7 @@ inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int
   for (int row = begin; row < end; row++)
     for (int i = 0; i < s.n_actions; i++) {
       const int at = row * s.n_actions + i;
-      const float a = s.now.action[at], slope = 1 - a * a, std = s.now.std[at];
+      const float a = s.now.action[at], slope = s.now.slope[at], std = s.now.std[at];
       float of_action = 0;  // of -min Q: the critics that are not the smallest hold zeros
       for (int c = 0; c < s.n_critics; c++)
         of_action +=
@@ -130,7 +131,8 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
   team.meet();
 
   // The actor: back by rows, then its weights by columns.
-  const int begin = batch * thread / n_threads, end = batch * (thread + 1) / n_threads;
+  const int begin = first_row(batch, thread, n_threads);
+  const int end = first_row(batch, thread + 1, n_threads);
   squashed_gaussian_gradient(s, alpha, begin, end);
   backward(s.actor, s.actor_now, s.actor_gradients, begin, end);
   team.meet();

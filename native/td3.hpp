@@ -11,7 +11,8 @@ inline void td3_step(Td3& s, const Replay& replay, const Steps& steps, int step,
   const int n_threads = team.n_threads(), batch = s.batch;
   const std::int64_t* indices = steps.indices + static_cast<std::ptrdiff_t>(step) * batch;
   const float* noise = steps.noise + static_cast<std::ptrdiff_t>(step) * batch * s.n_actions;
-  const int begin = batch * thread / n_threads, end = batch * (thread + 1) / n_threads;
+  const int begin = first_row(batch, thread, n_threads);
+  const int end = first_row(batch, thread + 1, n_threads);
   const bool delayed = steps.delayed[step];
 
   // The target actor's next actions, smoothed by clipped noise.

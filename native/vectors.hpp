@@ -9,6 +9,10 @@
 #include <cstring>
 #include <utility>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 #include "network.hpp"
 
 #if !defined(LANES) || !defined(ISA)
@@ -75,14 +79,21 @@ INLINE Vec exp(Vec x) {
   return e.fraction_minus_1 * e.power + e.power;
 }
 
-// tanh |x| = t / (t + 2) with t = e^(2|x|) - 1, which keeps its digits near 0.
-INLINE Vec tanh(Vec x) {
+// tanh |x| = t / (t + 2) with t = e^(2|x|) - 1, which keeps its digits near 0; and its slope
+// 1 - tanh^2 = 4 e^(2|x|) / (t + 2)^2, which keeps them near 1, where the difference would not.
+struct TanhAndSlope {
+  Vec value, slope;
+};
+INLINE TanhAndSlope tanh_and_slope(Vec x) {
   const Vec magnitude = bits(bits(x) & 0x7fffffff);
-  const Exponential e = exponential(at_most(magnitude + magnitude, all(20.0f)));
+  const Exponential e = exponential(at_most(magnitude + magnitude, all(40.0f)));
   const Vec t = e.fraction_minus_1 * e.power + (e.power - all(1.0f));
+  const Vec inverse = all(1.0f) / (t + all(2.0f));
+  const Vec sign = bits(bits(x) & static_cast<std::int32_t>(0x80000000));
   const Vec y = t / (t + all(2.0f));
-  return bits(bits(y) | (bits(x) & static_cast<std::int32_t>(0x80000000)));
+  return {bits(bits(y) | bits(sign)), all(4.0f) * inverse * ((t + all(1.0f)) * inverse)};
 }
+INLINE Vec tanh(Vec x) { return tanh_and_slope(x).value; }
 
 // Natural logarithm of positive normal numbers: x = 2^n m, sqrt(1/2) <= m < sqrt(2), and
 // log m = 2 artanh((m - 1) / (m + 1)) by its series.

@@ -9,6 +9,7 @@ Indices = NDArray[np.int64]
 PANEL: int
 
 def instruction_sets() -> list[str]: ...
+def has_bf16() -> bool: ...
 def peak(engine: Engine, seconds: float) -> float: ...
 def advantages(
     rewards: Floats,
@@ -28,7 +29,15 @@ class Engine:
     def n_threads(self) -> int: ...
 
 class Mlp:
-    def __init__(self, engine: Engine, widths: list[int], hidden: str, last: str) -> None: ...
+    def __init__(
+        self,
+        engine: Engine,
+        widths: list[int],
+        hidden: str,
+        last: str,
+        precision: str = "float32",
+        has_target: bool = True,
+    ) -> None: ...
     def use(
         self,
         parameters: Floats,
@@ -74,6 +83,7 @@ class Sac:
         learning_rate: float,
         n_done: int,
         target_update_interval: int = 1,
+        n_before: int = 0,
         mean: Floats | None = None,
         scale: Floats | None = None,
         clip: float = 0.0,

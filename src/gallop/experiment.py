@@ -402,6 +402,9 @@ class Experiment(Settings):
     """Of the algorithm, with SB3's names and defaults."""
     learner: Literal["auto", "native", "sb3"] = "auto"
     """Whose implementation trains; auto takes the fastest that serves the experiment."""
+    precision: Literal["float32", "bf16x3", "bf16"] = "float32"
+    """In which the native learner multiplies hidden layers while it learns; those with bf16 need a
+    processor that has it. Weights, sums, losses and policies stay float32."""
     device: str = Field(default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$")
     """PyTorch's device: cpu, cuda, cuda:N, mps or auto."""
     n_threads: Annotated[Int, Field(ge=1, le=1024)] | None = None

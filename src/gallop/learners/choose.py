@@ -73,6 +73,18 @@ def choose_learner(
         raise ExperimentError(
             f"native cannot train this: {reason}; auto or sb3 trains it on SB3", "learner"
         )
+    if experiment.precision != "float32":
+        why_not = "it was asked to train on SB3" if experiment.learner == "sb3" else reason
+        if why_not:
+            raise ExperimentError(
+                f"{experiment.precision} needs the native learner, and {why_not}", "precision"
+            )
+        if not kernels.has_bf16():
+            raise ExperimentError(
+                f"{experiment.precision} needs a processor with AVX512-BF16; this one has "
+                f"{kernels.instruction_set()}; use float32",
+                "precision",
+            )
     if reason or experiment.learner == "sb3":
         return Choice("sb3", reason if experiment.learner == "auto" else "asked for",
                       experiment.n_threads or 1, "")

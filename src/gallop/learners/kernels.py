@@ -6,6 +6,7 @@ compiler leaves it out, and everything then runs on SB3.
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,13 @@ def instruction_set() -> str:
     from gallop import _kernels
 
     return _kernels.instruction_sets()[0]
+
+
+def has_bf16() -> bool:
+    """Whether precisions other than float32 are served here."""
+    from gallop import _kernels
+
+    return _kernels.has_bf16()
 
 
 def available_processors() -> int:
@@ -95,6 +103,7 @@ class Mlp:
         last: str = "none",
         learns: bool = False,
         target: bool = False,
+        precision: str = "float32",
     ) -> None:
         """
         Args:
@@ -103,17 +112,27 @@ class Mlp:
             last: activation of the last layer: none or tanh.
             learns: whether it has Adam's moments.
             target: whether it has a target network beside it.
+            precision: in which the layers between hidden ones multiply.
         """
         from gallop import _kernels
 
         self._panel = _kernels.PANEL
-        self.kernel = _kernels.Mlp(engine, widths, hidden, last)
+        self._made_of = (engine, widths, hidden, last)
+        self.kernel = _kernels.Mlp(engine, widths, hidden, last, precision, target)
         size = self.kernel.size
         self.parameters = aligned_zeros(size, 0)
         self.first_moment = aligned_zeros(size, 1) if learns else None
         self.second_moment = aligned_zeros(size, 2) if learns else None
         self.target = aligned_zeros(size, 3) if target else None
         self.kernel.use(self.parameters, self.first_moment, self.second_moment, self.target)
+
+    def in_float32(self) -> Mlp:
+        """The same network, over the same parameters, for acting: whatever the precision of the
+        gradient steps, a policy gives what its file gives."""
+        twin = copy.copy(self)
+        twin.kernel = type(self.kernel)(*self._made_of, "float32", False)
+        twin.kernel.use(self.parameters, None, None, None)
+        return twin
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Outputs [n, outputs] of inputs [n, inputs]. A row's bits do not depend on the others."""
@@ -140,7 +159,7 @@ class Mlp:
                 array[weights_at : weights_at + n_inputs] = weight[0]
             else:
                 self._panels(array, place)[:] = self._padded(weight)
-        if array is self.parameters:
+        if array is self.parameters or array is self.target:
             self.kernel.refresh()
 
     def read(

@@ -63,7 +63,8 @@ class NativeLearner:
                 hidden = policy_file.actor_shape(policy, self._layers["actor"], tensors)[1]
                 shape = (*policy_file.network_shape(layers, tensors, hidden), "none")
             has_target = self._targets and (name != "actor" or self._target_of_actor)
-            self.networks[name] = Mlp(self._engine, *shape, learns=True, target=has_target)
+            self.networks[name] = Mlp(self._engine, *shape, learns=True, target=has_target, precision=experiment.precision)
+        self._acting = self.networks["actor"].in_float32()
         self._head = policy_file.head_of(policy)
         if self._head != "choice":
             self._low, self._high = bounds(environments.action_space)
@@ -83,9 +84,7 @@ class NativeLearner:
     def policy(self) -> Policy:
         """The policy as it is now; it changes with the learner."""
         normalizer = self._normalization.normalizer()
-        return MlpPolicy(
-            self.networks["actor"], self._head, self._template.action_space, normalizer
-        )
+        return MlpPolicy(self._acting, self._head, self._template.action_space, normalizer)
 
     def learn(
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick

@@ -139,11 +139,13 @@ class NativeOffPolicy(NativeLearner):
                         self._dump(self.timestep)
             if self.timestep > settings.learning_starts and self._n_round:
                 self._learning_rate = self._rate(settings.learning_rate, horizon)
-                for n in _parts(self._n_round, NOISE_BLOCK):
-                    size = (n, settings.batch_size)
-                    indices = rng.integers(0, replay.n_filled, size)
-                    self._losses = self._train(indices, noise.take(n))
+                parts = []
+                for first in range(0, self._n_round, NOISE_BLOCK):
+                    n = min(NOISE_BLOCK, self._n_round - first)
+                    indices = rng.integers(0, replay.n_filled, (n, settings.batch_size))
+                    parts.append(self._train(indices, noise.take(n), first))
                     self.n_gradient_steps += n
+                self._losses = parts[0] if len(parts) == 1 else np.concatenate(parts)
                 if not np.isfinite(self._losses[-1, 1]):  # type: ignore[index]
                     raise self._diverged()
 
@@ -151,8 +153,11 @@ class NativeOffPolicy(NativeLearner):
         """Actions in -1 … 1 to step with, before any added noise."""
         raise NotImplementedError
 
-    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
-        """Gradient steps on these rows of the replay buffer; their losses."""
+    def _train(
+        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
+    ) -> Any:
+        """Gradient steps on these rows of the replay buffer, after `n_before` others of the same
+        round; their losses."""
         raise NotImplementedError
 
     def _noise_shape(self) -> tuple[int, ...]:
@@ -212,12 +217,14 @@ class NativeSAC(NativeOffPolicy):
         self._kernel.use_replay(**self.replay.arrays)
 
     def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
-        outputs = self.networks["actor"].forward(observations)
+        outputs = self._acting.forward(observations)
         mean, log_std = outputs[:, : self._n_actions], outputs[:, self._n_actions :]
         std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
         return np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32))
 
-    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
+    def _train(
+        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
+    ) -> Any:
         self._n_updates += len(indices)
         return self._kernel.step(
             indices,
@@ -225,6 +232,7 @@ class NativeSAC(NativeOffPolicy):
             self._learning_rate,
             self.n_gradient_steps,
             self._settings.target_update_interval,
+            n_before,
             **self._normalizer_of_batches(),
         )
 
@@ -288,9 +296,11 @@ class NativeTD3(NativeOffPolicy):
         self._kernel.use_replay(**self.replay.arrays)
 
     def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
-        return self.networks["actor"].forward(observations)
+        return self._acting.forward(observations)
 
-    def _train(self, indices: NDArray[np.int64], noise: NDArray[np.float32]) -> Any:
+    def _train(
+        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
+    ) -> Any:
         self._n_updates += len(indices)
         return self._kernel.step(
             indices,
@@ -328,10 +338,6 @@ class _Noise:
             self._drawn = self._rng.standard_normal((NOISE_BLOCK, *self._shape), np.float32)
         taken, self._drawn = self._drawn[:n], self._drawn[n:]
         return taken
-
-
-def _parts(n: int, largest: int) -> list[int]:
-    return [largest] * (n // largest) + [n % largest] * (n % largest > 0)
 
 
 def _raw(environments: VecEnv, observations: Observations) -> Any:

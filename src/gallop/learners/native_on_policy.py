@@ -27,6 +27,7 @@ class NativePPO(NativeLearner):
         from gallop import _kernels
 
         self._discrete = self._head == "choice"
+        self._acting_value = self.networks["value"].in_float32()
         policy = self._template.policy
         n_actions = self.networks["actor"].kernel.layout[-1][1]
         self._n_actions = n_actions
@@ -86,7 +87,7 @@ class NativePPO(NativeLearner):
     ) -> tuple[dict[str, NDArray[np.float32]], Any, NDArray[np.float32]]:
         """n_steps of every environment; the observations that follow, and where episodes start."""
         n_steps, n_envs = self._settings.n_steps, environments.num_envs
-        actor, value = self.networks["actor"], self.networks["value"]
+        actor, value = self._acting, self._acting_value
         n_actions = 1 if self._discrete else self._n_actions
         n_observations = actor.kernel.layout[0][0]
         of_rows = {
@@ -140,7 +141,7 @@ class NativePPO(NativeLearner):
             of_steps["rewards"],
             of_steps["values"],
             of_steps["starts"],
-            np.ascontiguousarray(self.networks["value"].forward(last_observations)[:, 0]),
+            np.ascontiguousarray(self._acting_value.forward(last_observations)[:, 0]),
             last_starts,
             self._settings.gamma,
             self._settings.gae_lambda,
@@ -178,7 +179,7 @@ class NativePPO(NativeLearner):
         for i in np.flatnonzero(dones):
             last = infos[i].get("terminal_observation")
             if last is not None and infos[i].get("TimeLimit.truncated", False):
-                following = self.networks["value"].forward(as_rows(last[None]))
+                following = self._acting_value.forward(as_rows(last[None]))
                 rewards[i] += self._settings.gamma * following[0, 0]
         return rewards
 
