@@ -43,6 +43,7 @@ def main() -> None:
         "total_timesteps": (n + 1) * size * 4,
         "evaluation.interval": size,
         "segment": size,
+        "learner": "sb3",
     }
     experiment = load(REFERENCE, {name: str(value) for name, value in overrides.items()})
     plan = make_plan(experiment, 308)
@@ -59,7 +60,7 @@ def main() -> None:
         device="cpu",
         seed=0,
     )
-    torch.set_num_threads(experiment.n_threads)
+    torch.set_num_threads(1)
 
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from gallop.experiment import Experiment, milestone_timesteps
 
@@ -39,21 +39,34 @@ class Plan(NamedTuple):
         return self.boundaries[-1].timestep
 
 
-# Seconds a gradient step of SB3 takes with networks 256×256 on one core, and a timestep beside it.
-# Only SAC with batch 128 was measured by us (76 to 103 SPS on one core of an AMD EPYC, see
-# benchmarks/sps_against_sb3.csv); the rest is guessed from figures of other machines.
-_GRADIENT_STEP_SECONDS = {"sac": 0.0062, "td3": 0.0052, "ppo": 0.0016}
-_SECONDS_PER_BATCH_ROW = {"sac": 3.2e-5, "td3": 2.6e-5, "ppo": 2e-6}
-_TIMESTEP_SECONDS = 0.0009
+# Seconds that a gradient step takes with networks 256×256 (PPO: 64×64), fixed and for each row of a
+# batch, and a timestep beside it. Of SB3 only SAC with batch 128 was measured by us (76 to 103 SPS
+# on one core of an AMD EPYC, benchmarks/sps_against_sb3.csv); its rest is guessed from figures of
+# other machines. Of the native learner see benchmarks/native_against_peers.csv (the same machine).
+_SECONDS = {
+    "sb3": {
+        "sac": (0.0062, 3.2e-5, 0.0009),
+        "td3": (0.0052, 2.6e-5, 0.0009),
+        "ppo": (0.0016, 2e-6, 0.0009),
+    },
+    "native": {
+        "sac": (0.0, 1.2e-5, 0.00025),
+        "td3": (0.0, 0.9e-5, 0.00025),
+        "ppo": (0.0, 1e-6, 0.00025),
+    },
+}
 _MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, HalfCheetah
 _STATE_BYTES = 2 * 10_000_000  # two boundaries of parameters and Adam's moments, 256×256
 
 
-def make_plan(experiment: Experiment, transition_bytes: int) -> Plan:
+def make_plan(
+    experiment: Experiment, transition_bytes: int = 0, learner: Literal["native", "sb3"] = "sb3"
+) -> Plan:
     """The plan of a resolved experiment.
 
     Args:
         transition_bytes: bytes of one stored transition (0 without a replay buffer).
+        learner: whose speed is expected.
     """
     hyperparameters = experiment.hyperparameters
     quantum = hyperparameters.quantum(experiment.n_envs)
@@ -73,14 +86,12 @@ def make_plan(experiment: Experiment, transition_bytes: int) -> Plan:
     reached = boundaries[-1].timestep
     n_gradient_steps = hyperparameters.n_gradient_steps(reached, experiment.n_envs)
     stored = min(reached, getattr(hyperparameters, "buffer_size", 0) + segment)
-    gradient_step = (
-        _GRADIENT_STEP_SECONDS[experiment.algo]
-        + _SECONDS_PER_BATCH_ROW[experiment.algo] * hyperparameters.batch_size
-    )
+    fixed, a_row, a_timestep = _SECONDS[learner][experiment.algo]
+    a_gradient_step = fixed + a_row * hyperparameters.batch_size
     return Plan(
         boundaries=boundaries,
         n_gradient_steps=n_gradient_steps,
         utd_ratio=hyperparameters.utd_ratio(experiment.n_envs),
         disk_bytes=stored * transition_bytes + len(marks) * _MILESTONE_BYTES + _STATE_BYTES,
-        expected_seconds=n_gradient_steps * gradient_step + reached * _TIMESTEP_SECONDS,
+        expected_seconds=n_gradient_steps * a_gradient_step + reached * a_timestep,
     )

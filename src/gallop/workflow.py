@@ -104,8 +104,11 @@ def plan_run(experiment: Experiment) -> tuple[Plan, Choice]:
     observation_space, action_space = try_out(experiment)
     choice = choose_learner(experiment, observation_space, action_space)
     replay = hasattr(experiment.hyperparameters, "buffer_size")
-    transition_bytes = _transition_bytes(observation_space, action_space) if replay else 0
-    plan = make_plan(experiment, transition_bytes)
+    transition_bytes = 0
+    if replay:
+        rounded = choice.name == "native"
+        transition_bytes = _transition_bytes(observation_space, action_space, rounded)
+    plan = make_plan(experiment, transition_bytes, choice.name)
     return plan, choice
 
 
@@ -480,15 +483,17 @@ def _warn_of_changes(before: dict[str, str], today: dict[str, str], display: Dis
 
 
 def _transition_bytes(
-    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], rounded: bool
 ) -> int:
-    """Bytes of a transition in SB3's replay buffer."""
+    """Bytes of a transition in the replay buffer: the task's own numbers in SB3's, `rounded` to
+    float32 in the native learner's."""
     from gymnasium import spaces
 
     def size(space: spaces.Space[Any]) -> int:
         if isinstance(space, spaces.Dict):
             return sum(size(part) for part in space.values())
-        return int(np.prod(space.shape or (1,))) * np.dtype(space.dtype or np.float32).itemsize
+        dtype = np.float32 if rounded else space.dtype or np.float32
+        return int(np.prod(space.shape or (1,))) * np.dtype(dtype).itemsize
 
     actions = int(np.prod(action_space.shape or (1,))) * 4
     return 2 * size(observation_space) + actions + 3 * 4  # reward, done, timeout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ NO_KERNELS = (
 class Choice(NamedTuple):
     """The learner's name and why it was taken."""
 
-    name: str
+    name: Literal["native", "sb3"]
     reason: str
     n_threads: int
     instruction_set: str
