@@ -70,10 +70,9 @@ int run_ppo(Ppo& ppo, const Rollout& rollout, const std::int64_t* indices, int n
         int done = 0;
         for (int at = 0; at < j.n; at += j.ppo.batch, done++) {
           const int rows = j.n - at < j.ppo.batch ? j.n - at : j.ppo.batch;
-          const bool goes_on =
-              ppo_step(j.ppo, j.rollout, j.indices + at, rows, j.adam[done], j.team, thread);
-          if (thread == 0) j.losses[done] = j.ppo.losses;
-          if (!goes_on) break;
+          if (!ppo_step(j.ppo, j.rollout, j.indices + at, rows, j.adam[done], j.team, thread,
+                        j.losses[done]))
+            break;
         }
         if (thread == 0) j.n_done = done;
       },

@@ -184,15 +184,17 @@ inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_
 
 // Returns whether to go on: false once the policy has moved further than target_kl allows.
 inline bool ppo_step(Ppo& s, const Rollout& rollout, const std::int64_t* indices, int rows,
-                     const Adam& how, Team& team, int thread) {
+                     const Adam& how, Team& team, int thread, PpoLosses& losses) {
   const bool first = thread == 0, last = thread == team.n_threads() - 1;
   if (first) ppo_policy_gradient(s, rollout, indices, rows);
   if (last) ppo_value_gradient(s, rollout, indices, rows);
   team.meet();
   const bool goes_on = s.target_kl == 0 || s.losses.approximate_kl <= 1.5 * s.target_kl;
-  if (first)
-    s.losses.total = s.losses.policy + s.entropy_weight * s.losses.entropy +
-                     s.value_weight * s.losses.value;
+  if (first) {  // now, while nobody writes them
+    losses = s.losses;
+    losses.total =
+        losses.policy + s.entropy_weight * losses.entropy + s.value_weight * losses.value;
+  }
   if (goes_on) {
     const double norm = __builtin_sqrt(s.policy_norm + s.value_norm);
     const double bound = s.max_gradient_norm / (norm + 1e-6);

@@ -119,7 +119,8 @@ def test_an_experiment_is_frozen():
         ({"hyperparameters.policy_kwargs.net_arch": "{pi: [64], vf: [64]}"}, ["pi and qf"]),
         ({"wrappers": "[nowhere]"}, ["wrappers", "'nowhere'", "package.module:Class"]),
         ({"milestones": "[25, 50]"}, ["milestones", "end with 100"]),
-        ({"learner": "native"}, ["learner", "'native'", "auto, sb3"]),
+        ({"learner": "jax"}, ["learner", "'jax'", "auto, native, sb3"]),
+        ({"precision": "fp8"}, ["precision", "'fp8'", "float32, bf16x3, bf16"]),
         ({"device": "gpu"}, ["device", "'gpu'"]),
     ],
 )

@@ -16,7 +16,7 @@ from gallop import seeding
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
 from gallop.experiment_file import load
-from gallop.learners import policy_file
+from gallop.learners import kernels, policy_file
 
 CONFIG = """
 algo: sac
@@ -92,7 +92,7 @@ def test_the_folder_is_the_specified_one(folder):
 def test_the_screen_shows_plan_progress_and_table_and_no_warnings(done):
     folder, process = done
     assert process.stderr == ""
-    for words in ("UTD ratio 1", "25 % at 100, 50 % at 200, 100 % at 400", "the only learner"):
+    for words in ("UTD ratio 1", "25 % at 100, 50 % at 200, 100 % at 400", "native (serves this, and is the fastest)"):
         assert words in process.stdout
     assert process.stdout.count("of 400 timesteps") == 4
     for policy in ("random", "25 %", "50 %", "100 %", "best", "final"):
@@ -181,7 +181,9 @@ def test_progress_has_sb3s_keys_and_the_utd_ratio(folder):
 def test_the_provenance_says_what_was_run(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["command"][1:] == ["run", "config.yaml", "--name", "a", "--seed", "5"]
-    assert provenance["learner"] == "sb3" and provenance["n_threads"] == 1
+    assert provenance["learner"] == "native"
+    assert provenance["n_threads"] == kernels.n_threads(None)
+    assert provenance["instruction_set"] == kernels.instruction_set()
     assert provenance["start"] <= provenance["end"]
     import torch
 

@@ -67,7 +67,8 @@ def test_sb3s_zips_act_the_same_here(kind, tmp_path):
     expected, _ = algorithm.load(tmp_path / "a.zip", device="cpu").predict(
         batch, deterministic=True
     )
-    np.testing.assert_array_equal(policy.act(batch), expected)
+    # The kernels add up in another order than PyTorch.
+    np.testing.assert_allclose(policy.act(batch), expected, rtol=1e-5, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0, "a policy that always does the same shows nothing"
 
 

@@ -266,7 +266,7 @@ class NativeSAC(NativeOffPolicy):
     def _take_own_training(self, found: policy_file.Training) -> None:
         if not self._learns_entropy or "log_ent_coef" not in found.variables:
             return
-        self.entropy[0] = float(found.variables["log_ent_coef"])
+        self.entropy[0] = float(found.variables["log_ent_coef"].detach())
         self.entropy[1:] = 0
         if 0 in (state := found.optimizers.get("ent_coef_optimizer", {})):
             self.entropy[1] = float(state[0]["exp_avg"])
