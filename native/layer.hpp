@@ -8,10 +8,15 @@
 
 namespace gallop::ISA {
 
-INLINE Vec activate(Activation activation, Vec x) {
-  if (activation == Activation::relu) return at_least(x, Vec{});
-  if (activation == Activation::tanh) return tanh(x);
-  return x;
+// tanh of the rows [begin, end) of a matrix. A pass of its own: in the products' blocks it would be
+// most of the code.
+inline void apply_tanh(float* y, int rows, int columns, int begin, int end) {
+  for (int panel = 0; panel < panels(columns); panel++)
+    for (int row = begin; row < end; row++)
+      for (int offset = 0; offset < columns_of(panel, columns); offset += LANES) {
+        float* at = y + element(rows, row, panel * PANEL) + offset;
+        store(at, tanh(load(at)));
+      }
 }
 
 // Derivative of the activation, from its output.
@@ -37,20 +42,10 @@ inline void forward_single(const Layer& layer, const float* parameters, const fl
         total += load(x + element(rows, row, panel * PANEL) + offset) *
                  load(w + panel * PANEL + offset);
     const float output = sum(total) + bias;
-    y[row] = layer.activation == Activation::none ? output
-                                                  : activate(layer.activation, all(output))[0];
-  }
-}
-
-// Calls function with the activation as template argument.
-template <class Function>
-INLINE void with_activation(Activation activation, Function&& function) {
-  if (activation == Activation::relu) {
-    function.template operator()<Activation::relu>();
-  } else if (activation == Activation::tanh) {
-    function.template operator()<Activation::tanh>();
-  } else {
-    function.template operator()<Activation::none>();
+    if (layer.activation == Activation::relu)
+      y[row] = output < 0 ? 0 : output;
+    else
+      y[row] = layer.activation == Activation::tanh ? tanh(all(output))[0] : output;
   }
 }
 
@@ -60,19 +55,20 @@ inline void forward_layer(const Network& network, const float* parameters, const
   const float* bias = parameters + layer.biases;
   float* y = batch.layer[l];
   const int rows = batch.rows;
-  with_activation(layer.activation, [&]<Activation activation>() INLINE_LAMBDA {
-    const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
-      store(y + element(rows, row, column), activate(activation, total + load(bias + column)));
-    };
-    if (network.fast(l)) {
-      const auto& w = parameters == network.target ? network.target_pairs : network.pairs;
-      rows_times_matrix<Halves>(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
-                                (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
-    } else {
-      rows_times_matrix<Floats>(one(input_of(batch, l), parameters + layer.weights), rows,
-                                layer.inputs, layer.outputs, begin, end, keep);
-    }
-  });
+  const bool is_relu = layer.activation == Activation::relu;
+  const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
+    const Vec z = total + load(bias + column);
+    store(y + element(rows, row, column), is_relu ? at_least(z, Vec{}) : z);
+  };
+  if (network.fast(l)) {
+    const auto& w = parameters == network.target ? network.target_pairs : network.pairs;
+    rows_times_matrix<Halves>(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
+                              (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
+  } else {
+    rows_times_matrix<Floats>(one(input_of(batch, l), parameters + layer.weights), rows,
+                              layer.inputs, layer.outputs, begin, end, keep);
+  }
+  if (layer.activation == Activation::tanh) apply_tanh(y, rows, layer.outputs, begin, end);
   if (network.fast(l + 1)) round_rows(network, batch, l, begin, end);
 }
 
@@ -106,20 +102,18 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
                               slope(below, load(x + at)));
         }
   } else {
-    with_activation(below, [&]<Activation activation>() INLINE_LAMBDA {
-      const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
-        const auto at = element(rows, row, column);
-        store(out + at, total * slope(activation, load(x + at)));
-      };
-      if (network.fast(l)) {
-        rows_times_matrix<Halves>(
-            parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
-            (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
-      } else {
-        rows_times_matrix<Floats>(one(d, network.transposed[l]), rows, layer.outputs,
-                                  layer.inputs, begin, end, keep);
-      }
-    });
+    const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
+      const auto at = element(rows, row, column);
+      store(out + at, total * slope(below, load(x + at)));
+    };
+    if (network.fast(l)) {
+      rows_times_matrix<Halves>(
+          parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
+          (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
+    } else {
+      rows_times_matrix<Floats>(one(d, network.transposed[l]), rows, layer.outputs, layer.inputs,
+                                begin, end, keep);
+    }
   }
   if (l > 0 && network.fast(l - 1)) round_rows(network, gradients, l - 1, begin, end);
 }

@@ -8,7 +8,9 @@
 namespace gallop::ISA {
 
 // Register blocks: rows x 2 vectors of sums, 2 vectors of the right matrix, 1 of the left one.
-#if LANES == 16 || defined(__aarch64__)
+#ifdef SMALL_BLOCKS
+constexpr int BLOCK_ROWS = 3;  // less code, for builds with sanitizers
+#elif LANES == 16 || defined(__aarch64__)
 constexpr int BLOCK_ROWS = 14;  // 32 registers
 #else
 constexpr int BLOCK_ROWS = 6;  // 16 registers

@@ -92,7 +92,11 @@ def test_the_folder_is_the_specified_one(folder):
 def test_the_screen_shows_plan_progress_and_table_and_no_warnings(done):
     folder, process = done
     assert process.stderr == ""
-    for words in ("UTD ratio 1", "25 % at 100, 50 % at 200, 100 % at 400", "native (serves this, and is the fastest)"):
+    for words in (
+        "UTD ratio 1",
+        "25 % at 100, 50 % at 200, 100 % at 400",
+        "native (serves this, and is the fastest)",
+    ):
         assert words in process.stdout
     assert process.stdout.count("of 400 timesteps") == 4
     for policy in ("random", "25 %", "50 %", "100 %", "best", "final"):

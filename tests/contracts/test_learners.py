@@ -130,8 +130,9 @@ print(trainer.digest(Path("b")))
     assert done.stdout.split()[-1] == whole.digest(tmp_path / "a")
 
 
-# What a resumed state is made of, and how to lose it: the run must then differ. That a buffer is full
-# is lost in one that has wrapped, TD3's counter where it is odd, the timestep under a schedule.
+# What a resumed state is made of, and how to lose it: the run must then differ. That a buffer is
+# full is lost in one that has wrapped, TD3's counter where it is odd, the timestep under a
+# schedule.
 def _lose_adam_of_sb3(learner):
     for _, optimizer in learner._optimizers():
         optimizer.state.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from gallop import _kernels
 from gallop.learners import kernels
-from gallop.learners.kernels import Mlp, aligned_zeros
+from gallop.learners.kernels import Mlp, Shape, aligned_zeros
 
 every_set = pytest.mark.parametrize("isa", _kernels.instruction_sets())
 
@@ -22,7 +23,7 @@ def normal(rng, *shape):
 
 def random_layers(widths, seed=0):
     rng = np.random.default_rng(seed)
-    pairs = zip(widths, widths[1:], strict=False)
+    pairs = itertools.pairwise(widths)
     return [
         ((normal(rng, n, m) / np.sqrt(m)).astype(np.float32), np.float32(0.1) * normal(rng, n))
         for m, n in pairs
@@ -30,7 +31,7 @@ def random_layers(widths, seed=0):
 
 
 def network(engine, widths, hidden="relu", last="none", learns=True, seed=0):
-    mlp = Mlp(engine, widths, hidden, last, learns=learns, target=learns)
+    mlp = Mlp(engine, Shape(widths, hidden, last), learns=learns, target=learns)
     mlp.write(mlp.parameters, random_layers(widths, seed))
     if learns:
         mlp.target[:] = mlp.parameters
@@ -64,7 +65,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(isa):
 @every_set
 def test_functions_of_vectors_are_as_good_as_float32_allows(isa):
     # One layer with tanh is tanh; the rest is exercised where parity with SB3 is tested.
-    mlp = Mlp(kernels.engine(1, isa), [1, 40], "relu", "tanh")
+    mlp = Mlp(kernels.engine(1, isa), Shape([1, 40], "relu", "tanh"))
     mlp.write(mlp.parameters, [(np.ones((40, 1)), np.zeros(40))])
     scales = np.geomspace(1e-30, 100, 4001)
     x = np.concatenate([-scales, [0.0], scales]).astype(np.float32)[:, None]
@@ -75,7 +76,7 @@ def test_functions_of_vectors_are_as_good_as_float32_allows(isa):
 
 @pytest.mark.parametrize("widths", [[17, 256, 64, 12], [3, 1], [40, 33, 1], [2, 1, 1, 3]])
 def test_what_is_written_is_read_back(widths):
-    mlp = Mlp(kernels.engine(1), widths, "relu")
+    mlp = Mlp(kernels.engine(1), Shape(widths, "relu"))
     layers = random_layers(widths)
     mlp.write(mlp.parameters, layers)
     for written, read in zip(layers, mlp.read(mlp.parameters), strict=True):
@@ -170,9 +171,7 @@ class OnPolicy:
 @pytest.mark.parametrize("batch", [1, 37, 64])
 @pytest.mark.parametrize("n_critics", [1, 2, 3])
 def test_two_threads_leave_the_same_bits_as_one(isa, algo, batch, n_critics):
-    runs = [
-        OffPolicy(algo, kernels.engine(n, isa), batch, n_critics=n_critics) for n in (1, 2, 1)
-    ]
+    runs = [OffPolicy(algo, kernels.engine(n, isa), batch, n_critics=n_critics) for n in (1, 2, 1)]
     losses = [run.step() for run in runs]
     assert runs[0].bits() == runs[1].bits() == runs[2].bits()
     np.testing.assert_array_equal(losses[0], losses[1])

@@ -69,9 +69,7 @@ def test_plain_sb3_goes_on_training_where_the_zip_stands(variant, trainers, tmp_
     algo = trainer.experiment.algo
     model = SB3[algo].load(tmp_path / "policy.zip", env=trainer.environments)
     moments = learner._moments("first_moment")
-    modules = (
-        [model.policy] if algo == "ppo" else [model.policy.actor, model.policy.critic]
-    )
+    modules = [model.policy] if algo == "ppo" else [model.policy.actor, model.policy.critic]
     prefixes = [""] if algo == "ppo" else ["actor.", "critic."]
     for module, prefix in zip(modules, prefixes, strict=True):
         for name, parameter in module.named_parameters():
@@ -110,7 +108,9 @@ def test_an_sb3_zip_read_into_the_native_learner_is_the_same_learner(variant, tr
             assert ours._n_optimizer_steps(prefix + name) == int(state["step"])
     assert ours.n_gradient_steps == theirs.learner.n_gradient_steps
     x = observations(theirs.experiment)
-    np.testing.assert_allclose(ours.policy.act(x), model.predict(x, deterministic=True)[0], atol=2e-6)
+    np.testing.assert_allclose(
+        ours.policy.act(x), model.predict(x, deterministic=True)[0], atol=2e-6
+    )
     if variant == "sac":
         assert ours.entropy[0] == float(model.log_ent_coef.detach()) != 0
         (state,) = model.ent_coef_optimizer.state.values()

@@ -7,7 +7,7 @@ native kernels are both held against it.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from torch.nn import functional
 
 
 def _step(optimizer, loss):
@@ -49,7 +49,7 @@ def sac(policy, log_ent_coef, settings, batches, noise, target_entropy):
                 values - alpha * next_log_prob
             )
         estimates = critic(batch.observations, batch.actions)
-        _step(critic.optimizer, 0.5 * sum(F.mse_loss(q[:, 0], goal) for q in estimates))
+        _step(critic.optimizer, 0.5 * sum(functional.mse_loss(q[:, 0], goal) for q in estimates))
         values = torch.cat(critic(batch.observations, action), 1).min(1).values
         _step(actor.optimizer, (alpha * log_prob - values).mean())
         if step % settings.target_update_interval == 0:
@@ -68,7 +68,7 @@ def td3(policy, settings, batches, noise):
             values = values.min(1).values
             goal = batch.rewards + (1 - batch.dones) * settings.gamma * values
         estimates = critic(batch.observations, batch.actions)
-        _step(critic.optimizer, sum(F.mse_loss(q[:, 0], goal) for q in estimates))
+        _step(critic.optimizer, sum(functional.mse_loss(q[:, 0], goal) for q in estimates))
         if step % settings.policy_delay == 0:
             loss = -critic.q1_forward(batch.observations, actor(batch.observations)).mean()
             _step(actor.optimizer, loss)
@@ -96,7 +96,7 @@ def ppo(policy, settings, batches):
             change = change.clamp(-settings.clip_range_vf, settings.clip_range_vf)
             values = batch.values + change
         loss = loss - settings.ent_coef * entropy.mean()
-        loss = loss + settings.vf_coef * F.mse_loss(batch.returns, values)
+        loss = loss + settings.vf_coef * functional.mse_loss(batch.returns, values)
         policy.optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), settings.max_grad_norm)

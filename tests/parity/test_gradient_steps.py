@@ -50,7 +50,7 @@ class Arms:
         self.exact = copy.deepcopy(self.sb3.policy).double()
         for module in (self.exact, getattr(self.exact, "actor", None), self.exact_critic()):
             if getattr(module, "optimizer", None) is not None:
-                names = [p for p in module.parameters()]
+                names = list(module.parameters())
                 options = {
                     k: v for k, v in module.optimizer.defaults.items() if k in ("betas", "eps")
                 }
@@ -171,7 +171,9 @@ def off_policy(
             noise.append(torch.empty(batch, n_actions).normal_(0, 0.25) / 0.25)
     batches = [
         SimpleNamespace(
-            **{name: torch.from_numpy(data[name][rows]).double() for name in data if name != "ends"},
+            **{
+                name: torch.from_numpy(data[name][rows]).double() for name in data if name != "ends"
+            },
             dones=torch.from_numpy(data["ends"][rows]).double(),
         )
         for rows in indices

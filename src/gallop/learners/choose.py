@@ -86,12 +86,14 @@ def choose_learner(
                 "precision",
             )
     if reason or experiment.learner == "sb3":
-        return Choice("sb3", reason if experiment.learner == "auto" else "asked for",
-                      experiment.n_threads or 1, "")
+        return Choice(
+            "sb3",
+            reason if experiment.learner == "auto" else "asked for",
+            experiment.n_threads or 1,
+            "",
+        )
     why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
-    return Choice(
-        "native", why, kernels.n_threads(experiment.n_threads), kernels.instruction_set()
-    )
+    return Choice("native", why, kernels.n_threads(experiment.n_threads), kernels.instruction_set())
 
 
 def unserved(
@@ -149,18 +151,19 @@ def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Lea
         ExperimentError: if the hyper-parameters do not make one.
     """
     choice = choose_learner(experiment, environments.observation_space, environments.action_space)
-    make: Any
-    if choice.name == "sb3":
-        from gallop.learners.stable_baselines import StableBaselinesLearner as make
-    elif experiment.algo == "ppo":
-        from gallop.learners.native_on_policy import NativePPO as make
-    elif experiment.algo == "td3":
-        from gallop.learners.native_off_policy import NativeTD3 as make
-    else:
-        from gallop.learners.native_off_policy import NativeSAC as make
     try:
-        learner: Learner = make(experiment, environments, seed)
-        return learner
+        if choice.name == "sb3":
+            from gallop.learners.stable_baselines import StableBaselinesLearner
+
+            return StableBaselinesLearner(experiment, environments, seed)
+        if experiment.algo == "ppo":
+            from gallop.learners.native_on_policy import NativePPO
+
+            return NativePPO(experiment, environments, seed)
+        from gallop.learners.native_off_policy import NativeSAC, NativeTD3
+
+        native = NativeSAC if experiment.algo == "sac" else NativeTD3
+        return native(experiment, environments, seed)
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExperimentError(

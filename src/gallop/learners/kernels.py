@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +54,13 @@ def available_processors() -> int:
 
 def _control_group_quota() -> int:
     """Whole processors' worth of time that Linux's control group allows (version 2, then 1)."""
-    root = "/sys/fs/cgroup"
+    root = Path("/sys/fs/cgroup")
     try:
-        with open(f"{root}/cpu.max") as file:
-            quota, period = file.read().split()
+        quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            with open(f"{root}/cpu/cpu.cfs_quota_us") as file:
-                quota = file.read().strip()
-            with open(f"{root}/cpu/cpu.cfs_period_us") as file:
-                period = file.read().strip()
+            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return 2**31
     if quota == "max" or int(quota) <= 0:
@@ -88,6 +86,17 @@ def acting_engine() -> _kernels.Engine:
     return engine(1)
 
 
+class Shape(NamedTuple):
+    """What a network is made of."""
+
+    widths: list[int]
+    """Inputs, then outputs of every layer."""
+    hidden: str
+    """Activation of the layers between: relu or tanh."""
+    last: str = "none"
+    """Activation of the last layer: none or tanh."""
+
+
 class Mlp:
     """A multilayer perceptron whose numbers are NumPy arrays, all of one layout.
 
@@ -98,18 +107,13 @@ class Mlp:
     def __init__(
         self,
         engine: _kernels.Engine,
-        widths: list[int],
-        hidden: str,
-        last: str = "none",
+        shape: Shape,
         learns: bool = False,
         target: bool = False,
         precision: str = "float32",
     ) -> None:
         """
         Args:
-            widths: inputs, then outputs of every layer.
-            hidden: activation of the layers between: relu or tanh.
-            last: activation of the last layer: none or tanh.
             learns: whether it has Adam's moments.
             target: whether it has a target network beside it.
             precision: in which the layers between hidden ones multiply.
@@ -117,8 +121,8 @@ class Mlp:
         from gallop import _kernels
 
         self._panel = _kernels.PANEL
-        self._made_of = (engine, widths, hidden, last)
-        self.kernel = _kernels.Mlp(engine, widths, hidden, last, precision, target)
+        self._engine, self._shape = engine, shape
+        self.kernel = _kernels.Mlp(engine, *shape, precision, target)
         size = self.kernel.size
         self.parameters = aligned_zeros(size, 0)
         self.first_moment = aligned_zeros(size, 1) if learns else None
@@ -130,7 +134,7 @@ class Mlp:
         """The same network, over the same parameters, for acting: whatever the precision of the
         gradient steps, a policy gives what its file gives."""
         twin = copy.copy(self)
-        twin.kernel = type(self.kernel)(*self._made_of, "float32", False)
+        twin.kernel = type(self.kernel)(self._engine, *self._shape, "float32", False)
         twin.kernel.use(self.parameters, None, None, None)
         return twin
 

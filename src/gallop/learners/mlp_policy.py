@@ -45,7 +45,7 @@ class MlpPolicy:
             observations = self._normalizer(observations)
         outputs = self._network.forward(as_rows(observations))
         if self._head == "choice":
-            return outputs.argmax(axis=1)
+            return np.asarray(outputs.argmax(axis=1))
         if self._head == "clipped":
             actions = np.clip(outputs, self._low, self._high)
         else:

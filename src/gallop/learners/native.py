@@ -57,13 +57,11 @@ class NativeLearner:
         self._layers = policy_file.network_layers(tensors)
         self.networks: dict[str, Mlp] = {}
         for name, layers in self._layers.items():
-            if name == "actor":
-                shape: Any = policy_file.actor_shape(policy, layers, tensors)
-            else:
-                hidden = policy_file.actor_shape(policy, self._layers["actor"], tensors)[1]
-                shape = (*policy_file.network_shape(layers, tensors, hidden), "none")
+            shape = policy_file.shape_of(policy, name, layers, tensors)
             has_target = self._targets and (name != "actor" or self._target_of_actor)
-            self.networks[name] = Mlp(self._engine, *shape, learns=True, target=has_target, precision=experiment.precision)
+            self.networks[name] = Mlp(
+                self._engine, shape, learns=True, target=has_target, precision=experiment.precision
+            )
         self._acting = self.networks["actor"].in_float32()
         self._head = policy_file.head_of(policy)
         if self._head != "choice":
@@ -257,7 +255,8 @@ class NativeLearner:
 
     def _normalizer_of_batches(self) -> dict[str, Any]:
         """How the kernels shall normalise what they take from a replay buffer."""
-        settings, arguments = self._experiment.normalize, {}
+        settings = self._experiment.normalize
+        arguments: dict[str, Any] = {}
         if settings.observations:
             statistics = self._normalization.observations
             scale = 1 / np.sqrt(statistics.var + Normalizer.epsilon)
@@ -396,4 +395,3 @@ def _torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
 def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-

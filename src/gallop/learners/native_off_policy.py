@@ -99,6 +99,7 @@ class NativeOffPolicy(NativeLearner):
         log_interval = self._experiment.log_interval or 4
         normalized = environments if isinstance(environments, VecNormalize) else None
         noise = _Noise(rng, self._noise_shape())
+        shape = environments.action_space.shape or ()
         observations = environments.reset()
         raw = _raw(environments, observations)
         while self.timestep < end:
@@ -111,9 +112,7 @@ class NativeOffPolicy(NativeLearner):
                     disturbance = rng.normal(0, settings.noise_std, scaled.shape)
                     scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
                 actions = unscale(scaled, self._low, self._high)
-                step: Any = environments.step(
-                    actions.reshape(n_envs, *environments.action_space.shape)  # type: ignore[misc]
-                )
+                step: Any = environments.step(actions.reshape(n_envs, *shape))
                 observations, rewards, dones, infos = step
                 self.timestep += n_envs
                 tick(self.timestep)
@@ -146,7 +145,7 @@ class NativeOffPolicy(NativeLearner):
                     parts.append(self._train(indices, noise.take(n), first))
                     self.n_gradient_steps += n
                 self._losses = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                if not np.isfinite(self._losses[-1, 1]):  # type: ignore[index]
+                if not np.isfinite(self._losses[-1, 1]):
                     raise self._diverged()
 
     def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:

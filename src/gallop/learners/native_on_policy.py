@@ -1,7 +1,8 @@
-"""The native learner's loop for PPO: a rollout, advantages, epochs of minibatches, in SB3's order."""
+"""The native learner's loop for PPO: rollout, advantages, epochs of minibatches, in SB3's order."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from gallop.learners.kernels import aligned_zeros
 from gallop.learners.mlp_policy import as_rows
 from gallop.learners.native import NativeLearner
 
-LOG_SQRT_2_PI = 0.5 * np.log(2 * np.pi)
+LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
 
 
@@ -40,7 +41,9 @@ class NativePPO(NativeLearner):
             self.networks["actor"].kernel,
             self.networks["value"].kernel,
             self._discrete,
-            *self.log_std,
+            self.log_std[0],
+            self.log_std[1],
+            self.log_std[2],
             self._settings.batch_size,
             self._settings.normalize_advantage,
             self._settings.ent_coef,
@@ -125,6 +128,7 @@ class NativePPO(NativeLearner):
             starts = dones.astype(np.float32)
         of_steps["advantages"] = self._advantages(of_steps, as_rows(observations), starts)
         of_steps["returns"] = of_steps["advantages"] + of_steps["values"]
+        flat: dict[str, NDArray[np.float32]]
         flat = {name: array.reshape(n_steps * n_envs, -1) for name, array in of_rows.items()}
         flat |= {name: array.reshape(-1) for name, array in of_steps.items()}
         return flat, observations, starts
@@ -168,8 +172,10 @@ class NativePPO(NativeLearner):
             rows = np.arange(len(actions))
             return actions[:, None].astype(np.float32), log_p[rows, actions]
         log_std = self.log_std[0][: self._n_actions]
-        density = -0.5 * (noise * noise).sum(axis=1) - log_std.sum()
-        return outputs + np.exp(log_std) * noise, density - self._n_actions * LOG_SQRT_2_PI
+        constant = log_std.sum() + np.float32(self._n_actions * LOG_SQRT_2_PI)
+        density = np.float32(-0.5) * (noise * noise).sum(axis=1) - constant
+        actions = np.asarray(outputs + np.exp(log_std) * noise, np.float32)
+        return actions, np.asarray(density, np.float32)
 
     def _bootstrapped(
         self, rewards: NDArray[Any], dones: NDArray[Any], infos: list[dict[str, Any]]

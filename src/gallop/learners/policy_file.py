@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gallop.environments import Normalizer, Observations
 from gallop.experiment import ExperimentError
 from gallop.learners import kernels
-from gallop.learners.kernels import Mlp
+from gallop.learners.kernels import Mlp, Shape
 from gallop.learners.learner import Policy
 from gallop.learners.mlp_policy import Head, MlpPolicy
 
@@ -104,7 +104,7 @@ def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
         return TorchPolicy(policy, normalizer)
     tensors = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
     layers = network_layers(tensors)["actor"]
-    network = Mlp(kernels.acting_engine(), *actor_shape(policy, layers, tensors))
+    network = Mlp(kernels.acting_engine(), shape_of(policy, "actor", layers, tensors))
     network.write(network.parameters, joined(layers, tensors))
     return MlpPolicy(network, head_of(policy), policy.action_space, normalizer)
 
@@ -121,13 +121,18 @@ def _is_plain_mlp(policy: BasePolicy) -> bool:
         type(policy) in (SACPolicy, TD3Policy, ActorCriticPolicy)
         and not getattr(policy, "use_sde", False)
         and not getattr(getattr(policy, "actor", None), "use_sde", False)
-        and policy.activation_fn.__name__ in ("ReLU", "Tanh")
+        and _activation_of(policy) in ("ReLU", "Tanh")
         and isinstance(observations, spaces.Box)
         and observations.dtype != np.uint8
         and isinstance(actions, spaces.Box | spaces.Discrete)
         and getattr(actions, "start", 0) == 0
         and next(policy.parameters()).device.type == "cpu"
     )
+
+
+def _activation_of(policy: Any) -> str:
+    """PyTorch's name of its activation function."""
+    return str(policy.activation_fn.__name__)
 
 
 def head_of(policy: BasePolicy) -> Head:
@@ -204,21 +209,16 @@ def parted(
     return tensors
 
 
-def network_shape(
-    layers: LayerNames, tensors: Mapping[str, NDArray[Any]], activation: str
-) -> tuple[list[int], str]:
-    """Widths and hidden activation, as `Mlp` wants them."""
+def shape_of(
+    policy: BasePolicy, network: str, layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
+) -> Shape:
+    """Sizes and activations of one of a policy's networks."""
     weights = [weight for weight, _ in joined(layers, tensors)]
-    return [weights[0].shape[1], *(weight.shape[0] for weight in weights)], activation
-
-
-def actor_shape(
-    policy: BasePolicy, layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
-) -> tuple[list[int], str, str]:
-    """Widths, hidden and last activation of a policy's actor."""
-    hidden = "tanh" if policy.activation_fn.__name__ == "Tanh" else "relu"
-    last = "tanh" if head_of(policy) == "scaled" else "none"
-    return (*network_shape(layers, tensors, hidden), last)
+    return Shape(
+        widths=[weights[0].shape[1], *(weight.shape[0] for weight in weights)],
+        hidden="tanh" if _activation_of(policy) == "Tanh" else "relu",
+        last="tanh" if network == "actor" and head_of(policy) == "scaled" else "none",
+    )
 
 
 def activation_class(name: str) -> type[torch.nn.Module]:
