@@ -24,18 +24,18 @@ void Turnstile::advance() {
 void Turnstile::wait_while(int seen) {
   using Clock = std::chrono::steady_clock;
   const int patience = patience_.load(std::memory_order_relaxed);
-  const auto end = Clock::now() + std::chrono::microseconds(patience);
+  const auto start = Clock::now(), end = start + std::chrono::microseconds(patience);
   do {
     for (int i = 0; i < 32; i++) {
-      if (now() != seen) {
-        patience_.store(patience * 2 < MOST ? patience * 2 : MOST, std::memory_order_relaxed);
-        return;
-      }
+      if (now() != seen) return;
       pause();
     }
   } while (Clock::now() < end);
-  patience_.store(patience / 2 > LEAST ? patience / 2 : LEAST, std::memory_order_relaxed);
   while (now() == seen) number_.wait(seen, std::memory_order_acquire);
+  // Would the longest spinning have been enough? Then it is worth its while next time.
+  const bool short_wait = Clock::now() - start < std::chrono::microseconds(MOST);
+  const int half = patience / 2 > LEAST ? patience / 2 : LEAST;
+  patience_.store(short_wait ? MOST : half, std::memory_order_relaxed);
 }
 
 Team::Team(int n_threads) : n_threads_(n_threads) {
