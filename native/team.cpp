@@ -14,6 +14,19 @@ void pause() {
 #endif
 }
 
+// Numbers below 1e-38 count as 0 while a job runs: moments of dead units decay into them, and the
+// processor takes a hundred times as long over each.
+class FlushTiny {
+ public:
+#if defined(__x86_64__) || defined(__i386__)
+  FlushTiny() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
+  ~FlushTiny() { __builtin_ia32_ldmxcsr(before_); }
+
+ private:
+  unsigned before_;
+#endif
+};
+
 }  // namespace
 
 void Turnstile::advance() {
@@ -54,6 +67,7 @@ void Team::run(void (*job)(void*, int), void* context) {
   job_ = job;
   context_ = context;
   start_.advance();
+  const FlushTiny flush;
   job(context, 0);
   meet();
 }
@@ -70,6 +84,7 @@ void Team::meet() {
 }
 
 void Team::serve(int index) {
+  const FlushTiny flush;
   for (int seen = 0;; seen++) {
     start_.wait_while(seen);
     if (job_ == nullptr) return;
