@@ -98,7 +98,7 @@ struct Ppo {
   // Work space.
   Batch policy_batch, policy_gradients, value_batch, value_gradients;
   float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout
-  float *advantages, *weights;  // [batch]
+  float* advantages;  // [batch]
   double policy_norm, value_norm;  // squared
   PpoLosses losses;
 };

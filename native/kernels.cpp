@@ -13,39 +13,24 @@ void forward_all(const Network& network, const float* parameters, const Batch& b
   forward(network, parameters, batch, 0, batch.rows);
 }
 
-template <class Algorithm, class Losses>
-struct OffPolicyJob {
-  Algorithm& algorithm;
-  const Replay& replay;
-  const Steps& steps;
-  Team& team;
-  Losses* losses;
-};
-
-void run_sac(Sac& sac, const Replay& replay, const Steps& steps, Team& team, SacLosses* losses) {
-  using Job = OffPolicyJob<Sac, SacLosses>;
-  Job job{sac, replay, steps, team, losses};
+// `step` on every thread, for every gradient step; losses are the first thread's to write.
+template <auto step, class Algorithm, class Losses>
+void run_off_policy(Algorithm& algorithm, const Replay& replay, const Steps& steps, Team& team,
+                    Losses* losses) {
+  struct Job {
+    Algorithm& algorithm;
+    const Replay& replay;
+    const Steps& steps;
+    Team& team;
+    Losses* losses;
+  } job{algorithm, replay, steps, team, losses};
   team.run(
       [](void* context, int thread) {
         Job& j = *static_cast<Job*>(context);
-        SacLosses elsewhere{};  // every thread but the first
+        Losses elsewhere{};
         for (int i = 0; i < j.steps.n; i++)
-          sac_step(j.algorithm, j.replay, j.steps, i, j.team, thread,
-                   thread == 0 ? j.losses[i] : elsewhere);
-      },
-      &job);
-}
-
-void run_td3(Td3& td3, const Replay& replay, const Steps& steps, Team& team, Td3Losses* losses) {
-  using Job = OffPolicyJob<Td3, Td3Losses>;
-  Job job{td3, replay, steps, team, losses};
-  team.run(
-      [](void* context, int thread) {
-        Job& j = *static_cast<Job*>(context);
-        Td3Losses elsewhere{};
-        for (int i = 0; i < j.steps.n; i++)
-          td3_step(j.algorithm, j.replay, j.steps, i, j.team, thread,
-                   thread == 0 ? j.losses[i] : elsewhere);
+          step(j.algorithm, j.replay, j.steps, i, j.team, thread,
+               thread == 0 ? j.losses[i] : elsewhere);
       },
       &job);
 }
@@ -107,6 +92,13 @@ constexpr bool HAS_BF16 = true;
 #else
 constexpr bool HAS_BF16 = false;
 #endif
-const Kernels kernels{NAME_OF(ISA), HAS_BF16, refresh, forward_all, run_sac, run_td3, run_ppo, peak};
+const Kernels kernels{NAME_OF(ISA),
+                      HAS_BF16,
+                      refresh,
+                      forward_all,
+                      run_off_policy<sac_step>,
+                      run_off_policy<td3_step>,
+                      run_ppo,
+                      peak};
 
 }  // namespace gallop::ISA

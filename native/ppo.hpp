@@ -135,15 +135,22 @@ inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradient
   finish(s, surrogate, entropy / rows, rows);
 }
 
-inline void ppo_policy_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
-                                int rows) {
-  Batch &batch = s.policy_batch, &gradients = s.policy_gradients;
+// A network on these rows of the rollout, which are normalised already.
+inline void forward_minibatch(const Ppo& s, const Network& network, const Rollout& rollout,
+                              const std::int64_t* indices, int rows, Batch& batch,
+                              Batch& gradients) {
   set_rows(batch, rows);
   set_rows(gradients, rows);
   for (int row = 0; row < rows; row++)
     put_observation({}, rollout.observations + indices[row] * s.n_observations, s.n_observations,
                     batch.input, rows, row);
-  forward(s.policy, s.policy.parameters, batch, 0, rows);
+  forward(network, network.parameters, batch, 0, rows);
+}
+
+inline void ppo_policy_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
+                                int rows) {
+  Batch &batch = s.policy_batch, &gradients = s.policy_gradients;
+  forward_minibatch(s, s.policy, rollout, indices, rows, batch, gradients);
   gather_advantages(s, rollout, indices, rows);
   (s.discrete ? categorical_policy : gaussian_policy)(s, batch, gradients, rollout, indices);
   backward(s.policy, batch, gradients, 0, rows);
@@ -155,12 +162,7 @@ inline void ppo_policy_gradient(Ppo& s, const Rollout& rollout, const std::int64
 inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
                                int rows) {
   Batch &batch = s.value_batch, &gradients = s.value_gradients;
-  set_rows(batch, rows);
-  set_rows(gradients, rows);
-  for (int row = 0; row < rows; row++)
-    put_observation({}, rollout.observations + indices[row] * s.n_observations, s.n_observations,
-                    batch.input, rows, row);
-  forward(s.value, s.value.parameters, batch, 0, rows);
+  forward_minibatch(s, s.value, rollout, indices, rows, batch, gradients);
   double loss = 0;
   for (int row = 0; row < rows; row++) {
     const float old = rollout.values[indices[row]];

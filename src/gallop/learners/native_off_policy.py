@@ -157,7 +157,26 @@ class NativeOffPolicy(NativeLearner):
     ) -> Any:
         """Gradient steps on these rows of the replay buffer, after `n_before` others of the same
         round; their losses."""
+        self._n_updates += len(indices)
+        return self._kernel.step(
+            indices,
+            noise,
+            self._learning_rate,
+            self.n_gradient_steps,
+            **self._rhythm(n_before),
+            **self._normalizer_of_batches(),
+        )
+
+    def _rhythm(self, n_before: int) -> dict[str, int]:
+        """Which gradient steps do more than move the critics, as the kernel takes it."""
         raise NotImplementedError
+
+    def _shared_arguments(self) -> tuple[Any, list[Any], int, float, float]:
+        """What both kernels begin with: actor, critics, batch size, γ, τ."""
+        critics = [network.kernel for name, network in self.networks.items() if name != "actor"]
+        settings = self._settings
+        actor = self.networks["actor"].kernel
+        return actor, critics, settings.batch_size, settings.gamma, settings.tau
 
     def _noise_shape(self) -> tuple[int, ...]:
         return (self._noise_arrays, self._settings.batch_size, self._n_actions)
@@ -203,11 +222,7 @@ class NativeSAC(NativeOffPolicy):
                 else np.log(np.float32(model.ent_coef_tensor))
             )
         self._kernel = _kernels.Sac(
-            self.networks["actor"].kernel,
-            [network.kernel for name, network in self.networks.items() if name != "actor"],
-            self._settings.batch_size,
-            self._settings.gamma,
-            self._settings.tau,
+            *self._shared_arguments(),
             self.entropy,
             self._learns_entropy,
             float(model.target_entropy) if self._learns_entropy else 0.0,
@@ -221,19 +236,11 @@ class NativeSAC(NativeOffPolicy):
         std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
         return np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32))
 
-    def _train(
-        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
-    ) -> Any:
-        self._n_updates += len(indices)
-        return self._kernel.step(
-            indices,
-            noise,
-            self._learning_rate,
-            self.n_gradient_steps,
-            self._settings.target_update_interval,
-            n_before,
-            **self._normalizer_of_batches(),
-        )
+    def _rhythm(self, n_before: int) -> dict[str, int]:
+        return {
+            "target_update_interval": self._settings.target_update_interval,
+            "n_before": n_before,
+        }
 
     def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
         actor, critic, coefficient, coefficient_loss = losses.mean(axis=0)
@@ -283,11 +290,7 @@ class NativeTD3(NativeOffPolicy):
         from gallop import _kernels
 
         self._kernel = _kernels.Td3(
-            self.networks["actor"].kernel,
-            [network.kernel for name, network in self.networks.items() if name != "actor"],
-            self._settings.batch_size,
-            self._settings.gamma,
-            self._settings.tau,
+            *self._shared_arguments(),
             self._settings.target_policy_noise,
             self._settings.target_noise_clip,
             *self._adam(),
@@ -297,18 +300,8 @@ class NativeTD3(NativeOffPolicy):
     def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
         return self._acting.forward(observations)
 
-    def _train(
-        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
-    ) -> Any:
-        self._n_updates += len(indices)
-        return self._kernel.step(
-            indices,
-            noise,
-            self._learning_rate,
-            self.n_gradient_steps,
-            self._settings.policy_delay,
-            **self._normalizer_of_batches(),
-        )
+    def _rhythm(self, n_before: int) -> dict[str, int]:
+        return {"policy_delay": self._settings.policy_delay}
 
     def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
         actor, critic = losses[:, 0], losses[:, 1]
