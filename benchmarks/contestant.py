@@ -50,8 +50,7 @@ def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
     environments = training_environments(experiment)
     learner: Any = make_learner(experiment, environments, initialisation_seed(0))
     if spec.get("full"):
-        fill(learner.replay.arrays)
-        learner.replay.n_added = learner.replay.capacity
+        fill_native(learner.replay)
     return experiment, environments, learner
 
 
@@ -139,6 +138,25 @@ def remember(learn: Work, save: Callable[[Path], None]) -> Work:
         return {"MiB": peak_memory(os.getpid())}
 
     return work
+
+
+def fill_native(replay: Any, episode: int = 1000) -> None:
+    """The same for the native learner, whose episodes end, so that it has to store that, too."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    for start in range(0, replay.capacity, 10 * episode):
+        n = min(10 * episode, replay.capacity - start)
+        rows = {
+            name: rng.uniform(-1, 1, (n, *array.shape[1:])).astype(np.float32)[:, None]
+            for name, array in replay.arrays.items()
+            if name != "following"
+        }
+        rows["next_observations"] = np.roll(rows["observations"], -1, axis=0)
+        rows["next_observations"][episode - 1 :: episode] = 0
+        rows["ends"][:] = 0
+        replay.write(start, rows)
+    replay.n_added = replay.capacity
 
 
 def fill(arrays: Mapping[str, Any], rows_at_once: int = 10_000) -> None:

@@ -43,7 +43,8 @@ inline void gather_next(const ActorCritic& s, const Replay& replay, const std::i
                         int begin, int end) {
   const Normalization& how = replay.normalization;
   for (int row = begin; row < end; row++) {
-    const float* observation = replay.next_observations + indices[row] * s.n_observations;
+    const std::ptrdiff_t following = replay.following[indices[row]];
+    const float* observation = replay.observations + following * s.n_observations;
     for (float* to : {s.actor_next.input, s.input_next})
       put_observation(how, observation, s.n_observations, to, s.batch, row);
     const float reward = replay.rewards[indices[row]];

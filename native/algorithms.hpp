@@ -19,10 +19,12 @@ struct Normalization {
   float reward_scale, reward_clip;
 };
 
-// A replay buffer: row i of each array is transition i.
+// A replay buffer: row i of each array is transition i. What follows it is another row of
+// `observations`, which has more rows than the others.
 struct Replay {
-  const float *observations, *next_observations;  // [rows, observations]
-  const float* actions;                           // [rows, actions], scaled to -1 ... 1
+  const float* observations;
+  const std::int32_t* following;  // [rows]
+  const float* actions;           // [rows, actions], scaled to -1 ... 1
   const float *rewards, *ends;  // [rows]; an end is 1 where no value follows, 0 at a timeout
   Normalization normalization;
 };

@@ -46,6 +46,7 @@ namespace {
 using Floats = nb::ndarray<float, nb::numpy, nb::c_contig, nb::device::cpu>;
 using ConstFloats = nb::ndarray<const float, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int64_t, nb::numpy, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 
 // Instruction sets of this build that this processor has, the best first.
 std::vector<const Kernels*> available() {
@@ -313,7 +314,8 @@ struct OffPolicy {
   AdamSettings adam{};
   Replay replay{};
   std::vector<ConstFloats> arrays;  // the replay buffer's, kept alive
-  std::int64_t n_rows = 0;
+  std::optional<Rows> following;
+  std::int64_t n_rows = 0, n_observation_rows = 0;
   Memory memory;
 
   void set_up(std::shared_ptr<Mlp> actor_, std::vector<std::shared_ptr<Mlp>> critics_, int batch,
@@ -361,20 +363,25 @@ struct OffPolicy {
             "a network that learns has parameters and both moments");
   }
 
-  void use_replay(ConstFloats observations, ConstFloats next_observations, ConstFloats actions,
+  void use_replay(ConstFloats observations, Rows following_, ConstFloats actions,
                   ConstFloats rewards, ConstFloats ends) {
     const auto rows = static_cast<std::int64_t>(rewards.size());
-    const auto holds = [&](const ConstFloats& array, int columns) {
+    const auto holds = [&](const auto& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
               "the replay buffer's arrays have " + std::to_string(rows) + " rows each");
     };
-    holds(observations, algorithm.n_observations);
-    holds(next_observations, algorithm.n_observations);
+    holds(following_, 1);
     holds(actions, algorithm.n_actions);
     holds(ends, 1);
-    arrays = {observations, next_observations, actions, rewards, ends};
+    const auto n = static_cast<std::int64_t>(observations.size());
+    require(n % algorithm.n_observations == 0 && n >= rows * algorithm.n_observations,
+            "observations have " + std::to_string(algorithm.n_observations) +
+                " columns, and a row for every transition");
+    arrays = {observations, actions, rewards, ends};
+    following = following_;
     n_rows = rows;
-    replay = {observations.data(), next_observations.data(), actions.data(), rewards.data(),
+    n_observation_rows = n / algorithm.n_observations;
+    replay = {observations.data(), following_.data(), actions.data(), rewards.data(),
               ends.data(), {}};
   }
 
@@ -392,10 +399,14 @@ struct OffPolicy {
                 static_cast<std::ptrdiff_t>(n) * noise_arrays * algorithm.batch *
                     algorithm.n_actions,
             "the noise does not fit the batches");
-    for (std::size_t i = 0; i < indices.size(); i++)
-      if (indices.data()[i] < 0 || indices.data()[i] >= n_rows)
-        throw std::out_of_range("index " + std::to_string(indices.data()[i]) +
+    for (std::size_t i = 0; i < indices.size(); i++) {
+      const std::int64_t row = indices.data()[i];
+      if (row < 0 || row >= n_rows)
+        throw std::out_of_range("index " + std::to_string(row) + " is not in the replay buffer");
+      if (replay.following[row] < 0 || replay.following[row] >= n_observation_rows)
+        throw std::out_of_range("what follows transition " + std::to_string(row) +
                                 " is not in the replay buffer");
+    }
   }
 };
 
@@ -698,7 +709,7 @@ NB_MODULE(_kernels, m) {
 
   const auto off_policy = [](auto& c) {
     using T = typename std::remove_reference_t<decltype(c)>::Type;
-    c.def("use_replay", &T::use_replay, "observations"_a, "next_observations"_a, "actions"_a,
+    c.def("use_replay", &T::use_replay, "observations"_a, "following"_a, "actions"_a,
           "rewards"_a, "ends"_a);
   };
   auto sac = nb::class_<SacLearner>(m, "Sac");

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
+Rows = NDArray[np.int32]
 
 PANEL: int
 
@@ -71,7 +72,7 @@ class Sac:
     def use_replay(
         self,
         observations: Floats,
-        next_observations: Floats,
+        following: Rows,
         actions: Floats,
         rewards: Floats,
         ends: Floats,
@@ -109,7 +110,7 @@ class Td3:
     def use_replay(
         self,
         observations: Floats,
-        next_observations: Floats,
+        following: Rows,
         actions: Floats,
         rewards: Floats,
         ends: Floats,

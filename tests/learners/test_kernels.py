@@ -90,8 +90,8 @@ ROWS, N_OBSERVATIONS, N_ACTIONS = 300, 9, 3
 def replay(seed=0):
     rng = np.random.default_rng(seed)
     return {
-        "observations": normal(rng, ROWS, N_OBSERVATIONS),
-        "next_observations": normal(rng, ROWS, N_OBSERVATIONS),
+        "observations": normal(rng, 2 * ROWS, N_OBSERVATIONS),
+        "following": rng.permutation(np.arange(ROWS, 2 * ROWS, dtype=np.int32)),
         "actions": np.tanh(normal(rng, ROWS, N_ACTIONS)),
         "rewards": normal(rng, ROWS),
         "ends": (rng.random(ROWS) < 0.1).astype(np.float32),
@@ -209,11 +209,14 @@ def test_steps_in_one_call_equal_steps_one_by_one():
 
 @pytest.mark.parametrize("algo", ["sac", "td3"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
-@pytest.mark.parametrize("name", ["observations", "next_observations", "actions", "rewards"])
+@pytest.mark.parametrize("name", ["observations", "following", "actions", "rewards"])
 def test_values_that_are_not_finite_come_out_as_such_and_nothing_crashes(algo, value, name):
     run = OffPolicy(algo, kernels.engine(2), 37)
     data = replay()
-    data[name][:] = value
+    if name == "following":
+        data["observations"][ROWS:] = value
+    else:
+        data[name][:ROWS] = value
     run.kernel.use_replay(**data)
     assert not np.isfinite(run.step()[:, 1]).all()  # the critics' loss
 
@@ -225,6 +228,11 @@ def test_what_does_not_fit_is_refused():
     for index in (-1, ROWS):
         with pytest.raises(IndexError, match=f"index {index} is not in the replay buffer"):
             run.kernel.step(np.full((1, 8), index), noise, 1e-3, 0)
+    for follows in (-1, 2 * ROWS):
+        run.kernel.use_replay(**replay() | {"following": np.full(ROWS, follows, np.int32)})
+        with pytest.raises(IndexError, match="what follows transition 3 is not in the replay"):
+            run.kernel.step(np.full((1, 8), 3), noise, 1e-3, 0)
+    run.kernel.use_replay(**replay())
     with pytest.raises(ValueError, match=r"indices are \[gradient steps, 8\]"):
         run.kernel.step(np.zeros((1, 7), np.int64), noise, 1e-3, 0)
     with pytest.raises(ValueError, match="the noise does not fit"):

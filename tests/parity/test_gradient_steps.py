@@ -147,11 +147,11 @@ def off_policy(
     n_actions = arms.native._n_actions
     data = transitions(env_kwargs["n_observations"], n_actions, seed)
     for name, array in data.items():
-        arms.native.replay.arrays[name][:] = array
         target = {"ends": "dones"}.get(name, name)
         stored = getattr(arms.sb3.replay_buffer, target)
         stored[:] = array.reshape(stored.shape)
     arms.sb3.replay_buffer.full = True
+    arms.native.replay.write(0, {name: array[:, None] for name, array in data.items()})
 
     # SB3 draws from the global generators; the same draws in the same order for the others.
     np.random.seed(1)

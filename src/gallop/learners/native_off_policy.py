@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,58 +14,10 @@ from gallop.experiment import Experiment
 from gallop.learners import policy_file
 from gallop.learners.mlp_policy import as_rows, unscale
 from gallop.learners.native import NativeLearner
+from gallop.learners.native_replay import NativeReplay
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
-
-
-class NativeReplay:
-    """Transitions in flat float32 arrays, one row for each timestep of each environment.
-
-    SB3 keeps HalfCheetah's observations in float64 and rounds them when it samples; here they are
-    rounded when they are stored.
-    """
-
-    def __init__(self, capacity: int, n_envs: int, n_observations: int, n_actions: int) -> None:
-        self.capacity = max(1, capacity // n_envs)
-        self.n_added = 0
-        self._n_envs = n_envs
-        rows = self.capacity * n_envs
-        self.arrays = {
-            "observations": np.zeros((rows, n_observations), np.float32),
-            "next_observations": np.zeros((rows, n_observations), np.float32),
-            "actions": np.zeros((rows, n_actions), np.float32),
-            "rewards": np.zeros(rows, np.float32),
-            "ends": np.zeros(rows, np.float32),
-        }
-
-    @property
-    def n_filled(self) -> int:
-        """Transitions that can be sampled: rows [0, n_filled) of the arrays."""
-        return min(self.n_added, self.capacity) * self._n_envs
-
-    def add(self, **transitions: NDArray[Any]) -> None:
-        """Store one timestep of every environment."""
-        start = self.n_added % self.capacity * self._n_envs
-        for name, array in self.arrays.items():
-            array[start : start + self._n_envs] = transitions[name]
-        self.n_added += 1
-
-    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Copies of rows [start, stop), as the protocol has them."""
-        places = np.arange(start, stop) % self.capacity
-        return {name: array[places] for name, array in self._by_timestep()}
-
-    def write(self, start: int, arrays: dict[str, NDArray[np.generic]]) -> None:
-        """Put rows back where they stood."""
-        n_rows = len(next(iter(arrays.values())))
-        places = np.arange(start, start + n_rows) % self.capacity
-        for name, array in self._by_timestep():
-            array[places] = arrays[name]
-
-    def _by_timestep(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
-        for name, array in self.arrays.items():
-            yield name, array.reshape(self.capacity, self._n_envs, *array.shape[1:])
 
 
 class NativeOffPolicy(NativeLearner):
@@ -141,7 +93,7 @@ class NativeOffPolicy(NativeLearner):
                 parts = []
                 for first in range(0, self._n_round, NOISE_BLOCK):
                     n = min(NOISE_BLOCK, self._n_round - first)
-                    indices = rng.integers(0, replay.n_filled, (n, settings.batch_size))
+                    indices = replay.sample(rng, (n, settings.batch_size))
                     parts.append(self._train(indices, noise.take(n), first))
                     self.n_gradient_steps += n
                 self._losses = parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,123 @@
+"""The native learner's replay buffer: float32 arrays, every observation stored once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class NativeReplay:
+    """The transitions of the last `capacity` timesteps of each environment.
+
+    What follows a transition is what the next one begins with, and is stored there, unless an
+    episode or a segment ended between. Each array is a ring with a place more than its capacity:
+    the newest transition needs one for what follows it. Row i of a timestep's rows is environment
+    i's. SB3 keeps both observations, in the task's float64, and rounds them when it samples.
+    """
+
+    def __init__(self, capacity: int, n_envs: int, n_observations: int, n_actions: int) -> None:
+        self.capacity = max(1, capacity // n_envs)
+        self.n_added = 0
+        self._n_envs = n_envs
+        self._n_rows = rows = (self.capacity + 1) * n_envs
+        self.arrays: dict[str, Array] = {
+            # The ring, then the last observations of episodes. These could be as many as there are
+            # transitions; the system gives memory only to rows that were written.
+            "observations": np.zeros((2 * rows, n_observations), np.float32),
+            # Which row of the observations follows a transition.
+            "following": np.zeros(rows, np.int32),
+            "actions": np.zeros((rows, n_actions), np.float32),
+            "rewards": np.zeros(rows, np.float32),
+            "ends": np.zeros(rows, np.float32),
+        }
+        self._numbers = np.arange(rows, dtype=np.int32)
+        self._n_last = 0  # rows for last observations ever in use
+        self._free: list[int] = []  # those of them whose transition is gone
+
+    @property
+    def n_filled(self) -> int:
+        """Transitions that can be sampled."""
+        return min(self.n_added, self.capacity) * self._n_envs
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """Rows of transitions, each as likely as any other."""
+        picked = rng.integers(0, self.n_filled, shape)
+        if self.n_added > self.capacity:  # else the oldest is in row 0
+            picked += (self.n_added - self.capacity) * self._n_envs
+            picked %= self._n_rows
+        return picked
+
+    def add(self, **transition: Array) -> None:
+        """Store one timestep of every environment: observations, next_observations [n_envs, ...],
+        actions, rewards, ends [n_envs]."""
+        n, arrays = self._n_envs, self.arrays
+        start = self.n_added * n % self._n_rows
+        now = slice(start, start + n)
+        observations = transition["observations"]
+        if arrays["observations"][now].tobytes() != observations.tobytes() and self.n_added:
+            self._part(start, observations)
+        if self._n_last:
+            self._forget(arrays["following"][now])
+        following = (start + n) % self._n_rows
+        arrays["observations"][now] = observations
+        arrays["observations"][following : following + n] = transition["next_observations"]
+        arrays["following"][now] = self._numbers[following : following + n]
+        for name in ("actions", "rewards", "ends"):
+            arrays[name][now] = transition[name]
+        self.n_added += 1
+
+    def read(self, start: int, stop: int) -> dict[str, Array]:
+        """Copies of rows [start, stop), as the protocol has them."""
+        rows = self._rows(np.arange(start, stop))
+        copies = {name: self.arrays[name][rows] for name in ("actions", "rewards", "ends")}
+        copies["observations"] = self.arrays["observations"][rows]
+        copies["next_observations"] = self.arrays["observations"][self.arrays["following"][rows]]
+        return copies
+
+    def write(self, start: int, arrays: dict[str, Array]) -> None:
+        """Put rows back where they stood, the oldest first."""
+        stop = start + len(arrays["rewards"])
+        rows, observations = self._rows(np.arange(start, stop)), arrays["observations"]
+        if start:
+            self._part(int(rows[0, 0]), observations[0])
+        for name in ("observations", "actions", "rewards", "ends"):
+            self.arrays[name][rows] = arrays[name]
+        following = self._rows(np.arange(start + 1, stop + 1))
+        self.arrays["observations"][following[-1]] = arrays["next_observations"][-1]
+        self.arrays["following"][rows] = following
+        for t, i in np.argwhere(_differ(arrays["next_observations"][:-1], observations[1:])):
+            self._keep(rows[t, i], arrays["next_observations"][t, i])
+
+    def _rows(self, timesteps: NDArray[np.int64]) -> NDArray[np.int64]:
+        return (timesteps[:, None] * self._n_envs + np.arange(self._n_envs)) % self._n_rows
+
+    def _part(self, start: int, observations: Array) -> None:
+        """Episodes begin with these observations, in the rows from `start` on: what stands there
+        follows the transitions before, and must go on doing so."""
+        stands = self.arrays["observations"][start : start + self._n_envs].copy()
+        for i in np.flatnonzero(_differ(stands, observations)):
+            self._keep(int(start + i - self._n_envs) % self._n_rows, stands[i])
+
+    def _keep(self, row: int, last: Array) -> None:
+        """Let an observation of its own follow a transition."""
+        if self._free:
+            place = self._free.pop()
+        else:
+            place = self._n_rows + self._n_last
+            self._n_last += 1
+        self.arrays["observations"][place] = last
+        self.arrays["following"][row] = place
+
+    def _forget(self, following: NDArray[np.int32]) -> None:
+        """These transitions are overwritten; what followed them needs no place any more."""
+        self._free += [int(row) for row in following if row >= self._n_rows]
+
+
+def _differ(a: Array, b: Array) -> NDArray[np.bool_]:
+    """Which observations have not the same bits; [..., observations] to [...]."""
+    different: NDArray[np.bool_] = (a.view(np.uint32) != b.view(np.uint32)).any(axis=-1)
+    return different

@@ -1,0 +1,101 @@
+"""The native replay buffer against a plain list of transitions."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gallop.learners.native_replay import NativeReplay
+
+N_OBSERVATIONS, N_ACTIONS = 2, 1
+
+
+def history(rng, n_timesteps, n_envs, p_end):
+    """Transitions of environments whose episodes end with this probability a timestep."""
+    transitions = []
+    now = rng.random((n_envs, N_OBSERVATIONS), np.float32)
+    for _ in range(n_timesteps):
+        following = rng.random((n_envs, N_OBSERVATIONS), np.float32)
+        transitions.append(
+            {
+                "observations": now,
+                "next_observations": following,
+                "actions": rng.random((n_envs, N_ACTIONS), np.float32),
+                "rewards": rng.random(n_envs, np.float32),
+                "ends": np.zeros(n_envs, np.float32),
+            }
+        )
+        ended = rng.random(n_envs) < p_end
+        first = rng.random((n_envs, N_OBSERVATIONS), np.float32)
+        now = np.where(ended[:, None], first, following)
+    return transitions
+
+
+def stacked(transitions):
+    return {name: np.stack([t[name] for t in transitions]) for name in transitions[0]}
+
+
+def empty(capacity, n_envs):
+    return NativeReplay(capacity * n_envs, n_envs, N_OBSERVATIONS, N_ACTIONS)
+
+
+def check(replay, transitions):
+    """It holds the newest of them, and sampling finds each of these, whole, and no other."""
+    live = transitions[-replay.capacity :]
+    found = replay.read(len(transitions) - len(live), len(transitions))
+    for name, expected in stacked(live).items():
+        np.testing.assert_array_equal(found[name], expected, err_msg=name)
+    rows = np.unique(replay.sample(np.random.default_rng(0), (100 * replay.n_filled,)))
+    arrays = replay.arrays
+    sampled = {
+        (*arrays["observations"][row], *arrays["observations"][arrays["following"][row]],
+         *arrays["actions"][row], arrays["rewards"][row])
+        for row in rows
+    }  # fmt: skip
+    assert sampled == {
+        (*t["observations"][i], *t["next_observations"][i], *t["actions"][i], t["rewards"][i])
+        for t in live
+        for i in range(len(t["rewards"]))
+    }
+
+
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 12),
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    st.integers(1, 40),
+)
+def test_it_is_a_list_that_forgets(seed, capacity, n_envs, n_timesteps, p_end, n_before):
+    transitions = history(np.random.default_rng(seed), n_timesteps, n_envs, p_end)
+    replay = empty(capacity, n_envs)
+    for transition in transitions:
+        replay.add(**transition)
+    check(replay, transitions)
+    # No more places for last observations than there can be at once.
+    assert replay._n_last <= (capacity + 1) * n_envs
+
+    # Written back in two pieces, as a checkpoint does, then filled further.
+    again = empty(capacity, n_envs)
+    again.n_added = n_timesteps
+    oldest = max(0, n_timesteps - capacity)
+    middle = min(max(oldest, n_before), n_timesteps)
+    for start, stop in ((oldest, middle), (middle, n_timesteps)):
+        if start < stop:
+            again.write(start, stacked(transitions[start:stop]))
+    check(again, transitions)
+    more = history(np.random.default_rng(seed + 1), 2 * capacity + 1, n_envs, p_end)
+    for n, transition in enumerate(more, start=1):
+        again.add(**transition)
+        check(again, [*transitions, *more[:n]])
+
+
+def test_an_observation_is_stored_once():
+    capacity = 1000
+    replay = empty(capacity, 1)
+    for transition in history(np.random.default_rng(0), capacity, 1, 0.01):
+        replay.add(**transition)
+    used = np.flatnonzero(replay.arrays["observations"].any(axis=1))
+    assert capacity < len(used) < 1.05 * capacity
