@@ -108,7 +108,8 @@ struct Ppo {
 // What one instruction set offers.
 struct Kernels {
   const char* name;
-  bool bf16;  // whether precisions other than float32 are served
+  bool bf16;   // whether precisions other than float32 are served
+  bool tiles;  // whether they are multiplied by AMX
   void (*refresh)(const Network&);
   void (*forward)(const Network&, const float* parameters, const Batch&);
   void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);

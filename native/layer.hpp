@@ -62,7 +62,7 @@ inline void forward_layer(const Network& network, const float* parameters, const
   };
   if (network.fast(l)) {
     const auto& w = parameters == network.target ? network.target_pairs : network.pairs;
-    rows_times_matrix<Halves>(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
+    rounded_rows_times_matrix(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
                               (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
   } else {
     rows_times_matrix<Floats>(one(input_of(batch, l), parameters + layer.weights), rows,
@@ -107,7 +107,7 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
       store(out + at, total * slope(below, load(x + at)));
     };
     if (network.fast(l)) {
-      rows_times_matrix<Halves>(
+      rounded_rows_times_matrix(
           parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
           (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
     } else {
@@ -197,6 +197,32 @@ inline void refresh(const Network& network) {
         for (int o = 0; o < panels(network.layers[l].outputs); o++) follow_block(network, l, i, o);
 }
 
+// X^T D of a fast layer, one block of it: keep(row, column, vector of sums), counted in the block.
+template <class Keep>
+INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
+                                    const Batch& gradients, int l, int input_panel,
+                                    int output_panel, const Keep& keep) {
+  const Layer& layer = network.layers[l];
+  const int n_pairs = (batch.rows + 1) / 2, n_inputs = columns_of(input_panel, layer.inputs);
+#ifdef AMX
+  const int first = input_panel * PANEL;
+  tiled_block(parts_of(network.parts(), batch.rounded_columns[l - 1], gradients.rounded_pairs[l]),
+              layer.inputs, n_pairs, first, n_inputs, output_panel, layer.outputs,
+              [&](int row, int column, Vec total) INLINE_LAMBDA {
+                keep(row - first, column - output_panel * PANEL, total);
+              });
+#else
+  Operands operands =
+      parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);
+  for (int part = 0; part < operands.n; part++) {
+    operands.left[part] += panel_floats(n_pairs, PANEL) * input_panel;
+    operands.right[part] += panel_floats(n_pairs, PANEL) * output_panel;
+  }
+  transposed_times_matrix<Halves>(operands, n_inputs, columns_of(output_panel, layer.outputs),
+                                  n_pairs, keep);
+#endif
+}
+
 // The gradient of every parameter in this share of the columns, handed to `consume` (AdamStep or
 // KeepGradient) as soon as it stands in a register.
 template <class Consume>
@@ -234,14 +260,7 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
         consume(layer.weights + element(layer.inputs, i * PANEL + row, o * PANEL + column), total);
       };
       if (network.fast(l)) {
-        const int n_pairs = (rows + 1) / 2;
-        Operands operands =
-            parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);
-        for (int part = 0; part < operands.n; part++) {
-          operands.left[part] += panel_floats(n_pairs, PANEL) * i;
-          operands.right[part] += panel_floats(n_pairs, PANEL) * o;
-        }
-        transposed_times_matrix<Halves>(operands, n_x, n_d, n_pairs, keep);
+        rounded_weight_gradient(network, batch, gradients, l, i, o, keep);
       } else {
         transposed_times_matrix<Floats>(one(x + panel_floats(rows, PANEL) * i, d_panel), n_x, n_d,
                                         rows, keep);

@@ -23,6 +23,12 @@
 #include <string>
 #include <vector>
 
+#ifdef HAVE_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "algorithms.hpp"
 
 namespace nb = nanobind;
@@ -30,6 +36,9 @@ using namespace nb::literals;
 
 namespace gallop {
 
+#ifdef HAVE_AMX
+namespace amx { extern const Kernels kernels; }
+#endif
 #ifdef HAVE_AVX512BF16
 namespace avx512bf16 { extern const Kernels kernels; }
 #endif
@@ -48,6 +57,23 @@ using ConstFloats = nb::ndarray<const float, nb::numpy, nb::c_contig, nb::device
 using Indices = nb::ndarray<const std::int64_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 
+#ifdef HAVE_AMX
+// Whether there are tiles for bfloat16, and Linux lets this process use them: it must be asked once
+// (Documentation/arch/x86/xstate.rst), since they make every thread's saved state larger.
+bool may_use_tiles() {
+#ifdef EMULATE_AMX
+  return true;
+#else
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return false;
+  constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
+  static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+  return granted;
+#endif
+}
+#endif
+
 // Instruction sets of this build that this processor has, the best first.
 std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found;
@@ -55,7 +81,12 @@ std::vector<const Kernels*> available() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
 #ifdef HAVE_AVX512BF16
-    if (__builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16::kernels);
+    if (__builtin_cpu_supports("avx512bf16")) {
+#ifdef HAVE_AMX
+      if (may_use_tiles()) found.push_back(&amx::kernels);
+#endif
+      found.push_back(&avx512bf16::kernels);
+    }
 #endif
     found.push_back(&avx512::kernels);
   }
@@ -121,7 +152,7 @@ Precision precision_of(const std::string& name, const Kernels& kernels) {
   if (name == "float32") return Precision::float32;
   require(name == "bf16" || name == "bf16x3",
           name + ": the precisions are float32, bf16x3 and bf16");
-  require(kernels.bf16, name + " needs AVX512-BF16, which " + kernels.name + " has not");
+  require(kernels.bf16, name + " needs AVX512-BF16 or AMX, which " + kernels.name + " has not");
   return name == "bf16" ? Precision::bf16 : Precision::bf16x3;
 }
 
@@ -222,7 +253,7 @@ struct Mlp {
       nb::gil_scoped_release released;
       const std::lock_guard lock(engine->busy);
       if (rows > acting_rows) {
-        acting = make_batch(memory, network, rows, true, false);
+        acting = make_batch(memory, *engine, network, rows, true, false);
         acting_rows = rows;
       }
       acting.rows = rows;
@@ -239,8 +270,8 @@ struct Mlp {
 
   // `pairs`: weight gradients will be wanted of this batch. For a batch of gradients, the numbers
   // of a fast layer itself are rounded; for one of activations, those that it takes.
-  static Batch make_batch(Memory& memory, const Network& network, int rows, bool with_input,
-                          bool pairs = true) {
+  static Batch make_batch(Memory& memory, const Engine& engine, const Network& network, int rows,
+                          bool with_input, bool pairs = true) {
     Batch batch{};
     batch.rows = rows;
     std::ptrdiff_t at = 0;
@@ -264,7 +295,11 @@ struct Mlp {
       for (int part = 0; part < network.parts(); part++) {
         batch.rounded[l][part] =
             memory.floats(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
-        if (pairs) batch.rounded_pairs[l][part] = memory.floats(panel_floats((rows + 1) / 2, columns));
+        if (!pairs) continue;
+        batch.rounded_pairs[l][part] = memory.floats(panel_floats((rows + 1) / 2, columns));
+        if (engine.kernels->tiles)
+          batch.rounded_columns[l][part] =
+              memory.floats(static_cast<std::ptrdiff_t>(columns) * panels(rows) * HALF_PANEL);
       }
     }
     return batch;
@@ -336,17 +371,17 @@ struct OffPolicy {
     s.tau = tau;
     const int n_inputs = s.n_observations + n_actions;
     check(actor->network);
-    s.actor_now = Mlp::make_batch(memory, actor->network, batch, true);
-    s.actor_next = Mlp::make_batch(memory, actor->network, batch, true, false);
-    s.actor_gradients = Mlp::make_batch(memory, actor->network, batch, false);
+    s.actor_now = Mlp::make_batch(memory, *engine, actor->network, batch, true);
+    s.actor_next = Mlp::make_batch(memory, *engine, actor->network, batch, true, false);
+    s.actor_gradients = Mlp::make_batch(memory, *engine, actor->network, batch, false);
     for (int i = 0; i < s.n_critics; i++) {
       const Network& critic = critics[i]->network;
       check(critic);
       require(critic.inputs() == n_inputs && critic.outputs() == 1 && critic.target != nullptr,
               "a critic takes observation and action, gives one value, and has a target");
       require(critics[i]->engine == engine, "all networks run on one engine");
-      s.critic[i] = Mlp::make_batch(memory, critic, batch, false);
-      s.critic_gradients[i] = Mlp::make_batch(memory, critic, batch, true);
+      s.critic[i] = Mlp::make_batch(memory, *engine, critic, batch, false);
+      s.critic_gradients[i] = Mlp::make_batch(memory, *engine, critic, batch, true);
       s.q_target[i] = memory.floats(batch);
       s.q[i] = memory.floats(batch);
       s.q_policy[i] = memory.floats(batch);
@@ -555,10 +590,10 @@ struct PpoLearner {
     ppo.value_weight = value_weight;
     ppo.max_gradient_norm = max_gradient_norm;
     ppo.target_kl = target_kl;
-    ppo.policy_batch = Mlp::make_batch(memory, policy->network, batch, true);
-    ppo.value_batch = Mlp::make_batch(memory, value->network, batch, true);
-    ppo.policy_gradients = Mlp::make_batch(memory, policy->network, batch, false);
-    ppo.value_gradients = Mlp::make_batch(memory, value->network, batch, false);
+    ppo.policy_batch = Mlp::make_batch(memory, *policy->engine, policy->network, batch, true);
+    ppo.value_batch = Mlp::make_batch(memory, *policy->engine, value->network, batch, true);
+    ppo.policy_gradients = Mlp::make_batch(memory, *policy->engine, policy->network, batch, false);
+    ppo.value_gradients = Mlp::make_batch(memory, *policy->engine, value->network, batch, false);
     ppo.policy_gradient = memory.floats(policy->network.size);
     ppo.value_gradient = memory.floats(value->network.size);
     ppo.log_std_gradient = memory.floats(panel_floats(1, n));

@@ -32,7 +32,8 @@ enum class Precision { float32, bf16, bf16x3 };
 constexpr int MAX_PARTS = 2;
 
 // Numbers in bfloat16, in words that hold two. Along a row: [rows, columns / 2] in panels of 16
-// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words.
+// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words. Down columns,
+// for AMX only: the transposed matrix along its rows.
 using Words = float*;
 constexpr int HALF_PANEL = PANEL / 2;
 
@@ -91,7 +92,8 @@ struct Batch {
 
   // In bfloat16, where a fast layer takes it: along rows and in pairs of rows.
   Words rounded[MAX_LAYERS][MAX_PARTS];
-  Words rounded_pairs[MAX_LAYERS][MAX_PARTS];  // null where no weight gradient is wanted
+  // Null where no weight gradient is wanted.
+  Words rounded_pairs[MAX_LAYERS][MAX_PARTS], rounded_columns[MAX_LAYERS][MAX_PARTS];
 
   // Element of the network's own output, or of its gradient.
   INLINE float& output(const Network& network, int row, int column) const {

@@ -1,7 +1,7 @@
 // Floats to bfloat16, in the two orders that fast layers multiply.
 #pragma once
 
-#include "multiply.hpp"
+#include "tiles.hpp"
 
 namespace gallop::ISA {
 
@@ -26,6 +26,16 @@ INLINE void pair_up(Vec upper, Vec lower, int parts, Words const* to, std::ptrdi
   }
 }
 
+// Sixteen pairs, one below the other in a column each: where tiles take them for weight gradients.
+INLINE void put_columns(Vec upper, Vec lower, int parts, Words const* to, std::ptrdiff_t rows,
+                        std::ptrdiff_t first, std::ptrdiff_t pair) {
+  for (int part = 0; part < parts; part++) {
+    const Ints words = rounded(upper, upper) | (rounded(lower, lower) << 16);
+    float* at = to[part] + (pair / HALF_PANEL * rows + first) * HALF_PANEL + pair % HALF_PANEL;
+    for (int i = 0; i < LANES && first + i < rows; i++) at[i * HALF_PANEL] = bits(words)[i];
+  }
+}
+
 // Rows [begin, end) of layer l's numbers. `begin` is even, and so is `end` if it is not the last.
 inline void round_rows(const Network& network, const Batch& batch, int l, int begin, int end) {
   const int rows = batch.rows, columns = network.layers[l].outputs, parts = network.parts();
@@ -40,6 +50,10 @@ inline void round_rows(const Network& network, const Batch& batch, int l, int be
         for (int i = 0; i < 2; i++)
           pair_up(upper[i], lower[i], parts, batch.rounded_pairs[l],
                   (panel * n_pairs + row / 2) * PANEL + i * LANES);
+      if (batch.rounded_columns[l][0] != nullptr)
+        for (int i = 0; i < 2; i++)
+          put_columns(upper[i], lower[i], parts, batch.rounded_columns[l], columns,
+                      panel * PANEL + i * LANES, row / 2);
       for (int part = 0; part < parts; part++) {
         const std::ptrdiff_t to =
             (static_cast<std::ptrdiff_t>(panel) * rows + row) * HALF_PANEL;

@@ -189,7 +189,7 @@ def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
         choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
     # What a processor without it would say.
     monkeypatch.setattr(kernels, "has_bf16", lambda: False)
-    with pytest.raises(ExperimentError, match="bf16 needs a processor with AVX512-BF16"):
+    with pytest.raises(ExperimentError, match="bf16 needs a processor with AVX512-BF16 or AMX"):
         choose_learner(experiment, *spaces)
 
 

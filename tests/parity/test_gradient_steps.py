@@ -360,7 +360,7 @@ def test_any_shape(algo, n_observations, n_actions, pi, critic, tanh, batch):
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
-@pytest.mark.parametrize("isa", ["avx512bf16", "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("isa", ["amx", "avx512bf16", "avx512", "avx2", "baseline"])
 def test_every_instruction_set_and_two_threads(algo, isa):
     from gallop import _kernels
 

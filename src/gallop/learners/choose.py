@@ -81,7 +81,7 @@ def choose_learner(
             )
         if not kernels.has_bf16():
             raise ExperimentError(
-                f"{experiment.precision} needs a processor with AVX512-BF16; this one has "
+                f"{experiment.precision} needs a processor with AVX512-BF16 or AMX; this one has "
                 f"{kernels.instruction_set()}; use float32",
                 "precision",
             )
