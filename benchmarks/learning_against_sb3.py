@@ -15,14 +15,16 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
     other() { gallop run --env HalfCheetah-v5 --env-kwargs '{reset_noise_scale: 0.15}' \
               --eval-env-kwargs '{reset_noise_scale: 0.10}' --name $1_s$S -f results/learning \
               --films false --milestones '[100]' --seed $S "${@:2}"; }
-    td3="--algo td3 -n 30000 --segment 5000 --evaluation.interval 5000"
+    td3="--algo td3 -n 20000 --segment 5000 --evaluation.interval 5000"
     other td3_native --learner native $td3
     other td3_sb3    --learner sb3    $td3
     ppo="--algo ppo --normalize true -n 102400 --segment 10240 --evaluation.interval 10240"
     other ppo_native --learner native $ppo
     other ppo_sb3    --learner sb3    $ppo
 
-Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. What is
+Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that
+learning.csv already has stay in it, unless the folder has them too: hours of training need not
+happen on one day. What is
 compared is the mean return of the validation episodes at one timestep, the same for every run; a
 run that has not come that far is left out, and named.
 """
@@ -30,6 +32,7 @@ run that has not come that far is left out, and named.
 from __future__ import annotations
 
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -46,7 +49,8 @@ from gallop import figures
 from gallop.run_directory import RunDirectory, write_bytes
 from gallop.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
 
-COMPARED_AT = {"sac": 100_000, "td3": 30_000, "ppo": 102_400}
+HEADER = "arm,training_seed,timestep,mean_return"
+COMPARED_AT = {"sac": 100_000, "td3": 20_000, "ppo": 102_400}
 LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
 BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
 STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
@@ -61,11 +65,14 @@ Returns = dict[int, float]  # by training seed, ascending
 
 def main(results: Path, output: Path) -> None:
     found: dict[str, dict[str, Runs]] = {}
-    lines = ["arm,training_seed,timestep,mean_return"]
+    earlier = recorded(output / "learning.csv")
+    lines = [HEADER]
     for algorithm, end in COMPARED_AT.items():
         names = ("f32", "bf16", "sb3") if algorithm == "sac" else ("native", "sb3")
-        every = {arm: read(results, algorithm, arm, end) for arm in names}
-        found[algorithm] = {arm: runs for arm, runs in every.items() if runs}
+        every = {
+            arm: earlier[f"{algorithm}_{arm}"] | read(results, algorithm, arm, end) for arm in names
+        }
+        found[algorithm] = {arm: dict(sorted(runs.items())) for arm, runs in every.items() if runs}
         for arm, runs in found[algorithm].items():
             for seed, curve in runs.items():
                 lines += [f"{algorithm}_{arm},{seed},{t},{v!r}" for t, v in curve.items()]
@@ -79,6 +86,18 @@ def main(results: Path, output: Path) -> None:
     draw(output / "sac.png", {"SAC": until, "Longer runs of SAC": longer})
     for algorithm, arms in found.items():
         report(algorithm, arms)
+
+
+def recorded(path: Path) -> dict[str, Runs]:
+    """What learning.csv holds, by arm; nothing where there is none."""
+    arms: dict[str, Runs] = defaultdict(dict)
+    if path.exists():
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        assert header == HEADER, header
+        for line in lines:
+            arm, seed, timestep, value = line.split(",")
+            arms[arm].setdefault(int(seed), {})[int(timestep)] = float(value)
+    return arms
 
 
 def read(results: Path, algorithm: str, arm: str, end: int) -> Runs:
