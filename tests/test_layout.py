@@ -26,6 +26,7 @@ ORDER = [
     "learners.normalization",
     "learners.stable_baselines",
     "learners.native",
+    "learners.native_replay",
     "learners.native_off_policy",
     "learners.native_on_policy",
     "learners.choose",
