@@ -1,6 +1,6 @@
 """Run tests on the kernels in $KERNELS_FOLDER instead of the installed ones.
 
-    KERNELS_FOLDER=build/x python .ci/test_kernels_of.py TEST ...
+KERNELS_FOLDER=build/x python .ci/test_kernels_of.py TEST ...
 """
 
 import importlib.util
