@@ -15,7 +15,7 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
     other() { gallop run --env HalfCheetah-v5 --env-kwargs '{reset_noise_scale: 0.15}' \
               --eval-env-kwargs '{reset_noise_scale: 0.10}' --name $1_s$S -f results/learning \
               --films false --milestones '[100]' --seed $S "${@:2}"; }
-    td3="--algo td3 -n 20000 --segment 5000 --evaluation.interval 5000"
+    td3="--algo td3 -n 15000 --segment 5000 --evaluation.interval 5000"
     other td3_native --learner native $td3
     other td3_sb3    --learner sb3    $td3
     ppo="--algo ppo --normalize true -n 102400 --segment 10240 --evaluation.interval 10240"
@@ -50,7 +50,7 @@ from gallop.run_directory import RunDirectory, write_bytes
 from gallop.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
 
 HEADER = "arm,training_seed,timestep,mean_return"
-COMPARED_AT = {"sac": 100_000, "td3": 20_000, "ppo": 102_400}
+COMPARED_AT = {"sac": 100_000, "td3": 15_000, "ppo": 102_400}
 LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
 BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
 STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
