@@ -141,7 +141,7 @@ def remember(learn: Work, save: Callable[[Path], None]) -> Work:
 
 
 def fill_native(replay: Any, episode: int = 1000) -> None:
-    """The same for the native learner, whose episodes end, so that it has to store that, too."""
+    """Fill the native replay buffer with random transitions; last observations take room, too."""
     import numpy as np
 
     rng = np.random.default_rng(0)

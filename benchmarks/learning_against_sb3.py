@@ -24,9 +24,8 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
 
 Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that
 learning.csv already has stay in it, unless the folder has them too: hours of training need not
-happen on one day. What is
-compared is the mean return of the validation episodes at one timestep, the same for every run; a
-run that has not come that far is left out, and named.
+happen on one day. What is compared is the mean return of the validation episodes at one timestep,
+the same for every run; a run that has not come that far is left out, and named.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ class NativeReplay:
             "rewards": np.zeros(rows, np.float32),
             "ends": np.zeros(rows, np.float32),
         }
-        self._numbers = np.arange(rows, dtype=np.int32)
         self._n_last = 0  # rows for last observations ever in use
         self._free: list[int] = []  # those of them whose transition is gone
 
@@ -65,7 +64,7 @@ class NativeReplay:
         following = (start + n) % self._n_rows
         arrays["observations"][now] = observations
         arrays["observations"][following : following + n] = transition["next_observations"]
-        arrays["following"][now] = self._numbers[following : following + n]
+        arrays["following"][now] = np.arange(following, following + n)
         for name in ("actions", "rewards", "ends"):
             arrays[name][now] = transition[name]
         self.n_added += 1
