@@ -11,6 +11,7 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
     sac sac_f32  --learner native -n 300000 --milestones '[100]'       # instead, for S = 0, 1, 2
     sac sac_bf16 --learner native -n 100000 --milestones '[50,100]' --precision bf16
     sac sac_sb3  --learner sb3    -n 100000 --milestones '[50,100]'
+    sac sac_sb3  --learner sb3    -n 30000  --milestones '[100]'       # S = 4 … 15
 
     other() { gallop run --env HalfCheetah-v5 --env-kwargs '{reset_noise_scale: 0.15}' \
               --eval-env-kwargs '{reset_noise_scale: 0.10}' --name $1_s$S -f results/learning \
@@ -25,7 +26,8 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
 Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that
 learning.csv already has stay in it, unless the folder has them too: hours of training need not
 happen on one day. What is compared is the mean return of the validation episodes at one timestep,
-the same for every run; a run that has not come that far is left out, and named.
+the same for every run. By 30,000 timesteps, runs of SAC that will stay low have parted from those
+that learn to run: a table has all that have come that far.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ from gallop.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mea
 
 HEADER = "arm,training_seed,timestep,mean_return"
 COMPARED_AT = {"sac": 100_000, "td3": 15_000, "ppo": 102_400}
+PARTED_AT, LOW = 30_000, 1_600  # of SAC; chosen after seeing the runs
 LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
 BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
 STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
@@ -69,12 +72,17 @@ def main(results: Path, output: Path) -> None:
     for algorithm, end in COMPARED_AT.items():
         names = ("f32", "bf16", "sb3") if algorithm == "sac" else ("native", "sb3")
         every = {
-            arm: earlier[f"{algorithm}_{arm}"] | read(results, algorithm, arm, end) for arm in names
+            arm: dict(
+                sorted((earlier[f"{algorithm}_{arm}"] | read(results, algorithm, arm)).items())
+            )
+            for arm in names
         }
-        found[algorithm] = {arm: dict(sorted(runs.items())) for arm, runs in every.items() if runs}
-        for arm, runs in found[algorithm].items():
+        for arm, runs in every.items():
             for seed, curve in runs.items():
                 lines += [f"{algorithm}_{arm},{seed},{t},{v!r}" for t, v in curve.items()]
+        found[algorithm] = {arm: so_far for arm in names if (so_far := reaching(every[arm], end))}
+        if algorithm == "sac":
+            report_parted(every)
     write_bytes(output / "learning.csv", ("\n".join(lines) + "\n").encode())
     draw(output / "td3_ppo.png", {name.upper(): found[name] for name in ("td3", "ppo")})
     until = {
@@ -99,13 +107,18 @@ def recorded(path: Path) -> dict[str, Runs]:
     return arms
 
 
-def read(results: Path, algorithm: str, arm: str, end: int) -> Runs:
-    """The runs of one arm that have come as far as `end`; the others are named on stderr."""
+def reaching(runs: Runs, end: int) -> Runs:
+    """Those evaluated at this timestep."""
+    return {seed: curve for seed, curve in runs.items() if end in curve}
+
+
+def read(results: Path, algorithm: str, arm: str) -> Runs:
+    """The runs of one arm that have an evaluation; the others are named on stderr."""
     runs = {}
     for path in sorted(results.glob(f"{algorithm.upper()}_HalfCheetah-v5/{algorithm}_{arm}_s*")):
         evaluations = RunDirectory(path).read_evaluations()
-        if evaluations is None or end not in evaluations.timesteps:
-            print(f"left out, no evaluation at {end:,}: {path.name}", file=sys.stderr)
+        if evaluations is None:
+            print(f"left out, no evaluation yet: {path.name}", file=sys.stderr)
             continue
         # A run under a wrong name would count for the wrong arm.
         said = yaml.safe_load((path / "experiment.yaml").read_text(encoding="utf-8"))
@@ -115,7 +128,7 @@ def read(results: Path, algorithm: str, arm: str, end: int) -> Runs:
             raise SystemExit(f"{path} has another name than its seed, learner and precision {used}")
         means = evaluations.results.mean(axis=1).tolist()
         runs[seed] = dict(zip(evaluations.timesteps.tolist(), means, strict=True))
-    return dict(sorted(runs.items()))
+    return runs
 
 
 def cut(curve: Mapping[int, float], end: int) -> Curve:
@@ -217,6 +230,17 @@ def report(algorithm: str, arms: dict[str, Runs]) -> None:
         header = "n | float32 | bf16 | ratio | difference, % of float32 [90 %]"
         tests = "p, not above −15 % | p, not below +15 % | p, no difference | verdict"
         table(f"{name}: bf16 − float32, paired | {header} | {tests}", rows)
+
+
+def report_parted(arms: dict[str, Runs]) -> None:
+    """Print how many runs of SAC are low where the two groups have parted."""
+    rows = []
+    for arm, runs in arms.items():
+        if values := sorted(outcome(reaching(runs, PARTED_AT), PARTED_AT, 1).values()):
+            low = sum(value < LOW for value in values)
+            every = ", ".join(f"{value:,.0f}" for value in values)
+            rows.append([LABELS[arm], str(len(values)), f"{np.mean(values):,.0f}", str(low), every])
+    table(f"SAC at {PARTED_AT:,} | n | mean | below {LOW:,} | all, ascending", rows)
 
 
 def table(header: str, rows: Iterable[Sequence[str]]) -> None:

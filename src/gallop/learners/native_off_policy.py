@@ -56,13 +56,7 @@ class NativeOffPolicy(NativeLearner):
         raw = _raw(environments, observations)
         while self.timestep < end:
             for _ in range(settings.train_freq):
-                if self.timestep < settings.learning_starts:
-                    scaled = rng.uniform(-1, 1, (n_envs, self._n_actions)).astype(np.float32)
-                else:
-                    scaled = self._explore(as_rows(observations), rng)
-                if settings.noise_type == "normal":
-                    disturbance = rng.normal(0, settings.noise_std, scaled.shape)
-                    scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
+                scaled = self._choose(observations, n_envs, rng)
                 actions = unscale(scaled, self._low, self._high)
                 step: Any = environments.step(actions.reshape(n_envs, *shape))
                 observations, rewards, dones, infos = step
@@ -89,16 +83,33 @@ class NativeOffPolicy(NativeLearner):
                     if self._n_episodes % log_interval == 0:
                         self._dump(self.timestep)
             if self.timestep > settings.learning_starts and self._n_round:
-                self._learning_rate = self._rate(settings.learning_rate, horizon)
-                parts = []
-                for first in range(0, self._n_round, NOISE_BLOCK):
-                    n = min(NOISE_BLOCK, self._n_round - first)
-                    indices = replay.sample(rng, (n, settings.batch_size))
-                    parts.append(self._train(indices, noise.take(n), first))
-                    self.n_gradient_steps += n
-                self._losses = parts[0] if len(parts) == 1 else np.concatenate(parts)
-                if not np.isfinite(self._losses[-1, 1]):
-                    raise self._diverged()
+                self._train_round(noise, rng, horizon)
+
+    def _choose(self, observations: Any, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Actions [n, actions] in -1 … 1 to step with: even ones until learning starts."""
+        settings = self._settings
+        if self.timestep < settings.learning_starts:
+            scaled = rng.uniform(-1, 1, (n, self._n_actions)).astype(np.float32)
+        else:
+            scaled = self._explore(as_rows(observations), rng)
+        if settings.noise_type == "normal":
+            disturbance = rng.normal(0, settings.noise_std, scaled.shape)
+            scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
+        return scaled
+
+    def _train_round(self, noise: _Noise, rng: np.random.Generator, horizon: int) -> None:
+        """The gradient steps that follow train_freq timesteps, in blocks that share a draw of
+        noise."""
+        self._learning_rate = self._rate(self._settings.learning_rate, horizon)
+        parts = []
+        for first in range(0, self._n_round, NOISE_BLOCK):
+            n = min(NOISE_BLOCK, self._n_round - first)
+            indices = self.replay.sample(rng, (n, self._settings.batch_size))
+            parts.append(self._train(indices, noise.take(n), first))
+            self.n_gradient_steps += n
+        self._losses = np.concatenate(parts)
+        if not np.isfinite(self._losses[-1, 1]):
+            raise self._diverged()
 
     def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
         """Actions in -1 … 1 to step with, before any added noise."""
