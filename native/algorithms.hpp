@@ -1,5 +1,5 @@
 // What the gradient steps of SAC, TD3 and PPO work on. Plain data, the same for every instruction
-// set; memory that outlives a step belongs to Python, the rest to module.cpp.
+// set; memory that outlives a step belongs to Python, the rest to python/.
 #pragma once
 
 #include <cstdint>

@@ -34,7 +34,7 @@ struct Halves {
   }
 };
 #else
-using Halves = Floats;  // never asked for: module.cpp offers bfloat16 only where there is some
+using Halves = Floats;  // never asked for: python/mlp.hpp offers bfloat16 only where there is some
 #endif
 
 // Pairs of matrices whose products are added up: one, or three where numbers have two parts.

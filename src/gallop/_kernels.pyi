@@ -1,4 +1,4 @@
-"""Types of the compiled module; native/module.cpp says what each part does."""
+"""Types of the compiled module; native/python/ says what each part does."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +53,27 @@ class Mlp:
     @property
     def size(self) -> int: ...
 
-class Sac:
+class Normalizer:
+    def __init__(
+        self,
+        mean: Floats | None = None,
+        scale: Floats | None = None,
+        clip: float = 0.0,
+        reward_scale: float = 0.0,
+        reward_clip: float = 0.0,
+    ) -> None: ...
+
+class _OffPolicy:
+    def use_replay(
+        self,
+        observations: Floats,
+        following: Rows,
+        actions: Floats,
+        rewards: Floats,
+        ends: Floats,
+    ) -> None: ...
+
+class Sac(_OffPolicy):
     def __init__(
         self,
         actor: Mlp,
@@ -69,14 +89,6 @@ class Sac:
         epsilon: float,
         weight_decay: float,
     ) -> None: ...
-    def use_replay(
-        self,
-        observations: Floats,
-        following: Rows,
-        actions: Floats,
-        rewards: Floats,
-        ends: Floats,
-    ) -> None: ...
     def step(
         self,
         indices: Indices,
@@ -85,14 +97,10 @@ class Sac:
         n_done: int,
         target_update_interval: int = 1,
         n_before: int = 0,
-        mean: Floats | None = None,
-        scale: Floats | None = None,
-        clip: float = 0.0,
-        reward_scale: float = 0.0,
-        reward_clip: float = 0.0,
+        normalizer: Normalizer = ...,
     ) -> NDArray[np.float64]: ...
 
-class Td3:
+class Td3(_OffPolicy):
     def __init__(
         self,
         actor: Mlp,
@@ -107,14 +115,6 @@ class Td3:
         epsilon: float,
         weight_decay: float,
     ) -> None: ...
-    def use_replay(
-        self,
-        observations: Floats,
-        following: Rows,
-        actions: Floats,
-        rewards: Floats,
-        ends: Floats,
-    ) -> None: ...
     def step(
         self,
         indices: Indices,
@@ -122,11 +122,7 @@ class Td3:
         learning_rate: float,
         n_done: int,
         policy_delay: int = 2,
-        mean: Floats | None = None,
-        scale: Floats | None = None,
-        clip: float = 0.0,
-        reward_scale: float = 0.0,
-        reward_clip: float = 0.0,
+        normalizer: Normalizer = ...,
     ) -> NDArray[np.float64]: ...
 
 class Ppo:

@@ -255,8 +255,10 @@ class NativeLearner:
             return float(setting.removeprefix("lin_")) * progress_remaining
         return float(setting)
 
-    def _normalizer_of_batches(self) -> dict[str, Any]:
+    def _normalizer_of_batches(self) -> Any:
         """How the kernels shall normalise what they take from a replay buffer."""
+        from gallop import _kernels
+
         settings = self._experiment.normalize
         arguments: dict[str, Any] = {}
         if settings.observations:
@@ -274,7 +276,7 @@ class NativeLearner:
                 ),
                 "reward_clip": settings.clip_rewards,
             }
-        return arguments
+        return _kernels.Normalizer(**arguments)
 
     def _note_episodes(self, dones: NDArray[Any], infos: list[dict[str, Any]]) -> int:
         """Remember what finished episodes tell; how many there were."""

@@ -127,7 +127,7 @@ class NativeOffPolicy(NativeLearner):
             self._learning_rate,
             self.n_gradient_steps,
             **self._rhythm(n_before),
-            **self._normalizer_of_batches(),
+            normalizer=self._normalizer_of_batches(),
         )
 
     def _rhythm(self, n_before: int) -> dict[str, int]:

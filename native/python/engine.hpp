@@ -1,0 +1,140 @@
+// What every class of the module stands on: an instruction set with its threads, and work space.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#ifdef HAVE_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#include "algorithms.hpp"
+
+namespace gallop {
+
+namespace nb = nanobind;
+
+#ifdef HAVE_AMX
+namespace amx { extern const Kernels kernels; }
+#endif
+#ifdef HAVE_AVX512BF16
+namespace avx512bf16 { extern const Kernels kernels; }
+#endif
+#ifdef HAVE_AVX512
+namespace avx512 { extern const Kernels kernels; }
+#endif
+#ifdef HAVE_AVX2
+namespace avx2 { extern const Kernels kernels; }
+#endif
+namespace baseline { extern const Kernels kernels; }
+
+
+using Floats = nb::ndarray<float, nb::numpy, nb::c_contig, nb::device::cpu>;
+using ConstFloats = nb::ndarray<const float, nb::numpy, nb::c_contig, nb::device::cpu>;
+using Indices = nb::ndarray<const std::int64_t, nb::numpy, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device::cpu>;
+
+#ifdef HAVE_AMX
+// Whether there are tiles for bfloat16, and Linux lets this process use them: it must be asked once
+// (Documentation/arch/x86/xstate.rst), since they make every thread's saved state larger.
+inline bool may_use_tiles() {
+#ifdef EMULATE_AMX
+  return true;
+#else
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return false;
+  constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
+  static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+  return granted;
+#endif
+}
+#endif
+
+// Instruction sets of this build that this processor has, the best first.
+inline std::vector<const Kernels*> available() {
+  std::vector<const Kernels*> found;
+#ifdef HAVE_AVX512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
+#ifdef HAVE_AVX512BF16
+    if (__builtin_cpu_supports("avx512bf16")) {
+#ifdef HAVE_AMX
+      if (may_use_tiles()) found.push_back(&amx::kernels);
+#endif
+      found.push_back(&avx512bf16::kernels);
+    }
+#endif
+    found.push_back(&avx512::kernels);
+  }
+#endif
+#ifdef HAVE_AVX2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    found.push_back(&avx2::kernels);
+#endif
+  found.push_back(&baseline::kernels);
+  return found;
+}
+
+inline void require(bool holds, const std::string& message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+// Work space: zeroed, on cache lines, each array shifted by an odd number of lines against the one
+// before, because streams that are equal modulo 4096 hold each other up.
+class Memory {
+ public:
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  float* floats(std::ptrdiff_t n) {
+    constexpr std::size_t LINE = 64, SHIFT = 17 * LINE;
+    const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(float) + LINE - 1) / LINE * LINE;
+    const std::size_t total = bytes + SHIFT * (pieces_.size() % 3 + 1);
+    void* piece = std::aligned_alloc(LINE, (total + LINE - 1) / LINE * LINE);
+    if (piece == nullptr) throw std::bad_alloc();
+    pieces_.emplace_back(piece);
+    std::memset(piece, 0, total);
+    return reinterpret_cast<float*>(static_cast<char*>(piece) + total - bytes);
+  }
+
+ private:
+  struct Free {
+    void operator()(void* piece) const { std::free(piece); }
+  };
+  std::vector<std::unique_ptr<void, Free>> pieces_;
+};
+
+// An instruction set and the threads that use it. One call at a time.
+struct Engine {
+  const Kernels* kernels;
+  Team team;
+  std::mutex busy;
+
+  Engine(const std::string& instruction_set, int n_threads)
+      : kernels(find(instruction_set)), team(std::clamp(n_threads, 1, 64)) {}
+
+  static const Kernels* find(const std::string& name) {
+    std::string known;
+    for (const Kernels* each : available()) {
+      if (name == each->name) return each;
+      known += std::string(known.empty() ? "" : ", ") + each->name;
+    }
+    throw std::invalid_argument(name + ": no such instruction set here; there are " + known);
+  }
+};
+
+}  // namespace gallop

@@ -1,0 +1,170 @@
+// A network as Python holds it.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <tuple>
+
+#include "engine.hpp"
+
+namespace gallop {
+
+inline Precision precision_of(const std::string& name, const Kernels& kernels) {
+  if (name == "float32") return Precision::float32;
+  require(name == "bf16" || name == "bf16x3",
+          name + ": the precisions are float32, bf16x3 and bf16");
+  require(kernels.bf16, name + " needs AVX512-BF16 or AMX, which " + kernels.name + " has not");
+  return name == "bf16" ? Precision::bf16 : Precision::bf16x3;
+}
+
+inline Activation activation_of(const std::string& name) {
+  if (name == "relu") return Activation::relu;
+  if (name == "tanh") return Activation::tanh;
+  require(name == "none", name + ": the activations are relu, tanh and none");
+  return Activation::none;
+}
+
+// A network over the caller's arrays.
+struct Mlp {
+  std::shared_ptr<Engine> engine;
+  Network network{};
+  std::vector<Floats> arrays;  // kept alive
+  Memory memory;
+  Batch acting{};  // work space of forward()
+  int acting_rows = 0;
+
+  Mlp(std::shared_ptr<Engine> engine_, const std::vector<int>& widths, const std::string& hidden,
+      const std::string& last, const std::string& precision, bool has_target)
+      : engine(std::move(engine_)) {
+    require(widths.size() >= 2 && widths.size() <= MAX_LAYERS + 1,
+            "a network has 1 to " + std::to_string(MAX_LAYERS) + " layers");
+    require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width is at least 1");
+    network.n_layers = static_cast<int>(widths.size()) - 1;
+    require(engine != nullptr, "there is no engine");
+    network.precision = precision_of(precision, *engine->kernels);
+    const Activation of_hidden = activation_of(hidden), of_last = activation_of(last);
+    std::ptrdiff_t at = 0;
+    for (int l = 0; l < network.n_layers; l++) {
+      const bool is_last = l == network.n_layers - 1;
+      Layer& layer = network.layers[l];
+      layer = {widths[l],  widths[l + 1], is_last ? of_last : of_hidden,
+               is_last && widths[l + 1] == 1, at, 0};
+      at += layer.weight_floats();
+      layer.biases = at;
+      at += panel_floats(1, layer.outputs);
+      if (network.fast(l)) {
+        const auto pairs = panel_floats((layer.inputs + 1) / 2, layer.outputs);
+        for (int part = 0; part < network.parts(); part++) {
+          network.pairs[l][part] = memory.floats(pairs);
+          if (has_target) network.target_pairs[l][part] = memory.floats(pairs);
+          network.transposed_pairs[l][part] =
+              memory.floats(panel_floats((layer.outputs + 1) / 2, layer.inputs));
+        }
+      } else if (!layer.single) {
+        network.transposed[l] = memory.floats(panel_floats(layer.outputs, layer.inputs));
+      }
+    }
+    network.size = at;
+  }
+
+  // Arrays of `size` floats each; the moments and the target only where something learns.
+  void use(Floats parameters, std::optional<Floats> first, std::optional<Floats> second,
+           std::optional<Floats> target) {
+    arrays.clear();
+    network.parameters = adopt(parameters);
+    network.first_moment = first ? adopt(*first) : nullptr;
+    network.second_moment = second ? adopt(*second) : nullptr;
+    network.target = target ? adopt(*target) : nullptr;
+    for (int l = 0; l < network.n_layers; l++)
+      require(!target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
+              "the network was made without a target");
+    engine->kernels->refresh(network);
+  }
+
+  float* adopt(Floats array) {
+    require(static_cast<std::ptrdiff_t>(array.size()) == network.size,
+            "the array has " + std::to_string(array.size()) + " floats, the network " +
+                std::to_string(network.size));
+    arrays.push_back(array);
+    return array.data();
+  }
+
+  void refresh() const {
+    require(network.parameters != nullptr, "the network has no parameters yet");
+    engine->kernels->refresh(network);
+  }
+
+  std::vector<std::tuple<int, int, std::ptrdiff_t, std::ptrdiff_t>> layout() const {
+    std::vector<std::tuple<int, int, std::ptrdiff_t, std::ptrdiff_t>> all;
+    for (int l = 0; l < network.n_layers; l++) {
+      const Layer& layer = network.layers[l];
+      all.emplace_back(layer.inputs, layer.outputs, layer.weights, layer.biases);
+    }
+    return all;
+  }
+
+  nb::ndarray<nb::numpy, float> forward(ConstFloats x) {
+    require(network.parameters != nullptr, "the network has no parameters yet");
+    require(x.ndim() == 2 && static_cast<int>(x.shape(1)) == network.inputs(),
+            "the network takes [n, " + std::to_string(network.inputs()) + "] inputs");
+    const int rows = static_cast<int>(x.shape(0)), outputs = network.outputs();
+    auto* out = new float[static_cast<std::size_t>(rows) * outputs];
+    nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    {
+      nb::gil_scoped_release released;
+      const std::lock_guard lock(engine->busy);
+      if (rows > acting_rows) {
+        acting = make_batch(memory, *engine, network, rows, true, false);
+        acting_rows = rows;
+      }
+      acting.rows = rows;
+      for (int row = 0; row < rows; row++)
+        for (int i = 0; i < network.inputs(); i++)
+          acting.input[element(rows, row, i)] = x.data()[row * network.inputs() + i];
+      engine->kernels->forward(network, network.parameters, acting);
+      for (int row = 0; row < rows; row++)
+        for (int i = 0; i < outputs; i++)
+          out[row * outputs + i] = acting.output(network, row, i);
+    }
+    return {out, {static_cast<std::size_t>(rows), static_cast<std::size_t>(outputs)}, owner};
+  }
+
+  // `pairs`: weight gradients will be wanted of this batch. For a batch of gradients, the numbers
+  // of a fast layer itself are rounded; for one of activations, those that it takes.
+  static Batch make_batch(Memory& memory, const Engine& engine, const Network& network, int rows,
+                          bool with_input, bool pairs = true) {
+    Batch batch{};
+    batch.rows = rows;
+    std::ptrdiff_t at = 0;
+    std::ptrdiff_t offsets[MAX_LAYERS];
+    const auto take = [&](int columns, bool single) {
+      const std::ptrdiff_t here = at;
+      // 17 lines more, so that no two layers are equal modulo 4096.
+      at += (single ? panel_floats(1, rows) : panel_floats(rows, columns)) + 17 * 16;
+      return here;
+    };
+    const std::ptrdiff_t input = with_input ? take(network.inputs(), false) : 0;
+    for (int l = 0; l < network.n_layers; l++)
+      offsets[l] = take(network.layers[l].outputs, network.layers[l].single);
+    batch.memory = memory.floats(at);
+    batch.size = at;
+    if (with_input) batch.input = batch.memory + input;
+    for (int l = 0; l < network.n_layers; l++) {
+      batch.layer[l] = batch.memory + offsets[l];
+      if (!network.fast(l) && !network.fast(l + 1)) continue;
+      const int columns = network.layers[l].outputs;
+      for (int part = 0; part < network.parts(); part++) {
+        batch.rounded[l][part] =
+            memory.floats(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
+        if (!pairs) continue;
+        batch.rounded_pairs[l][part] = memory.floats(panel_floats((rows + 1) / 2, columns));
+        if (engine.kernels->tiles)
+          batch.rounded_columns[l][part] =
+              memory.floats(static_cast<std::ptrdiff_t>(columns) * panels(rows) * HALF_PANEL);
+      }
+    }
+    return batch;
+  }
+};
+
+}  // namespace gallop
