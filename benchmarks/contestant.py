@@ -184,20 +184,20 @@ def peak(spec: dict[str, Any]) -> Work:
 
     from gallop import _kernels
 
-    experiment, environments, learner = native_learner(spec)
+    experiment, _, learner = native_learner(spec)
     batch, rng = experiment.hyperparameters.batch_size, np.random.default_rng(0)
-    n_actions = environments.action_space.shape[0]
-    flop = sac_flop([network.kernel.layout for network in learner.networks.values()], batch)
+    layouts = [network.kernel.layout for network in learner.networks.values()]
+    flop = gradient_step_flop(experiment.algo, layouts, batch)
 
     def work(n: int) -> dict[str, float]:
         size = (max(1, n // CALL), CALL)
         indices = rng.integers(0, learner.replay.n_filled, (*size, batch))
-        noise = rng.standard_normal((*size, 2, batch, n_actions), np.float32)
+        noise = rng.standard_normal((*size, *learner._noise_shape()), np.float32)
         started = time.perf_counter()
         for call in range(size[0]):
             losses = learner._kernel.step(indices[call], noise[call], 3e-4, call * CALL)
         rate = size[0] * CALL / (time.perf_counter() - started)
-        assert np.isfinite(losses).all()
+        assert np.isfinite(losses[:, 1]).all()  # the critics'
         possible = _kernels.peak(learner._engine, PEAK_SECONDS)
         told = {"gradient steps/s": rate, "GFLOP/s": rate * flop / 1e9}
         return told | {"GFLOP/s of peak": possible / 1e9, "share of peak": rate * flop / possible}
@@ -205,20 +205,25 @@ def peak(spec: dict[str, Any]) -> Work:
     return work
 
 
-def sac_flop(networks: Sequence[Sequence[tuple[int, int, int, int]]], batch: int) -> int:
+def gradient_step_flop(
+    algo: str, networks: Sequence[Sequence[tuple[int, int, int, int]]], batch: int
+) -> float:
     """Of the matrix products of a gradient step, 2·m·n a row; nothing else counts.
 
     Args:
         networks: the actor's layers, then every critic's, each begun by inputs and outputs.
     """
     actor, *critics = ([2 * layer[0] * layer[1] * batch for layer in each] for each in networks)
-    # Forward on both observations; gradients of the weights, and of all inputs but the first's.
-    total = 2 * sum(actor) + sum(actor) + sum(actor[1:])
-    for critic in critics:
-        total += sum(critic)  # the target
-        total += sum(critic) + sum(critic) + sum(critic[1:])  # on data, the same three as the actor
-        total += sum(critic) + sum(critic)  # on the policy's actions, and back down to these
-    return total
+
+    def learn(layers: list[int]) -> int:
+        """Forward; gradients of the weights, and of all inputs but the first's."""
+        return 3 * sum(layers) - layers[0]
+
+    total = sum(actor) + sum(sum(critic) + learn(critic) for critic in critics)  # the targets first
+    # The policy's actions through the critics, and back down to these.
+    if algo == "sac":
+        return total + learn(actor) + sum(2 * sum(critic) for critic in critics)
+    return total + (learn(actor) + 2 * sum(critics[0])) / 2  # TD3: every other step, one critic
 
 
 def timestep(spec: dict[str, Any]) -> Work:
@@ -235,7 +240,7 @@ def timestep(spec: dict[str, Any]) -> Work:
         np.random.default_rng(0),
     )
     low, high = bounds(environments.action_space)
-    stream = _Noise(rng, (2, batch, len(low)))
+    stream = _Noise(rng, learner._noise_shape())
 
     def sample() -> tuple[Any, Any]:
         return rng.integers(0, replay.n_filled, (1, batch)), stream.take(1)

@@ -15,8 +15,8 @@ but for sac128_bf16. The parts:
                  in one process or in workers) that were its fastest in a first turn
     evaluation   ten episodes: gallop.evaluation against SB3's evaluate_policy, same weights
     memory       peak resident memory of training with a full replay buffer of 1,000,000
-    peak         gradient steps of SAC alone, as a share of what the same threads can multiply
-    timestep     where the time of one timestep of the native SAC goes
+    peak         gradient steps alone, as a share of what the same threads can multiply
+    timestep     where the time of one timestep of the native SAC and TD3 goes
 
 The native learner pays for what a segment costs in a run (simulators made anew, streams seeded),
 SB3 and SBX do one long `learn`. SB3 has one and two of torch's threads; the better median is the
@@ -157,6 +157,7 @@ class Benchmark:
         self.reference = load(REFERENCE).model_dump(mode="json") | {"learner": "native"}
         names = ("env", "env_kwargs", "eval_env_kwargs", "total_timesteps", "learner")
         self.task = {name: self.reference[name] for name in names}
+        self.td3 = self.task | {"algo": "td3"}
         names = ("learning_rate", "batch_size", "gamma", "buffer_size")
         self.kwargs = {name: self.reference["hyperparameters"][name] for name in names}
 
@@ -226,7 +227,7 @@ class Benchmark:
 
     def td3256(self) -> None:
         kwargs = {"batch_size": 256, "action_noise": 0.1, "train_freq": 1, "gradient_steps": 1}
-        self.off_policy("td3256", self.task | {"algo": "td3"}, kwargs, sbx=False)
+        self.off_policy("td3256", self.td3, kwargs, sbx=False)
 
     def ppo(self) -> None:
         n_steps = self.options.n_steps
@@ -284,31 +285,34 @@ class Benchmark:
 
     def peak(self) -> None:
         contestants = []
-        for batch, n in itertools.product((128, 256), (1, 2)):
-            changes = {"algo": "sac", "hyperparameters": {"batch_size": batch}, "n_threads": n}
-            spec = {"work": "peak", "experiment": self.task | changes, "full": True}
-            contestants.append(Contestant("native", f"batch {batch}, {threads(n)}", spec))
+        sac = self.task | {"algo": "sac"}
+        sac128 = sac | {"hyperparameters": {"batch_size": 128}}
+        experiments = {"batch 128": sac128, "batch 256": sac, "td3, batch 256": self.td3}
+        for (name, experiment), n in itertools.product(experiments.items(), (1, 2)):
+            spec = {"work": "peak", "experiment": experiment | {"n_threads": n}, "full": True}
+            contestants.append(Contestant("native", f"{name}, {threads(n)}", spec))
         units = ["gradient steps/s", "GFLOP/s", "GFLOP/s of peak", "share of peak"]
         n, rounds = self.options.timesteps // 10, self.options.rounds
         found = self.turns("peak", contestants, n, units, rounds=rounds, warm_up=1)
-        print(f"\npeak: SAC's gradient step by the kernels alone; {rounds} rounds")
+        print(f"\npeak: gradient steps by the kernels alone; {rounds} rounds")
         for contestant, answers in zip(contestants, found, strict=True):
             for unit in units:
-                print(f"  {contestant.setting:22}{unit:18}{median([a[unit] for a in answers])}")
+                print(f"  {contestant.setting:27}{unit:18}{median([a[unit] for a in answers])}")
 
     def timestep(self) -> None:
-        contestant = self.native(self.reference, work="timestep", full=True)
         pieces = ["act", "env.step", "store", "sample + noise", "gradient step", "rest", "whole"]
         n, rounds, warm_up = self.options.timesteps, self.options.rounds, self.options.warm_up
-        [answers] = self.turns("timestep", [contestant], n, [], rounds=rounds, warm_up=warm_up)
-        print(f"\ntimestep: SAC, batch 128, {contestant.setting}; µs, {rounds} rounds")
-        whole = statistics.median(answer["whole"] for answer in answers)
-        for piece in pieces:
-            own = [answer[piece] for answer in answers]
-            for number, value in enumerate(own):
-                named = contestant._replace(setting=piece)
-                self.book.add("timestep", named, number, {"µs": value})
-            print(f"  {piece:16}{median(own):30}{statistics.median(own) / whole:6.1%}")
+        for part, experiment in {"timestep": self.reference, "timestep_td3": self.td3}.items():
+            contestant = self.native(experiment, work="timestep", full=True)
+            [answers] = self.turns(part, [contestant], n, [], rounds=rounds, warm_up=warm_up)
+            print(f"\n{part}: {contestant.setting}; µs, {rounds} rounds")
+            whole = statistics.median(answer["whole"] for answer in answers)
+            for piece in pieces:
+                own = [answer[piece] for answer in answers]
+                for number, value in enumerate(own):
+                    named = contestant._replace(setting=piece)
+                    self.book.add(part, named, number, {"µs": value})
+                print(f"  {piece:16}{median(own):30}{statistics.median(own) / whole:6.1%}")
 
 
 def compare(
