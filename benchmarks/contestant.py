@@ -252,6 +252,11 @@ def timestep(spec: dict[str, Any]) -> Work:
         seen: Any = environments.reset()
         scaled = rng.uniform(-1, 1, (n, 1, len(low))).astype(np.float32)
         actions, batches = unscale(scaled, low, high), [sample() for _ in range(n)]
+
+        def learn(i: int) -> None:
+            learner._train(*batches[i])
+            learner.n_gradient_steps += 1  # TD3's actor learns at every other one
+
         row = {"observations": as_rows(seen), "next_observations": as_rows(seen)}
         row |= {"rewards": np.zeros(1), "ends": np.zeros(1, bool)}
         pieces: dict[str, Callable[[int], Any]] = {
@@ -259,7 +264,7 @@ def timestep(spec: dict[str, Any]) -> Work:
             "env.step": lambda i: environments.step(actions[i]),
             "store": lambda i: replay.add(actions=scaled[i], **row),
             "sample + noise": lambda i: sample(),
-            "gradient step": lambda i: learner._train(*batches[i]),
+            "gradient step": learn,
         }
         took = {}
         for name, piece in pieces.items():
