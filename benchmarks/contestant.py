@@ -220,9 +220,9 @@ def gradient_step_flop(
         return 3 * sum(layers) - layers[0]
 
     total = sum(actor) + sum(sum(critic) + learn(critic) for critic in critics)  # the targets first
-    # The policy's actions through the critics, and back down to these.
+    # The policy's actions through the critics, and back down to these through the smallest one.
     if algo == "sac":
-        return total + learn(actor) + sum(2 * sum(critic) for critic in critics)
+        return total + learn(actor) + sum(map(sum, critics)) + sum(critics[0])
     return total + (learn(actor) + 2 * sum(critics[0])) / 2  # TD3: every other step, one critic
 
 

@@ -26,9 +26,19 @@ INLINE void put_observation(const Normalization& how, const float* observation, 
   }
 }
 
+// Asks for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting for them one
+// by one would take longer than a layer.
+INLINE void fetch(const float* matrix, std::ptrdiff_t at, int n) {
+  for (int i = 0; i < n + LINE - 1; i += LINE) __builtin_prefetch(matrix + at * n + i);
+}
+
 // Observations and actions of rows [begin, end) of the batch: the inputs of actor and critics.
 inline void gather_now(const ActorCritic& s, const Replay& replay, const std::int64_t* indices,
                        int begin, int end) {
+  for (int row = begin; row < end; row++) {
+    fetch(replay.observations, indices[row], s.n_observations);
+    fetch(replay.actions, indices[row], s.n_actions);
+  }
   for (int row = begin; row < end; row++) {
     const float* observation = replay.observations + indices[row] * s.n_observations;
     for (float* to : {s.actor_now.input, s.input_data, s.input_policy})
@@ -42,6 +52,11 @@ inline void gather_now(const ActorCritic& s, const Replay& replay, const std::in
 inline void gather_next(const ActorCritic& s, const Replay& replay, const std::int64_t* indices,
                         int begin, int end) {
   const Normalization& how = replay.normalization;
+  for (int row = begin; row < end; row++) {
+    fetch(replay.observations, replay.following[indices[row]], s.n_observations);
+    fetch(replay.rewards, indices[row], 1);
+    fetch(replay.ends, indices[row], 1);
+  }
   for (int row = begin; row < end; row++) {
     const std::ptrdiff_t following = replay.following[indices[row]];
     const float* observation = replay.observations + following * s.n_observations;

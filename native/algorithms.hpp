@@ -59,6 +59,9 @@ struct Sac : ActorCritic {
   float target_entropy;
   // Work space.
   GaussianSample now, next;
+  // Of each row, the critic with the smallest value, and the row's place among that critic's.
+  int *smallest, *place;      // [batch]
+  int* rows_of[MAX_CRITICS];  // [batch]: the rows where it is the smallest
 };
 
 struct Td3Losses {

@@ -98,13 +98,14 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
       for (int row = begin; row < end; row++)
         for (int offset = 0; offset < PANEL; offset += LANES) {
           const auto at = element(rows, row, panel * PANEL) + offset;
+          const auto of = element(rows, gradients.row_of(row), panel * PANEL) + offset;
           store(out + at, all(d[row]) * load(w + panel * PANEL + offset) *
-                              slope(below, load(x + at)));
+                              slope(below, load(x + of)));
         }
   } else {
     const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
-      const auto at = element(rows, row, column);
-      store(out + at, total * slope(below, load(x + at)));
+      const auto of = element(rows, gradients.row_of(row), column);
+      store(out + element(rows, row, column), total * slope(below, load(x + of)));
     };
     if (network.fast(l)) {
       rounded_rows_times_matrix(

@@ -12,6 +12,7 @@ namespace gallop {
 // of all rows, row by row, then columns 32 to 63, and so on. So a product reads everything in the
 // order of memory, whatever the widths. Columns beyond the last are zero and stay zero.
 constexpr int PANEL = 32;
+constexpr int LINE = 16;  // floats in a line of cache
 INLINE constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
 INLINE constexpr std::ptrdiff_t panel_floats(std::ptrdiff_t rows, int columns) {
   return rows * panels(columns) * PANEL;
@@ -89,6 +90,10 @@ struct Batch {
   std::ptrdiff_t size;
   float* input;              // [rows, inputs] in panels
   float* layer[MAX_LAYERS];  // [rows, outputs] in panels; one float a row for a single output
+  // Of gradients that belong to some rows of a batch only: to which. Null: row i's to row i.
+  const int* rows_of;
+
+  INLINE int row_of(int row) const { return rows_of == nullptr ? row : rows_of[row]; }
 
   // In bfloat16, where a fast layer takes it: along rows and in pairs of rows.
   Words rounded[MAX_LAYERS][MAX_PARTS];

@@ -50,10 +50,8 @@ inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int
     for (int i = 0; i < s.n_actions; i++) {
       const int at = row * s.n_actions + i;
       const float a = s.now.action[at], slope = s.now.slope[at], std = s.now.std[at];
-      float of_action = 0;  // of -min Q: the critics that are not the smallest hold zeros
-      for (int c = 0; c < s.n_critics; c++)
-        of_action +=
-            s.critic_gradients[c].input[element(s.batch, row, s.n_observations + i)];
+      const float of_action = s.critic_gradients[s.smallest[row]]  // of -min Q
+                                  .input[element(s.batch, s.place[row], s.n_observations + i)];
       const float of_mean =
           share * 2 * a * slope / (slope + TANH_EPSILON) + of_action * slope;
       s.actor_gradients.output(s.actor, row, i) = of_mean;
@@ -72,6 +70,13 @@ inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
   m += (gradient - m) * adam.rest1;
   v = v * adam.beta2 + gradient * gradient * adam.rest2;
   w -= adam.step_size * (m / (__builtin_sqrtf(v) * adam.inverse_root_correction + adam.epsilon));
+}
+
+INLINE int smallest_critic(const Sac& s, int row) {
+  int least = 0;
+  for (int c = 1; c < s.n_critics; c++)
+    if (s.q_policy[c][row] < s.q_policy[least][row]) least = c;
+  return least;
 }
 
 inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step, Team& team,
@@ -116,17 +121,19 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
   }
   team.meet();
 
-  // Where a critic is the smallest, its gradient reaches the action.
+  // Only the smallest critic's gradient reaches an action: a row goes back through that one alone.
   for (int i = thread; i < s.n_critics; i += n_threads) {
+    Batch gradients = s.critic_gradients[i];
+    gradients.rows_of = s.rows_of[i];
+    int n = 0;
     for (int row = 0; row < batch; row++) {
-      int least = 0;
-      for (int c = 1; c < s.n_critics; c++)
-        if (s.q_policy[c][row] < s.q_policy[least][row]) least = c;
-      s.critic_gradients[i].output(s.critics[i], row, 0) =
-          least == i ? -1.0f / static_cast<float>(batch) : 0;
+      if (smallest_critic(s, row) != i) continue;
+      s.smallest[row] = i;
+      s.place[row] = n;
+      s.rows_of[i][n] = row;
+      gradients.output(s.critics[i], n++, 0) = -1.0f / static_cast<float>(batch);
     }
-    backward(s.critics[i], critic_batch(s, i, s.input_policy, s.q_policy[i]),
-             s.critic_gradients[i], 0, batch);
+    backward(s.critics[i], critic_batch(s, i, s.input_policy, s.q_policy[i]), gradients, 0, n);
   }
   team.meet();
 
