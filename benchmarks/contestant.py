@@ -145,21 +145,21 @@ def fill_native(replay: Any, episode: int = 1000) -> None:
     import numpy as np
 
     rng = np.random.default_rng(0)
-    for start in range(0, replay.capacity, 10 * episode):
-        n = min(10 * episode, replay.capacity - start)
+    for start in range(0, replay.capacity, episode):
+        n = min(episode, replay.capacity - start)
         rows = {
             name: rng.uniform(-1, 1, (n, *array.shape[1:])).astype(np.float32)[:, None]
             for name, array in replay.arrays.items()
             if name != "following"
         }
         rows["next_observations"] = np.roll(rows["observations"], -1, axis=0)
-        rows["next_observations"][episode - 1 :: episode] = 0
+        rows["next_observations"][-1] = 0
         rows["ends"][:] = 0
         replay.write(start, rows)
     replay.n_added = replay.capacity
 
 
-def fill(arrays: Mapping[str, Any], rows_at_once: int = 10_000) -> None:
+def fill(arrays: Mapping[str, Any], rows_at_once: int = 1_000) -> None:
     """Random transitions of which none ends an episode; every page of the arrays is touched."""
     import numpy as np
 

@@ -28,7 +28,9 @@ INLINE void put_observation(const Normalization& how, const float* observation, 
 
 // Asks for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting for them one
 // by one would take longer than a layer.
-INLINE void fetch(const float* matrix, std::ptrdiff_t at, int n) {
+template <class Number>
+INLINE void fetch(const Number* matrix, std::ptrdiff_t at, int n) {
+  constexpr int LINE = 64 / sizeof(Number);
   for (int i = 0; i < n + LINE - 1; i += LINE) __builtin_prefetch(matrix + at * n + i);
 }
 

@@ -25,7 +25,8 @@ struct Replay {
   const float* observations;
   const std::int32_t* following;  // [rows]
   const float* actions;           // [rows, actions], scaled to -1 ... 1
-  const float *rewards, *ends;  // [rows]; an end is 1 where no value follows, 0 at a timeout
+  const float* rewards;  // [rows]
+  const bool* ends;      // [rows]; whether no value follows; at a timeout one does
   Normalization normalization;
 };
 

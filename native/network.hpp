@@ -12,7 +12,6 @@ namespace gallop {
 // of all rows, row by row, then columns 32 to 63, and so on. So a product reads everything in the
 // order of memory, whatever the widths. Columns beyond the last are zero and stay zero.
 constexpr int PANEL = 32;
-constexpr int LINE = 16;  // floats in a line of cache
 INLINE constexpr int panels(int columns) { return (columns + PANEL - 1) / PANEL; }
 INLINE constexpr std::ptrdiff_t panel_floats(std::ptrdiff_t rows, int columns) {
   return rows * panels(columns) * PANEL;

@@ -45,6 +45,7 @@ using Floats = nb::ndarray<float, nb::numpy, nb::c_contig, nb::device::cpu>;
 using ConstFloats = nb::ndarray<const float, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Indices = nb::ndarray<const std::int64_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device::cpu>;
+using Flags = nb::ndarray<const bool, nb::numpy, nb::c_contig, nb::device::cpu>;
 
 #ifdef HAVE_AMX
 // Whether there are tiles for bfloat16, and Linux lets this process use them: it must be asked once

@@ -32,6 +32,7 @@ struct OffPolicy {
   Replay replay{};
   std::vector<ConstFloats> arrays;  // the replay buffer's, kept alive
   std::optional<Rows> following;
+  std::optional<Flags> ends;
   std::int64_t n_rows = 0, n_observation_rows = 0;
   Memory memory;
 
@@ -75,7 +76,7 @@ struct OffPolicy {
   }
 
   void use_replay(ConstFloats observations, Rows following_, ConstFloats actions,
-                  ConstFloats rewards, ConstFloats ends) {
+                  ConstFloats rewards, Flags ends_) {
     const auto rows = static_cast<std::int64_t>(rewards.size());
     const auto holds = [&](const auto& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
@@ -83,17 +84,18 @@ struct OffPolicy {
     };
     holds(following_, 1);
     holds(actions, algorithm.n_actions);
-    holds(ends, 1);
+    holds(ends_, 1);
     const auto n = static_cast<std::int64_t>(observations.size());
     require(n % algorithm.n_observations == 0 && n >= rows * algorithm.n_observations,
             "observations have " + std::to_string(algorithm.n_observations) +
                 " columns, and a row for every transition");
-    arrays = {observations, actions, rewards, ends};
+    arrays = {observations, actions, rewards};
     following = following_;
+    ends = ends_;
     n_rows = rows;
     n_observation_rows = n / algorithm.n_observations;
     replay = {observations.data(), following_.data(), actions.data(), rewards.data(),
-              ends.data(), {}};
+              ends_.data(), {}};
   }
 
   // Checks what a step is given, then calls `learn` without the GIL.

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 Rows = NDArray[np.int32]
+Flags = NDArray[np.bool_]
 
 PANEL: int
 
@@ -70,7 +71,7 @@ class _OffPolicy:
         following: Rows,
         actions: Floats,
         rewards: Floats,
-        ends: Floats,
+        ends: Flags,
     ) -> None: ...
 
 class Sac(_OffPolicy):

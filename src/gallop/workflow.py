@@ -496,7 +496,8 @@ def _transition_bytes(
         return int(np.prod(space.shape or (1,))) * np.dtype(dtype).itemsize
 
     actions = int(np.prod(action_space.shape or (1,))) * 4
-    return 2 * size(observation_space) + actions + 3 * 4  # reward, done, timeout
+    ends = 1 if rounded else 2 * 4  # SB3 has done and timeout
+    return 2 * size(observation_space) + actions + 4 + ends  # reward: 4
 
 
 @contextlib.contextmanager

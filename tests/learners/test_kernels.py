@@ -94,7 +94,7 @@ def replay(seed=0):
         "following": rng.permutation(np.arange(ROWS, 2 * ROWS, dtype=np.int32)),
         "actions": np.tanh(normal(rng, ROWS, N_ACTIONS)),
         "rewards": normal(rng, ROWS),
-        "ends": (rng.random(ROWS) < 0.1).astype(np.float32),
+        "ends": rng.random(ROWS) < 0.1,
     }
 
 

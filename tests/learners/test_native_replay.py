@@ -23,7 +23,7 @@ def history(rng, n_timesteps, n_envs, p_end):
                 "next_observations": following,
                 "actions": rng.random((n_envs, N_ACTIONS), np.float32),
                 "rewards": rng.random(n_envs, np.float32),
-                "ends": np.zeros(n_envs, np.float32),
+                "ends": np.zeros(n_envs, np.bool_),
             }
         )
         ended = rng.random(n_envs) < p_end

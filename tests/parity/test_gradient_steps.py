@@ -124,7 +124,7 @@ def transitions(n_observations, n_actions, seed=0):
         "next_observations": normal(ROWS, n_observations),
         "actions": np.tanh(normal(ROWS, n_actions)),
         "rewards": normal(ROWS),
-        "ends": (rng.random(ROWS) < 0.1).astype(np.float32),
+        "ends": rng.random(ROWS) < 0.1,
     }
 
 

@@ -52,6 +52,9 @@ class NativeLearner:
         self._experiment = experiment
         self._settings: Any = experiment.hyperparameters
         self._template = make_model(experiment, environments, seed)
+        for buffer in ("replay_buffer", "rollout_buffer"):  # the template never fills it
+            if hasattr(self._template, buffer):
+                setattr(self._template, buffer, None)
         self._normalization = RunningNormalization(experiment, environments)
         self._engine = kernels.engine(kernels.n_threads(experiment.n_threads))
         policy = self._template.policy

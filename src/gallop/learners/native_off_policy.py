@@ -310,11 +310,11 @@ def _before_reset(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """The last observation of episodes that have ended (theirs is already the next one's first),
     and which of them really end: a timeout does not."""
-    observations, ends = observations.copy(), dones.astype(np.float32)
+    observations, ends = observations.copy(), dones.copy()
     for i in np.flatnonzero(dones):
         last = infos[i].get("terminal_observation")
         if last is not None:
             observations[i] = last if normalized is None else normalized.unnormalize_obs(last)
         if infos[i].get("TimeLimit.truncated", False):
-            ends[i] = 0
+            ends[i] = False
     return observations, ends

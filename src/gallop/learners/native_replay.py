@@ -32,7 +32,7 @@ class NativeReplay:
             "following": np.zeros(rows, np.int32),
             "actions": np.zeros((rows, n_actions), np.float32),
             "rewards": np.zeros(rows, np.float32),
-            "ends": np.zeros(rows, np.float32),
+            "ends": np.zeros(rows, np.bool_),
         }
         self._n_last = 0  # rows for last observations ever in use
         self._free: list[int] = []  # those of them whose transition is gone
