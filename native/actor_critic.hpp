@@ -26,8 +26,8 @@ INLINE void put_observation(const Normalization& how, const float* observation, 
   }
 }
 
-// Asks for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting for them one
-// by one would take longer than a layer.
+// Asks the memory for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting for
+// one after the other would take as long as a layer.
 template <class Number>
 INLINE void fetch(const Number* matrix, std::ptrdiff_t at, int n) {
   constexpr int LINE = 64 / sizeof(Number);

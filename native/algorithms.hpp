@@ -25,8 +25,8 @@ struct Replay {
   const float* observations;
   const std::int32_t* following;  // [rows]
   const float* actions;           // [rows, actions], scaled to -1 ... 1
-  const float* rewards;  // [rows]
-  const bool* ends;      // [rows]; whether no value follows; at a timeout one does
+  const float* rewards;           // [rows]
+  const bool* ends;               // [rows]; whether no value follows; at a timeout one does
   Normalization normalization;
 };
 
@@ -60,9 +60,8 @@ struct Sac : ActorCritic {
   float target_entropy;
   // Work space.
   GaussianSample now, next;
-  // Of each row, the critic with the smallest value, and the row's place among that critic's.
-  int *smallest, *place;      // [batch]
-  int* rows_of[MAX_CRITICS];  // [batch]: the rows where it is the smallest
+  int* rows_of[MAX_CRITICS];  // [batch]: the rows where this critic has the smallest value
+  int* place;                 // [batch]: where a row stands among them
 };
 
 struct Td3Losses {

@@ -43,21 +43,30 @@ inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSa
   }
 }
 
+// Which critic thinks least of the policy's action.
+INLINE int smallest_critic(const Sac& s, int row) {
+  int least = 0;
+  for (int c = 1; c < s.n_critics; c++)
+    if (s.q_policy[c][row] < s.q_policy[least][row]) least = c;
+  return least;
+}
+
 // Gradient of mean(alpha * log_prob - min Q) for the actor's outputs, rows [begin, end).
 inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int end) {
   const float share = alpha / static_cast<float>(s.batch);
-  for (int row = begin; row < end; row++)
+  for (int row = begin; row < end; row++) {
+    const float* of_actions = s.critic_gradients[smallest_critic(s, row)].input;  // of -min Q
     for (int i = 0; i < s.n_actions; i++) {
       const int at = row * s.n_actions + i;
+      const float of_action = of_actions[element(s.batch, s.place[row], s.n_observations + i)];
       const float a = s.now.action[at], slope = s.now.slope[at], std = s.now.std[at];
-      const float of_action = s.critic_gradients[s.smallest[row]]  // of -min Q
-                                  .input[element(s.batch, s.place[row], s.n_observations + i)];
       const float of_mean =
           share * 2 * a * slope / (slope + TANH_EPSILON) + of_action * slope;
       s.actor_gradients.output(s.actor, row, i) = of_mean;
       s.actor_gradients.output(s.actor, row, s.n_actions + i) =
           std > 0 ? of_mean * s.now.noise[at] * std - share : 0;
     }
+  }
 }
 
 inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
@@ -70,13 +79,6 @@ inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
   m += (gradient - m) * adam.rest1;
   v = v * adam.beta2 + gradient * gradient * adam.rest2;
   w -= adam.step_size * (m / (__builtin_sqrtf(v) * adam.inverse_root_correction + adam.epsilon));
-}
-
-INLINE int smallest_critic(const Sac& s, int row) {
-  int least = 0;
-  for (int c = 1; c < s.n_critics; c++)
-    if (s.q_policy[c][row] < s.q_policy[least][row]) least = c;
-  return least;
 }
 
 inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step, Team& team,
@@ -128,7 +130,6 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
     int n = 0;
     for (int row = 0; row < batch; row++) {
       if (smallest_critic(s, row) != i) continue;
-      s.smallest[row] = i;
       s.place[row] = n;
       s.rows_of[i][n] = row;
       gradients.output(s.critics[i], n++, 0) = -1.0f / static_cast<float>(batch);

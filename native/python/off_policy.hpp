@@ -132,7 +132,7 @@ struct OffPolicy {
 
 struct SacLearner : OffPolicy<Sac> {
   Floats entropy;
-  std::vector<int> rows;
+  std::vector<int> rows;  // which critic takes them back
 
   SacLearner(std::shared_ptr<Mlp> actor_, std::vector<std::shared_ptr<Mlp>> critics_, int batch,
              float gamma, float tau, Floats entropy_, bool learn_entropy, float target_entropy,
@@ -154,10 +154,9 @@ struct SacLearner : OffPolicy<Sac> {
         *array = memory.floats(n);
       g->log_prob = memory.floats(batch);
     }
-    rows.resize(static_cast<std::size_t>(2 + s.n_critics) * batch);
-    s.smallest = rows.data();
-    s.place = s.smallest + batch;
-    for (int i = 0; i < s.n_critics; i++) s.rows_of[i] = s.place + (i + 1) * batch;
+    rows.resize(static_cast<std::size_t>(s.n_critics + 1) * batch);
+    for (int i = 0; i < s.n_critics; i++) s.rows_of[i] = rows.data() + i * batch;
+    s.place = rows.data() + s.n_critics * batch;
   }
 
   nb::ndarray<nb::numpy, double> step(Indices indices, ConstFloats noise, double learning_rate,

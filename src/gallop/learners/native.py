@@ -52,7 +52,7 @@ class NativeLearner:
         self._experiment = experiment
         self._settings: Any = experiment.hyperparameters
         self._template = make_model(experiment, environments, seed)
-        for buffer in ("replay_buffer", "rollout_buffer"):  # the template never fills it
+        for buffer in ("replay_buffer", "rollout_buffer"):  # memory that nobody would use
             if hasattr(self._template, buffer):
                 setattr(self._template, buffer, None)
         self._normalization = RunningNormalization(experiment, environments)
