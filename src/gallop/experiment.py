@@ -414,6 +414,8 @@ class Experiment(Settings):
     """Episodes (PPO: rollouts) between two rows of progress.csv; default 4 (PPO: 1)."""
     films: bool = True
     """Film an episode at each milestone."""
+    source: str = ""
+    """Where the hyper-parameters come from; changes nothing."""
 
     @model_validator(mode="before")
     @classmethod
