@@ -12,11 +12,11 @@ import pytest
 
 from gallop import checkpoint, seeding
 from gallop.environments import training_environments
-from gallop.experiment import Experiment
 from gallop.experiment_file import from_dict
 from gallop.learners.choose import make_learner
 from gallop.learners.learner import Learner
 from gallop.plan import Plan, make_plan
+from gallop.settings import Experiment
 from gallop.training import Outcome, train
 
 # Episodes of 50 timesteps, so that each segment of 120 cuts one.

@@ -9,7 +9,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gallop.environments import Normalizer, make_env, rebuild, training_environments
-from gallop.experiment import ExperimentError
+from gallop.settings import ExperimentError
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 
 # The reading order of the README's code tour. A module imports only from those above it.
 ORDER = [
-    "experiment",
+    "settings",
     "experiment_file",
     "plan",
     "seeding",
@@ -39,7 +39,7 @@ ORDER = [
     "video",
     "film_queue",
     "display",
-    "watch",
+    "player",
     "workflow",
     "cli",
     "__main__",

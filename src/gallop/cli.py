@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
-from gallop.experiment import DivergedError, ExperimentError, nearest
 from gallop.experiment_file import flags, load
+from gallop.settings import DivergedError, ExperimentError, nearest
 
 # The Zoo's names for the common settings.
 ALIASES = {
@@ -211,9 +211,9 @@ def _add_watch(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from gallop import watch
+    from gallop import player
 
-    return watch.watch(
+    return player.watch(
         options.what,
         env=options.env,
         n_episodes=options.episodes,

@@ -16,10 +16,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gallop.experiment import Experiment
 from gallop.figures import short
 from gallop.learners.choose import Choice
 from gallop.plan import Plan
+from gallop.settings import Experiment
 from gallop.statistics import Difference, Summary
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.experiment import Experiment, ExperimentError, task_spec
+from gallop.settings import Experiment, ExperimentError, task_spec
 
 if TYPE_CHECKING:
     import gymnasium

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from gallop.experiment import EXPERIMENTS, Experiment, ExperimentError, NetArch, nearest, resolve
+from gallop.settings import EXPERIMENTS, Experiment, ExperimentError, NetArch, nearest, resolve
 
 
 def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:

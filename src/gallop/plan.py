@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from gallop.experiment import Experiment, milestone_timesteps
+from gallop.settings import Experiment, milestone_timesteps
 
 
 class Boundary(NamedTuple):

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.evaluation import Episodes
-from gallop.experiment import Experiment, ExperimentError
 from gallop.experiment_file import load, to_yaml
 from gallop.learners.learner import LogRow
+from gallop.settings import Experiment, ExperimentError
 
 if TYPE_CHECKING:
     from filelock import FileLock

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from gallop.environments import make_env
 from gallop.evaluation import Episodes
-from gallop.experiment import Experiment, task_spec
 from gallop.run_directory import Milestone, replacing, write_npz
+from gallop.settings import Experiment, task_spec
 
 if TYPE_CHECKING:
     import gymnasium

@@ -27,7 +27,6 @@ from gallop import __version__, checkpoint, figures, seeding, video
 from gallop.display import Display, Row
 from gallop.environments import evaluation_env, training_environments, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
-from gallop.experiment import Experiment
 from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
 from gallop.learners.choose import Choice, choose_learner, make_learner
 from gallop.learners.learner import Learner, LogRow, Policy
@@ -41,6 +40,7 @@ from gallop.run_directory import (
     replacing,
     run_path,
 )
+from gallop.settings import Experiment
 from gallop.statistics import paired_difference, summarise
 from gallop.training import Outcome, train
 

@@ -10,8 +10,8 @@ from conftest import tiny
 from gallop import checkpoint
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
-from gallop.experiment import DivergedError
 from gallop.learners import policy_file
+from gallop.settings import DivergedError
 
 BOTH, SB3_ONLY = ("native", "sb3"), ("sb3",)
 CASES = {

@@ -12,10 +12,10 @@ from conftest import tiny
 from stable_baselines3 import PPO, SAC, TD3
 
 from gallop.environments import evaluation_env, try_out
-from gallop.experiment import DivergedError, ExperimentError
 from gallop.learners import kernels, policy_file
 from gallop.learners.choose import choose_learner
 from gallop.learners.native_off_policy import NativeSAC
+from gallop.settings import DivergedError, ExperimentError
 
 SB3 = {"sac": SAC, "td3": TD3, "ppo": PPO}
 VARIANTS = {

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gallop.experiment import Experiment, ExperimentError
 from gallop.learners import kernels
 from gallop.learners.learner import Learner
+from gallop.settings import Experiment, ExperimentError
 
 if TYPE_CHECKING:
     import gymnasium

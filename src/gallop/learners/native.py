@@ -21,13 +21,13 @@ from safetensors.numpy import load_file, save_file
 from stable_baselines3.common.vec_env import VecEnv
 
 from gallop.environments import Normalizer
-from gallop.experiment import DivergedError, Experiment
 from gallop.learners import kernels, policy_file
 from gallop.learners.kernels import Mlp
 from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
 from gallop.learners.mlp_policy import MlpPolicy, bounds
 from gallop.learners.normalization import RunningNormalization
 from gallop.learners.stable_baselines import make_model
+from gallop.settings import DivergedError, Experiment
 
 TICK_SECONDS = 0.1
 STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3

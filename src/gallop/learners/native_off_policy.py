@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.environments import Observations
-from gallop.experiment import Experiment
 from gallop.learners import policy_file
 from gallop.learners.mlp_policy import as_rows, unscale
 from gallop.learners.native import NativeLearner
 from gallop.learners.native_replay import NativeReplay
+from gallop.settings import Experiment
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it

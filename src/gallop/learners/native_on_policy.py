@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.experiment import Experiment
 from gallop.learners import policy_file
 from gallop.learners.kernels import aligned_zeros
 from gallop.learners.mlp_policy import as_rows
 from gallop.learners.native import NativeLearner
+from gallop.settings import Experiment
 
 LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")

@@ -12,7 +12,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.environments import Normalizer
-from gallop.experiment import Experiment
+from gallop.settings import Experiment
 
 
 class RunningNormalization:

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments import Normalizer, Observations
-from gallop.experiment import ExperimentError
 from gallop.learners import kernels
 from gallop.learners.kernels import Mlp, Shape
 from gallop.learners.learner import Policy
 from gallop.learners.mlp_policy import Head, MlpPolicy
+from gallop.settings import ExperimentError
 
 if TYPE_CHECKING:
     import gymnasium

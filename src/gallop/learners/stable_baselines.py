@@ -28,16 +28,16 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.experiment import (
+from gallop.learners import policy_file
+from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
+from gallop.learners.normalization import RunningNormalization
+from gallop.settings import (
     DivergedError,
     Experiment,
     NetArch,
     PPOHyperparameters,
     TD3Hyperparameters,
 )
-from gallop.learners import policy_file
-from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
-from gallop.learners.normalization import RunningNormalization
 
 TICK_SECONDS = 0.1
 

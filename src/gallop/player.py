@@ -15,10 +15,10 @@ from gallop import video
 from gallop.display import Display
 from gallop.environments import evaluation_env
 from gallop.evaluation import stack
-from gallop.experiment import Experiment, ExperimentError
 from gallop.experiment_file import from_dict
 from gallop.learners.learner import Policy
 from gallop.run_directory import Milestone, RunDirectory, RunError, all_runs, containing_run
+from gallop.settings import Experiment, ExperimentError
 
 if TYPE_CHECKING:
     import gymnasium
