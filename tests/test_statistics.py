@@ -11,8 +11,14 @@ from scipy import stats
 
 from gallop.statistics import (
     bootstrap_interval,
+    compare,
     interquartile_mean,
     paired_difference,
+    probability_of_improvement,
+    sign_flip_test,
+    signed_rank_test,
+    slope_of_last_quarter,
+    student_quantile,
     summarise,
 )
 
@@ -111,3 +117,93 @@ def test_a_paired_difference_ignores_what_the_pairs_share():
 def test_pairs_must_match():
     with pytest.raises(ValueError, match="2 returns and 3"):
         paired_difference([1, 2], [1, 2, 3], generator())
+
+
+def test_the_probability_of_improvement_is_mann_and_whitneys_u():
+    rng = np.random.default_rng(3)
+    ours, theirs = rng.integers(0, 30, 12), rng.integers(5, 35, 9)
+    expected = stats.mannwhitneyu(ours, theirs).statistic / (12 * 9)
+    found = probability_of_improvement(ours, theirs, generator())
+    assert found.value == pytest.approx(expected)
+    assert found.interval.low < found.value < found.interval.high
+
+
+def test_the_probability_of_improvement_by_hand():
+    assert probability_of_improvement([3, 4], [1, 2], generator()) == (1.0, (1.0, 1.0))
+    assert probability_of_improvement([1, 1], [1, 1], generator()).value == 0.5
+    assert probability_of_improvement([2, 4], [3, 3, 1], generator()).value == pytest.approx(4 / 6)
+
+
+def test_the_interval_of_the_probability_resamples_both_sides():
+    rng = np.random.default_rng(5)
+    ours, theirs = rng.normal(1, 1, 20), rng.normal(0, 1, 15)
+    picks = np.random.default_rng(1)
+    resampled = [
+        (picks.choice(ours, 20)[:, None] > picks.choice(theirs, 15)).mean() for _ in range(20_000)
+    ]
+    found = probability_of_improvement(ours, theirs, generator()).interval
+    assert found == pytest.approx(np.quantile(resampled, [0.025, 0.975]), abs=0.01)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 10])
+def test_the_sign_flip_test_is_scipys_exact_permutation_test(n):
+    differences = np.random.default_rng(n).normal(0.5, 1, n)
+    expected = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    ).pvalue
+    assert sign_flip_test(differences, generator()) == pytest.approx(expected)
+
+
+def test_a_sign_flip_test_of_many_pairs_is_drawn_and_never_zero():
+    differences = np.random.default_rng(0).normal(0.35, 1, 40)
+    expected = stats.ttest_1samp(differences, 0).pvalue
+    assert sign_flip_test(differences, generator()) == pytest.approx(expected, abs=0.01)
+    assert 0 < sign_flip_test(np.ones(40), generator()) < 1e-3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_signed_rank_test_is_scipys(seed):
+    differences = np.random.default_rng(seed).normal(0.5, 1, 12)
+    expected = stats.wilcoxon(differences, method="exact").pvalue
+    assert signed_rank_test(differences, generator()) == pytest.approx(expected)
+
+
+def test_the_signed_rank_test_shares_ranks_of_ties_and_drops_zeros():
+    # Ranks of 1, 1, -1, 2 are 2, 2, 2, 4, their sum 6; 8 of the 16 sums of ±2 ±2 ±2 ±4 are as far
+    # from 0: ±10 in one way each, ±6 in three.
+    assert signed_rank_test([0, 1, 1, -1, 2, 0], generator()) == pytest.approx(8 / 16)
+    assert signed_rank_test([0.0, 0.0], generator()) == 1.0
+
+
+def test_pairs_that_are_all_better_are_as_far_as_ten_pairs_can_be():
+    found = compare(np.arange(10.0) + 1, np.arange(10.0), generator())
+    assert found.p_sign_flip == found.p_wilcoxon == 2 / 1024
+    assert found.difference.mean == 1.0
+
+
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 7, 8, 30, 101])
+def test_students_quantile_is_scipys(degrees):
+    assert student_quantile(degrees) == pytest.approx(stats.t.ppf(0.975, degrees))
+
+
+def test_the_slope_of_the_last_quarter_is_scipys_line_and_interval():
+    timesteps = np.arange(1, 41) * 50_000
+    returns = 0.002 * timesteps + np.random.default_rng(2).normal(0, 300, 40)
+    line = stats.linregress(timesteps[30:], returns[30:])
+    found = slope_of_last_quarter(timesteps, returns)
+    assert found is not None and found.n == 10
+    assert found.per_100k == pytest.approx(line.slope * 100_000)
+    margin = stats.t.ppf(0.975, 8) * line.stderr * 100_000
+    assert found.interval == pytest.approx(
+        (line.slope * 100_000 - margin, line.slope * 100_000 + margin)
+    )
+
+
+def test_the_slope_says_whether_the_return_still_rises():
+    timesteps = np.arange(1, 21) * 5_000
+    noise = np.tile([1.0, -1.0], 10)
+    for gain, trend in ((50.0, "rising"), (-50.0, "falling"), (0.0, "level")):
+        slope = slope_of_last_quarter(timesteps, gain * np.arange(20) + noise)
+        assert slope is not None and slope.trend == trend
+    assert slope_of_last_quarter(timesteps[:8], noise[:8]) is None, "two evaluations are no line"
+    assert slope_of_last_quarter([], []) is None

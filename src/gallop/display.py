@@ -20,17 +20,23 @@ from gallop.figures import short
 from gallop.learners.choose import Choice
 from gallop.plan import Plan
 from gallop.settings import Experiment
-from gallop.statistics import Difference, Summary
+from gallop.statistics import Comparison, Slope, Summary
 
 
 class Row(NamedTuple):
-    """One policy in the closing table."""
+    """One policy in a table of returns."""
 
     policy: str
-    timestep: int
+    timestep: int | None
+    """None where it is not known, as for a stranger's policy."""
     summary: Summary
-    difference: Difference | None
-    """To the random policy; None for the random policy itself."""
+
+
+class Pair(NamedTuple):
+    """Two policies in a table of comparisons."""
+
+    label: str
+    comparison: Comparison
 
 
 class Display:
@@ -173,38 +179,81 @@ class Display:
 
     # --- after ---
 
-    def results(self, title: str, rows: Sequence[Row]) -> None:
-        """Every policy on the same seeds, with intervals."""
-        n = rows[0].summary.n
-        table = Table(
-            title=title,
-            title_justify="left",
-            title_style="bold",
-            box=SIMPLE_HEAD,
-            show_edge=False,
-            padding=0,  # 80 columns are enough
-        )
-        table.add_column("policy", no_wrap=True)
-        for heading in ("timestep", "mean", "std", "IQM", "95 % of mean", "minus random [95 %]"):
+    def results(self, title: str, rows: Sequence[Row], pairs: Sequence[Pair] = ()) -> None:
+        """Every policy on the same seeds, with intervals, and pairs of them compared."""
+        table = _table(title, "policy")
+        timesteps_are_known = any(row.timestep is not None for row in rows)
+        for heading in (["timestep"] if timesteps_are_known else []) + [
+            *("mean", "std", "IQM", "95 % of mean")
+        ]:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in rows:
-            s, d = row.summary, row.difference
-            difference = ""
-            if d is not None:
-                low, high = (_number(bound, "+") for bound in d.interval)
-                difference = f"{_number(d.mean, '+')} [{low}, {high}]"
+            s = row.summary
+            known = "" if row.timestep is None else short(row.timestep)
             table.add_row(
                 row.policy,
-                short(row.timestep),
+                *([known] if timesteps_are_known else []),
                 *(_number(value) for value in (s.mean, s.std, s.iqm)),
                 " … ".join(_number(bound) for bound in s.mean_interval),
-                difference,
             )
         self.console.print(table)
+        if pairs:
+            self._compare(pairs)
+
+    def _compare(self, pairs: Sequence[Pair]) -> None:
+        table = _table("Seed by seed", "policies")
+        for heading in ("difference [95 %]", "P(better) [95 %]", "p sign flip", "p Wilcoxon"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for label, comparison in pairs:
+            difference, probability = comparison[:2]
+            low, high = (_number(bound, "+") for bound in difference.interval)
+            table.add_row(
+                label,
+                f"{_number(difference.mean, '+')} [{low}, {high}]",
+                f"{probability.value:.2f} [{probability.interval.low:.2f}, "
+                f"{probability.interval.high:.2f}]",
+                *(f"{p:.3f}" for p in comparison[2:]),
+            )
+        self.console.print(table)
+
+    def meaning(self, n: int) -> None:
+        """What the intervals of `results` are about."""
         self.say(
-            f"Returns of {n} deterministic episodes on the evaluation seeds, differences seed by "
-            "seed.\nIntervals are over the starts of one trained policy, not over training seeds."
+            f"Returns of {n} deterministic episodes on the evaluation seeds. Intervals are over "
+            "the starts of one\ntrained policy, not over training seeds."
         )
+
+    def slope(self, slope: Slope | None, n_evaluations: int) -> None:
+        """Whether more timesteps would help."""
+        if slope is None:
+            self.say(
+                f"Too few evaluations ({n_evaluations}) to say whether the return still rises: "
+                "three are needed in the last quarter."
+            )
+            return
+        low, high = (_number(bound, "+") for bound in slope.interval)
+        words = {
+            "rising": f"still rising by {_number(slope.per_100k)}",
+            "falling": f"falling by {_number(-slope.per_100k)}",
+            "level": f"neither clearly rising nor falling: {_number(slope.per_100k, '+')}",
+        }[slope.trend]
+        self.say(
+            f"Evaluation return {words} per 100k timesteps [{low}, {high}] "
+            f"(last quarter, {slope.n} evaluations)."
+        )
+
+
+def _table(title: str, first: str) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,  # 80 columns are enough
+    )
+    table.add_column(first, no_wrap=True)
+    return table
 
 
 def _number(value: float, sign: str = "") -> str:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop import __version__, checkpoint, figures, seeding, video
-from gallop.display import Display, Row
+from gallop.display import Display, Pair, Row
 from gallop.environments import evaluation_env, training_environments, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
 from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
@@ -41,7 +41,7 @@ from gallop.run_directory import (
     run_path,
 )
 from gallop.settings import Experiment
-from gallop.statistics import paired_difference, summarise
+from gallop.statistics import Interval, Slope, compare, slope_of_last_quarter, summarise
 from gallop.training import Outcome, train
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class _Run:
         self, folder: RunDirectory, experiment: Experiment, plan: Plan, display: Display
     ) -> None:
         self.folder, self.experiment, self.plan, self.display = folder, experiment, plan, display
-        self.title = f"{experiment.algo.upper()} on {experiment.env}"
+        self.title = _title(experiment)
         self.stop = Stop()
         self.films = FilmQueue(folder)
         self.make = functools.partial(evaluation_env, experiment)
@@ -294,7 +294,7 @@ class _Run:
             self.display.activity(f"{at.milestone} % milestone")
             self._fill_milestone(at.milestone, at.timestep, learner, baseline)
         if at.evaluates:
-            self._draw_curves(baseline)
+            draw_curves(self.folder, self.experiment)
         if at.timestep == self.plan.horizon:
             with replacing(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.final_model.name)
@@ -323,59 +323,50 @@ class _Run:
         with replacing(milestone.path) as temporary:
             learner.save_policy(temporary / milestone.model.name)
         milestone.write_rewards(episodes)
-        title = f"{self.title}, {percent} % ({timestep:,} timesteps)"
-        figures.save(
-            figures.trained_vs_random(title, episodes.returns, baseline), milestone.boxplot
-        )
-        figures.save(figures.histogram(title, episodes.returns), milestone.histogram)
+        draw_milestone(self.folder, self.experiment, percent, timestep)
         missing = {} if self.experiment.films else {FILM: "films: false"}
         if self.experiment.films:
             video.write_job(self.folder.film_job(percent), self.experiment, episodes, index=0)
             missing = {FILM: NOT_YET, GIF: NOT_YET}
+        slope = _slope(self.folder, timestep)
         milestone.write_meta(
-            _meta(self.experiment, timestep, episodes, baseline) | {"missing": missing}
+            _meta(self.experiment, timestep, episodes, baseline, slope) | {"missing": missing}
         )
-
-    def _draw_curves(self, baseline: NDArray[np.float64]) -> None:
-        evaluations = self.folder.read_evaluations()
-        assert evaluations is not None
-        title = f"{self.title}, training seed {self.experiment.training_seed}"
-        figures.save(figures.learning_curve(title, evaluations), self.folder.learning_curve)
-        figures.save(figures.comparison(title, evaluations, baseline), self.folder.comparison)
 
     def _finish(self, baseline: NDArray[np.float64]) -> None:
         """What is done once, after the last segment; doing it again changes nothing."""
         self.stop.check()
-        rows = [Row("random", 0, summarise(baseline, _generator()), None)]
-        returns: dict[int, NDArray[np.float64]] = {}
-        timesteps: dict[int, int] = {}
-        for boundary in self.plan.boundaries:
-            if boundary.milestone is not None:
-                found = self.folder.milestone(boundary.milestone).read_rewards()
-                assert found is not None, "a boundary is saved after its milestone is filled"
-                returns[boundary.milestone] = found
-                timesteps[boundary.milestone] = boundary.timestep
-        bars = figures.milestone_bars(self.title, returns, timesteps, baseline)
-        figures.save(bars, self.folder.milestone_bars)
-        for percent, values in returns.items():
-            rows.append(_row(f"{percent} %", timesteps[percent], values, baseline))
+        rows = [Row("random", 0, summarise(baseline, _generator()))]
+        pairs: list[Pair] = []
+        before, returns_before = "random", baseline
+        for percent, (timestep, returns) in milestone_returns(self.folder, self.plan).items():
+            rows.append(Row(f"{percent} %", timestep, summarise(returns, _generator())))
+            label = f"{percent} % − {before}"
+            pairs.append(Pair(label, compare(returns, returns_before, _generator())))
+            before, returns_before = f"{percent} %", returns
+        draw_milestone_bars(self.folder, self.experiment, self.plan)
         self.display.say("best and final policy: 10 episodes each, read back from their zips")
         evaluations = self.folder.read_evaluations()
         assert evaluations is not None
         best_at = int(evaluations.timesteps[evaluations.results.mean(axis=1).argmax()])
+        judged = []
         for label, path, timestep in (
             ("best", self.folder.best_model, best_at),
             ("final", self.folder.final_model, self.plan.horizon),
         ):
             episodes = self._evaluate(self._read_policy(path), seeding.EVALUATION_SEEDS)
             self.folder.append_episodes(label, timestep, "evaluation", episodes)
-            rows.append(_row(label, timestep, episodes.returns, baseline))
+            rows.append(Row(label, timestep, summarise(episodes.returns, _generator())))
+            judged.append(episodes.returns)
             self.stop.check()
+        pairs.append(Pair("best − final", compare(judged[0], judged[1], _generator())))
         self._wait_for_films()
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
             self.folder.write_json("provenance.json", record | {"end": now()})
-        self.display.results(f"{self.title}, {self.folder.path}", rows)
+        self.display.results(f"{self.title}, {self.folder.path}", rows, pairs)
+        self.display.meaning(len(seeding.EVALUATION_SEEDS))
+        self.display.slope(_slope(self.folder, self.plan.horizon), len(evaluations.timesteps))
         self._say_where_things_are()
 
     # --- helpers ---
@@ -427,18 +418,82 @@ class _Run:
         log.info("stopped by %s; resumable from timestep %d", stopped, kept)
 
 
+# --- figures, from files alone -------------------------------------------------------------------
+
+
+def milestone_returns(
+    folder: RunDirectory, plan: Plan
+) -> dict[int, tuple[int, NDArray[np.float64]]]:
+    """Percentage -> timestep and returns of the milestones that are there."""
+    found = {}
+    for boundary in plan.boundaries:
+        if boundary.milestone is not None:
+            returns = folder.milestone(boundary.milestone).read_rewards()
+            if returns is not None:
+                found[boundary.milestone] = (boundary.timestep, returns)
+    return found
+
+
+def draw_curves(folder: RunDirectory, experiment: Experiment) -> list[Path]:
+    """Both learning curves, from the evaluations so far."""
+    evaluations, baseline = folder.read_evaluations(), folder.read_baseline()
+    if evaluations is None or baseline is None:
+        return []
+    title = f"{_title(experiment)}, training seed {experiment.training_seed}"
+    figures.save(figures.learning_curve(title, evaluations), folder.learning_curve)
+    figures.save(figures.comparison(title, evaluations, baseline), folder.comparison)
+    return [folder.learning_curve, folder.comparison]
+
+
+def draw_milestone(
+    folder: RunDirectory, experiment: Experiment, percent: int, timestep: int
+) -> list[Path]:
+    """Both figures of a milestone."""
+    milestone, baseline = folder.milestone(percent), folder.read_baseline()
+    returns = milestone.read_rewards()
+    if returns is None or baseline is None:
+        return []
+    title = f"{_title(experiment)}, {percent} % ({timestep:,} timesteps)"
+    figures.save(figures.trained_vs_random(title, returns, baseline), milestone.boxplot)
+    figures.save(figures.histogram(title, returns), milestone.histogram)
+    return [milestone.boxplot, milestone.histogram]
+
+
+def draw_milestone_bars(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[Path]:
+    """The milestones beside each other."""
+    baseline, found = folder.read_baseline(), milestone_returns(folder, plan)
+    if baseline is None or not found:
+        return []
+    returns = {percent: values for percent, (_, values) in found.items()}
+    timesteps = {percent: timestep for percent, (timestep, _) in found.items()}
+    bars = figures.milestone_bars(_title(experiment), returns, timesteps, baseline)
+    figures.save(bars, folder.milestone_bars)
+    return [folder.milestone_bars]
+
+
+def draw_all(folder: RunDirectory) -> list[Path]:
+    """Every figure of a run anew, from its files; the paths drawn.
+
+    Raises:
+        RunError: if the folder holds no run, nothing to draw yet, or another process is running it.
+    """
+    experiment = folder.read_experiment()
+    plan = make_plan(experiment)
+    with folder.locked():
+        drawn = draw_curves(folder, experiment)
+        for percent, (timestep, _) in milestone_returns(folder, plan).items():
+            drawn += draw_milestone(folder, experiment, percent, timestep)
+        drawn += draw_milestone_bars(folder, experiment, plan)
+    if not drawn:
+        raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")
+    return drawn
+
+
+def _title(experiment: Experiment) -> str:
+    return f"{experiment.algo.upper()} on {experiment.env}"
+
+
 # --- what a run records about itself -------------------------------------------------------------
-
-
-def _row(
-    policy: str, timestep: int, returns: NDArray[np.float64], baseline: NDArray[np.float64]
-) -> Row:
-    return Row(
-        policy,
-        timestep,
-        summarise(returns, _generator()),
-        paired_difference(returns, baseline, _generator()),
-    )
 
 
 def _generator() -> np.random.Generator:
@@ -446,21 +501,43 @@ def _generator() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+def _slope(folder: RunDirectory, timestep: int) -> Slope | None:
+    """How the evaluation return was rising at that timestep."""
+    evaluations = folder.read_evaluations()
+    if evaluations is None:
+        return None
+    until = evaluations.timesteps <= timestep
+    means = evaluations.results.mean(axis=1)
+    return slope_of_last_quarter(evaluations.timesteps[until], means[until])
+
+
 def _meta(
-    experiment: Experiment, timestep: int, episodes: Episodes, baseline: NDArray[np.float64]
+    experiment: Experiment,
+    timestep: int,
+    episodes: Episodes,
+    baseline: NDArray[np.float64],
+    slope: Slope | None,
 ) -> dict[str, Any]:
-    summary = summarise(episodes.returns, _generator())
-    difference = paired_difference(episodes.returns, baseline, _generator())
     return {
         "algo": experiment.algo.upper(),
         "env": experiment.env,
         "steps": timestep,
         "seeds": episodes.seeds.tolist(),
-        "return": {**summary._asdict(), "mean_interval": list(summary.mean_interval)},
-        "difference_to_random": {**difference._asdict(), "interval": list(difference.interval)},
+        "return": as_plain(summarise(episodes.returns, _generator())),
+        "compared_to_random": as_plain(compare(episodes.returns, baseline, _generator())),
+        "slope_of_last_quarter": None if slope is None else as_plain(slope),
         "n_unstable_episodes": episodes.n_unstable,
         "versions": versions(),
     }
+
+
+def as_plain(value: Any) -> Any:
+    """Named tuples as dictionaries, intervals as lists, for JSON."""
+    if isinstance(value, Interval):
+        return list(value)
+    if hasattr(value, "_asdict"):
+        return {name: as_plain(part) for name, part in value._asdict().items()}
+    return value
 
 
 def _write_records(
