@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 from gallop.settings import EXPERIMENTS, Experiment, ExperimentError, NetArch, nearest, resolve
 
+SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
+
 
 def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
     """The experiment of a YAML file, with overrides from the command line.
@@ -28,16 +30,59 @@ def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Exper
     Raises:
         ExperimentError: with one line that holds place, value and the nearest right thing.
     """
+    return _load(path, {name: _parsed(text) for name, text in (overrides or {}).items()})
+
+
+def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment of a YAML file with other settings on top; what Python gives instead of flags.
+
+    Args:
+        path: a YAML file, or None for an experiment from settings alone.
+        settings: as in YAML, nested; {"hyperparameters": {"gamma": 0.99}} leaves the file's other
+            hyper-parameters as they are.
+
+    Raises:
+        ExperimentError: as `load` does.
+    """
+    return _load(path, dict(_flat(settings)))
+
+
+def read_setting(path: Path, name: str) -> Any:
+    """One setting at the top of a YAML file, without checking the rest; None where it is absent.
+
+    Raises:
+        ExperimentError: if the file is no YAML mapping.
+    """
+    return _read_yaml(path)[0].get(name)
+
+
+def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     data, lines = ({}, {}) if path is None else _read_yaml(path)
-    for name, text in (overrides or {}).items():
-        _override(data, name, text)
-    flags = {name: f"--{name}" for name in overrides or {}}
+    for name, value in overrides.items():
+        _override(data, name, value)
+    flags = {name: f"--{name}" for name in overrides}
     try:
         return resolve(_validate(data))
     except ExperimentError as error:
         place = _place(error.field, path, lines, flags)
         name = f"{error.field}: " if error.field else ""
         raise ExperimentError(f"{place}{name}{error.message}", error.field) from None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of nested settings. What a task or Adam is given stays one value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name in SECTIONS:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def from_dict(data: Mapping[str, Any]) -> Experiment:
@@ -93,11 +138,7 @@ def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
             yield from _lines(value, f"{name}.")
 
 
-def _override(data: dict[str, Any], name: str, text: str) -> None:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
+def _override(data: dict[str, Any], name: str, value: Any) -> None:
     *parents, last = name.split(".")
     for parent in parents:
         below = data.get(parent)

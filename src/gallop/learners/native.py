@@ -26,6 +26,7 @@ from gallop.learners.kernels import Mlp
 from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
 from gallop.learners.mlp_policy import MlpPolicy, bounds
 from gallop.learners.normalization import RunningNormalization
+from gallop.learners.safe_archive import PolicyFileError
 from gallop.learners.stable_baselines import make_model
 from gallop.settings import DivergedError, Experiment
 
@@ -188,7 +189,7 @@ class NativeLearner:
             self._template.policy.load_state_dict(_torch(found.tensors))
         except RuntimeError as error:
             reason = str(error).splitlines()[-1].strip()
-            raise policy_file.PolicyFileError(
+            raise PolicyFileError(
                 f"{path}: its networks do not fit the experiment: {reason}"
             ) from None
         self._take(found.tensors)

@@ -2,15 +2,17 @@
 
 `SAC.load` unpickles the member `data` and so runs whatever its author put there. Here `data` is
 read as JSON only, tensors with torch's `weights_only=True`, sizes from the tensors' own shapes, and
-the rest from the readable strings that SB3 writes beside each pickle, through an allow-list.
-This is the only module that knows SB3's format.
+the rest from the readable strings that SB3 writes beside each pickle, through an allow-list. So
+zips of SAC, TD3, PPO, A2C, DQN and TQC open, of SB3 1.x and 2.x, and those whose spaces were
+pickled by `gym`, which need not be installed. This is the only module that knows SB3's format.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
+import itertools
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +27,19 @@ from gallop.learners import kernels
 from gallop.learners.kernels import Mlp, Shape
 from gallop.learners.learner import Policy
 from gallop.learners.mlp_policy import Head, MlpPolicy
-from gallop.settings import ExperimentError
+from gallop.learners.pickled_arrays import read_vecnormalize
+from gallop.learners.safe_archive import (
+    MAX_JSON_BYTES,
+    PolicyFileError,
+    UnsafeFileError,
+    all_tensors,
+    finite,
+    load_tensors,
+    member,
+    opened,
+)
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import gymnasium
@@ -33,7 +47,19 @@ if TYPE_CHECKING:
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
 
-MAX_MEMBER_BYTES = 1 << 30  # of one unpacked member; a large MLP policy has a few megabytes
+# Policy classes whose forward pass is known; a class of one's own may do anything.
+_KNOWN_POLICY = re.compile(
+    r"stable_baselines3\.(common|sac|td3|dqn|ppo|a2c)\.policies|sb3_contrib\.tqc\.policies"
+)
+# Keyword arguments of policy classes that are plain numbers and change what a policy does.
+_PLAIN_KWARGS = (
+    *("clip_mean", "use_expln", "full_std", "squash_output"),
+    *("share_features_extractor", "log_std_init"),
+)
+_KNOWN_EXTRACTOR = re.compile(
+    r"^\{\}$|stable_baselines3\.common\.torch_layers\.(FlattenExtractor|CombinedExtractor|NatureCNN)"
+)
+TRUST = "--trust opens it with SB3's own loader, which runs the code in it"
 
 # SB3's readable name of an activation function -> ours. Nothing outside this list is accepted.
 ACTIVATIONS = {
@@ -45,10 +71,7 @@ ACTIVATIONS = {
     "gelu": "GELU",
 }
 _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
-
-
-class PolicyFileError(ExperimentError):
-    """A policy file cannot be used; the message says why."""
+_NUMBERS = re.compile(r"[\[\]\s,]*(?:[-+]?(?:inf|\d[\d.]*(?:e[-+]?\d+)?)[\[\]\s,]*)+")
 
 
 class Training(NamedTuple):
@@ -65,19 +88,64 @@ class Training(NamedTuple):
 
 
 class TorchPolicy:
-    """An SB3 policy behind our Policy protocol: raw observations in, deterministic actions out."""
+    """An SB3 policy behind our Policy protocol: raw observations in, actions out."""
 
     def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
         self._policy = policy
         self._normalizer = normalizer
 
     def act(self, observations: Observations) -> NDArray[Any]:
-        """Actions [n, ...] for a batch of n raw observations."""
+        """Deterministic actions [n, ...] for a batch of n raw observations."""
+        return self._predict(observations, deterministic=True)
+
+    def _predict(self, observations: Observations, deterministic: bool) -> NDArray[Any]:
         if self._normalizer is not None:
             observations = self._normalizer(observations)
         with _one_thread():
-            actions, _ = self._policy.predict(observations, deterministic=True)
+            actions, _ = self._policy.predict(observations, deterministic=deterministic)
         return np.asarray(actions)
+
+
+class StochasticPolicy(TorchPolicy):
+    """The same, with actions drawn from the policy's distribution, all from one seed.
+
+    gSDE's noise matrices are drawn once, one for each observation of the batch, as SB3 does at the
+    start of a rollout.
+    """
+
+    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None, seed: int) -> None:
+        import torch
+
+        super().__init__(policy, normalizer)
+        generator = torch.Generator()
+        generator.manual_seed(seed)
+        self._state = generator.get_state()
+        self._has_noise = False
+
+    def act(self, observations: Observations) -> NDArray[Any]:
+        """Drawn actions [n, ...] for a batch of n raw observations."""
+        import torch
+
+        policy: Any = self._policy
+        with torch.random.fork_rng(devices=[]):  # SB3 draws from the global generator
+            torch.set_rng_state(self._state)
+            if not self._has_noise and _uses_sde(policy):
+                some = (
+                    next(iter(observations.values()))
+                    if isinstance(observations, Mapping)
+                    else observations
+                )
+                getattr(policy, "actor", policy).reset_noise(len(some))
+                self._has_noise = True
+            actions = self._predict(observations, deterministic=False)
+            self._state = torch.get_rng_state()
+        return actions
+
+
+def _uses_sde(policy: Any) -> bool:
+    return bool(getattr(policy, "use_sde", False)) or bool(
+        getattr(getattr(policy, "actor", None), "use_sde", False)
+    )
 
 
 @contextlib.contextmanager
@@ -119,8 +187,7 @@ def _is_plain_mlp(policy: BasePolicy) -> bool:
     observations, actions = policy.observation_space, policy.action_space
     return (
         type(policy) in (SACPolicy, TD3Policy, ActorCriticPolicy)
-        and not getattr(policy, "use_sde", False)
-        and not getattr(getattr(policy, "actor", None), "use_sde", False)
+        and not _uses_sde(policy)
         and _activation_of(policy) in ("ReLU", "Tanh")
         and isinstance(observations, spaces.Box)
         and observations.dtype != np.uint8
@@ -241,37 +308,175 @@ def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> No
         normalizer.save(normalizer_path(path))
 
 
+class Options(NamedTuple):
+    """How a policy file shall be read."""
+
+    normalizer: Path | None = None
+    """Where its normaliser lies; default: looked for beside the file."""
+    stochastic_seed: int | None = None
+    """Draw actions from the policy's distribution with this seed; default: deterministic."""
+    trust: bool = False
+    """Let SB3's own loader run the file's code where it cannot be read otherwise."""
+
+
 def read(
-    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+    path: Path,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    options: Options | None = None,
 ) -> Policy:
     """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
 
     Raises:
         PolicyFileError: if the file is no SB3 zip, is damaged, was made for other spaces, or needs
-            something that cannot be read safely.
+            something that cannot be read safely (unless `options.trust`).
     """
+    options = options or Options()
+    try:
+        policy, data = _read(path, observation_space, action_space)
+    except UnsafeFileError as error:
+        if not options.trust:
+            raise UnsafeFileError(f"{error}; {TRUST}") from None
+        log.warning("%s: opened with SB3's own loader, which runs the code in it (%s)", path, error)
+        policy, data = _load_with_sb3(path, observation_space, action_space), {}
+    policy.set_training_mode(False)
+    normalizer = _find_normalizer(path, options, data, policy)
+    if options.stochastic_seed is None:
+        return acting(policy, normalizer)
+    if not hasattr(policy, "evaluate_actions") and not hasattr(
+        getattr(policy, "actor", None), "action_dist"
+    ):
+        raise PolicyFileError(
+            f"{path}: its policy draws nothing, there is no distribution to draw from: leave out "
+            "--stochastic"
+        )
+    return StochasticPolicy(policy, normalizer, options.stochastic_seed)
+
+
+def observation_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of the observations that a policy file was trained on, as far as it says.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip or is damaged.
+    """
+    with opened(path) as archive:
+        space = _json(path, archive).get("observation_space")
+    shape = space.get("_shape", space.get("shape")) if isinstance(space, Mapping) else None
+    if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
+    return None
+
+
+def _read(
+    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> tuple[BasePolicy, dict[str, Any]]:
     data, tensors = _members(path)
+    _check_policy_class(path, data)
     _check_spaces(path, data, observation_space, action_space)
+    tensors = _without_shared_layers(tensors)
+    _check_layers(path, tensors)
+    if not finite(tensors):
+        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
     policy = _build(path, data, tensors, observation_space, action_space)
     try:
-        policy.load_state_dict(tensors)
+        if _is_tqc(tensors):  # its critics give quantiles, which no action needs
+            actor: Any = policy.actor
+            actor.load_state_dict(_below(tensors, "actor"))
+        else:
+            policy.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
-    policy.set_training_mode(False)
-    beside = normalizer_path(path)
-    normalizer = None
-    if beside.exists():
+    return policy, data
+
+
+def _load_with_sb3(
+    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> BasePolicy:
+    """SB3's own loader: unpickles, and so runs, what is in the file."""
+    import stable_baselines3
+
+    with opened(path) as archive:
+        names = set(_state_dict(path, archive)) if "policy.pth" in archive.namelist() else set()
+    algorithms: list[Any] = [stable_baselines3.PPO]
+    if any(name.startswith("q_net.") for name in names):
+        algorithms = [stable_baselines3.DQN]
+    elif any(name.startswith("actor.") for name in names):
+        algorithms = [stable_baselines3.SAC, stable_baselines3.TD3]
+        with contextlib.suppress(ImportError):
+            import sb3_contrib
+
+            algorithms.insert(0, sb3_contrib.TQC)
+    reason = ""
+    for algorithm in algorithms:
         try:
-            normalizer = Normalizer.load(beside)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise PolicyFileError(f"{beside}: cannot be read: {error}") from None
-    elif "action_net.weight" in tensors and data.get("_last_original_obs") is not None:
-        # PPO keeps raw observations only if it normalises; SAC and TD3 always do.
+            policy: BasePolicy = algorithm.load(path, device="cpu").policy
+        except Exception as error:  # it is somebody's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        ours = (observation_space.shape, action_space.shape)
+        if (policy.observation_space.shape, policy.action_space.shape) != ours:
+            raise PolicyFileError(f"{path}: is a policy of another task")
+        return policy
+    raise PolicyFileError(f"{path}: SB3's own loader cannot open it either: {reason}")
+
+
+def _find_normalizer(
+    path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
+) -> Normalizer | None:
+    """The normaliser of a policy file: Gallop's, else the Zoo's, else the hub's."""
+    beside = [
+        normalizer_path(path),
+        path.with_name("vecnormalize.pkl"),
+        path.with_name("vec_normalize.pkl"),
+        *sorted(path.parent.glob("*/vecnormalize.pkl")),
+    ]
+    candidates = beside if options.normalizer is None else [options.normalizer]
+    for candidate in candidates:
+        if candidate.is_file() or options.normalizer is not None:
+            normalizer = read_normalizer(candidate)
+            if normalizer is not None:
+                _check_normalizer(candidate, normalizer, policy)
+            return normalizer
+    if _was_normalised(data, policy):
         raise PolicyFileError(
-            f"{path}: was trained on normalised observations, and {beside.name} is missing"
+            f"{path}: was trained on normalised observations, and neither "
+            f"{normalizer_path(path).name} nor vecnormalize.pkl lies beside it"
         )
-    return acting(policy, normalizer)
+    return None
+
+
+def read_normalizer(path: Path) -> Normalizer | None:
+    """Gallop's .npz or the Zoo's .pkl; None if that one normalises no observations.
+
+    Raises:
+        PolicyFileError: if it cannot be read, or only by running code.
+    """
+    if path.suffix == ".pkl":
+        return read_vecnormalize(path)
+    try:
+        return Normalizer.load(path)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise PolicyFileError(f"{path}: cannot be read: {error}") from None
+
+
+def _check_normalizer(path: Path, normalizer: Normalizer, policy: BasePolicy) -> None:
+    from gymnasium import spaces
+
+    space = policy.observation_space
+    parts = dict(space.items()) if isinstance(space, spaces.Dict) else {"": space}
+    for key, mean in normalizer.mean.items():
+        shape = parts[key].shape if key in parts else None
+        if mean.shape != shape or normalizer.variance[key].shape != shape:
+            raise PolicyFileError(
+                f"{path}: normalises observations of shape {list(mean.shape)}, and the policy's "
+                f"have {list(shape) if shape is not None else 'no ' + repr(key)}"
+            )
+
+
+def _was_normalised(data: Mapping[str, Any], policy: BasePolicy) -> bool:
+    """On-policy algorithms keep raw observations only if they normalise; the others always do."""
+    return hasattr(policy, "evaluate_actions") and data.get("_last_original_obs") is not None
 
 
 def read_training(path: Path) -> Training:
@@ -282,15 +487,16 @@ def read_training(path: Path) -> Training:
     """
     data, tensors = _members(path)
     optimizers, variables = {}, {}
-    with _opened(path) as archive:
+    with opened(path) as archive:
         for name in archive.namelist():
             if name.endswith("optimizer.pth"):
-                state = _tensors(path, _member(path, archive, name)).get("state")
+                found = _tensors(path, archive, name)
+                state: Any = found.get("state") if isinstance(found, Mapping) else None
                 if not _is_adam(state):
                     raise PolicyFileError(f"{path}: its member {name!r} is no state of Adam")
                 optimizers[name.removesuffix(".pth")] = state
             elif name == "pytorch_variables.pth":
-                variables = _tensors(path, _member(path, archive, name))
+                variables = _tensors(path, archive, name)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     return Training(data, arrays, optimizers, variables)
 
@@ -310,61 +516,82 @@ def _is_adam(state: Any) -> bool:
 
 
 def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    with _opened(path) as archive:
-        data = json.loads(_member(path, archive, "data"))
-        tensors = _tensors(path, _member(path, archive, "policy.pth"))
-    if not isinstance(data, dict) or not _all_tensors(tensors):
-        raise PolicyFileError(f"{path}: is no SB3 policy: its members hold something else")
-    return data, dict(tensors)
+    with opened(path) as archive:
+        return _json(path, archive), _state_dict(path, archive)
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip; whatever goes wrong while it is read becomes one line."""
+def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The member `data`: settings, counters, and readable strings beside pickles."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except FileNotFoundError:
-        raise PolicyFileError(f"{path}: there is no such file") from None
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
-        raise PolicyFileError(f"{path}: is no zip, or a damaged one: {error}") from None
-    except (ValueError, RecursionError, NotImplementedError, RuntimeError) as error:
-        if isinstance(error, PolicyFileError):
-            raise
+        data = json.loads(member(archive, "data", str(path), MAX_JSON_BYTES))
+    except (ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its member data holds something else")
+    return data
 
 
-def _tensors(path: Path, content: bytes) -> Any:
-    """What a .pth member holds; only tensors and plain containers are let in."""
-    import torch
-
-    try:
-        return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged or refused input
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PolicyFileError(f"{path}: its weights cannot be read safely: {reason}") from None
+def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
+    tensors = _tensors(path, archive, "policy.pth")
+    if not all_tensors(tensors):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its policy.pth holds something else")
+    return dict(tensors)
 
 
-def _member(path: Path, archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        info = archive.getinfo(name)
-    except KeyError:
-        raise PolicyFileError(f"{path}: is no SB3 zip: it has no member {name!r}") from None
-    if info.file_size > MAX_MEMBER_BYTES:
-        raise PolicyFileError(f"{path}: its member {name!r} is larger than a policy can be")
-    with archive.open(info) as member:
-        content = member.read(MAX_MEMBER_BYTES + 1)  # the header's size may be a lie
-    if len(content) > MAX_MEMBER_BYTES:
-        raise PolicyFileError(f"{path}: its member {name!r} is larger than a policy can be")
-    return content
+def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
+    return load_tensors(member(archive, name, str(path)), f"{path}: its member {name!r}")
 
 
-def _all_tensors(tensors: Any) -> bool:
-    import torch
+def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
-    return isinstance(tensors, Mapping) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in tensors.items()
-    )
+
+def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
+    readable = data.get("policy_class")
+    module = readable.get("__module__") if isinstance(readable, Mapping) else None
+    if module is not None and not _KNOWN_POLICY.fullmatch(str(module)):
+        raise UnsafeFileError(
+            f"{path}: has a policy class of its own, of {str(module)[:80]!r}, which only its code "
+            "can make"
+        )
+
+
+def _is_tqc(tensors: Mapping[str, torch.Tensor]) -> bool:
+    return _widths(tensors, "critic.qf0")[-1:] not in ([], [1])
+
+
+def _without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SB3 before 1.8 could share layers between actor and value: they are given to both."""
+    shared = _below(tensors, "mlp_extractor.shared_net")
+    if not shared:
+        return tensors
+    found = {k: v for k, v in tensors.items() if not k.startswith("mlp_extractor.")}
+    first = 1 + max(int(name.split(".")[0]) for name in shared if name.split(".")[0].isdigit())
+    first += first % 2  # the activation function behind the last shared layer
+    for net in ("mlp_extractor.policy_net", "mlp_extractor.value_net"):
+        found |= {f"{net}.{name}": tensor for name, tensor in shared.items()}
+        for name, tensor in _below(tensors, net).items():
+            index, _, rest = name.partition(".")
+            if index.isdigit():
+                found[f"{net}.{int(index) + first}.{rest}"] = tensor
+    return found
+
+
+def _check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Each layer must take what the one before gives: else building them could fill the memory."""
+    for prefix in {name.rpartition(".")[0].rpartition(".")[0] for name in tensors}:
+        pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
+        layers = sorted(
+            (int(m.group(1)), t.shape) for n, t in tensors.items() if (m := pattern.fullmatch(n))
+        )
+        shapes = [tuple(shape) for _, shape in layers]
+        if any(len(shape) == 4 for shape in shapes):
+            continue  # a CNN; SB3's own has fixed sizes
+        if any(len(shape) != 2 for shape in shapes) or any(
+            before[0] != after[1] for before, after in itertools.pairwise(shapes)
+        ):
+            raise PolicyFileError(f"{path}: its layers {prefix!r} do not fit each other")
 
 
 def _check_spaces(
@@ -376,17 +603,36 @@ def _check_spaces(
     for name, space in (("observation", observation_space), ("action", action_space)):
         readable = data.get(f"{name}_space")
         readable = readable if isinstance(readable, Mapping) else {}
-        kind = re.search(r"\.(\w+)'>$", str(readable.get(":type:", "")))
+        kind = re.search(r"\.(\w+)'>$", str(readable.get(":type:", ""))[:200])
         shape = readable.get("_shape", readable.get("shape"))
+        shape = list(shape) if isinstance(shape, list) else None
         theirs = (kind.group(1) if kind else "?", shape, readable.get("n"))
         ours = (type(space).__name__, list(space.shape or ()), str(getattr(space, "n", None)))
-        same_shape = theirs[1] is None or list(theirs[1]) == ours[1]
+        same_shape = theirs[1] is None or theirs[1] == ours[1]
         same_number = theirs[2] is None or str(theirs[2]) == ours[2]
         if theirs[0] != ours[0] or not same_shape or not same_number:
             raise PolicyFileError(
                 f"{path}: is a policy of another task: its {name}s are {theirs[0]} "
-                f"{theirs[1] or theirs[2] or ''}, the task's are {ours[0]} {ours[1] or ours[2]}"
+                f"{str(theirs[1] or theirs[2] or '')[:40]}, the task's are {ours[0]} "
+                f"{ours[1] or ours[2]}"
             )
+        if name == "action":  # they scale the actions; those of observations change no policy
+            _check_bounds(path, readable, space)
+
+
+def _check_bounds(path: Path, readable: Mapping[str, Any], space: gymnasium.Space[Any]) -> None:
+    """The bounds come from the task; where the file prints its own, they must agree."""
+    for name in ("low", "high"):
+        printed = readable.get(name)
+        if isinstance(printed, str) and _NUMBERS.fullmatch(printed[:10_000]):
+            theirs = np.array([float(word) for word in re.sub(r"[\[\],]", " ", printed).split()])
+            ours = np.asarray(getattr(space, name, theirs), dtype=np.float64).reshape(-1)
+            # Printed with eight digits at most.
+            if theirs.size not in (1, ours.size) or not np.allclose(theirs, ours, rtol=1e-6):
+                raise PolicyFileError(
+                    f"{path}: is a policy of another task: its actions' {name} is "
+                    f"{printed[:60]}, the task's {ours.tolist()}"
+                )
 
 
 def _build(
@@ -403,6 +649,7 @@ def _build(
         ActorCriticPolicy,
         MultiInputActorCriticPolicy,
     )
+    from stable_baselines3.dqn import policies as dqn
     from stable_baselines3.sac import policies as sac
     from stable_baselines3.td3 import policies as td3
 
@@ -411,12 +658,12 @@ def _build(
     kwargs: dict[str, Any] = {}
     if activation := _activation(path, readable):
         kwargs["activation_fn"] = activation
-    for name in ("clip_mean", "use_expln", "full_std", "share_features_extractor", "log_std_init"):
+    for name in _PLAIN_KWARGS:
         if isinstance(readable.get(name), bool | int | float):
             kwargs[name] = readable[name]
     for name in ("features_extractor_class", "features_extractor_kwargs"):
-        if name in readable and "CombinedExtractor" not in str(readable[name]):
-            raise PolicyFileError(
+        if not _KNOWN_EXTRACTOR.search(str(readable.get(name) or "{}")[:200]):
+            raise UnsafeFileError(
                 f"{path}: has a feature extractor of its own, which only its code can make"
             )
     # Which of SB3's three policies (MLP, CNN, several inputs) shows in the space and the tensors.
@@ -429,7 +676,7 @@ def _build(
     )
     use_sde = data.get("use_sde") is True
     classes: tuple[type[BasePolicy], ...]
-    arch: dict[str, list[int]]
+    arch: dict[str, list[int]] | list[int]
     if "action_net.weight" in tensors:
         classes = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
         arch = {
@@ -441,7 +688,7 @@ def _build(
         classes = (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)
         arch = {
             "pi": _widths(tensors, "actor.latent_pi"),
-            "qf": _widths(tensors, "critic.qf0")[:-1],
+            "qf": [] if _is_tqc(tensors) else _widths(tensors, "critic.qf0")[:-1],
         }
         kwargs |= {"use_sde": use_sde, "n_critics": _n_critics(tensors)}
     elif "actor.mu.0.weight" in tensors:
@@ -451,8 +698,11 @@ def _build(
             "qf": _widths(tensors, "critic.qf0")[:-1],
         }
         kwargs |= {"n_critics": _n_critics(tensors)}
+    elif "q_net.q_net.0.weight" in tensors:
+        classes = (dqn.DQNPolicy, dqn.CnnPolicy, dqn.MultiInputPolicy)
+        arch = _widths(tensors, "q_net.q_net")[:-1]
     else:
-        raise PolicyFileError(f"{path}: is no policy of SAC, TD3 or PPO")
+        raise PolicyFileError(f"{path}: is no policy of SAC, TD3, PPO, A2C, DQN or TQC")
     make: Any = classes[kind]
     try:
         policy: BasePolicy = make(
