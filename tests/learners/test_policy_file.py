@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
 import pickle
+import shutil
+import sys
 import zipfile
+from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
 from conftest import tiny
-from stable_baselines3 import PPO, SAC, TD3
+from gymnasium import spaces
+from sb3_contrib import TQC
+from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
 from gallop.environments import make_env
 from gallop.learners import policy_file, safe_archive
@@ -52,6 +59,26 @@ ZIPS = {
         PPO, "CartPole-v1", {"policy_kwargs": {"activation_fn": torch.nn.ReLU}}
     ),
     "PPO, gSDE": (PPO, "Pendulum-v1", {"use_sde": True}),
+    "PPO, gSDE, squashed": (
+        PPO, "Pendulum-v1", {"use_sde": True, "policy_kwargs": {"squash_output": True}}
+    ),
+    "PPO, ELU, apart": (
+        PPO, "Hopper-v5",
+        {"policy_kwargs": {"activation_fn": torch.nn.ELU, "net_arch": {"pi": [8], "vf": [9, 3]}}},
+    ),
+    "A2C": (A2C, "Pendulum-v1", {}),
+    "A2C, ReLU, discrete": (
+        A2C, "CartPole-v1", {"policy_kwargs": {"activation_fn": torch.nn.ReLU, "net_arch": [7]}}
+    ),
+    "DQN": (DQN, "CartPole-v1", {"policy_kwargs": {"net_arch": [9, 5]}}),
+    "DQN, Tanh": (DQN, "Acrobot-v1", {"policy_kwargs": {"activation_fn": torch.nn.Tanh}}),
+    "TQC": (TQC, "Pendulum-v1", {"policy_kwargs": {"net_arch": [16]}}),
+    "TQC, ELU, 3 critics": (
+        TQC, "Hopper-v5",
+        {"policy_kwargs": {"activation_fn": torch.nn.ELU, "net_arch": {"pi": [8], "qf": [9]},
+                           "n_critics": 3, "n_quantiles": 7}},
+    ),
+    "TQC, gSDE": (TQC, "Pendulum-v1", {"use_sde": True}),
     "PPO, Dict": (PPO, "gallop_dict_task:DictPendulum-v0", {"policy": "MultiInputPolicy"}),
     "SAC, Dict": (SAC, "gallop_dict_task:DictPendulum-v0", {"policy": "MultiInputPolicy"}),
 }  # fmt: skip
@@ -68,7 +95,7 @@ def test_sb3s_zips_act_the_same_here(kind, tmp_path):
         batch, deterministic=True
     )
     # The kernels add up in another order than PyTorch.
-    np.testing.assert_allclose(policy.act(batch), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(policy.act(batch), expected, rtol=1e-6, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0, "a policy that always does the same shows nothing"
 
 
@@ -126,6 +153,85 @@ def test_ppo_trained_on_normalised_observations_needs_its_normaliser(trainers, t
     env = make_env("Pendulum-v1", seed=None)
     with pytest.raises(PolicyFileError, match=r"neither a\.normalizer\.npz nor vecnormalize"):
         policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space)
+
+
+# --- drawing actions ---
+
+
+@pytest.mark.parametrize("kind", ["SAC", "PPO", "A2C, ReLU, discrete", "SAC, gSDE", "PPO, gSDE"])
+def test_stochastic_actions_come_from_the_seed_and_nothing_else_moves(kind, tmp_path):
+    algorithm, task, kwargs = ZIPS[kind]
+    env = make_env(task, seed=None)
+    written(tmp_path / "a.zip", algorithm, env, **kwargs)
+    batch = observations_for(env)
+
+    def drawn(seed):
+        options = policy_file.Options(stochastic_seed=seed)
+        policy = policy_file.read(
+            tmp_path / "a.zip", env.observation_space, env.action_space, options
+        )
+        before = torch.get_rng_state()
+        actions = [policy.act(batch) for _ in range(3)]
+        torch.testing.assert_close(before, torch.get_rng_state())
+        return np.stack(actions)
+
+    np.testing.assert_array_equal(drawn(1), drawn(1))
+    assert not np.array_equal(drawn(1), drawn(2))
+    plain = policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space)
+    assert not np.array_equal(drawn(1)[0], plain.act(batch))
+
+
+def test_a_policy_without_a_distribution_draws_nothing(tmp_path):
+    env = make_env("Pendulum-v1", seed=None)
+    written(tmp_path / "a.zip", TD3, env)
+    options = policy_file.Options(stochastic_seed=0)
+    with pytest.raises(PolicyFileError, match="leave out --stochastic"):
+        policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space, options)
+
+
+# --- zips of the gym era, written by SB3 1.1.0: see gym_era/make.py ---
+
+GYM_ERA = Path(__file__).parent / "gym_era"
+GYM_OBSERVATIONS = spaces.Box(-np.array([1, 1, 8], np.float32), np.array([1, 1, 8], np.float32))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GYM_ERA.glob("*.zip")))
+def test_zips_of_the_gym_era_act_as_they_did_then(name, tmp_path):
+    assert importlib.util.find_spec("gym") is None, "gym must be absent for this to show anything"
+    with np.load(GYM_ERA / "expected.npz") as file:
+        observations, expected = file["observations"], file[name]
+    actions = spaces.Discrete(2) if expected.ndim == 1 else spaces.Box(-2.0, 2.0, (1,), np.float32)
+    copy = Path(shutil.copy(GYM_ERA / f"{name}.zip", tmp_path))  # away from vecnormalize.pkl
+    policy = policy_file.read(copy, GYM_OBSERVATIONS, actions)
+    np.testing.assert_allclose(policy.act(observations), expected, rtol=1e-6, atol=1e-6)
+    if name == "sac":
+        with pytest.raises(ModuleNotFoundError, match="gym"):
+            SAC.load(copy)
+
+
+def test_the_zoos_normaliser_is_found_and_read_without_unpickling(tmp_path):
+    with np.load(GYM_ERA / "expected.npz") as file:
+        observations, normalized = file["observations"], file["normalized"]
+    folder = tmp_path / "Pendulum-v1_1"
+    (folder / "Pendulum-v1").mkdir(parents=True)
+    shutil.copy(GYM_ERA / "ppo.zip", folder / "Pendulum-v1.zip")
+    actions = spaces.Box(-2.0, 2.0, (1,), np.float32)
+    plain = policy_file.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
+    shutil.copy(GYM_ERA / "vecnormalize.pkl", folder / "Pendulum-v1")
+    policy = policy_file.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
+    np.testing.assert_allclose(policy.act(observations), plain.act(normalized), atol=1e-6)
+    assert not np.allclose(policy.act(observations), plain.act(observations))
+    four = spaces.Box(-1, 1, (4,))
+    written(folder / "four.zip", SAC, Shapes(four, actions))
+    with pytest.raises(PolicyFileError, match=r"shape \[3\], and the policy's have \[4\]"):
+        policy_file.read(folder / "four.zip", four, actions)
+
+
+class Shapes(gymnasium.Env):
+    """A task of which only the spaces matter."""
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
 
 
 # --- files of strangers ---
@@ -250,3 +356,243 @@ def test_an_unpacked_member_may_not_be_larger_than_a_policy(pendulum, tmp_path, 
     monkeypatch.setattr(safe_archive, "MAX_MEMBER_BYTES", 1000)
     with pytest.raises(PolicyFileError, match="larger than a policy can be"):
         read(tmp_path / "good.zip", pendulum)
+
+
+def test_a_policy_class_of_ones_own_is_refused(pendulum, tmp_path):
+    def change(data):
+        data["policy_class"]["__module__"] = "my_policies"
+
+    with pytest.raises(PolicyFileError, match=r"policy class of its own.*--trust"):
+        read(edited(tmp_path / "good.zip", tmp_path / "a.zip", change), pendulum)
+
+
+def test_other_bounds_of_the_actions_are_another_task(pendulum, tmp_path):
+    def change(data):
+        data["action_space"]["high"] = "[1.]"
+
+    with pytest.raises(PolicyFileError, match=r"actions' high is \[1\.\], the task's \[2\.0\]"):
+        read(edited(tmp_path / "good.zip", tmp_path / "a.zip", change), pendulum)
+
+
+def test_trust_opens_the_rest_after_saying_so(pendulum, tmp_path, caplog):
+    def change(data):
+        data["policy_class"]["__module__"] = "my_policies"
+
+    path = edited(tmp_path / "good.zip", tmp_path / "a.zip", change)
+    options = policy_file.Options(trust=True)
+    policy = policy_file.read(path, pendulum.observation_space, pendulum.action_space, options)
+    batch = observations_for(pendulum)
+    expected = read(tmp_path / "good.zip", pendulum).act(batch)
+    np.testing.assert_allclose(policy.act(batch), expected, atol=1e-6)
+    assert "runs the code in it" in caplog.text
+
+
+# --- archives that mean harm ---
+
+
+def saved(tensors):
+    buffer = io.BytesIO()
+    torch.save(tensors, buffer)
+    return buffer.getvalue()
+
+
+def weights(path):
+    with zipfile.ZipFile(path) as archive:
+        return torch.load(io.BytesIO(archive.read("policy.pth")), weights_only=True)
+
+
+def packed(members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(pendulum, tmp_path):
+    (tmp_path / "a.zip").write_bytes(packed([("data", b" " * 50_000_000)]))
+    assert (tmp_path / "a.zip").stat().st_size < 100_000
+    with pytest.raises(PolicyFileError, match=r"'data' unpacks to .* times its size"):
+        read(tmp_path / "a.zip", pendulum)
+
+
+def test_a_bomb_inside_the_weights_is_refused(pendulum, tmp_path):
+    inner = packed([("archive/data.pkl", b""), ("archive/data/0", bytes(50_000_000))])
+    path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": inner})
+    with pytest.raises(PolicyFileError, match=r"archive/data/0' unpacks to .* times its size"):
+        read(path, pendulum)
+
+
+def test_many_members_and_names_outside_are_refused(pendulum, tmp_path):
+    for name, members, words in (
+        ("many", [(f"{n}", b"") for n in range(1_001)], "1,001 members; at most 1,000"),
+        ("up", [("../../evil", b"x")], "lies outside"),
+        ("root", [("/etc/evil", b"x")], "lies outside"),
+        ("drive", [("C:\\evil", b"x")], "lies outside"),
+        ("back", [("..\\evil", b"x")], "lies outside"),
+    ):
+        (tmp_path / f"{name}.zip").write_bytes(packed(members))
+        with pytest.raises(PolicyFileError, match=words):
+            read(tmp_path / f"{name}.zip", pendulum)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_members_of_one_name_are_refused(pendulum, tmp_path):
+    (tmp_path / "a.zip").write_bytes(packed([("data", b"{}"), ("data", b"[]")]))
+    with pytest.raises(PolicyFileError, match="two members 'data'"):
+        read(tmp_path / "a.zip", pendulum)
+
+
+def test_a_member_longer_than_its_header_says_is_refused(pendulum, tmp_path):
+    content = bytearray((tmp_path / "good.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "good.zip") as archive:
+        size = archive.getinfo("data").file_size
+    old, lie = size.to_bytes(4, "little") * 2, (10).to_bytes(4, "little") * 2
+    assert content.count(old) == 2, "in the member's own header and in the directory"
+    (tmp_path / "a.zip").write_bytes(content.replace(old, lie))
+    with pytest.raises(PolicyFileError):
+        read(tmp_path / "a.zip", pendulum)
+
+
+def test_tensors_that_claim_more_than_they_hold_are_refused(pendulum, tmp_path):
+    tensors = weights(tmp_path / "good.zip")
+    huge = tensors | {"actor.latent_pi.0.weight": torch.zeros(1, 1).expand(10_000_000, 10_000)}
+    path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": saved(huge)})
+    with pytest.raises(PolicyFileError, match="larger than the file"):
+        read(path, pendulum)
+
+
+def test_layers_that_do_not_fit_are_refused_before_they_are_built(pendulum, tmp_path):
+    tensors = weights(tmp_path / "good.zip")
+    for wide in ({"actor.latent_pi.0.weight": torch.zeros(100_000, 1)},
+                 {"actor.latent_pi.0.weight": torch.zeros(4, 3, 1)},
+                 {"critic.qf0.2.weight": torch.zeros(1, 100_000)}):  # fmt: skip
+        path = rewritten(
+            tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": saved(tensors | wide)}
+        )
+        with pytest.raises(PolicyFileError, match="do not fit"):
+            read(path, pendulum)
+
+
+def test_weights_of_nan_are_refused(pendulum, tmp_path):
+    tensors = weights(tmp_path / "good.zip")
+    tensors["actor.mu.bias"] = torch.full_like(tensors["actor.mu.bias"], torch.nan)
+    path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": saved(tensors)})
+    with pytest.raises(PolicyFileError, match="NaN or infinity"):
+        read(path, pendulum)
+
+
+def test_the_old_format_of_weights_is_pickle_and_refused(pendulum, tmp_path):
+    buffer = io.BytesIO()
+    torch.save(weights(tmp_path / "good.zip"), buffer, _use_new_zipfile_serialization=False)
+    path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": buffer.getvalue()})
+    with pytest.raises(PolicyFileError, match=r"format before 1\.6 is pickle; --trust"):
+        read(path, pendulum)
+
+
+WATCHED = {
+    *("pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn"),
+    *("os.mkdir", "os.remove", "shutil.rmtree", "socket.connect"),
+}
+_seen: list[str] = []
+_watching = False
+
+
+def _audit(event, arguments):
+    if _watching and (
+        event in WATCHED or event in ("exec", "os.mkdir", "os.remove", "shutil.rmtree")
+    ):
+        _seen.append(f"{event} {arguments!r:.200}")
+
+
+def mutations(content, rng):
+    """One damaged copy: bytes flipped, cut, doubled, or overwritten by pieces of itself."""
+    mutated = bytearray(content)
+    for _ in range(int(rng.integers(1, 9))):
+        at, kind = int(rng.integers(len(mutated))), int(rng.integers(5))
+        if kind == 0:
+            mutated[at] ^= 1 << int(rng.integers(8))
+        elif kind == 1:
+            mutated[at : at + 4] = rng.bytes(4)
+        elif kind == 2:
+            other = int(rng.integers(len(mutated)))
+            mutated[at : at + 16] = mutated[other : other + 16]
+        elif kind == 3 and rng.integers(20) == 0:
+            del mutated[at:]
+            mutated.extend(b"\0")
+        else:
+            mutated[at : at + 4] = (int(rng.integers(2**32))).to_bytes(4, "little")
+    return bytes(mutated)
+
+
+def repacked(source, rng, bomb):
+    """A whole zip whose members were damaged one by one, so that checksums and sizes are right."""
+    with zipfile.ZipFile(source) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = ("data", "policy.pth")[int(rng.integers(2))]
+    if name == "policy.pth" and rng.integers(2):  # one level deeper
+        with zipfile.ZipFile(io.BytesIO(members[name])) as inner:
+            parts = {part: inner.read(part) for part in inner.namelist()}
+        part = [*parts][int(rng.integers(len(parts)))]
+        parts[part] = bomb if rng.integers(10) == 0 else mutations(parts[part] or b"x", rng)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as inner:
+            for part, content in parts.items():
+                inner.writestr(part, content)
+        members[name] = buffer.getvalue()
+    else:
+        members[name] = bomb if rng.integers(10) == 0 else mutations(members[name], rng)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for member, content in members.items():
+            archive.writestr(member, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # zipfile and torch warn of what is then refused
+def test_ten_thousand_damaged_files_run_nothing_and_get_one_line_each(pendulum, tmp_path):
+    global _watching
+    sys.addaudithook(_audit)
+    bomb = pickle.dumps(Bomb(tmp_path / "was_run"))
+    rng = np.random.default_rng(0)
+    good, pickled = tmp_path / "good.zip", GYM_ERA / "vecnormalize.pkl"
+    read(good, pendulum)  # imports come before the watching
+    path, other = tmp_path / "fuzzed.zip", tmp_path / "fuzzed" / "vecnormalize.pkl"
+    other.parent.mkdir()
+    n_read = n_refused = 0
+    for number in range(10_000):
+        if number % 3 == 0:
+            path.write_bytes(mutations(good.read_bytes(), rng))
+        elif number % 3 == 1:
+            path.write_bytes(repacked(good, rng, bomb))
+        else:
+            content = pickled.read_bytes()
+            other.write_bytes(bomb if rng.integers(10) == 0 else mutations(content, rng))
+        _watching = True
+        try:
+            if number % 3 == 2:
+                policy_file.read_normalizer(other)
+            else:
+                read(path, pendulum).act(np.zeros((1, 3), np.float32))
+            n_read += 1
+        except PolicyFileError as error:
+            n_refused += 1
+            assert "\n" not in str(error) and len(str(error)) < 1_000
+        finally:
+            _watching = False
+    assert not (tmp_path / "was_run").exists()
+    assert _seen == []
+    assert n_refused > 5_000 and n_read > 100, (n_read, n_refused)
+
+
+def test_the_watch_over_the_fuzzing_sees_an_unpickling(tmp_path):
+    global _watching
+    sys.addaudithook(_audit)
+    _watching = True
+    try:
+        pickle.loads(pickle.dumps(Bomb(tmp_path / "was_run")))  # noqa: S301  (the point of it)
+    finally:
+        _watching = False
+    assert any("pickle.find_class" in line for line in _seen)
+    _seen.clear()
