@@ -74,6 +74,12 @@ def newest_boundary(state: Path) -> Saved | None:
     return None
 
 
+def last_timestep(state: Path) -> int:
+    """Where the newest boundary stands, by its name alone; 0 if there is none."""
+    folders = _folders(state)
+    return int(folders[-1].name) if folders else 0
+
+
 def load_boundary(saved: Saved, learner: Learner) -> None:
     """Become the learner that stood at this boundary; damaged later ones are deleted."""
     state = saved.folder.parent

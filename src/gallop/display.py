@@ -5,20 +5,28 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from gallop.figures import short
 from gallop.learners.choose import Choice
+from gallop.listing import Listed
 from gallop.plan import Plan
+from gallop.presets import Preset
 from gallop.settings import Experiment
 from gallop.statistics import Comparison, Slope, Summary
 
@@ -64,6 +72,24 @@ class Display:
     def say(self, text: str) -> None:
         """One line, or a few."""
         self.console.print(Text(text), soft_wrap=True)
+
+    @contextlib.contextmanager
+    def episodes(self, policy: str, n: int, limit: int) -> Iterator[Callable[[], None]]:
+        """A bar over the timesteps of n episodes that step together, at most `limit` of them."""
+        if not self.console.is_terminal:
+            self.say(f"{policy}: {n} episodes")
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("timesteps"),
+            TimeRemainingColumn(compact=True),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        ) as bar:
+            task = bar.add_task(f"{policy}: {n} episodes", total=limit)
+            yield lambda: bar.advance(task)
 
     # --- before ---
 
@@ -214,6 +240,44 @@ class Display:
                 f"{probability.interval.high:.2f}]",
                 *(f"{p:.3f}" for p in comparison[2:]),
             )
+        self.console.print(table)
+
+    def runs(self, listed: Sequence[Listed]) -> None:
+        """`gallop list`."""
+        table = _table("", "run")
+        table.title = None
+        for heading in ("algorithm", "task"):
+            table.add_column(heading, overflow="fold")
+        for heading in ("timesteps", "return"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("status", no_wrap=True)
+        for run in listed:
+            timesteps = (
+                short(run.horizon)
+                if run.status == "finished"
+                else f"{short(run.timestep)} of {short(run.horizon)}"
+            )
+            table.add_row(
+                Text(run.path.name),
+                run.algo.upper(),
+                Text(run.env),
+                timesteps if run.status != "damaged" else "",
+                "" if run.mean_return is None else _number(run.mean_return),
+                run.status,
+            )
+        self.console.print(table)
+        for run in listed:
+            if run.status == "damaged":
+                self.say(f"{run.path}: {run.reason}")
+
+    def presets(self, presets: Sequence[Preset]) -> None:
+        """`gallop presets`."""
+        table = _table("", "algorithm")
+        table.title = None
+        table.add_column("task", no_wrap=True)
+        table.add_column("source", overflow="fold")
+        for preset in presets:
+            table.add_row(preset.algo.upper(), preset.env, Text(preset.source))
         self.console.print(table)
 
     def meaning(self, n: int) -> None:

@@ -30,7 +30,7 @@ def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Exper
     Raises:
         ExperimentError: with one line that holds place, value and the nearest right thing.
     """
-    return _load(path, {name: _parsed(text) for name, text in (overrides or {}).items()})
+    return _load(path, {name: parse(text) for name, text in (overrides or {}).items()})
 
 
 def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
@@ -69,7 +69,8 @@ def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
         raise ExperimentError(f"{place}{name}{error.message}", error.field) from None
 
 
-def _parsed(text: str) -> Any:
+def parse(text: str) -> Any:
+    """A value as the command line gives it: YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:

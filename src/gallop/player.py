@@ -13,25 +13,27 @@ from rich.progress import track
 
 from gallop import video
 from gallop.display import Display
-from gallop.environments import evaluation_env
 from gallop.evaluation import stack
-from gallop.experiment_file import from_dict
+from gallop.learners import policy_file
 from gallop.learners.learner import Policy
-from gallop.run_directory import Milestone, RunDirectory, RunError, all_runs, containing_run
-from gallop.settings import Experiment, ExperimentError
+from gallop.learners.policy_file import Options
+from gallop.policies import Named, find_policy
+from gallop.settings import ExperimentError
 
 if TYPE_CHECKING:
     import gymnasium
 
 
 def watch(
-    what: Path | None = None,
+    what: str | Path | None = None,
     *,
     env: str | None = None,
     n_episodes: int = 3,
     seed: int = 0,
     output: Path | None = None,
     results: Path = Path("results"),
+    normalizer: Path | None = None,
+    trust: bool = False,
 ) -> int:
     """Play a policy for a few episodes, and print their returns.
 
@@ -42,6 +44,8 @@ def watch(
         seed: of the first episode's start; the next ones count on.
         output: an .mp4 to write instead of opening a window.
         results: the folder of all runs.
+        normalizer: where the policy's normaliser lies, if not beside it.
+        trust: let SB3's own loader run the code of a file that cannot be read otherwise.
 
     Returns:
         An exit code: 0, or 1 where nothing can be drawn on this machine.
@@ -53,64 +57,32 @@ def watch(
         raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
     if output is not None and output.suffix != ".mp4":
         raise ExperimentError(f"{output}: films are written as .mp4")
-    path = _policy_path(what, results)
-    experiment = _experiment_of(path, env)
-    if not video.has_display():
-        output = output or path.with_name(f"{path.stem}_watch.mp4")
+    named = find_policy(None if what is None else Path(what), env=env, results=results)
     display = Display()
+    if named.note:
+        display.say(f"{named.path}: {named.note}")
+    if not video.has_display():
+        output = output or named.path.with_name(f"{named.path.stem}_watch.mp4")
+    options = Options(normalizer=normalizer, trust=trust)
     if output is not None:
         backend = video.find_backend()
         if backend is not None:
             os.environ["MUJOCO_GL"] = backend.name  # counts only before MuJoCo is imported
-        elif video.is_mujoco(experiment.env):
+        elif video.is_mujoco(named.task.env):
             display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
             return 1
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
         software = backend is not None and backend.is_software
-        _film(path, experiment, n_episodes, seed, output, software, display)
+        _film(named, options, n_episodes, seed, output, software, display)
     else:
-        _show(path, experiment, n_episodes, seed, display)
+        _show(named, options, n_episodes, seed, display)
     return 0
 
 
-def _policy_path(what: Path | None, results: Path) -> Path:
-    if what is None:
-        runs = [folder for folder in all_runs(results) if folder.best_model.exists()]
-        if not runs:
-            raise RunError(f"there is no run with a policy below {results}; gallop run makes one")
-        return runs[-1].best_model
-    if what.is_dir():
-        candidates = [RunDirectory(what).best_model, Milestone(what).model]
-        for path in candidates:
-            if path.exists():
-                return path
-        names = " nor ".join(path.name for path in candidates)
-        raise RunError(f"{what} holds neither {names}")
-    if not what.exists():
-        raise RunError(f"{what}: there is no such file or folder")
-    return what
-
-
-def _experiment_of(path: Path, env: str | None) -> Experiment:
-    """The experiment whose task the policy plays."""
-    if env is not None:
-        return from_dict({"algo": "ppo", "env": env, "total_timesteps": 10_000_000})
-    folder = containing_run(path.parent)
-    if folder is None:
-        raise ExperimentError(f"{path} lies in no run's folder: name its task with --env")
-    return folder.read_experiment()
-
-
-def _read(path: Path, env: gymnasium.Env[Any, Any]) -> Policy:
-    from gallop.learners import policy_file
-
-    return policy_file.read(path, env.observation_space, env.action_space)
-
-
-def _show(path: Path, experiment: Experiment, n: int, seed: int, display: Display) -> None:
-    env = evaluation_env(experiment, render_mode="human")
-    policy = _read(path, env)
-    display.say(f"{path} on {experiment.env}; Ctrl-C ends")
+def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
+    env = named.task.make("human")
+    policy = policy_file.read(named.path, env.observation_space, env.action_space, options)
+    display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
     for number in range(n):
         for _ in _episode(policy, env, seed + number, display):
             pass
@@ -118,17 +90,17 @@ def _show(path: Path, experiment: Experiment, n: int, seed: int, display: Displa
 
 
 def _film(
-    path: Path,
-    experiment: Experiment,
+    named: Named,
+    options: Options,
     n: int,
     seed: int,
     output: Path,
     software: bool,
     display: Display,
 ) -> None:
-    mujoco = video.is_mujoco(experiment.env)
-    env = evaluation_env(experiment, render_mode=None if mujoco else "rgb_array")
-    policy = _read(path, env)
+    mujoco = video.is_mujoco(named.task.env)
+    env = named.task.make(None if mujoco else "rgb_array")
+    policy = policy_file.read(named.path, env.observation_space, env.action_space, options)
     camera = video.Camera(env, software)
 
     def frames() -> Iterator[NDArray[np.uint8]]:

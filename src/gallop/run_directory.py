@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,6 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._scalars: Any = None
 
     # --- names ---
 
@@ -75,8 +74,17 @@ class RunDirectory:
         return self.path / "state"
 
     @property
+    def initial_model(self) -> Path:
+        """A copy of the policy file that training started from, if it did."""
+        return self.state / "initial_model.zip"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
+
+    @property
+    def _tracker_runs(self) -> Path:
+        return self.state / "trackers.json"
 
     @property
     def best_model(self) -> Path:
@@ -108,8 +116,13 @@ class RunDirectory:
 
     # --- the run as a whole ---
 
-    def create(self, experiment: Experiment) -> None:
+    def create(
+        self, experiment: Experiment, save_initial: Callable[[Path], None] | None = None
+    ) -> None:
         """Make the folder and write the resolved experiment.
+
+        `save_initial` writes the policy file that training starts from, if it does from one. The
+        experiment comes last: a folder without it is no run.
 
         Raises:
             RunError: if it exists already (a run is never overwritten) or cannot be written.
@@ -124,7 +137,19 @@ class RunDirectory:
             ) from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
+        if save_initial is not None:
+            with replacing(self.state) as temporary:
+                save_initial(temporary / self.initial_model.name)
+        self.write_experiment(experiment)
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Write experiment.yaml."""
         write_bytes(self.experiment_file, to_yaml(experiment).encode())
+
+    def kept_while_growing(self) -> list[Path]:
+        """What a run appends to while it trains."""
+        names = ("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv")
+        return [*(self.path / name for name in names), self.tensorboard]
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment that this run was started with.
@@ -157,6 +182,21 @@ class RunDirectory:
         finally:
             lock.release()
 
+    def is_locked(self) -> bool:
+        """Whether another process is running it."""
+        try:
+            with self.locked():
+                return False
+        except RunError:
+            return True
+
+    def is_finished(self) -> bool:
+        """Whether it has come to its end."""
+        try:
+            return self.read_json("provenance.json").get("end") is not None
+        except (OSError, ValueError):
+            return False
+
     # --- numbers ---
 
     def write_json(self, name: str, data: Mapping[str, Any]) -> None:
@@ -167,8 +207,20 @@ class RunDirectory:
         data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
         return data
 
+    def read_tracker_runs(self) -> dict[str, str]:
+        """Tracker -> its own id of this run; those that have one so far."""
+        if not self._tracker_runs.exists():
+            return {}
+        runs: dict[str, str] = json.loads(self._tracker_runs.read_text(encoding="utf-8"))
+        return runs
+
+    def write_tracker_run(self, tracker: str, run_id: str) -> None:
+        """Remember a tracker's id of this run, so that a resumed run goes on with the same one."""
+        runs = self.read_tracker_runs() | {tracker: run_id}
+        write_bytes(self._tracker_runs, (json.dumps(runs, indent=2) + "\n").encode())
+
     def write_baseline(self, episodes: Episodes) -> None:
-        _write_rewards(self.path / "random_baseline_rewards.npz", episodes)
+        write_rewards(self.path / "random_baseline_rewards.npz", episodes)
 
     def read_baseline(self) -> NDArray[np.float64] | None:
         """The random policy's returns, or None before they exist."""
@@ -224,28 +276,26 @@ class RunDirectory:
             rows.append(row | {name: repr(float(values[i])) for name, values in terms})
         _write_csv(self.path / "episodes.csv", columns, rows)
 
+    def final_return(self) -> float | None:
+        """Mean return of the final policy on the evaluation seeds; None before it was judged."""
+        _, rows = _read_csv(self.path / "episodes.csv")
+        returns = [float(row["return"]) for row in rows if row["policy"] == "final"]
+        return float(np.mean(returns)) if returns else None
+
     def append_log(self, log: Iterable[LogRow]) -> None:
-        """Add rows under SB3's keys to progress.csv and to TensorBoard."""
+        """Add rows under SB3's keys to progress.csv."""
         log = list(log)
         columns, rows = _read_csv(self.path / "progress.csv")
         rows += [{name: repr(value) for name, value in row.values.items()} for row in log]
         columns = sorted({*columns, *(name for row in log for name in row.values)})
         _write_csv(self.path / "progress.csv", columns, rows)
-        self.append_scalars(log)
 
-    def append_scalars(self, log: Iterable[LogRow]) -> None:
-        """Add rows to TensorBoard alone."""
-        if self._scalars is None:
-            self._open_tensorboard(None)
-        for row in log:
-            for name, value in row.values.items():
-                self._scalars.add_scalar(name, value, row.timestep)
-        self._scalars.flush()
-
-    def _open_tensorboard(self, purge_step: int | None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._scalars = SummaryWriter(str(self.tensorboard), purge_step=purge_step)
+    def keep_episodes(self, policies: Mapping[str, str]) -> None:
+        """Keep the episodes of these policies alone, under new names."""
+        columns, rows = _read_csv(self.path / "episodes.csv")
+        kept = [{**r, "policy": policies[r["policy"]]} for r in rows if r["policy"] in policies]
+        if columns:
+            _write_csv(self.path / "episodes.csv", columns, kept)
 
     def forget_after(self, timestep: int) -> None:
         """Drop every number later than the boundary that a resumed run goes on from."""
@@ -267,8 +317,6 @@ class RunDirectory:
             if columns:
                 rows = [row for row in rows if float(row[column]) <= timestep]
                 _write_csv(self.path / name, columns, rows)
-        if self.tensorboard.exists():
-            self._open_tensorboard(purge_step=timestep + 1)
 
 
 class Milestone:
@@ -297,8 +345,13 @@ class Milestone:
     def gif(self) -> Path:
         return self.path / "rollout.gif"
 
+    def files(self) -> list[Path]:
+        """All that a milestone holds beside its meta.json."""
+        rewards = self.path / "trained_rewards.npz"
+        return [self.model, rewards, self.boxplot, self.histogram, self.film, self.gif]
+
     def write_rewards(self, episodes: Episodes) -> None:
-        _write_rewards(self.path / "trained_rewards.npz", episodes)
+        write_rewards(self.path / "trained_rewards.npz", episodes)
 
     def read_rewards(self) -> NDArray[np.float64] | None:
         """Returns of the evaluation episodes, or None before they exist."""
@@ -412,7 +465,8 @@ def _sync(path: Path) -> None:
 # --- formats -------------------------------------------------------------------------------------
 
 
-def _write_rewards(path: Path, episodes: Episodes) -> None:
+def write_rewards(path: Path, episodes: Episodes) -> None:
+    """Replace an .npz of rewards, seeds and ep_lengths."""
     arrays = {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
     write_npz(path, arrays)
 

@@ -366,7 +366,17 @@ def _percentages(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
+def _tracker_names(value: Any) -> Any:
+    """Accept wandb and wandb,mlflow, as shells give them; refuse a name given twice."""
+    if isinstance(value, str):
+        value = [name.strip() for name in value.split(",")]
+    if isinstance(value, list | tuple) and any(value.count(name) > 1 for name in value):
+        raise ValueError("each tracker can be named once")
+    return value
+
+
 Algo = Literal["sac", "td3", "ppo"]
+TrackerName = Literal["wandb", "mlflow", "trackio"]
 
 
 class Experiment(Settings):
@@ -414,6 +424,10 @@ class Experiment(Settings):
     """Episodes (PPO: rollouts) between two rows of progress.csv; default 4 (PPO: 1)."""
     films: bool = True
     """Film an episode at each milestone."""
+    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_tracker_names)] = ()
+    """Trackers besides TensorBoard: wandb, mlflow, trackio, or several; they change no bit."""
+    init_from: str = ""
+    """Policy file (SB3 zip) whose networks and optimizers training starts from."""
     source: str = ""
     """Where the hyper-parameters come from; changes nothing."""
 

@@ -37,7 +37,7 @@ PROBE_SECONDS = 60
 
 NO_BACKEND = "no OpenGL backend works here"
 _HINTS = {
-    "linux": "sudo apt-get install libegl1 libgl1 libgl1-mesa-dri   (or libosmesa6)",
+    "linux": "sudo apt-get install libegl1 libgl1 libgl1-mesa-dri",
     "darwin": "run from a session with a display",
     "win32": "install the graphics card's driver",
 }
@@ -80,34 +80,42 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 """
 
 
-@functools.cache
 def find_backend() -> Backend | None:
-    """The first GL backend that draws a bright sphere in a child process, or None.
+    """The first GL backend that works here, or None."""
+    return next((backend for name in candidates() if (backend := probe(name))), None)
+
+
+def candidates() -> list[str]:
+    """Values for MUJOCO_GL in the order in which they are tried; the one asked for is first."""
+    asked = os.environ.get("MUJOCO_GL")
+    usual = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("",)
+    return list(dict.fromkeys([asked, *usual] if asked else usual))
+
+
+@functools.cache
+def probe(name: str) -> Backend | None:
+    """This GL backend, if it draws a bright sphere in a child process.
 
     A child, because MUJOCO_GL counts only before MuJoCo is imported, and because a broken GL
     library can take its process down without a word.
     """
-    asked = os.environ.get("MUJOCO_GL")
-    usual = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("",)
-    for name in dict.fromkeys([asked, *usual] if asked else usual):
-        environment = {**os.environ, "MUJOCO_GL": name}
-        if name == "glfw" and sys.platform == "linux" and not has_display():
-            continue
-        try:
-            child = subprocess.run(
-                [sys.executable, "-c", _PROBE],
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=PROBE_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-        for line in child.stdout.splitlines():
-            word, _, rest = line.partition(" ")
-            brightest, _, renderer = rest.partition(" ")
-            if word == "brightest" and int(brightest) > 50:
-                return Backend(name, renderer)
+    if name == "glfw" and not has_display():
+        return None
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env={**os.environ, "MUJOCO_GL": name},
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in child.stdout.splitlines():
+        word, _, rest = line.partition(" ")
+        brightest, _, renderer = rest.partition(" ")
+        if word == "brightest" and int(brightest) > 50:
+            return Backend(name, renderer)
     return None
 
 

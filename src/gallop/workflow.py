@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop import __version__, checkpoint, figures, seeding, video
+from gallop import __version__, checkpoint, figures, seeding, trackers, video
 from gallop.display import Display, Pair, Row
 from gallop.environments import evaluation_env, training_environments, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
@@ -31,6 +31,7 @@ from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
 from gallop.learners.choose import Choice, choose_learner, make_learner
 from gallop.learners.learner import Learner, LogRow, Policy
 from gallop.plan import Boundary, Plan, make_plan
+from gallop.policies import policy_path
 from gallop.provenance import machine, now, provenance, versions
 from gallop.run_directory import (
     RunDirectory,
@@ -42,6 +43,7 @@ from gallop.run_directory import (
 )
 from gallop.settings import Experiment
 from gallop.statistics import Interval, Slope, compare, slope_of_last_quarter, summarise
+from gallop.trackers import Tracker, Trackers
 from gallop.training import Outcome, train
 
 if TYPE_CHECKING:
@@ -99,8 +101,10 @@ def plan_run(experiment: Experiment) -> tuple[Plan, Choice]:
     """What a run of this experiment will do.
 
     Raises:
-        ExperimentError: if the task does not work, or the algorithm cannot serve it.
+        ExperimentError: if the task does not work, the algorithm cannot serve it, or a tracker is
+            not installed.
     """
+    trackers.check_installed(experiment.trackers)
     observation_space, action_space = try_out(experiment)
     choice = choose_learner(experiment, observation_space, action_space)
     replay = hasattr(experiment.hyperparameters, "buffer_size")
@@ -117,6 +121,7 @@ def run(
     results: Path = Path("results"),
     name: str | None = None,
     display: Display | None = None,
+    own_trackers: Sequence[Tracker] = (),
 ) -> RunDirectory:
     """Train, evaluate and film one experiment in a new run folder.
 
@@ -124,6 +129,7 @@ def run(
         experiment: resolved, from `experiment_file.load` or `from_dict`.
         results: the folder that holds all runs.
         name: of the run; default: now, as YYYYMMDD_HHMMSS.
+        own_trackers: objects of your own that take the run's numbers, besides those it names.
 
     Raises:
         ExperimentError: before anything is written, if the experiment cannot be run.
@@ -137,13 +143,19 @@ def run(
     display.plan(experiment, plan, choice, folder.path)
     # What cannot be made is refused before anything is written.
     with _learner(experiment, display) as (environments, learner):
-        folder.create(experiment)
+        if experiment.init_from:
+            learner.read_policy(policy_path(Path(experiment.init_from)))
+        folder.create(experiment, learner.save_policy if experiment.init_from else None)
         _write_records(folder, experiment, plan, choice)
-        _Run(folder, experiment, plan, display).go(environments, learner)
+        _Run(folder, experiment, plan, display, own_trackers).go(environments, learner)
     return folder
 
 
-def resume(folder: RunDirectory, display: Display | None = None) -> None:
+def resume(
+    folder: RunDirectory,
+    display: Display | None = None,
+    own_trackers: Sequence[Tracker] = (),
+) -> None:
     """Go on from a run's last boundary to its end, with the experiment that its folder holds.
 
     Raises:
@@ -166,8 +178,21 @@ def resume(folder: RunDirectory, display: Display | None = None) -> None:
         folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
     display.plan(experiment, plan, choice, folder.path)
+    go_on(folder, experiment, plan, display, own_trackers)
+
+
+def go_on(
+    folder: RunDirectory,
+    experiment: Experiment,
+    plan: Plan,
+    display: Display,
+    own_trackers: Sequence[Tracker] = (),
+) -> None:
+    """From the last boundary of a folder, or its very beginning, to the end of the plan."""
     with _learner(experiment, display) as (environments, learner):
-        _Run(folder, experiment, plan, display).go(environments, learner)
+        if folder.initial_model.exists() and checkpoint.newest_boundary(folder.state) is None:
+            learner.read_policy(folder.initial_model)
+        _Run(folder, experiment, plan, display, own_trackers).go(environments, learner)
 
 
 @contextlib.contextmanager
@@ -191,29 +216,29 @@ def newest_run(results: Path, unfinished: bool) -> RunDirectory:
         RunError: if there is none.
     """
     for folder in reversed(all_runs(results)):
-        if not unfinished or not _is_finished(folder):
+        if not unfinished or not folder.is_finished():
             return folder
     kind = "unfinished run" if unfinished else "run"
     raise RunError(f"there is no {kind} below {results}")
-
-
-def _is_finished(folder: RunDirectory) -> bool:
-    try:
-        return folder.read_json("provenance.json").get("end") is not None
-    except (OSError, ValueError):
-        return False
 
 
 class _Run:
     """A run under way."""
 
     def __init__(
-        self, folder: RunDirectory, experiment: Experiment, plan: Plan, display: Display
+        self,
+        folder: RunDirectory,
+        experiment: Experiment,
+        plan: Plan,
+        display: Display,
+        own_trackers: Sequence[Tracker],
     ) -> None:
         self.folder, self.experiment, self.plan, self.display = folder, experiment, plan, display
         self.title = _title(experiment)
         self.stop = Stop()
         self.films = FilmQueue(folder)
+        self.trackers = Trackers()
+        self.own_trackers = own_trackers
         self.make = functools.partial(evaluation_env, experiment)
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
@@ -259,7 +284,8 @@ class _Run:
             self.display.say(f"going on from timestep {timestep:,}")
             log.info("resumed at timestep %d", timestep)
         seed = self.experiment.training_seed
-        with self.display.bar(self.plan.horizon, timestep):
+        opened = trackers.opened(self.folder, self.experiment, timestep, self.own_trackers)
+        with opened as self.trackers, self.display.bar(self.plan.horizon, timestep):
             self.display.learning()
             for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
                 self._note(outcome, learner)
@@ -279,6 +305,7 @@ class _Run:
         if diagnostics.n_unstable:
             log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
         self.folder.append_log(diagnostics.rows)
+        self.trackers.log(diagnostics.rows)
 
     def _tick(self, timestep: int) -> None:
         self.stop.check()
@@ -311,7 +338,7 @@ class _Run:
             "eval/mean_reward": float(means[-1]),
             "eval/mean_ep_length": float(episodes.lengths.mean()),
         }
-        self.folder.append_scalars([LogRow(timestep, values)])
+        self.trackers.log([LogRow(timestep, values)])
         self.display.evaluated(timestep, float(means[-1]))
 
     def _fill_milestone(
@@ -545,6 +572,11 @@ def _write_records(
 ) -> None:
     """provenance.json and seeds.json, before the first timestep."""
     folder.write_json("provenance.json", provenance(choice))
+    write_seeds(folder, experiment, plan)
+
+
+def write_seeds(folder: RunDirectory, experiment: Experiment, plan: Plan) -> None:
+    """seeds.json."""
     n_validation, n_segments = experiment.evaluation.n_episodes, len(plan.boundaries)
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
     folder.write_json("seeds.json", seeds)

@@ -506,22 +506,22 @@ def _audit(event, arguments):
 
 
 def mutations(content, rng):
-    """One damaged copy: bytes flipped, cut, doubled, or overwritten by pieces of itself."""
+    """One damaged copy: mostly a few bytes exchanged, so that much of it still reads; else worse."""
     mutated = bytearray(content)
-    for _ in range(int(rng.integers(1, 9))):
-        at, kind = int(rng.integers(len(mutated))), int(rng.integers(5))
-        if kind == 0:
+    for _ in range(int(rng.integers(1, 4))):
+        at, other = (int(place) for place in rng.integers(len(mutated), size=2))
+        kind = int(rng.integers(10))
+        if kind < 4:
             mutated[at] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            mutated[at : at + 4] = rng.bytes(4)
-        elif kind == 2:
-            other = int(rng.integers(len(mutated)))
+        elif kind < 7:
+            mutated[at] = mutated[other]
+        elif kind == 7:
             mutated[at : at + 16] = mutated[other : other + 16]
-        elif kind == 3 and rng.integers(20) == 0:
-            del mutated[at:]
-            mutated.extend(b"\0")
+        elif kind == 8:
+            mutated[at : at + 4] = rng.bytes(4)
         else:
-            mutated[at : at + 4] = (int(rng.integers(2**32))).to_bytes(4, "little")
+            del mutated[at : at + int(rng.integers(1, 50))]
+            mutated.extend(b"\0")
     return bytes(mutated)
 
 
@@ -583,7 +583,7 @@ def test_ten_thousand_damaged_files_run_nothing_and_get_one_line_each(pendulum, 
             _watching = False
     assert not (tmp_path / "was_run").exists()
     assert _seen == []
-    assert n_refused > 5_000 and n_read > 100, (n_read, n_refused)
+    assert n_refused > 5_000 and n_read > 200, (n_read, n_refused)
 
 
 def test_the_watch_over_the_fuzzing_sees_an_unpickling(tmp_path):

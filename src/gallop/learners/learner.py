@@ -120,6 +120,16 @@ class Learner(Protocol):
         """Write an SB3 zip; where observations are normalised, `<stem>.normalizer.npz` too."""
         ...
 
+    def read_policy(self, path: Path) -> None:
+        """Go on from an SB3 zip: its networks, their optimizers, the entropy coefficient, and the
+        normaliser beside it.
+
+        Raises:
+            PolicyFileError: if the file cannot be read, holds other networks than the experiment
+                asks for, or was normalised where the experiment is not (and the reverse).
+        """
+        ...
+
     def close(self) -> None:
         """Free what the learner holds."""
         ...

@@ -26,7 +26,6 @@ from gallop.learners.kernels import Mlp
 from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
 from gallop.learners.mlp_policy import MlpPolicy, bounds
 from gallop.learners.normalization import RunningNormalization
-from gallop.learners.safe_archive import PolicyFileError
 from gallop.learners.stable_baselines import make_model
 from gallop.settings import DivergedError, Experiment
 
@@ -75,6 +74,7 @@ class NativeLearner:
         self._take(tensors)
         self.timestep = 0
         self.n_gradient_steps = 0
+        self._n_before = 0  # gradient steps that the policy had which training started from
         self._n_updates = 0
         self._n_episodes = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=STATISTICS_WINDOW)
@@ -132,6 +132,7 @@ class NativeLearner:
         counters = {
             "timestep": self.timestep,
             "n_gradient_steps": self.n_gradient_steps,
+            "n_before": self._n_before,
             "n_updates": self._n_updates,
             "n_episodes": self._n_episodes,
             "recent": list(self._recent),
@@ -150,6 +151,7 @@ class NativeLearner:
         counters = json.loads((folder / "learner.json").read_text())
         self.timestep = counters["timestep"]
         self.n_gradient_steps = counters["n_gradient_steps"]
+        self._n_before = counters.get("n_before", 0)
         self._n_updates = counters["n_updates"]
         self._n_episodes = counters["n_episodes"]
         self._recent.clear()
@@ -179,19 +181,13 @@ class NativeLearner:
         policy_file.write(model, normalizer, path)
 
     def read_policy(self, path: Path) -> None:
-        """Go on from an SB3 zip: its networks, their optimizers, the entropy coefficient.
-
-        Raises:
-            PolicyFileError: if the file cannot be read or holds other networks.
-        """
+        """Go on from an SB3 zip; see the protocol."""
         found = policy_file.read_training(path)
         try:
             self._template.policy.load_state_dict(_torch(found.tensors))
         except RuntimeError as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise PolicyFileError(
-                f"{path}: its networks do not fit the experiment: {reason}"
-            ) from None
+            raise policy_file.does_not_fit(path, error) from None
+        self._normalization.take(found.normalizer, path)
         self._take(found.tensors)
         names = [list(module) for module, _ in self._optimizers()]
         states = [found.optimizers.get(key, {}) for key in self._optimizer_files()]
@@ -207,6 +203,7 @@ class NativeLearner:
         n_steps = [int(part["step"]) for state in states for part in state.values()]
         self.n_gradient_steps = max(n_steps, default=0)
         self._n_updates = int(found.data.get("_n_updates", self.n_gradient_steps))
+        self._n_before = self.n_gradient_steps
         self._take_own_training(found)
 
     def close(self) -> None:

@@ -157,7 +157,7 @@ class NativeOffPolicy(NativeLearner):
             for name, value in self._logged_losses(self._losses).items():
                 log.record(f"train/{name}", value)
             learning = timestep - self._settings.learning_starts
-            log.record("train/utd", self.n_gradient_steps / learning)
+            log.record("train/utd", (self.n_gradient_steps - self._n_before) / learning)
             self._losses = None
         super()._dump(timestep)
 

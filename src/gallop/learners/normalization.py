@@ -4,6 +4,7 @@ segment."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.environments import Normalizer
+from gallop.learners.safe_archive import PolicyFileError
 from gallop.settings import Experiment
 
 
@@ -63,6 +65,29 @@ class RunningNormalization:
             count=float(max(part.count for part in parts.values())),
             clip=self._settings.clip_observations,
         )
+
+    def take(self, normalizer: Normalizer | None, path: Path) -> None:
+        """Go on from the statistics beside a policy file.
+
+        Raises:
+            PolicyFileError: if only one of the file and the experiment is normalised.
+        """
+        if normalizer is None and self.observations is None:
+            return
+        if normalizer is None or self.observations is None:
+            theirs, ours = (
+                ("is not trained on normalised observations", "normalises them: --normalize false")
+                if normalizer is None
+                else ("is trained on normalised observations", "does not normalise: --normalize")
+            )
+            raise PolicyFileError(f"{path}: {theirs}, and the experiment {ours} helps")
+        parts = {name: part for name, part in self._all() if name != "returns"}
+        for name, part in parts.items():
+            key = name.removeprefix("observations/")
+            if key not in normalizer.mean or normalizer.mean[key].shape != np.shape(part.mean):
+                raise PolicyFileError(f"{path}: its normaliser is one of another task")
+            part.mean, part.var = normalizer.mean[key].copy(), normalizer.variance[key].copy()
+            part.count = normalizer.count
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, for a resumable state."""

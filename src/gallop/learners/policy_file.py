@@ -85,6 +85,8 @@ class Training(NamedTuple):
     """File's stem -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
     variables: dict[str, Any]
     """SB3's other tensors: SAC's log_ent_coef."""
+    normalizer: Normalizer | None
+    """What lies beside the file."""
 
 
 class TorchPolicy:
@@ -425,12 +427,7 @@ def _find_normalizer(
     path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
 ) -> Normalizer | None:
     """The normaliser of a policy file: Gallop's, else the Zoo's, else the hub's."""
-    beside = [
-        normalizer_path(path),
-        path.with_name("vecnormalize.pkl"),
-        path.with_name("vec_normalize.pkl"),
-        *sorted(path.parent.glob("*/vecnormalize.pkl")),
-    ]
+    beside = _normalizers_beside(path)
     candidates = beside if options.normalizer is None else [options.normalizer]
     for candidate in candidates:
         if candidate.is_file() or options.normalizer is not None:
@@ -444,6 +441,16 @@ def _find_normalizer(
             f"{normalizer_path(path).name} nor vecnormalize.pkl lies beside it"
         )
     return None
+
+
+def _normalizers_beside(path: Path) -> list[Path]:
+    """Where the normaliser of a policy file may lie."""
+    return [
+        normalizer_path(path),
+        path.with_name("vecnormalize.pkl"),
+        path.with_name("vec_normalize.pkl"),
+        *sorted(path.parent.glob("*/vecnormalize.pkl")),
+    ]
 
 
 def read_normalizer(path: Path) -> Normalizer | None:
@@ -498,7 +505,20 @@ def read_training(path: Path) -> Training:
             elif name == "pytorch_variables.pth":
                 variables = _tensors(path, archive, name)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    return Training(data, arrays, optimizers, variables)
+    if not finite(tensors):
+        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
+    beside = [candidate for candidate in _normalizers_beside(path) if candidate.is_file()]
+    normalizer = read_normalizer(beside[0]) if beside else None
+    return Training(data, arrays, optimizers, variables, normalizer)
+
+
+def does_not_fit(path: Path, error: Exception) -> PolicyFileError:
+    """What to say of a zip whose networks are not the experiment's."""
+    reason = str(error).splitlines()[-1].strip()
+    return PolicyFileError(
+        f"{path}: its networks do not fit the experiment: {reason} "
+        "(hyperparameters.policy_kwargs.net_arch gives their widths)"
+    )
 
 
 def _is_adam(state: Any) -> bool:

@@ -120,6 +120,7 @@ class StableBaselinesLearner:
         self._experiment = experiment
         self._model = make_model(experiment, environments, seed)
         self._normalization = RunningNormalization(experiment, environments)
+        self._n_before = 0  # updates that the policy had which training started from
 
     @property
     def timestep(self) -> int:
@@ -190,6 +191,7 @@ class StableBaselinesLearner:
         counters = {
             "num_timesteps": model.num_timesteps,
             "_n_updates": model._n_updates,
+            "n_before": self._n_before,
             "_episode_num": model._episode_num,
             "ep_info_buffer": [{"r": e["r"], "l": e["l"]} for e in model.ep_info_buffer or ()],
             "ep_success_buffer": [float(success) for success in model.ep_success_buffer or ()],
@@ -215,12 +217,31 @@ class StableBaselinesLearner:
         counters = json.loads((folder / "learner.json").read_text())
         model.num_timesteps = counters["num_timesteps"]
         model._n_updates = counters["_n_updates"]
+        self._n_before = counters.get("n_before", 0)
         model._episode_num = counters["_episode_num"]
         for name in ("ep_info_buffer", "ep_success_buffer"):
             setattr(model, name, deque(counters[name], maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
         policy_file.write(self._model, self._normalization.normalizer(), path)
+
+    def read_policy(self, path: Path) -> None:
+        """Go on from an SB3 zip; see the protocol."""
+        model, found = self._model, policy_file.read_training(path)
+        tensors = {name: torch.from_numpy(array) for name, array in found.tensors.items()}
+        try:
+            model.policy.load_state_dict(tensors)
+            for name, optimizer in self._optimizers():
+                state = found.optimizers.get(name, {})
+                fresh = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": state, "param_groups": fresh})
+        except (RuntimeError, ValueError) as error:
+            raise policy_file.does_not_fit(path, error) from None
+        if getattr(model, "log_ent_coef", None) is not None and "log_ent_coef" in found.variables:
+            with torch.no_grad():
+                model.log_ent_coef.copy_(found.variables["log_ent_coef"])
+        self._normalization.take(found.normalizer, path)
+        model._n_updates = self._n_before = int(found.data.get("_n_updates", 0))
 
     def close(self) -> None:
         """Nothing to free: the environments belong to the caller."""
@@ -256,7 +277,7 @@ class StableBaselinesLearner:
         if isinstance(self._model, PPO):  # SB3 logs its epochs, not its gradient steps
             utd = self._experiment.hyperparameters.utd_ratio(self._experiment.n_envs)
         else:
-            utd = updates / (row.timestep - start)
+            utd = (updates - self._n_before) / (row.timestep - start)
         return LogRow(row.timestep, {**row.values, "train/utd": utd})
 
 

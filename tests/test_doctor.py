@@ -1,0 +1,290 @@
+"""The doctor, run for real in child processes: on this machine, and with parts of it taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from gallop import video
+
+# Preloaded into a process, this makes libraries look missing whose names hold one of the words in
+# REFUSED, such as "EGL:libGL". PyOpenGL loads with ctypes and MuJoCo itself: both call dlopen.
+SHIM = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+void *dlopen(const char *name, int flags) {
+    static void *(*real)(const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "dlopen");
+    const char *words = getenv("REFUSED");
+    for (const char *word = words; name && word && *word; ) {
+        char copy[64] = {0};
+        size_t length = strcspn(word, ":");
+        memcpy(copy, word, length < 63 ? length : 63);
+        if (length && strstr(name, copy)) return real("/no/such/library.so", flags);
+        word += length + (word[length] == ':');
+    }
+    return real(name, flags);
+}
+"""
+OSMESA_ONLY = "EGL:libGL"
+NO_OPENGL = "EGL:libGL:OSMesa"
+APT_LINE = "sudo apt-get install libegl1 libgl1 libgl1-mesa-dri"
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="takes parts of a Linux away")
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory):
+    """The library to preload."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("gcc is needed to take libraries away")
+    folder = tmp_path_factory.mktemp("shim")
+    (folder / "shim.c").write_text(SHIM)
+    command = [compiler, "-shared", "-fPIC", "-o", "shim.so", "shim.c", "-ldl"]
+    subprocess.run(command, cwd=folder, check=True)
+    return folder / "shim.so"
+
+
+def run(program, folder, prefix=(), **environment):
+    """A child Python in that folder, without what the person at this machine has set."""
+    settings = {"MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY", "COLUMNS"}
+    inherited = {name: value for name, value in os.environ.items() if name not in settings}
+    return subprocess.run(
+        [*prefix, sys.executable, "-c", program],
+        cwd=folder,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def doctor(folder, **environment):
+    """Exit code, lines printed, and what was found for each name (its folded lines joined)."""
+    program = "from gallop.doctor import doctor; raise SystemExit(doctor())"
+    done = run(program, folder, **environment)
+    assert done.stderr == ""
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    table = lines[2 : lines.index("")]
+    found: dict[str, str] = {}
+    for line in table:
+        if name := line[:15].strip():
+            found[name] = line[15:]
+        else:
+            found[list(found)[-1]] += line[21:]
+    return done.returncode, lines, found
+
+
+def look_at(name, folder, results="results", before="", prefix=(), **environment):
+    """[state, found, mend] of one check in a child."""
+    program = (
+        f"import json\nfrom pathlib import Path\n{before}\n"
+        "from gallop.doctor import examine\n"
+        f"check = next(c for c in examine(Path({str(results)!r})) if c.name == {name!r})\n"
+        "print(json.dumps(check[1:]))"
+    )
+    done = run(program, folder, prefix, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# --- the whole of it -----------------------------------------------------------------------------
+
+
+def test_a_machine_on_which_everything_works_is_told_so(tmp_path):
+    assert video.find_backend() is not None, "these tests need EGL or OSMesa"
+    code, lines, found = doctor(tmp_path)
+    assert code == 0, lines
+    assert lines[-1] == "Everything that a run needs works."
+    assert list(found)[:6] == [
+        *("Python", "dependencies", "kernels", "threads", "memory", "results folder")
+    ]
+    assert list(found)[-3:] == ["films", "ffmpeg", "display"]
+    assert found["Python"].split() == ["works", "{}.{}.{}".format(*sys.version_info)]
+    assert "torch 2." in found["dependencies"] and "gymnasium 1." in found["dependencies"]
+    assert "built; best here: " in found["kernels"]
+    assert "n_threads by default: native" in found["threads"]
+    assert "results (not there yet, in .): writable" in found["results folder"]
+    assert f"films use {video.find_backend().name}: " in found["films"]
+    assert "encodes H.264" in found["ffmpeg"]
+    assert found["display"].startswith("note")
+    assert max(map(len, lines)) <= 80
+    assert not (tmp_path / "results").exists(), "looking leaves nothing behind"
+
+
+@linux
+def test_the_shim_takes_libraries_from_ctypes_and_from_pyopengl(shim, tmp_path):
+    program = """
+import ctypes, ctypes.util
+from OpenGL.platform.ctypesloader import loadLibrary
+for name in ("EGL", "GL", "OSMesa"):
+    file = ctypes.util.find_library(name) or f"lib{name}.so"
+    try:
+        by_ctypes = ctypes.CDLL(file) is not None
+    except OSError:
+        by_ctypes = False
+    try:
+        by_pyopengl = loadLibrary(ctypes.cdll, name) is not None
+    except OSError:
+        by_pyopengl = False
+    print(name, by_ctypes, by_pyopengl)
+"""
+
+    def loaded(words):
+        done = run(program, tmp_path, LD_PRELOAD=str(shim), REFUSED=words)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines()]
+        return {name for name, *results in rows if "True" in results}
+
+    here = loaded("")
+    assert here, "these tests need EGL or OSMesa"
+    assert loaded(OSMESA_ONLY) == here & {"OSMesa"}
+    assert loaded(NO_OPENGL) == set()
+
+
+@linux
+def test_with_osmesa_alone_films_use_it_and_nothing_is_missing(shim, tmp_path):
+    if video.probe("osmesa") is None:
+        pytest.skip("there is no OSMesa here")
+    code, lines, found = doctor(tmp_path, LD_PRELOAD=str(shim), REFUSED=OSMESA_ONLY)
+    assert code == 0, lines
+    assert found["OpenGL egl"] == "note  does not draw here"
+    assert found["OpenGL osmesa"].startswith("works ")
+    assert found["OpenGL glfw"] == "note  needs a display"
+    assert found["films"].startswith("works films use osmesa: ")
+    assert "software" in found["films"]
+    assert APT_LINE not in lines
+
+
+@linux
+def test_without_opengl_the_apt_line_is_printed_to_copy(shim, tmp_path):
+    code, lines, found = doctor(tmp_path, LD_PRELOAD=str(shim), REFUSED=NO_OPENGL)
+    assert code == 1
+    assert found["OpenGL egl"] == found["OpenGL osmesa"] == "note  does not draw here"
+    assert found["films"].startswith("missingno OpenGL backend works here")
+    # The rest still works: training does not need OpenGL.
+    assert [name for name, cell in found.items() if cell.startswith("missing")] == ["films"]
+    assert lines[-4:] == ["Missing: films.", "To mend it:", "", APT_LINE]
+
+
+@linux
+def test_what_is_missing_together_is_mended_line_by_line(shim, tmp_path):
+    nothing = str(tmp_path / "nothing")
+    code, lines, _ = doctor(
+        tmp_path, LD_PRELOAD=str(shim), REFUSED=NO_OPENGL, PATH=nothing, IMAGEIO_FFMPEG_EXE=nothing
+    )
+    assert code == 1
+    assert lines[-5:] == [
+        *("Missing: films, ffmpeg.", "To mend them:", "", APT_LINE),
+        "sudo apt-get install ffmpeg",
+    ]
+
+
+# --- one thing at a time -------------------------------------------------------------------------
+
+
+@linux
+def test_without_ffmpeg_one_line_installs_it(tmp_path):
+    nothing = str(tmp_path / "nothing")
+    state, found, mend = look_at("ffmpeg", tmp_path, PATH=nothing, IMAGEIO_FFMPEG_EXE=nothing)
+    assert state == "missing"
+    assert "No such file" in found
+    assert mend == "sudo apt-get install ffmpeg"
+
+
+@linux
+@pytest.mark.parametrize("script", ["exit 0", "cat > /dev/null; echo Unknown encoder >&2; exit 1"])
+def test_an_ffmpeg_that_makes_no_film_is_missing(script, tmp_path):
+    broken = tmp_path / "ffmpeg"
+    broken.write_text(f"#!/bin/sh\n{script}\n")
+    broken.chmod(0o755)
+    state, found, mend = look_at("ffmpeg", tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert state == "missing", found
+    assert mend == "sudo apt-get install ffmpeg"
+
+
+@linux
+def test_a_read_only_results_folder_is_mended_by_one_line(tmp_path):
+    prefix = []
+    if os.geteuid() == 0:  # root may write everywhere, unless this capability is dropped
+        if shutil.which("setpriv") is None:
+            pytest.skip("root needs setpriv to be refused")
+        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    folder = tmp_path / "results"
+    folder.mkdir(mode=0o555)
+    state, found, mend = look_at("results folder", tmp_path, prefix=prefix)
+    assert [state, found] == ["missing", "results: may not be written"]
+    subprocess.run(mend, shell=True, check=True)
+    state, found, mend = look_at("results folder", tmp_path, prefix=prefix)
+    assert [state, mend] == ["works", ""]
+    assert found.startswith("results: writable, ")
+
+
+def test_results_below_a_file_must_go_elsewhere(tmp_path):
+    (tmp_path / "file").write_text("")
+    state, found, mend = look_at("results folder", tmp_path, results="file/results")
+    assert state == "missing"
+    assert "cannot be written" in found
+    assert mend == "gallop run CONFIG --log-folder ANOTHER_FOLDER"
+
+
+def test_a_dependency_out_of_its_range_is_named_with_the_range(tmp_path):
+    # What importlib.metadata finds first is what Python would import first.
+    for name, version in (("numpy", "1.26.4"), ("pillow", "99.0")):
+        metadata = tmp_path / f"{name}-{version}.dist-info"
+        metadata.mkdir()
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (metadata / "METADATA").write_text(text)
+    state, found, mend = look_at("dependencies", tmp_path, PYTHONPATH=str(tmp_path))
+    assert state == "missing"
+    assert found == "numpy 1.26.4, wanted >=2.0"
+    assert mend.endswith('-m pip install "numpy>=2.0"')
+
+
+def test_without_kernels_they_are_built_again_loudly(tmp_path):
+    absent = "import sys; sys.modules['gallop._kernels'] = None"
+    state, found, mend = look_at("kernels", tmp_path, before=absent)
+    assert state == "missing"
+    assert "runs train on SB3" in found
+    assert "--force-reinstall --no-deps" in mend
+    if sys.platform == "linux":
+        assert mend.count("GALLOP_REQUIRE_KERNELS=1") == 1
+        _, _, mend = look_at("kernels", tmp_path, before=absent, PATH=str(tmp_path))
+        assert mend.startswith("sudo apt-get install g++ && GALLOP_REQUIRE_KERNELS=1 ")
+
+
+def test_a_torch_that_cannot_be_imported_hides_nothing_else(tmp_path):
+    (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: no such file')")
+    state, found, mend = look_at("threads", tmp_path, PYTHONPATH=str(tmp_path))
+    assert state == "missing"
+    assert "libgomp.so.1" in found
+    assert '--force-reinstall "torch' in mend and mend.endswith('<2.14"')
+    assert look_at("memory", tmp_path, PYTHONPATH=str(tmp_path))[0] == "works"
+
+
+def test_a_display_is_a_window_and_none_is_a_note(tmp_path):
+    program = (
+        "from pathlib import Path; from gallop.doctor import _display; print(_display().state)"
+    )
+    if sys.platform == "linux":
+        assert run(program, tmp_path).stdout.strip() == "note"
+    assert run(program, tmp_path, DISPLAY=":9").stdout.strip() == "works"
+
+
+def test_each_check_is_announced_before_it_begins(tmp_path):
+    program = (
+        "from pathlib import Path\nfrom itertools import islice\n"
+        "from gallop.doctor import examine\nsaid = []\n"
+        "for check in islice(examine(Path('results'), said.append), 3):\n"
+        "    assert said[-1] == check.name\n"
+        "print(said)"
+    )
+    done = run(program, tmp_path)
+    assert done.stdout.strip() == "['Python', 'dependencies', 'kernels']", done.stderr
