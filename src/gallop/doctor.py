@@ -154,14 +154,14 @@ def _python() -> Check:
 def _dependencies() -> Check:
     installed, wrong, outside = [], [], []
     for requirement in _requirements():
-        name, wanted = requirement.name, requirement.specifier
+        name = requirement.name
         try:
             version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             version = ""
         installed.append(f"{name} {version}")
-        if not version or not wanted.contains(version, prereleases=True):
-            wrong.append(f"{name} {version or 'is not installed'}, wanted {wanted}")
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{name} {version or 'is not installed'}, wanted {_range(requirement)}")
             outside.append(requirement)
     if wrong:
         mend = f"{_pip()} {_quoted(outside)}"
@@ -179,7 +179,12 @@ def _requirements() -> list[Requirement]:
 
 def _quoted(requirements: Iterable[Requirement]) -> str:
     """For any shell: < and > would redirect."""
-    return " ".join(f'"{r.name}{r.specifier}"' for r in requirements)
+    return " ".join(f'"{r.name}{_range(r)}"' for r in requirements)
+
+
+def _range(requirement: Requirement) -> str:
+    """As one writes it: the lower bound first."""
+    return ",".join(sorted(map(str, requirement.specifier), reverse=True))
 
 
 def _extras() -> Check | None:
