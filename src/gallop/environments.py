@@ -186,9 +186,11 @@ def time_feature(env: gymnasium.Env[Any, Any], n_timesteps: int = 1000) -> Any:
     import gymnasium
 
     inner: Any = env.observation_space
-    space = gymnasium.spaces.Box(
-        np.append(inner.low, 0.0), np.append(inner.high, 1.0), dtype=inner.dtype
+    low, high = (
+        np.append(bound, end).astype(inner.dtype)
+        for bound, end in ((inner.low, 0.0), (inner.high, 1.0))
     )
+    space = gymnasium.spaces.Box(low, high, dtype=inner.dtype)
 
     class TimeFeature(gymnasium.Wrapper[Any, Any, Any, Any]):
         def __init__(self) -> None:

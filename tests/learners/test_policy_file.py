@@ -506,7 +506,7 @@ def _audit(event, arguments):
 
 
 def mutations(content, rng):
-    """One damaged copy: mostly a few bytes exchanged, so that much of it still reads; else worse."""
+    """One damaged copy: mostly a few bytes exchanged, so that much still reads; else worse."""
     mutated = bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
         at, other = (int(place) for place in rng.integers(len(mutated), size=2))

@@ -1,0 +1,178 @@
+"""A run extended is the run that was planned so long, bit for bit; what was passed is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from gallop import checkpoint, workflow
+from gallop.display import Display
+from gallop.extension import extend
+from gallop.learners import policy_file
+from gallop.run_directory import RunDirectory
+from gallop.settings import ExperimentError
+
+CONSTANT = {"learning_rate": 1e-3}
+
+
+def experiment(algo, total, milestones, **settings):
+    hyperparameters = {**CONSTANT, **settings.pop("hyperparameters", {})}
+    return tiny(
+        algo,
+        hyperparameters,
+        total_timesteps=total,
+        milestones=milestones,
+        log_interval=1,
+        **settings,
+    )
+
+
+def run(what, results, name):
+    return workflow.run(what, results, name, Display(quiet=True))
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file}
+
+
+def rows(path, without=()):
+    with path.open(newline="") as file:
+        return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+def test_an_extended_run_equals_one_planned_whole(algo, tmp_path):
+    settings = {"normalize": algo != "td3"}
+    whole = run(experiment(algo, 480, [25, 50, 100], **settings), tmp_path, "whole")
+    short = run(experiment(algo, 120, [100], **settings), tmp_path, "short")
+    before = {path: path.read_bytes() for path in short.path.rglob("*") if path.is_file()}
+    longer = extend(
+        short,
+        {"total_timesteps": 480, "milestones": [25, 50, 100]},
+        results=tmp_path,
+        name="longer",
+        display=Display(quiet=True),
+    )
+    for name in ("evaluations.npz", "random_baseline_rewards.npz"):
+        ours, theirs = arrays(longer.path / name), arrays(whole.path / name)
+        assert sorted(ours) == sorted(theirs)
+        for key in ours:
+            np.testing.assert_array_equal(ours[key], theirs[key])
+    clock = ("time/fps", "time/time_elapsed")
+    progress = [rows(r.path / "progress.csv", clock) for r in (longer, whole)]
+    assert progress[0] == progress[1] != []
+    key = lambda row: (row["timestep"], row["policy"], row["seed"])  # noqa: E731
+    episodes = [sorted(rows(r.path / "episodes.csv"), key=key) for r in (longer, whole)]
+    assert episodes[0] == episodes[1]
+    for name in ("final_model.zip", "best_model.zip"):
+        ours = policy_file.read_training(longer.path / name)
+        theirs = policy_file.read_training(whole.path / name)
+        for tensor in theirs.tensors:
+            np.testing.assert_array_equal(ours.tensors[tensor], theirs.tensors[tensor])
+    for percent, timestep in ((25, 120), (50, 240), (100, 480)):
+        metas = [r.milestone(percent).read_meta() for r in (longer, whole)]
+        assert metas[0]["steps"] == metas[1]["steps"] == timestep
+        assert metas[0]["return"] == metas[1]["return"]
+    after = {path: path.read_bytes() for path in before}
+    assert before == after, "the run that was extended is left as it was"
+    record = json.loads((longer.path / "provenance.json").read_text())
+    assert record["extends"]["timestep"] == 120 and record["extends"]["run"] == str(short.path)
+    assert record["resumes"] == []
+
+
+def test_a_milestone_that_was_passed_is_named_as_missing(tmp_path, capsys):
+    short = run(experiment("ppo", 240, [100]), tmp_path, "short")
+    extend(
+        short,
+        {"total_timesteps": 480, "milestones": [25, 50, 100]},
+        results=tmp_path,
+        name="longer",
+    )
+    longer = RunDirectory(short.path.with_name("longer"))
+    meta = longer.milestone(25).read_meta()
+    assert meta["steps"] == 120 and "was passed before" in meta["missing"]["model.zip"]
+    assert not longer.milestone(25).model.exists()
+    assert longer.milestone(50).model.exists() and longer.milestone_bars.exists()
+    shown = capsys.readouterr().out
+    assert "begins with" in shown and "timestep 240" in shown
+    assert " 25 % " not in shown.split("policy timestep")[1]
+
+
+def test_an_extension_that_was_stopped_resumes(tmp_path):
+    whole = run(experiment("sac", 360, [100]), tmp_path, "whole")
+    short = run(experiment("sac", 120, [100]), tmp_path, "short")
+
+    class Stop(Display):
+        def evaluated(self, timestep, mean_return):
+            if timestep == 240:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extend(
+            short,
+            {"total_timesteps": 360},
+            results=tmp_path,
+            name="longer",
+            display=Stop(quiet=True),
+        )
+    longer = RunDirectory(short.path.with_name("longer"))
+    assert checkpoint.newest_boundary(longer.state).timestep == 120
+    workflow.resume(longer, Display(quiet=True))
+    ours = policy_file.read_training(longer.final_model).tensors
+    theirs = policy_file.read_training(whole.final_model).tensors
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(experiment("ppo", 120, [100]), tmp_path_factory.mktemp("runs"), "a")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({}, r"needs more timesteps than 120, such as -n 240"),
+        ({"total_timesteps": 120}, "120 is not more than the 120"),
+        ({"total_timesteps": 250}, "120 must divide the milestones 250"),
+        ({"total_timesteps": 240, "hyperparameters.gamma": 0.9}, r"leave out --hyperparameters\.g"),
+        ({"total_timesteps": 240, "segment": 60}, r"leave out --segment"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(finished, overrides, words, tmp_path):
+    with pytest.raises(ExperimentError, match=words):
+        extend(finished, overrides, results=tmp_path, display=Display(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_schedule_that_came_to_its_end_needs_a_new_horizon(tmp_path):
+    linear = experiment("ppo", 120, [100], hyperparameters={"learning_rate": "lin_1e-3"})
+    short = run(linear, tmp_path, "a")
+    more = {"total_timesteps": 240}
+    with pytest.raises(ExperimentError, match=r"lin_1e-3 has come to its end.*--new-horizon"):
+        extend(short, more, results=tmp_path, name="b", display=Display(quiet=True))
+    longer = extend(
+        short, more, results=tmp_path, name="b", new_horizon=True, display=Display(quiet=True)
+    )
+    found = rows(longer.path / "progress.csv")
+    rates = {int(float(r["time/total_timesteps"])): r["train/learning_rate"] for r in found}
+    # Each rollout of 30 is learnt from with the rate at its end: half of the new horizon is left.
+    assert float(rates[180]) == pytest.approx(1e-3 * (1 - 180 / 240)), rates
+
+
+def test_a_run_that_is_running_or_unfinished_is_refused(finished, tmp_path):
+    more = {"total_timesteps": 240}
+    with finished.locked(), pytest.raises(ExperimentError, match="being run by another process"):
+        extend(finished, more, results=tmp_path, display=Display(quiet=True))
+    finished.final_model.rename(finished.path / "away.zip")
+    try:
+        with pytest.raises(ExperimentError, match=r"is not finished.*--resume"):
+            extend(finished, more, results=tmp_path, display=Display(quiet=True))
+    finally:
+        (finished.path / "away.zip").rename(finished.final_model)
+    with pytest.raises(ExperimentError, match="is no run"):
+        extend(RunDirectory(tmp_path), more, results=tmp_path, display=Display(quiet=True))
