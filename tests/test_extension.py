@@ -160,8 +160,8 @@ def test_a_schedule_that_came_to_its_end_needs_a_new_horizon(tmp_path):
     )
     found = rows(longer.path / "progress.csv")
     rates = {int(float(r["time/total_timesteps"])): r["train/learning_rate"] for r in found}
-    # Each rollout of 30 is learnt from with the rate at its end: half of the new horizon is left.
-    assert float(rates[180]) == pytest.approx(1e-3 * (1 - 180 / 240)), rates
+    # A row has the rate of the update before it, here at 150 of now 240 timesteps.
+    assert float(rates[180]) == pytest.approx(1e-3 * (1 - 150 / 240)), rates
 
 
 def test_a_run_that_is_running_or_unfinished_is_refused(finished, tmp_path):

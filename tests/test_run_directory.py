@@ -113,19 +113,22 @@ def test_what_came_after_the_boundary_is_forgotten(folder):
     assert len(read_csv(folder, "progress.csv")) == 2
 
 
-def test_tensorboard_holds_what_progress_csv_holds_also_after_a_resume(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def test_the_log_reads_back_in_order_with_the_evaluations(folder):
+    assert folder.read_log() == []
+    train = LogRow(100, {"time/total_timesteps": 100, "train/x": 0.1})
+    only_now = LogRow(200, {"time/total_timesteps": 200, "train/y": 1 / 3})
+    folder.append_log([train])
+    folder.append_evaluation(100, episodes(1.0, 2.0))
+    folder.append_log([only_now])
+    evaluation = LogRow(100, {"eval/mean_reward": 1.5, "eval/mean_ep_length": 50.0})
+    assert folder.read_log() == [train, evaluation, only_now]
 
-    for timestep in (100, 200):
-        folder.append_log([LogRow(timestep, {"time/total_timesteps": timestep, "train/x": 0.5})])
-    resumed = RunDirectory(folder.path)
-    resumed.forget_after(100)
-    resumed.append_log([LogRow(200, {"time/total_timesteps": 200, "train/x": 0.25})])
-    accumulator = EventAccumulator(str(folder.tensorboard))
-    accumulator.Reload()
-    points = [(e.step, e.value) for e in accumulator.Scalars("train/x")]
-    assert points == [(100, 0.5), (200, 0.25)]
-    assert [row["train/x"] for row in read_csv(folder, "progress.csv")] == ["0.5", "0.25"]
+
+def test_the_trackers_ids_of_the_run_are_remembered(folder):
+    assert folder.read_tracker_runs() == {}
+    folder.write_tracker_run("mlflow", "a1")
+    folder.write_tracker_run("wandb", "b2")
+    assert RunDirectory(folder.path).read_tracker_runs() == {"mlflow": "a1", "wandb": "b2"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path):

@@ -22,6 +22,7 @@ from conftest import tiny
 from gallop import trackers, workflow
 from gallop.display import Display
 from gallop.experiment_file import flags, from_dict, load, to_yaml
+from gallop.extension import extend
 from gallop.learners.learner import LogRow
 from gallop.run_directory import RunDirectory
 from gallop.settings import ExperimentError
@@ -215,6 +216,16 @@ def test_a_stopped_run_closes_its_trackers_and_goes_on_in_them(tmp_path):
     assert resumed.n_closed == 1
 
 
+def test_a_longer_run_is_another_run_of_the_trackers(tmp_path):
+    before = run(tiny("sac"), tmp_path)
+    before.write_tracker_run("mlflow", "a1")
+    longer = {"total_timesteps": 720, "evaluation.interval": 120}
+    quiet = Display(quiet=True)
+    after = extend(before, longer, results=tmp_path, name="b", new_horizon=True, display=quiet)
+    assert after.read_tracker_runs() == {}
+    assert before.read_tracker_runs() == {"mlflow": "a1"}
+
+
 # --- a tracker changes nothing -------------------------------------------------------------------
 
 
@@ -318,19 +329,20 @@ def read_wandb(home, folder):
     found = {}
     for path in sorted(folder.path.glob("wandb/offline-run-*/run-*.wandb")):
         run_id, points, state = path.stem.removeprefix("run-"), [], None
+        found.setdefault(run_id, {"parts": []})
         for data in leveldb_records(path.read_bytes()):
             record = wandb_internal_pb2.Record.FromString(data)
             if record.HasField("run"):
                 config = {c.key: json.loads(c.value_json) for c in record.run.config.update}
-                name, project = record.run.display_name, record.run.project
+                assert record.run.project == "gallop"
+                found[run_id] |= {"name": record.run.display_name, "config": config}
             if record.HasField("history"):
                 items = record.history.item
                 points.append({i.nested_key[0]: json.loads(i.value_json) for i in items})
             if record.HasField("exit"):
                 state = {0: "finished"}.get(record.exit.exit_code, "stopped")
-        before = found.setdefault(run_id, {"parts": []})
-        before |= {"name": name, "project": project, "config": config, "state": state}
-        before["parts"].append([(p["_step"], p) for p in points])
+        found[run_id]["state"] = state
+        found[run_id]["parts"].append([(p["_step"], p) for p in points])
     return found
 
 
@@ -403,10 +415,9 @@ def read(tracker, home, folder):
         run["points"] = {}
         for name in names:
             points = {}
-            for part in run["parts"]:  # what was told before counts, as for W&B's server
-                last = max(points, default=-1)
-                points |= {step: p[name] for step, p in part if name in p and step > last}
-            run["points"][name] = list(points.items())
+            for part in run["parts"]:
+                points |= {step: point[name] for step, point in part if name in point}
+            run["points"][name] = sorted(points.items())
     return found
 
 
@@ -499,8 +510,11 @@ def test_a_tracker_that_cannot_be_reached_only_costs_a_warning(tracker, tmp_path
     folder = RunDirectory(tmp_path / "results" / "SAC_Pendulum-v1" / "a")
     assert folder.final_model.exists()
     log = folder.log_file.read_text()
-    assert log.count("the run goes on without it") == 1, log
-    assert "the run goes on without it" in " ".join((done.stdout + done.stderr).split())
+    if tracker == "trackio":  # it warns itself, and raises nothing
+        assert log.count("trackio failed") == 1, log
+    else:
+        assert log.count("the run goes on without it") == 1, log
+        assert "the run goes on without it" in " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.mark.skipif(not is_installed("wandb"), reason="needs wandb")

@@ -65,8 +65,10 @@ def make_env(
             raise ExperimentError(
                 f"{task} has no keyword {name!r}; it has {', '.join(known)}", "env_kwargs"
             )
+    if render_mode is not None:  # a task of one's own need not have that keyword
+        kwargs["render_mode"] = render_mode
     try:
-        env = gymnasium.make(task, render_mode=render_mode, disable_env_checker=True, **kwargs)
+        env = gymnasium.make(task, disable_env_checker=True, **kwargs)
     except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"

@@ -179,5 +179,8 @@ def _link(source: str, target: str) -> None:
 
 
 def _not_state(folder: str, names: list[str]) -> list[str]:
-    """What of state/ is not the learner's: the lock, and films that wait."""
-    return [name for name in names if name in ("lock", "films")]
+    """What of state/ is not the learner's: the lock, films that wait, the trackers' ids of the run.
+
+    With the trackers the longer run is another one, which begins with the same numbers.
+    """
+    return [name for name in names if name in ("lock", "films", "trackers.json")]

@@ -48,6 +48,15 @@ class Evaluations:
     ep_lengths: NDArray[np.int64]  # [k, n_episodes]
     seeds: NDArray[np.int64]  # [n_episodes]
 
+    def log_rows(self) -> list[LogRow]:
+        """What SB3 would log of each."""
+        names = ("eval/mean_reward", "eval/mean_ep_length")
+        means = np.stack([self.results.mean(axis=1), self.ep_lengths.mean(axis=1)], axis=1)
+        return [
+            LogRow(timestep, dict(zip(names, values, strict=True)))
+            for timestep, values in zip(self.timesteps.tolist(), means.tolist(), strict=True)
+        ]
+
 
 class RunDirectory:
     """Paths and formats of one run. Making the object touches nothing on disk."""
@@ -276,6 +285,18 @@ class RunDirectory:
             rows.append(row | {name: repr(float(values[i])) for name, values in terms})
         _write_csv(self.path / "episodes.csv", columns, rows)
 
+    def read_episodes(self, policy: str) -> Episodes | None:
+        """Episodes of one policy on the evaluation seeds; None before it was judged."""
+        _, rows = _read_csv(self.path / "episodes.csv")
+        rows = [r for r in rows if (r["policy"], r["seed_family"]) == (policy, "evaluation")]
+        if not rows:
+            return None
+        return Episodes(
+            seeds=np.array([int(row["seed"]) for row in rows]),
+            returns=np.array([float(row["return"]) for row in rows]),
+            lengths=np.array([int(row["length"]) for row in rows]),
+        )
+
     def final_return(self) -> float | None:
         """Mean return of the final policy on the evaluation seeds; None before it was judged."""
         _, rows = _read_csv(self.path / "episodes.csv")
@@ -296,6 +317,16 @@ class RunDirectory:
         kept = [{**r, "policy": policies[r["policy"]]} for r in rows if r["policy"] in policies]
         if columns:
             _write_csv(self.path / "episodes.csv", columns, kept)
+
+    def read_log(self) -> list[LogRow]:
+        """Every row so far, from progress.csv and from the evaluations, in order of timesteps."""
+        _, rows = _read_csv(self.path / "progress.csv")
+        values = [{name: float(text) for name, text in row.items() if text} for row in rows]
+        log = [LogRow(int(row["time/total_timesteps"]), row) for row in values]
+        evaluations = self.read_evaluations()
+        if evaluations is not None:
+            log += evaluations.log_rows()
+        return sorted(log, key=lambda row: row.timestep)
 
     def forget_after(self, timestep: int) -> None:
         """Drop every number later than the boundary that a resumed run goes on from."""

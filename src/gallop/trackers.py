@@ -153,10 +153,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; its local files are in the run's folder.
-
-    Its steps only rise: what a resumed run tells again is dropped, and it is the same.
-    """
+    """A run of Weights & Biases; its local files are in the run's folder."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
         # Silent, and not held up for longer than a minute at the end if the network is down.
@@ -177,9 +174,14 @@ class WeightsAndBiases:
         )
         folder.write_tracker_run("wandb", run_id)
         self._end, self._timestep = experiment.total_timesteps, 0
+        # W&B's process holds numbers back, and loses them when it is killed with ours.
+        for row in folder.read_log():
+            self.log(row)
 
     def log(self, row: LogRow) -> None:
-        self._run.log(row.values, step=row.timestep)
+        # Its steps only rise. What a resumed run tells again is the same.
+        if row.timestep >= self._run.step:
+            self._run.log(row.values, step=row.timestep)
         self._timestep = row.timestep
 
     def close(self) -> None:
@@ -214,6 +216,9 @@ class MLflow:
             self._client.update_run(run_id, status="RUNNING")
         self._run_id = run_id
         self._known = self._last_steps()
+        # A server that was out of reach knows only the beginning.
+        for row in folder.read_log():
+            self.log(row)
 
     def _mlflow_experiment(self) -> Any:
         """What MLflow calls an experiment is a collection of runs."""
@@ -238,7 +243,8 @@ class MLflow:
             for name, value in row.values.items()
             if row.timestep > self._known.get(name, -1)
         ]
-        self._client.log_batch(self._run_id, metrics=metrics)
+        if metrics:
+            self._client.log_batch(self._run_id, metrics=metrics)
         self._timestep = row.timestep
 
     def close(self) -> None:
@@ -247,7 +253,7 @@ class MLflow:
 
 
 class Trackio:
-    """A run of trackio. It forgets nothing: what a resumed run tells again is there twice."""
+    """A run of trackio. What a resumed run tells again is there twice, the same both times."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -264,6 +270,9 @@ class Trackio:
                 embed=False,
             )
         folder.write_tracker_run("trackio", self._run.id)
+        if not is_known:  # a longer run begins with the numbers of the one that it goes on from
+            for row in folder.read_log():
+                self.log(row)
 
     def log(self, row: LogRow) -> None:
         self._run.log(row.values, step=row.timestep)

@@ -29,7 +29,7 @@ from gallop.environments import evaluation_env, training_environments, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
 from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
 from gallop.learners.choose import Choice, choose_learner, make_learner
-from gallop.learners.learner import Learner, LogRow, Policy
+from gallop.learners.learner import Learner, Policy
 from gallop.plan import Boundary, Plan, make_plan
 from gallop.policies import policy_path
 from gallop.provenance import machine, now, provenance, versions
@@ -330,15 +330,12 @@ class _Run:
         seeds = seeding.VALIDATION_SEEDS[: self.experiment.evaluation.n_episodes]
         episodes = self._evaluate(learner.policy, seeds)
         self.folder.append_episodes("current", timestep, "validation", episodes)
-        means = self.folder.append_evaluation(timestep, episodes).results.mean(axis=1)
+        evaluations = self.folder.append_evaluation(timestep, episodes)
+        means = evaluations.results.mean(axis=1)
         if means[-1] > max(means[:-1], default=-np.inf):
             with replacing(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.best_model.name)
-        values = {
-            "eval/mean_reward": float(means[-1]),
-            "eval/mean_ep_length": float(episodes.lengths.mean()),
-        }
-        self.trackers.log([LogRow(timestep, values)])
+        self.trackers.log(evaluations.log_rows()[-1:])
         self.display.evaluated(timestep, float(means[-1]))
 
     def _fill_milestone(

@@ -331,7 +331,7 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
             settings.noise_type, settings.noise_std, environments.action_space
         )
     return algorithm(
-        policy=_policy_class(settings.policy, environments.observation_space),
+        policy=policy_class(settings.policy, environments.observation_space),
         env=environments,
         policy_kwargs=_policy_kwargs(experiment),
         seed=seed,
@@ -348,7 +348,8 @@ def _schedule(value: Any) -> Any:
     return value
 
 
-def _policy_class(name: str, observation_space: spaces.Space[Any]) -> str:
+def policy_class(name: str, observation_space: spaces.Space[Any]) -> str:
+    """SB3's name of a policy class; auto: by the observation space."""
     if name != "auto":
         return name
     if isinstance(observation_space, spaces.Dict):
