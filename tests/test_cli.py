@@ -142,3 +142,24 @@ def test_the_root_scripts_are_the_commands(script, words, code, tmp_path):
     assert all(word in done.stdout + done.stderr for word in words)
     lines = [line for line in (ROOT / script).read_text().splitlines() if line.strip()]
     assert len(lines) <= 4
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_flags(shell, capsys):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    for word in ("evaluate", "import-zoo", "reset-noise-scale", "hyperparameters.learning_rate"):
+        assert word in script
+
+
+def test_bash_completes_a_command(tmp_path, capsys):
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "gallop.bash").write_text(capsys.readouterr().out)
+    program = (
+        "source gallop.bash; COMP_WORDS=(gallop eva); COMP_CWORD=1; "
+        '_shtab_gallop; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "evaluate"

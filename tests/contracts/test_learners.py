@@ -365,3 +365,42 @@ def test_no_boundary_is_found_in_an_empty_or_missing_state(tmp_path):
     assert checkpoint.newest_boundary(tmp_path / "none") is None
     (tmp_path / "000000000120").mkdir()
     assert checkpoint.newest_boundary(tmp_path) is None
+
+
+@cases
+def test_a_policy_file_is_a_beginning(case, trainers, tmp_path):
+    experiment = experiment_of(case)
+    first = trainers(experiment)
+    next(first.segments())
+    first.learner.save_policy(tmp_path / "a.zip")
+    second = trainers(experiment)
+    second.learner.read_policy(tmp_path / "a.zip")
+    batch = np.stack([first.environments.observation_space.sample() for _ in range(8)])
+    np.testing.assert_array_equal(second.learner.policy.act(batch), first.learner.policy.act(batch))
+    assert second.learner.timestep == 0
+    assert second.learner.n_gradient_steps == first.learner.n_gradient_steps > 0
+    second.learner.save_policy(tmp_path / "b.zip")
+    third = trainers(experiment)
+    third.learner.read_policy(tmp_path / "b.zip")
+    digests = []
+    for number, trainer in enumerate((second, third)):
+        (outcome, *_) = trainer.segments()
+        utd = [r.values["train/utd"] for r in outcome.diagnostics.rows if "train/utd" in r.values]
+        planned = experiment.hyperparameters.utd_ratio(experiment.n_envs)
+        assert utd == [] or utd[-1] == pytest.approx(planned, rel=0.1), "old steps do not count"
+        digests.append(trainer.digest(tmp_path / str(number)))
+    assert digests[0] == digests[1], "what a learner writes down is all that a beginning needs"
+
+
+@learners
+def test_a_beginning_must_be_normalised_as_the_experiment_is(learner, trainers, tmp_path):
+    plain = trainers(tiny("sac", learner=learner))
+    plain.learner.save_policy(tmp_path / "plain.zip")
+    normal = trainers(tiny("sac", learner=learner, normalize=True))
+    normal.learner.save_policy(tmp_path / "normal.zip")
+    for name, trainer in (("plain", normal), ("normal", plain)):
+        with pytest.raises(policy_file.PolicyFileError, match="normalise"):
+            trainer.learner.read_policy(tmp_path / f"{name}.zip")
+    wide = trainers(tiny("sac", {"policy_kwargs": {"net_arch": [17]}}, learner=learner))
+    with pytest.raises(policy_file.PolicyFileError, match=r"do not fit the experiment.*net_arch"):
+        wide.learner.read_policy(tmp_path / "plain.zip")

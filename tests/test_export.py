@@ -1,0 +1,440 @@
+"""Finished runs as the Zoo and the Hugging Face hub want them: opened by their own programs."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import yaml
+from conftest import tiny
+
+from gallop import seeding, workflow
+from gallop.display import Display
+from gallop.environments import Normalizer, evaluation_env
+from gallop.evaluation import evaluate
+from gallop.experiment_file import load
+from gallop.export import export_hub, export_zoo, push
+from gallop.learners import policy_file
+from gallop.run_directory import RunDirectory, RunError
+from gallop.settings import ExperimentError
+
+EXPERIMENTS = {
+    "sac": tiny("sac", films=True, source="``` and ~~~"),
+    "ppo": tiny(
+        "ppo",
+        normalize={"observations": True, "rewards": True, "clip_observations": 3.0},
+        wrappers=[{"gymnasium.wrappers:TimeLimit": {"max_episode_steps": 40}}],
+    ),
+    "td3": tiny("td3", normalize={"rewards": True}),
+    "dict": tiny("ppo", env="gallop_dict_task:DictPendulum-v0", normalize={"observations": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of a tiny experiment, made once."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            results = tmp_path_factory.mktemp(name)
+            made[name] = workflow.run(EXPERIMENTS[name], results, "a", Display(quiet=True))
+        return made[name]
+
+    return run
+
+
+def python(program, *arguments, cwd, **environment):
+    """Run a program in a fresh interpreter and return what it prints."""
+    path = os.pathsep.join([os.path.dirname(__file__), os.environ.get("PYTHONPATH", "")])  # noqa: PTH120
+    done = subprocess.run(
+        [sys.executable, *([program] if program == "-m" else ["-c", program]), *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# --- the Zoo -------------------------------------------------------------------------------------
+
+
+def test_the_zoos_layout_is_written_and_numbered(run, tmp_path):
+    assert export_zoo(run("sac"), tmp_path) == tmp_path / "sac" / "Pendulum-v1_1"
+    second = export_zoo(run("sac"), tmp_path)
+    assert second == tmp_path / "sac" / "Pendulum-v1_2"
+    assert files(second) == {
+        "Pendulum-v1.zip",
+        "best_model.zip",
+        "evaluations.npz",
+        "Pendulum-v1/args.yml",
+        "Pendulum-v1/config.yml",
+    }
+    assert (second / "Pendulum-v1.zip").read_bytes() == run("sac").final_model.read_bytes()
+    assert sorted(path.name for path in second.parent.iterdir()) == [
+        "Pendulum-v1_1",
+        "Pendulum-v1_2",
+    ]
+    assert export_zoo(run("dict"), tmp_path).name == "DictPendulum-v0_1"
+
+
+def test_the_pickle_holds_the_normalisation_of_the_final_policy(run, tmp_path):
+    folder = run("ppo")
+    exported = export_zoo(folder, tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
+    ours = policy_file.read_normalizer(policy_file.normalizer_path(folder.final_model))
+    read = policy_file.read_normalizer(exported)  # Gallop's own reader, which runs no code
+    np.testing.assert_array_equal(read.mean[""], ours.mean[""])
+    np.testing.assert_array_equal(read.variance[""], ours.variance[""])
+    theirs = pickle.loads(exported.read_bytes())  # noqa: S301  (as the Zoo does; we wrote it)
+    observations = np.random.default_rng(0).normal(size=(100, 3)) * 9
+    np.testing.assert_allclose(theirs.normalize_obs(observations), ours(observations), rtol=1e-6)
+    assert (theirs.clip_obs, theirs.norm_obs, theirs.norm_reward) == (3.0, True, True)
+    assert not theirs.training
+
+
+def test_the_zoo_gets_its_pickle_where_rewards_alone_are_normalised(run, tmp_path):
+    exported = export_zoo(run("td3"), tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
+    theirs = pickle.loads(exported.read_bytes())  # noqa: S301  (as the Zoo does; we wrote it)
+    assert (theirs.norm_obs, theirs.norm_reward) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo", "td3"])
+def test_the_zoo_plays_an_exported_run_as_we_do(name, run, tmp_path):
+    pytest.importorskip("rl_zoo3", reason="rl_zoo3, the Zoo itself, is not installed")
+    folder = run(name)
+    experiment = folder.read_experiment()
+    export_zoo(folder, tmp_path)
+    arguments = f"--algo {name} --env Pendulum-v1 -f {tmp_path} --exp-id 1 --no-render -n 500"
+    output = python("-m", "rl_zoo3.enjoy", *arguments.split(), cwd=tmp_path)
+    played = [float(value) for value in re.findall(r"Episode Reward: (\S+)", output)]
+    assert len(played) == 500 // (40 if name == "ppo" else 50)
+    # It seeds its first episode with 0, as we can; the next ones go on from there.
+    env = evaluation_env(experiment)
+    policy = policy_file.read(folder.final_model, env.observation_space, env.action_space)
+    env.close()
+    ours = evaluate(policy, lambda: evaluation_env(experiment), [0])
+    assert played[0] == pytest.approx(ours.returns[0], abs=0.5)
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+def test_the_hubs_folder_holds_policy_results_film_and_card(run, tmp_path):
+    folder = export_hub(run("sac"), tmp_path / "hub")
+    assert files(folder) == {
+        *("README.md", "results.json", "sac-Pendulum-v1.zip", "experiment.yaml", "replay.mp4"),
+    }
+    assert (folder / "sac-Pendulum-v1.zip").read_bytes() == run("sac").final_model.read_bytes()
+    assert (folder / "replay.mp4").read_bytes() == run("sac").milestone(100).film.read_bytes()
+    assert load(folder / "experiment.yaml") == run("sac").read_experiment()
+    episodes = run("sac").read_episodes("final")
+    results = json.loads((folder / "results.json").read_text())
+    assert list(results)[:5] == [
+        *("mean_reward", "std_reward", "is_deterministic", "n_eval_episodes", "eval_datetime"),
+    ]
+    assert results["mean_reward"] == pytest.approx(episodes.returns.mean())
+    assert [each["seed"] for each in results["episodes"]] == list(seeding.EVALUATION_SEEDS)
+    assert [each["return"] for each in results["episodes"]] == episodes.returns.tolist()
+    assert [each["length"] for each in results["episodes"]] == [50] * 10
+
+
+def front_matter(folder):
+    text = (folder / "README.md").read_text()
+    assert text.startswith("---\n")
+    return yaml.safe_load(text.split("\n---\n")[0][4:]), text
+
+
+def test_the_card_tells_the_hub_and_people_the_same_numbers(run, tmp_path):
+    folder = export_hub(run("ppo"), tmp_path / "hub")
+    data, text = front_matter(folder)
+    results = json.loads((folder / "results.json").read_text())
+    assert data["library_name"] == "stable-baselines3"
+    assert data["tags"][0] == "Pendulum-v1"
+    (entry,) = data["model-index"]
+    assert entry["name"] == "PPO"
+    assert entry["results"][0]["dataset"]["name"] == "Pendulum-v1"
+    mean, std = results["mean_reward"], results["std_reward"]
+    assert entry["results"][0]["metrics"][0]["value"] == f"{mean:.2f} +/- {std:.2f}"
+    assert f"| this policy | 10 | {mean:,.2f} ± {std:,.2f} |" in text
+    assert "| random actions | 10 |" in text
+    for words in ("10000, 10001", "Intervals are over starts of one policy", "n_epochs: 2"):
+        assert words in text
+    assert "There is no film of it: films: false." in text
+
+
+@pytest.mark.parametrize("name", ["sac", "ppo", "dict"])
+def test_the_cards_program_for_plain_sb3_gives_the_cards_numbers(name, run, tmp_path):
+    folder = export_hub(run(name), tmp_path / "hub")
+    (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    assert "gallop." not in program
+    mean, std = map(float, python(program, cwd=folder).split(" +/- "))
+    results = json.loads((folder / "results.json").read_text())
+    assert mean == pytest.approx(results["mean_reward"], abs=0.5)
+    assert std == pytest.approx(results["std_reward"], abs=0.5)
+
+
+def test_the_normaliser_lies_beside_the_zip_where_gallop_looks_for_it(run, tmp_path):
+    folder = export_hub(run("ppo"), tmp_path / "hub")
+    experiment = load(folder / "experiment.yaml")
+    assert Normalizer.load(folder / "ppo-Pendulum-v1.normalizer.npz").clip == 3.0
+    env = evaluation_env(experiment)
+    path = folder / "ppo-Pendulum-v1.zip"
+    policy = policy_file.read(path, env.observation_space, env.action_space)
+    env.close()
+    episodes = evaluate(policy, lambda: evaluation_env(experiment), seeding.EVALUATION_SEEDS)
+    results = json.loads((folder / "results.json").read_text())
+    assert [e["return"] for e in results["episodes"]] == episodes.returns.tolist()
+
+
+def test_what_a_user_chose_cannot_break_out_of_the_card(run, tmp_path):
+    evil = "```\n---\n# <script>alert(1)</script> | [x](http://x) $`"
+    folder = RunDirectory(tmp_path / "run")
+    shutil.copytree(run("sac").path, folder.path)
+    settings = yaml.safe_load(folder.experiment_file.read_text())
+    settings["eval_env_kwargs"] = {"note": evil}
+    folder.experiment_file.write_text(yaml.safe_dump(settings))
+    record = folder.read_json("provenance.json")
+    folder.write_json("provenance.json", record | {"learner": evil, "versions": {evil: evil}})
+    data, text = front_matter(export_hub(folder, tmp_path / "hub"))
+    assert data["model-index"][0]["name"] == "SAC"
+    outside, fence = [], ""
+    for line in text.splitlines():
+        opened = re.match(r"`{3,}", line)
+        if fence:
+            fence = "" if line == fence else fence
+        elif opened:
+            fence = opened[0]
+        else:
+            outside.append(line)
+    assert not fence, "every block is closed"
+    assert not [line for line in outside if "<script" in line.replace("\\<", "")]
+    headings = [line for line in outside if line.startswith("#")]
+    assert headings == [
+        "# SAC on Pendulum-v1",
+        "## Results",
+        "## With Stable-Baselines3 alone",
+        "## With Gallop",
+        "## Hyper-parameters",
+        "## Versions",
+    ]
+
+
+def test_the_name_of_a_policy_that_training_started_from_is_kept_without_its_place(run, tmp_path):
+    folder = RunDirectory(tmp_path / "run")
+    shutil.copytree(run("td3").path, folder.path)
+    settings = yaml.safe_load(folder.experiment_file.read_text())
+    folder.experiment_file.write_text(yaml.safe_dump(settings | {"init_from": "/home/me/a.zip"}))
+    exported = export_hub(folder, tmp_path / "hub") / "experiment.yaml"
+    assert yaml.safe_load(exported.read_text())["init_from"] == "a.zip"
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("export", [export_zoo, export_hub])
+def test_what_is_no_finished_run_is_refused_and_leaves_nothing(export, run, tmp_path):
+    output = tmp_path / "out"
+    with pytest.raises(RunError, match=r"holds no experiment\.yaml"):
+        export(RunDirectory(tmp_path / "nothing"), output)
+    with run("sac").locked(), pytest.raises(RunError, match="being run by another process"):
+        export(run("sac"), output)
+    unfinished = RunDirectory(tmp_path / "run")
+    shutil.copytree(run("sac").path, unfinished.path)
+    unfinished.final_model.unlink()
+    words = r"not finished: it stands at 360 of 360 timesteps; gallop run --resume .*run goes on"
+    with pytest.raises(RunError, match=words):
+        export(unfinished, output)
+    assert not output.exists()
+
+
+def test_a_folder_that_is_not_empty_is_never_written_to(run, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    (tmp_path / "file").touch()
+    for name in ("full", "file"):
+        with pytest.raises(RunError, match=f"{name} exists already, and is no empty folder"):
+            export_hub(run("td3"), tmp_path / name)
+    assert files(tmp_path) == {"full/mine", "file"}
+    (tmp_path / "empty").mkdir()
+    assert "README.md" in files(export_hub(run("td3"), tmp_path / "empty"))
+    with pytest.raises(RunError, match="file cannot be written"):
+        export_zoo(run("td3"), tmp_path / "file")
+
+
+def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
+    folder = RunDirectory(tmp_path / "run")
+    shutil.copytree(run("ppo").path, folder.path)
+    policy_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
+    for export in (export_zoo, export_hub):
+        with pytest.raises(ExperimentError, match="cannot be read"):
+            export(folder, tmp_path / "out")
+    folder.final_model.unlink()
+    folder.final_model.mkdir()  # cannot be copied
+    shutil.copyfile(
+        policy_file.normalizer_path(run("ppo").final_model),
+        policy_file.normalizer_path(folder.final_model),
+    )
+    for export in (export_zoo, export_hub):
+        with pytest.raises(RunError, match="cannot be written"):
+            export(folder, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+# --- pushing, by the hub's own client to a tiny hub ----------------------------------------------
+
+PUSH = """
+import sys
+from pathlib import Path
+from gallop.export import push
+from gallop.settings import ExperimentError
+try:
+    print(push(Path(sys.argv[1]), sys.argv[2]))
+except ExperimentError as error:
+    print("refused:", error)
+"""
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """Makes repositories and takes commits, for one token."""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        hub = self.server
+        host = f"http://127.0.0.1:{hub.server_port}"
+        if self.headers["Authorization"] != "Bearer hf_right":
+            return self.answer(401, {"error": "Invalid credentials"})
+        if self.path == "/api/repos/create":
+            name = json.loads(body)
+            if name["organization"] == "other":
+                return self.answer(403, {"error": "You don't have the rights"})
+            return self.answer(200, {"url": f"{host}/{name['organization']}/{name['name']}"})
+        if self.path == "/api/validate-yaml":
+            hub.cards.append(json.loads(body)["content"])
+            return self.answer(200, {"errors": [], "warnings": []})
+        if "/preupload/" in self.path:
+            listed = [
+                {"path": file["path"], "uploadMode": "regular", "shouldIgnore": False}
+                for file in json.loads(body)["files"]
+            ]
+            return self.answer(200, {"files": listed})
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+        commit = "a" * 40
+        url = (
+            f"{host}/{self.path.split('/commit/')[0].removeprefix('/api/models/')}/commit/{commit}"
+        )
+        return self.answer(200, {"commitUrl": url, "commitOid": commit, "success": True})
+
+    def answer(self, status, data):
+        content = json.dumps(data).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files, server.cards = {}, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def pushed(run, tmp_path):
+    """Pushes an export in a fresh interpreter and returns what it says."""
+    folder = export_hub(run("ppo"), tmp_path / "hub")
+
+    def pushed(repo_id, port, token="hf_right"):
+        environment = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_TOKEN": token,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        }
+        return python(PUSH, str(folder), repo_id, cwd=tmp_path, **environment).strip()
+
+    pushed.folder = folder
+    return pushed
+
+
+def test_a_push_uploads_every_file_of_an_export(hub, pushed):
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub, an extra, is not installed")
+    said = pushed("me/ppo-Pendulum-v1", hub.server_port)
+    assert said == f"http://127.0.0.1:{hub.server_port}/me/ppo-Pendulum-v1"
+    assert hub.files.keys() == files(pushed.folder)
+    for name, content in hub.files.items():
+        assert content == (pushed.folder / name).read_bytes()
+    assert set(hub.cards) == {(pushed.folder / "README.md").read_text()}
+
+
+def test_a_push_that_cannot_be_says_why_in_one_line(hub, pushed):
+    pytest.importorskip("huggingface_hub", reason="huggingface_hub, an extra, is not installed")
+    port = hub.server_port
+    for arguments, words in (
+        (("me", port), r"'me' is no name of a repository: user/name is needed"),
+        (("a/b/c", port), r"'a/b/c' is no name of a repository: user/name is needed"),
+        (("me/..x", port), r"'me/\.\.x' is no name of a repository: "),
+        (("me/x", port, ""), r"nobody is logged in to the hub: hf auth login, or set HF_TOKEN"),
+        (("me/x", port, "hf_wrong"), r"me/x: the hub refused \(401\): the token is not accepted"),
+        (("other/x", port), r"other/x: the hub refused \(403\): the token may not write there"),
+        (("me/x", 9), r"me/x: the hub cannot be reached: ConnectError"),
+    ):
+        said = pushed(*arguments)
+        assert re.match(f"refused: {words}", said), said
+        assert "\n" not in said
+    assert not hub.files
+
+
+def test_a_push_without_the_client_names_the_extra(pushed, tmp_path):
+    without = "import sys; sys.modules['huggingface_hub'] = None\n" + PUSH
+    said = python(without, str(pushed.folder), "me/x", cwd=tmp_path)
+    assert said == "refused: pushing needs huggingface_hub: pip install 'gallop[hub]'\n"
+
+
+def test_only_an_export_is_pushed(tmp_path):
+    with pytest.raises(ExperimentError, match=r"is no export for the hub: it lacks README\.md"):
+        push(tmp_path, "me/x")
+
+
+def test_the_hubs_own_reader_understands_the_card(run, tmp_path):
+    hub = pytest.importorskip(
+        "huggingface_hub", reason="huggingface_hub, an extra, is not installed"
+    )
+    folder = export_hub(run("sac"), tmp_path / "hub")
+    card = hub.ModelCard.load(folder / "README.md")
+    (result,) = card.data.eval_results
+    assert (card.data.model_name, card.data.library_name) == ("SAC", "stable-baselines3")
+    assert (result.task_type, result.dataset_name) == ("reinforcement-learning", "Pendulum-v1")
+    results = json.loads((folder / "results.json").read_text())
+    value = f"{results['mean_reward']:.2f} +/- {results['std_reward']:.2f}"
+    assert (result.metric_type, result.metric_value) == ("mean_reward", value)

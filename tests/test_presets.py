@@ -1,0 +1,83 @@
+"""Every preset is found, says whose tuning it is, and trains."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gallop import presets, workflow
+from gallop.cli import main
+from gallop.display import Display
+from gallop.experiment_file import load
+
+MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer", "Reacher", "Pusher")
+TASKS = [f"{name}-v5" for name in MUJOCO] + ["Pendulum-v1", "MountainCarContinuous-v0"]
+EXPECTED = {(algo, task) for algo in ("sac", "td3", "ppo") for task in TASKS}
+EXPECTED |= {("ppo", "CartPole-v1"), ("ppo", "Acrobot-v1")}
+
+
+def test_there_is_one_for_every_algorithm_and_task():
+    assert {(preset.algo, preset.env) for preset in presets.all_presets()} == EXPECTED
+
+
+@pytest.mark.parametrize("preset", presets.all_presets(), ids=lambda p: f"{p.algo}-{p.env}")
+def test_each_has_a_source_and_is_about_what_its_name_says(preset):
+    experiment = load(preset.path)
+    assert (experiment.algo, experiment.env) == (preset.algo, preset.env)
+    assert experiment.source == preset.source != ""
+
+
+def test_run_finds_its_preset_and_says_so(capsys):
+    assert main(["run", "--algo", "PPO", "--env", "Hopper-v5", "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "preset for PPO on Hopper-v5: rl-baselines3-zoo (commit 22e3ff2, MIT)" in shown
+    n_rollouts = -(-1_000_000 // 512)  # each has 5 epochs of 16 minibatches
+    assert f"gradient steps {n_rollouts * 5 * 16:,}" in shown
+
+
+def test_without_a_preset_sb3s_defaults_are_said(capsys):
+    arguments = ["run", "--algo", "ppo", "--env", "Hopper-v4", "-n", "1e6", "--dry-run"]
+    assert main(arguments) == 0
+    assert "there is one for Hopper-v5" in capsys.readouterr().out
+    assert main([*arguments[:4], "Hopper-v5", *arguments[5:], "--no-preset"]) == 0
+    assert "preset" not in capsys.readouterr().out
+
+
+def test_params_are_dotted_overrides(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["run", "--algo", "sac", "--env", "Pendulum-v1", "-n", "400", "--milestones",
+                 "[50, 100]", "--films", "false", "--name", "a", "--quiet",
+                 "-params", "gamma:0.9", "policy_kwargs.net_arch:[8]", "ent_coef:auto_0.1"]  # fmt: skip
+    assert main(arguments) == 0
+    found = load(tmp_path / "results" / "SAC_Pendulum-v1" / "a" / "experiment.yaml")
+    assert found.hyperparameters.gamma == 0.9
+    assert found.hyperparameters.ent_coef == "auto_0.1"
+    assert found.hyperparameters.policy_kwargs.net_arch == [8]
+    assert found.hyperparameters.learning_rate == 1e-3, "the preset's"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", presets.all_presets(), ids=lambda p: f"{p.algo}-{p.env}")
+def test_each_trains_one_segment(preset, tmp_path):
+    given = load(preset.path)
+    # One segment of its own length; learning starts late in it where every timestep has a gradient
+    # step, so that all of them together take minutes.
+    hyperparameters = {}
+    if preset.algo != "ppo":
+        starts = max(given.hyperparameters.learning_starts, given.segment - 320)
+        hyperparameters["learning_starts"] = min(starts, given.segment - 64)
+    experiment = presets.experiment(
+        preset.path,
+        total_timesteps=given.segment,
+        milestones=[100],
+        evaluation={"interval": given.segment, "n_episodes": 1},
+        films=False,
+        n_threads=1,
+        hyperparameters=hyperparameters,
+    )
+    run = workflow.run(experiment, tmp_path, "a", Display(quiet=True))
+    meta = run.milestone(100).read_meta()
+    assert meta["steps"] >= given.segment and meta["return"]["n"] == 10
+    state = json.loads(next(run.state.glob("[0-9]*/learner.json")).read_text())
+    assert max(state.get("n_gradient_steps", 0), state.get("_n_updates", 0)) > 0, "it has learnt"
