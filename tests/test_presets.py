@@ -37,11 +37,13 @@ def test_run_finds_its_preset_and_says_so(capsys):
 
 
 def test_without_a_preset_sb3s_defaults_are_said(capsys):
-    arguments = ["run", "--algo", "ppo", "--env", "Hopper-v4", "-n", "1e6", "--dry-run"]
-    assert main(arguments) == 0
-    assert "there is one for Hopper-v5" in capsys.readouterr().out
-    assert main([*arguments[:4], "Hopper-v5", *arguments[5:], "--no-preset"]) == 0
+    arguments = ["--algo", "ppo", "--env", "InvertedPendulum-v5", "-n", "1e6", "--dry-run"]
+    assert main(["run", *arguments]) == 0
+    assert "no preset for PPO on InvertedPendulum-v5 (" in capsys.readouterr().out
+    assert main(["run", "--algo", "ppo", "--env", "Hopper-v5", "--no-preset", *arguments[4:]]) == 0
     assert "preset" not in capsys.readouterr().out
+    assert presets.hint("ppo", "Hopper-v4") == "there is one for Hopper-v5"
+    assert presets.hint("sac", "Foo-v0") == "gallop presets lists those there are"
 
 
 def test_params_are_dotted_overrides(capsys, tmp_path, monkeypatch):

@@ -185,6 +185,28 @@ def test_stopped_before_the_first_boundary_it_starts_again(references, tmp_path)
     assert content(run_folder(tmp_path)) == references("ppo")
 
 
+def test_killed_before_the_first_boundary_it_starts_again_from_its_policy_file(tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["sac"]))
+    assert finish(start(tmp_path, "config.yaml", "--name", "first"))[0] == 0
+    policy = next(tmp_path.glob("results/*/first")) / "checkpoints" / "050" / "model.zip"
+    code, output = finish(start(tmp_path, "config.yaml", "--name", "b", "-i", policy))
+    assert code == 0, output
+    process = start(tmp_path, "config.yaml", "--name", "a", "-i", policy)
+    while not list((tmp_path / "results").glob("*/a/random_baseline_rewards.npz")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()
+    finish(process)
+    assert not list(run_folder(tmp_path).glob("state/0*")), "killed too late to show anything"
+    policy.unlink()  # the run has a copy of its own
+    code, output = finish(start(tmp_path, "--resume", run_folder(tmp_path)))
+    assert code == 0, output
+    found, expected = content(run_folder(tmp_path)), content(next(tmp_path.glob("results/*/b")))
+    assert found == expected
+    fresh = content(next(tmp_path.glob("results/*/first")))
+    assert fresh["evaluations.npz:results"] != expected["evaluations.npz:results"]
+
+
 def test_killed_before_its_records_were_written_it_writes_them(references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
     process = start(tmp_path, "config.yaml", "--name", "a")
