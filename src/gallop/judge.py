@@ -145,7 +145,8 @@ def evaluate_all(
     ]
     if pairs:
         rows = [row._replace(policy=f"{_letter(i)}: {row.policy}") for i, row in enumerate(rows)]
-    display.results(f"{found[0].task.env}, {found[0].path}", rows, pairs)
+    title = found[0].task.env if pairs else f"{found[0].task.env}, {found[0].path}"
+    display.results(title, rows, pairs)
     kind = "deterministic" if options.stochastic_seed is None else "stochastic"
     display.say(
         f"Returns of {len(seeds)} {kind} episodes, seeds {spans(seeds)}"
