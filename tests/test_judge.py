@@ -180,6 +180,7 @@ def other(tmp_path):
          "networks do not fit"),
         (["run", "--init-from", "TMP/none.zip", "--algo", "ppo", "--env", "Pendulum-v1"],
          "no such file"),
+        (["run", "--algo", "ppo", "--env", "Hoper-v5"], "did you mean Hopper-v5"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gama:1"], "gamma"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gamma"], "NAME:VALUE"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gamma:2"],
