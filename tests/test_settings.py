@@ -236,6 +236,33 @@ def test_every_flag_is_a_setting_that_can_be_overridden():
     assert experiment.hyperparameters.policy_kwargs.net_arch == [64, 64]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "a0: &a0 {x: 1}\n"
+            + "".join(f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}\n" for n in range(1, 60)),
+            "aliases stand for more than",
+        ),
+        ("a: &a {x: *a}\n", "holds itself"),
+        ("a: " + "[" * 100_000, "nested too deeply"),
+        ("a: 2001-99-99\n", "month must be in"),
+        ("a: " + "9" * 5_000 + "\n", "not valid YAML"),
+        ("a: 1" + ":1" * 400_000 + "\n", "has more than 20,000 characters"),
+        ("a: " + "x" * 1_000_001, "larger than an experiment can be"),
+        ('algo: sac\nenv: Pendulum-v1\n"\\e[31m\\n": 1\n', "unknown setting"),
+        ("algo: sac\nenv: '.:x'\ntotal_timesteps: 4000\n", "cannot be imported"),
+        ("algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 4000000000000000001\n", "not possible"),
+    ],
+    ids=["doubling", "circle", "deep", "date", "digits", "sixties", "large", "escape", "module",
+         "total"],
+)  # fmt: skip
+def test_a_strangers_file_gets_one_printable_line_at_once(text, words, tmp_path):
+    (tmp_path / "experiment.yaml").write_text(text)
+    message = refusal(path=tmp_path / "experiment.yaml")
+    assert words in message and message.isprintable()
+
+
 def test_overrides_leave_the_rest_of_a_section_alone():
     experiment = load(REFERENCE, {"evaluation.n_episodes": "3", "env_kwargs.frame_skip": "4"})
     assert (experiment.evaluation.interval, experiment.evaluation.n_episodes) == (50_000, 3)

@@ -367,6 +367,11 @@ def test_activation_functions_are_those_of_policy_files():
     assert {ours: name for name, ours in ACTIVATIONS.items()} == policy_file.ACTIVATIONS
 
 
+def test_the_name_of_a_task_is_printable(write):
+    (found,) = read_zoo_file(write('"\\e[31m\\n":\n  n_timesteps: 1000\n'))
+    assert found.data is None and (found.env + found.reason).isprintable()
+
+
 def test_yaml_that_grows_or_nests_without_end_is_refused(write):
     bomb = "a0: &a0 {x: 1}\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)

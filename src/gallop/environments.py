@@ -172,7 +172,7 @@ def _import(path: str) -> Callable[..., gymnasium.Env[Any, Any]]:
         found: Callable[..., gymnasium.Env[Any, Any]] = getattr(
             importlib.import_module(module), name
         )
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # it is somebody's code
         raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
     if not callable(found):
         raise ExperimentError(f"{path} is no wrapper: it cannot be called", "wrappers")

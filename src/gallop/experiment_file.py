@@ -14,6 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from gallop.settings import EXPERIMENTS, Experiment, ExperimentError, NetArch, nearest, resolve
 
+MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
+MAX_NODES = 100_000  # of its YAML with every alias written out
+MAX_TEXT = 20_000  # characters of one value: YAML takes long for 1:1:1:… as a number
+
 SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
 
 
@@ -107,9 +111,15 @@ def to_yaml(experiment: Experiment) -> str:
 def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's data, and the line of each dotted name in it."""
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ExperimentError(" is larger than an experiment can be")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            expanded_size(node, {})
         lines = dict(_lines(node)) if node else {}
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.safe_load(text)
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -121,9 +131,37 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise ExperimentError(f"{path}: is not valid YAML: {error}") from None
     except ExperimentError as error:
         raise ExperimentError(f"{path}:{error.message}", error.field) from None
+    except RecursionError:
+        raise ExperimentError(f"{path}: is nested too deeply") from None
+    except (ValueError, TypeError) as error:  # such as a date that does not exist
+        raise ExperimentError(f"{path}: is not valid YAML: {str(error)[:200]}") from None
     if not isinstance(data, dict):
         raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
     return data, lines
+
+
+def expanded_size(node: yaml.Node, known: dict[int, int], max_text: int = MAX_TEXT) -> int:
+    """Nodes below one, every alias written out: a few lines of aliases can stand for billions."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ValueError("an alias stands for something that holds itself")
+        return known[id(node)]
+    known[id(node)] = 0  # until it is known: being here again would be a circle
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > max_text:
+            raise ValueError(
+                f"line {node.start_mark.line + 1}: a value has more than {max_text:,} characters"
+            )
+        size = 1
+    else:
+        below = node.value
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in node.value for part in pair]
+        size = 1 + sum(expanded_size(part, known, max_text) for part in below)
+    if size > MAX_NODES:
+        raise ValueError(f"its aliases stand for more than {MAX_NODES:,} values")
+    known[id(node)] = size
+    return size
 
 
 def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:

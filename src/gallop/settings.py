@@ -26,12 +26,27 @@ if TYPE_CHECKING:
 
 EPISODES_PER_SEGMENT = 10  # what the default segment leaves every environment, in full episodes
 UNLIMITED_EPISODE_TIMESTEPS = 1_000  # assumed for tasks that have no time limit
+MAX_TIMESTEPS = 10**12  # beyond it nobody trains, and looking for divisors takes forever
+
+
+def printable(text: str) -> str:
+    """One line, with all that a terminal would obey spelled out.
+
+    >>> print(printable("a\\x1b[31m"))
+    a\\x1b[31m
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class ExperimentError(ValueError):
-    """Something in an experiment is wrong; `field` is the dotted name of the setting, if one."""
+    """Something in an experiment is wrong; `field` is the dotted name of the setting, if one.
+
+    The message is one printable line, whatever a stranger's file puts into it: line ends and
+    escape sequences, which a terminal obeys, are spelled out.
+    """
 
     def __init__(self, message: str, field: str = "") -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
         self.field = field
@@ -476,6 +491,8 @@ def resolve(experiment: Experiment) -> Experiment:
     Raises:
         ExperimentError: with the nearest values that would line up.
     """
+    if experiment.total_timesteps > MAX_TIMESTEPS:
+        raise ExperimentError(f"more than {MAX_TIMESTEPS:,} are not possible", "total_timesteps")
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
     limit = experiment.env_kwargs.get("max_episode_steps", limit)
@@ -528,13 +545,16 @@ def task_spec(env: str) -> EnvSpec:
     import gymnasium
 
     module, _, name = env.rpartition(":")
-    try:
-        if module:
+    if module:
+        try:
             importlib.import_module(module)
+        except Exception as error:  # it may be anybody's code
+            raise ExperimentError(
+                f"{env!r}: {module!r} cannot be imported: {error}", "env"
+            ) from None
+    try:
         return gymnasium.spec(name)
-    except (ImportError, ValueError) as error:
-        raise ExperimentError(f"{env!r}: {module!r} cannot be imported: {error}", "env") from None
-    except gymnasium.error.Error:
+    except (gymnasium.error.Error, ValueError):
         known = [key for key in gymnasium.registry if not key.startswith(("GymV", "phys2d"))]
         hint = nearest(name, known)
         hint = hint if hint.startswith("did") else "`module:Name-v0` imports a task of your own"

@@ -18,21 +18,20 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 from pydantic import ValidationError
 
-from gallop.experiment_file import from_dict
+from gallop.experiment_file import MAX_BYTES, expanded_size, from_dict
 from gallop.settings import (
     EXPERIMENTS,
+    MAX_TIMESTEPS,
     Experiment,
     ExperimentError,
     Normalization,
     OffPolicyHyperparameters,
     nearest,
+    printable,
 )
 
-MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes
-MAX_NODES = 100_000  # of its YAML with every alias written out
 MAX_TEXT = 2_000  # characters of one value
 MAX_DEPTH = 8  # brackets inside each other in one value
-MAX_TIMESTEPS = 10**12  # beyond it nobody trains, and looking for divisors takes forever
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -191,7 +190,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
-            _expanded_size(node, {})
+            expanded_size(node, {}, MAX_TEXT)
         data = {} if node is None else loader.construct_document(node)
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
@@ -213,30 +212,6 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     lines = _Loader(text).get_single_node()
     assert lines is not None, "there was data"
     return data, lines
-
-
-def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
-    """Nodes below one, every alias written out: a few lines of aliases can stand for billions."""
-    if id(node) in known:
-        if not known[id(node)]:
-            raise ValueError("an alias stands for something that holds itself")
-        return known[id(node)]
-    known[id(node)] = 0  # until it is known: being here again would be a circle
-    if isinstance(node, yaml.ScalarNode):
-        if len(node.value) > MAX_TEXT:
-            raise ValueError(
-                f"line {node.start_mark.line + 1}: a value has more than {MAX_TEXT:,} characters"
-            )
-        size = 1
-    else:
-        below = node.value
-        if isinstance(node, yaml.MappingNode):
-            below = [part for pair in node.value for part in pair]
-        size = 1 + sum(_expanded_size(part, known) for part in below)
-    if size > MAX_NODES:
-        raise ValueError(f"its aliases stand for more than {MAX_NODES:,} values")
-    known[id(node)] = size
-    return size
 
 
 def _key_lines(node: yaml.Node) -> dict[str, int]:
@@ -316,7 +291,7 @@ def _imported(entry: _Entry, algo: str) -> Imported:
         data = _given(entry, _translated(entry, algo))
         data, moved, problem = _with_fitting_total(entry, data)
     except ExperimentError as error:
-        return Imported(entry.env, None, error.message)
+        return Imported(printable(entry.env), None, error.message)
     origin = f"{entry.path.name} of rl-baselines3-zoo, {entry.env}"
     source = "; ".join(words for words in (origin, entry.from_default, moved) if words)
     reason = "; ".join(words for words in (entry.from_default, moved, problem) if words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import pickle
 import shutil
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -488,6 +490,296 @@ def test_the_old_format_of_weights_is_pickle_and_refused(pendulum, tmp_path):
     path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": buffer.getvalue()})
     with pytest.raises(PolicyFileError, match=r"format before 1\.6 is pickle; --trust"):
         read(path, pendulum)
+
+
+# --- strings and numbers that mean harm ---
+
+
+@contextlib.contextmanager
+def ticking(seconds=5):
+    """A block that must not take long."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < seconds
+
+
+@pytest.mark.parametrize("low", ["1" * 24 + "x", "[1.2.3]", "1" * 1_000_000, " " * 100_000 + "x"])
+def test_bounds_that_are_no_numbers_are_passed_over_at_once(low, pendulum, tmp_path):
+    path = edited(
+        tmp_path / "good.zip", tmp_path / "a.zip", lambda data: data["action_space"].update(low=low)
+    )
+    with ticking():
+        assert read(path, pendulum).act(np.zeros((1, 3))).shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("member", "key", "value"),
+    [
+        ("action_space", "_shape", ["\x1b[31m\n"]),
+        ("action_space", "high", "[1.\n 2.]"),
+        ("action_space", ":type:", "<class 'gymnasium.\u2028Box'>"),
+        ("observation_space", "n", "\x1b[31m 3"),
+        ("policy_kwargs", "activation_fn", {"\x1b": "\r"}),
+        ("policy_kwargs", "clip_mean", 10**400),
+        ("policy_kwargs", "clip_mean", float("nan")),
+        ("policy_kwargs", "normalize_images", [[]]),
+        ("policy_kwargs", "squash_output", True),
+        ("policy_class", "__module__", "\x1b[2J\n"),
+    ],
+)
+def test_a_strangers_words_are_one_printable_line(member, key, value, pendulum, tmp_path):
+    path = edited(
+        tmp_path / "good.zip", tmp_path / "a.zip", lambda data: data[member].update({key: value})
+    )
+    with pytest.raises(PolicyFileError) as caught:
+        read(path, pendulum)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1_000
+
+
+def test_line_ends_in_a_files_name_are_spelled_out(pendulum, tmp_path):
+    with pytest.raises(PolicyFileError, match=r"\\x1b\[31m\\n") as caught:
+        read(tmp_path / "\x1b[31m\n.zip", pendulum)
+    assert str(caught.value).isprintable()
+
+
+def test_numbers_of_numpy_in_policy_kwargs_are_heeded(tmp_path):
+    env = make_env("Pendulum-v1", seed=None)
+    kwargs = {"clip_mean": np.float32(0.01), "net_arch": [4]}
+    written(tmp_path / "a.zip", SAC, env, use_sde=True, policy_kwargs=kwargs)
+    batch = observations_for(env)
+    expected, _ = SAC.load(tmp_path / "a.zip", device="cpu").predict(batch, deterministic=True)
+    np.testing.assert_allclose(read(tmp_path / "a.zip", env).act(batch), expected, atol=1e-6)
+
+
+def test_images_that_sb3_does_not_scale_are_not_scaled_here(tmp_path):
+    images = Shapes(spaces.Box(0, 255, (3, 36, 36), np.uint8), spaces.Box(-1, 1, (2,)))
+    kwargs = {"normalize_images": False, "net_arch": [4]}
+    model = written(tmp_path / "a.zip", PPO, images, policy_kwargs=kwargs)
+    batch = observations_for(images, n=4)
+    expected, _ = model.predict(batch, deterministic=True)
+    np.testing.assert_allclose(read(tmp_path / "a.zip", images).act(batch), expected, atol=1e-6)
+    floats = Shapes(spaces.Box(0, 255, (3, 36, 36)), images.action_space)
+    with pytest.raises(PolicyFileError, match="of float32, not uint8"):
+        read(tmp_path / "a.zip", floats)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (spaces.MultiDiscrete([2, 3]), spaces.MultiDiscrete([3, 2])),
+        (spaces.Discrete(3), spaces.Discrete(3, start=1)),
+    ],
+)
+def test_actions_that_mean_something_else_are_another_task(theirs, ours, tmp_path):
+    observations = spaces.Box(-1, 1, (3,))
+    written(tmp_path / "a.zip", PPO, Shapes(observations, theirs))
+    read(tmp_path / "a.zip", Shapes(observations, theirs))
+    with pytest.raises(PolicyFileError, match="another task"):
+        read(tmp_path / "a.zip", Shapes(observations, ours))
+
+
+def test_observations_of_several_bits_a_side_are_the_same_task(tmp_path):
+    env = Shapes(spaces.MultiBinary([2, 2]), spaces.Box(-1, 1, (1,)))
+    written(tmp_path / "a.zip", PPO, env)
+    assert read(tmp_path / "a.zip", env).act(np.ones((1, 2, 2))).shape == (1, 1)
+
+
+def test_deep_networks_act_the_same_too(tmp_path):
+    env = make_env("Pendulum-v1", seed=None)
+    model = written(tmp_path / "a.zip", TD3, env, policy_kwargs={"net_arch": [4] * 40})
+    batch = observations_for(env)
+    expected, _ = model.predict(batch, deterministic=True)
+    np.testing.assert_allclose(read(tmp_path / "a.zip", env).act(batch), expected, atol=1e-6)
+
+
+# --- tensors that mean harm ---
+
+
+class Call:
+    def __init__(self, *call):
+        self.call = call
+
+    def __reduce__(self):
+        return self.call
+
+
+def with_tensors(tensors, tmp_path):
+    return rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": saved(tensors)})
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch says that these kinds are in beta
+def test_unusual_tensors_get_one_line(pendulum, tmp_path):
+    good = weights(tmp_path / "good.zip")
+    nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
+    for other in (
+        {"x": torch.zeros(2, dtype=torch.bfloat16)},
+        {"x": torch.zeros(2).to(torch.float8_e4m3fn)},
+        {"x": torch.zeros(2, dtype=torch.complex64)},
+        {"x": torch.eye(2).to_sparse()},
+        {"x": torch.eye(2).to_sparse_csr()},
+        {"x": nested},
+        {"x": torch.zeros(2, device="meta")},
+        {f"actor.latent_pi.{'9' * 5000}.weight": torch.zeros(4, 4)},
+        {"mlp_extractor.shared_net.²": torch.zeros(4)},
+        {"actor.\x1b[31m\n.0.weight": torch.zeros(4)},
+        {f"x{number}": torch.zeros(1).expand(1) for number in range(1_001)},
+    ):
+        with pytest.raises(PolicyFileError) as caught:
+            read(with_tensors(good | other, tmp_path), pendulum)
+        assert str(caught.value).isprintable()
+
+
+def test_a_list_of_tensors_may_call_nothing_that_fills_the_memory(pendulum, tmp_path):
+    good = weights(tmp_path / "good.zip")
+    for call in (Call(bytearray, (10**12,)), Call(torch.Tensor, (10**12,))):
+        with pytest.raises(PolicyFileError, match="which tensors do not need"):
+            read(with_tensors(good | {"x": call}, tmp_path), pendulum)
+    part = packed([("archive/DATA.PKL", pickle.dumps(Call(bytearray, (10**12,))))])
+    path = rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": part})
+    with pytest.raises(PolicyFileError, match="cannot be read safely: it uses STACK_GLOBAL"):
+        read(path, pendulum)
+
+
+@pytest.mark.parametrize("kind", ["no inputs", "one input", "many critics"])
+def test_networks_larger_than_the_files_are_not_built(kind, pendulum, tmp_path):
+    n = 1_000_000_000 if kind == "no inputs" else 3_000_000
+    good = weights(tmp_path / "good.zip")
+    others = {k: v for k, v in good.items() if not k.startswith(("actor.", "critic."))}
+    if kind == "many critics":
+        hidden = {
+            "critic.qf0.0.weight": torch.zeros(n, 4),
+            "critic.qf0.2.weight": torch.zeros(1, n),
+        }
+        hidden |= {f"critic.qf{number}.0.bias": torch.zeros(1) for number in range(1, 500)}
+        hidden |= {k: v for k, v in good.items() if k.startswith("actor.")}
+    else:
+        hidden = {"actor.latent_pi.0.weight": torch.zeros(n, kind == "one input")}
+        hidden |= {"actor.log_std.weight": torch.zeros(1)}
+    with ticking(10), pytest.raises(PolicyFileError, match=r"larger than those|do not fit"):
+        read(with_tensors(others | hidden, tmp_path), pendulum)
+
+
+def test_a_huge_directory_is_refused_before_it_is_read(pendulum, tmp_path):
+    entry = b"PK\x01\x02" + bytes(42)
+    (tmp_path / "a.zip").write_bytes(entry * 1_000_000)
+    with ticking(), pytest.raises(PolicyFileError, match="1,000,000 members"):
+        read(tmp_path / "a.zip", pendulum)
+
+
+def test_members_packed_in_other_ways_are_refused(pendulum, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("data", "{}")
+    with pytest.raises(PolicyFileError, match="packed unusually"):
+        read(tmp_path / "a.zip", pendulum)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has neither pipes nor devices in its folders")
+def test_pipes_and_devices_are_no_files(pendulum, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        for suffix in ("zip", "pkl", "npz"):
+            link = tmp_path / f"link.{suffix}"
+            link.symlink_to(path)
+            with pytest.raises(PolicyFileError, match="is no file"):
+                read(link, pendulum) if suffix == "zip" else policy_file.read_normalizer(link)
+            link.unlink()
+
+
+# --- normalisers that mean harm ---
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def claims(*shape):
+    """A .npy file that says it is larger than it is."""
+    buffer = io.BytesIO()
+    header = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, header)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mean/": claims(10**13)},
+        {"mean/": claims(2**62, 4)},
+        {"mean/": claims(-1)},
+        {"mean/": npy(np.zeros(10_000_000))},
+        {"mean/": npy(np.array(["\x1b[31m\n"]))},
+        {"mean/": npy(np.array([np.nan]))},
+        {"mean/": pickle.dumps(Call(os.getcwd, ()))},
+        {"variance/": npy(-np.ones(3))},
+        {"variance/": None},
+        {"epsilon": npy(np.array("\x1b[31m\n"))},
+        {"count": npy(np.ones(3))},
+        {"clip": npy(np.inf)},
+    ],
+)
+def test_a_normaliser_that_is_none_gets_one_line(changes, tmp_path):
+    arrays = {"mean/": np.zeros(3), "variance/": np.ones(3), "count": 1.0, "clip": 10.0,
+              "epsilon": 1e-8}  # fmt: skip
+    members = {name: npy(np.array(value)) for name, value in arrays.items()}
+    path = tmp_path / "a.normalizer.npz"
+    path.write_bytes(packed([(f"{name}.npy", content) for name, content in members.items()]))
+    assert policy_file.read_normalizer(path).clip == 10
+    members |= changes
+    path.write_bytes(packed([(f"{n}.npy", content) for n, content in members.items() if content]))
+    with pytest.raises(PolicyFileError) as caught:
+        policy_file.read_normalizer(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1_000
+
+
+def named(module, name):
+    return f"c{module}\n{name}\n".encode()
+
+
+def doubling():
+    """A tuple of a tuple twice, sixty deep: small, but printing it takes forever."""
+    pairs = b"".join(b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(60))
+    return b"K\x01q\x00" + pairs + b"h\x3c"
+
+
+TEXT = b"X" + (1_000_000).to_bytes(4, "little") + b"a" * 1_000_000 + b"q\x01"
+BYTES = b"\x96" + (10**7).to_bytes(8, "little") + b"a" * 10**7 + b"q\x01"
+DTYPE = named("numpy", "dtype") + b"X\x02\0\0\0i1\x85Rq\x00"
+FROM_BYTES = (
+    named("numpy.core.numeric", "_frombuffer")
+    + b"(h\x01h\x00J"
+    + (10**7).to_bytes(4, "little")
+    + b"X\x01\0\0\0CtR"
+)
+STATE = b"}(" + b"".join(b"X\x05\0\0\0%05dN" % key for key in range(25_000)) + b"uq\x02"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"(" * 10_000_000 + b".",
+        b"]" * 10_000_000 + b".",
+        doubling() + b"h\x3c\x93.",
+        doubling() + named("numpy", "dtype") + b"h\x3c\x85R.",
+        TEXT + (named("_codecs", "encode") + b"h\x01X\x06\0\0\0latin1\x86R") * 10_000 + b".",
+        BYTES + DTYPE + FROM_BYTES * 9_000 + b".",
+        STATE + (named("builtins", "object") + b")\x81h\x02b") * 9_000 + b".",
+    ],
+    ids=["marks", "lists", "names", "dtypes", "encoded", "copied", "states"],
+)
+def test_pickles_that_grow_are_stopped(program, tmp_path):
+    import tracemalloc
+
+    (tmp_path / "vecnormalize.pkl").write_bytes(b"\x80\x05" + program)
+    tracemalloc.start()
+    try:
+        with ticking(20), pytest.raises(PolicyFileError) as caught:
+            policy_file.read_normalizer(tmp_path / "vecnormalize.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 300_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).isprintable()
 
 
 WATCHED = {

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from gallop.environments import Normalizer
 from gallop.learners.safe_archive import PolicyFileError, UnsafeFileError
 
-MAX_BYTES = 1 << 26  # statistics of 100,000 observations take two megabytes
+MAX_BYTES = 1 << 24  # statistics of 100,000 observations take two megabytes
+MAX_STEPS = 100_000  # SB3's own files have about 700
 
 # Only these may be named. Those that are more than a name are handled in `_called`.
 _ALLOWED = re.compile(
@@ -77,7 +78,10 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
             VecNormalize.
     """
     try:
-        content = path.read_bytes()
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise PolicyFileError(f"{path}: is no file")
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise PolicyFileError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
@@ -100,6 +104,10 @@ def _normalizer(found: Any) -> Normalizer | None:
         return None
     statistics = state["obs_rms"]
     parts = statistics if isinstance(statistics, Mapping) else {"": statistics}
+    # Many parts may share one array, and each would get a copy.
+    size = sum(_array_of(part.state["mean"]).size for part in parts.values())
+    if size > MAX_BYTES // 8:
+        raise ValueError("its statistics are larger than the file")
     return Normalizer(
         mean={key: _numbers(part.state["mean"]) for key, part in parts.items()},
         variance={key: _numbers(part.state["var"]) for key, part in parts.items()},
@@ -109,11 +117,15 @@ def _normalizer(found: Any) -> Normalizer | None:
     )
 
 
-def _numbers(value: Any) -> NDArray[np.float64]:
+def _array_of(value: Any) -> NDArray[Any] | np.generic:
     array = value.value if isinstance(value, _Array) else value
     if not isinstance(array, np.ndarray | np.generic):
         raise ValueError("its statistics are no arrays")
-    numbers = np.asarray(array, dtype=np.float64)
+    return array
+
+
+def _numbers(value: Any) -> NDArray[np.float64]:
+    numbers = np.asarray(_array_of(value), dtype=np.float64)
     if not np.isfinite(numbers).all():
         raise ValueError("its statistics hold NaN or infinity")
     return numbers
@@ -132,9 +144,12 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.n_encoded = 0
 
     def run(self, content: bytes) -> Any:
-        for opcode, argument, _ in pickletools.genops(content):
+        for step, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if step >= MAX_STEPS:
+                raise ValueError(f"it takes more than {MAX_STEPS:,} steps")
             if opcode.name == "STOP":
                 return self.stack.pop()
             self._step(opcode.name, argument)
@@ -143,7 +158,8 @@ class _Machine:
     def _step(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in _LITERALS:
-            stack.append(argument)
+            # An array from a bytearray is a copy, and many arrays may be made from one.
+            stack.append(bytes(argument) if isinstance(argument, bytearray) else argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
         elif name in ("PROTO", "FRAME"):
@@ -176,10 +192,17 @@ class _Machine:
             stack.append(_name(*argument.split(" ", 1)))
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
-            stack.append(_name(str(module), str(attribute)))
+            if not isinstance(module, str) or not isinstance(attribute, str):
+                raise UnsafeFileError("it names something by what is no text")
+            stack.append(_name(module, attribute))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
-            stack.append(_called(stack.pop(), arguments))
+            made = _called(stack.pop(), arguments)
+            if isinstance(made, bytes):  # one text may be encoded again and again
+                self.n_encoded += len(made)
+                if self.n_encoded > MAX_BYTES:
+                    raise ValueError("it holds more bytes than the file")
+            stack.append(made)
         elif name == "BUILD":
             state = stack.pop()
             _build(stack[-1], state)
@@ -236,7 +259,7 @@ def _called(what: Any, arguments: Any) -> Any:
     if name == "_reconstruct":
         return _Array()
     if name == "dtype":
-        return _Dtype(_dtype(str(arguments[0])))
+        return _Dtype(_dtype(arguments[0]))
     if name == "scalar":
         dtype, content = arguments
         return np.frombuffer(content, np.dtype(dtype.text), count=1)[0]
@@ -265,12 +288,13 @@ def _build(target: Any, state: Any) -> None:
         if order in ("<", ">"):
             target.text = order + target.text.lstrip("<>=|")
     elif isinstance(target, _Object) and isinstance(state, dict):
-        target.state.update(state)
+        target.state = state  # no copy: one state may be given to many
 
 
-def _dtype(text: str) -> str:
-    if not _DTYPE.fullmatch(text):
-        raise UnsafeFileError(f"it holds an array of {text[:20]!r}")
+def _dtype(text: Any) -> str:
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        shown = text[:20] if isinstance(text, str) else "what is no text"
+        raise UnsafeFileError(f"it holds an array of {shown!r}")
     return text
 
 

@@ -51,15 +51,18 @@ if TYPE_CHECKING:
 _KNOWN_POLICY = re.compile(
     r"stable_baselines3\.(common|sac|td3|dqn|ppo|a2c)\.policies|sb3_contrib\.tqc\.policies"
 )
-# Keyword arguments of policy classes that are plain numbers and change what a policy does.
+# Keyword arguments of policy classes that are plain numbers and change what a policy does. Not
+# log_std_init: what it begins is in the tensors.
 _PLAIN_KWARGS = (
     *("clip_mean", "use_expln", "full_std", "squash_output"),
-    *("share_features_extractor", "log_std_init"),
+    *("share_features_extractor", "normalize_images"),
 )
 _KNOWN_EXTRACTOR = re.compile(
     r"^\{\}$|stable_baselines3\.common\.torch_layers\.(FlattenExtractor|CombinedExtractor|NatureCNN)"
 )
 TRUST = "--trust opens it with SB3's own loader, which runs the code in it"
+
+MAX_LAYERS = 33  # of a network on the kernels
 
 # SB3's readable name of an activation function -> ours. Nothing outside this list is accepted.
 ACTIVATIONS = {
@@ -71,7 +74,8 @@ ACTIVATIONS = {
     "gelu": "GELU",
 }
 _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
-_NUMBERS = re.compile(r"[\[\]\s,]*(?:[-+]?(?:inf|\d[\d.]*(?:e[-+]?\d+)?)[\[\]\s,]*)+")
+_NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
+MAX_PRINTED = 10_000  # characters of bounds that are compared
 
 
 class Training(NamedTuple):
@@ -170,10 +174,10 @@ def _one_thread() -> Iterator[None]:
 def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
     """What acts like this SB3 policy as it is now: on the kernels where they serve it, so that
     evaluating does not depend on which learner or file it comes from, else in PyTorch."""
-    if kernels.missing() or not _is_plain_mlp(policy):
+    layers = network_layers(policy.state_dict())["actor"]
+    if kernels.missing() or not _is_plain_mlp(policy) or len(layers) > MAX_LAYERS:
         return TorchPolicy(policy, normalizer)
     tensors = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
-    layers = network_layers(tensors)["actor"]
     network = Mlp(kernels.acting_engine(), shape_of(policy, "actor", layers, tensors))
     network.write(network.parameters, joined(layers, tensors))
     return MlpPolicy(network, head_of(policy), policy.action_space, normalizer)
@@ -387,7 +391,7 @@ def _read(
         else:
             policy.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[-1].strip()
+        reason = str(error).splitlines()[-1].strip()[:200]
         raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
     return policy, data
 
@@ -459,12 +463,36 @@ def read_normalizer(path: Path) -> Normalizer | None:
     Raises:
         PolicyFileError: if it cannot be read, or only by running code.
     """
-    if path.suffix == ".pkl":
-        return read_vecnormalize(path)
+    normalizer = read_vecnormalize(path) if path.suffix == ".pkl" else _read_npz(path)
+    if normalizer is not None and not _is_sound(normalizer):
+        raise PolicyFileError(f"{path}: is no normaliser: its statistics are no finite numbers")
+    return normalizer
+
+
+def _read_npz(path: Path) -> Normalizer:
+    if not path.exists():
+        raise PolicyFileError(f"{path}: cannot be read: there is no such file")
     try:
-        return Normalizer.load(path)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise PolicyFileError(f"{path}: cannot be read: {error}") from None
+        with opened(path):  # which holds it to the limits
+            return Normalizer.load(path)
+    except PolicyFileError:
+        raise
+    except Exception as error:  # NumPy raises many kinds, MemoryError for a shape that is a lie
+        raise PolicyFileError(f"{path}: cannot be read: {error}"[:400]) from None
+
+
+def _is_sound(normalizer: Normalizer) -> bool:
+    """Whether it holds finite numbers alone, and variances that are some."""
+    found: list[Any] = [*normalizer.mean.values(), *normalizer.variance.values()]
+    scalars = (normalizer.count, normalizer.clip, normalizer.epsilon)
+    return (
+        normalizer.mean.keys() == normalizer.variance.keys()
+        # NumPy gives a member that is no array as bytes.
+        and all(isinstance(array, np.ndarray) and array.dtype.kind == "f" for array in found)
+        and all(np.isfinite(array).all() for array in (*found, scalars))
+        and all((variance >= 0).all() for variance in normalizer.variance.values())
+        and normalizer.epsilon >= 0
+    )
 
 
 def _check_normalizer(path: Path, normalizer: Normalizer, policy: BasePolicy) -> None:
@@ -544,6 +572,8 @@ def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     """The member `data`: settings, counters, and readable strings beside pickles."""
     try:
         data = json.loads(member(archive, "data", str(path), MAX_JSON_BYTES))
+    except PolicyFileError:
+        raise
     except (ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
     if not isinstance(data, dict):
@@ -608,7 +638,7 @@ def _check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         shapes = [tuple(shape) for _, shape in layers]
         if any(len(shape) == 4 for shape in shapes):
             continue  # a CNN; SB3's own has fixed sizes
-        if any(len(shape) != 2 for shape in shapes) or any(
+        if any(len(shape) != 2 or 0 in shape for shape in shapes) or any(
             before[0] != after[1] for before, after in itertools.pairwise(shapes)
         ):
             raise PolicyFileError(f"{path}: its layers {prefix!r} do not fit each other")
@@ -629,29 +659,42 @@ def _check_spaces(
         theirs = (kind.group(1) if kind else "?", shape, readable.get("n"))
         ours = (type(space).__name__, list(space.shape or ()), str(getattr(space, "n", None)))
         same_shape = theirs[1] is None or theirs[1] == ours[1]
-        same_number = theirs[2] is None or str(theirs[2]) == ours[2]
-        if theirs[0] != ours[0] or not same_shape or not same_number:
+        same_number = theirs[2] is None or re.findall(r"\d+", str(theirs[2])) == re.findall(
+            r"\d+", ours[2]
+        )
+        # SB3 divides images of bytes by 255, and no others.
+        dtype = readable.get("dtype")
+        same_scale = dtype is None or (dtype == "uint8") == (str(space.dtype) == "uint8")
+        if theirs[0] != ours[0] or not same_shape or not same_number or not same_scale:
             raise PolicyFileError(
                 f"{path}: is a policy of another task: its {name}s are {theirs[0]} "
                 f"{str(theirs[1] or theirs[2] or '')[:40]}, the task's are {ours[0]} "
-                f"{ours[1] or ours[2]}"
+                f"{ours[1] or ours[2]}" + ("" if same_scale else f" of {space.dtype}, not {dtype}")
             )
-        if name == "action":  # they scale the actions; those of observations change no policy
-            _check_bounds(path, readable, space)
+        # Bounds scale the actions; those of observations change no policy.
+        names = ("low", "high", "nvec", "start") if name == "action" else ("nvec",)
+        _check_numbers(path, name, names, readable, space)
 
 
-def _check_bounds(path: Path, readable: Mapping[str, Any], space: gymnasium.Space[Any]) -> None:
-    """The bounds come from the task; where the file prints its own, they must agree."""
-    for name in ("low", "high"):
-        printed = readable.get(name)
-        if isinstance(printed, str) and _NUMBERS.fullmatch(printed[:10_000]):
-            theirs = np.array([float(word) for word in re.sub(r"[\[\],]", " ", printed).split()])
+def _check_numbers(
+    path: Path,
+    what: str,
+    names: tuple[str, ...],
+    readable: Mapping[str, Any],
+    space: gymnasium.Space[Any],
+) -> None:
+    """The spaces come from the task; where the file prints its own numbers, they must agree."""
+    for name in names:
+        printed = str(readable.get(name, ""))[: MAX_PRINTED + 1]
+        words = re.sub(r"[\[\],]", " ", printed).split()
+        if words and len(printed) <= MAX_PRINTED and all(map(_NUMBER.fullmatch, words)):
+            theirs = np.array([float(word) for word in words])
             ours = np.asarray(getattr(space, name, theirs), dtype=np.float64).reshape(-1)
             # Printed with eight digits at most.
             if theirs.size not in (1, ours.size) or not np.allclose(theirs, ours, rtol=1e-6):
                 raise PolicyFileError(
-                    f"{path}: is a policy of another task: its actions' {name} is "
-                    f"{printed[:60]}, the task's {ours.tolist()}"
+                    f"{path}: is a policy of another task: its {what}s' {name} is "
+                    f"{' '.join(printed.split())[:60]}, the task's {str(ours.tolist())[:200]}"
                 )
 
 
@@ -673,14 +716,14 @@ def _build(
     from stable_baselines3.sac import policies as sac
     from stable_baselines3.td3 import policies as td3
 
-    readable = data.get("policy_kwargs")
-    readable = readable if isinstance(readable, Mapping) else {}
-    kwargs: dict[str, Any] = {}
+    readable = data.get("policy_kwargs", {})
+    if not isinstance(readable, Mapping):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its policy_kwargs are no mapping")
+    kwargs: dict[str, Any] = {
+        name: _plain(path, name, readable[name]) for name in _PLAIN_KWARGS if name in readable
+    }
     if activation := _activation(path, readable):
         kwargs["activation_fn"] = activation
-    for name in _PLAIN_KWARGS:
-        if isinstance(readable.get(name), bool | int | float):
-            kwargs[name] = readable[name]
     for name in ("features_extractor_class", "features_extractor_kwargs"):
         if not _KNOWN_EXTRACTOR.search(str(readable.get(name) or "{}")[:200]):
             raise UnsafeFileError(
@@ -725,12 +768,47 @@ def _build(
         raise PolicyFileError(f"{path}: is no policy of SAC, TD3, PPO, A2C, DQN or TQC")
     make: Any = classes[kind]
     try:
-        policy: BasePolicy = make(
-            observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
-        )
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {error}") from None
+        with _no_larger_than(tensors):
+            policy: BasePolicy = make(
+                observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
+            )
+    except Exception as error:  # SB3 and PyTorch raise many kinds for what nobody trains
+        reason = " ".join(str(error).split())[:200]
+        raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {reason}") from None
     return policy
+
+
+@contextlib.contextmanager
+def _no_larger_than(tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Whether SB3's networks fit the file's is known when they are built: till then, a layer that
+    takes more or gives more than the file's could fill the memory."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = sum(tensor.numel() for tensor in tensors.values()) + 1_000_000
+
+    def count(module: Any, name: str, parameter: Any) -> None:  # before it is given any values
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise ValueError("they are larger than those in the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _plain(path: Path, name: str, value: Any) -> bool | int | float:
+    """A keyword argument's number. SB3 prints those of NumPy, which JSON does not know."""
+    if isinstance(value, str):
+        words = {"True": True, "False": False}
+        if value in words:
+            return words[value]
+        value = float(value) if _NUMBER.fullmatch(value) else None
+    if not isinstance(value, bool | int | float) or not -1e6 <= value <= 1e6:
+        raise UnsafeFileError(f"{path}: its {name} is no number that can be read")
+    return value
 
 
 def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module] | None:

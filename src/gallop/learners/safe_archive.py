@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickletools
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -20,11 +22,20 @@ if TYPE_CHECKING:
     import torch
 
 MAX_MEMBERS = 1_000  # of an archive; SB3's zips have about eight, their .pth members one a tensor
-MAX_MEMBER_BYTES = 1 << 29  # of one unpacked member; a large MLP policy has a few megabytes
-MAX_TOTAL_BYTES = 1 << 30  # of all of them, and of all tensors
-MAX_JSON_BYTES = 1 << 26  # parsed JSON takes ten times its size
+MAX_MEMBER_BYTES = 1 << 27  # of one unpacked member; a large MLP policy has a few megabytes
+MAX_TOTAL_BYTES = 1 << 28  # of all of them, of the file, and of all tensors
+MAX_JSON_BYTES = 1 << 23  # parsed JSON takes up to thirty times its size
+MAX_PICKLE_BYTES = 1 << 18  # of a .pth member's list of tensors, which has about 100 bytes for each
 MAX_RATIO = 200  # unpacked to packed; SB3 packs nothing, zips made again by hand reach 20
 RATIO_COUNTS_FROM = 1 << 20  # bytes; below it a ratio harms nobody
+
+# All that a list of tensors needs. PyTorch's own list has more, such as bytearray(10**10).
+_TENSOR_NAMES = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch\.storage \w+Storage"
+    r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
+)
+_TENSOR_NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")  # in a state dict
+_DIRECTORY_ENTRY = re.compile(rb"PK\x01\x02")
 
 
 class PolicyFileError(ExperimentError):
@@ -43,8 +54,13 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         PolicyFileError: if the file is not there, is no zip, is damaged, or goes beyond a limit.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            check(archive, str(path))
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise PolicyFileError(f"{path}: is no file")
+        with path.open("rb") as file:
+            content = file.read(MAX_TOTAL_BYTES + 1)
+        if len(content) > MAX_TOTAL_BYTES:
+            raise PolicyFileError(f"{path}: is larger than a policy can be")
+        with _archive(content, str(path)) as archive:
             yield archive
     except PolicyFileError:
         raise
@@ -54,6 +70,16 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise PolicyFileError(f"{path}: is no zip, or a damaged one: {_line(error)}") from None
     except Exception as error:  # zipfile and zlib raise many kinds for damaged input
         raise PolicyFileError(f"{path}: a member cannot be read: {_line(error)}") from None
+
+
+def _archive(content: bytes, place: str) -> zipfile.ZipFile:
+    """A zip in memory, held to the limits; its directory is counted before Python reads it."""
+    n_entries = sum(1 for _ in _DIRECTORY_ENTRY.finditer(content))
+    if n_entries > 2 * MAX_MEMBERS:  # a few may be in weights, by chance
+        raise PolicyFileError(f"{place}: has {n_entries:,} members; at most {MAX_MEMBERS:,}")
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    check(archive, place)
+    return archive
 
 
 def check(archive: zipfile.ZipFile, place: str) -> None:
@@ -73,6 +99,8 @@ def check(archive: zipfile.ZipFile, place: str) -> None:
         if member.filename in seen:
             raise PolicyFileError(f"{place}: has two members {member.filename!r}")
         seen.add(member.filename)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise PolicyFileError(f"{place}: its member {member.filename!r} is packed unusually")
         if member.file_size > MAX_MEMBER_BYTES:
             raise _too_large(place, member.filename)
         ratio = member.file_size / max(1, member.compress_size)
@@ -117,12 +145,16 @@ def load_tensors(content: bytes, place: str) -> Any:
             f"{place} cannot be read safely: it is no zip; PyTorch's format before 1.6 is pickle"
         )
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            check(archive, place)
+        with _archive(content, place) as archive:
             clean = io.BytesIO()
             with zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as written:
-                for info in archive.infolist():
-                    written.writestr(info.filename, member(archive, info.filename, place))
+                for name in archive.namelist():
+                    is_pickle = name.lower().endswith(".pkl")  # PyTorch takes any case
+                    limit = MAX_PICKLE_BYTES if is_pickle else MAX_MEMBER_BYTES
+                    part = member(archive, name, place, limit)
+                    if is_pickle:
+                        _check_names(part, place)
+                    written.writestr(name, part)
         clean.seek(0)
         found = torch.load(clean, map_location="cpu", weights_only=True)
     except PolicyFileError:
@@ -131,6 +163,18 @@ def load_tensors(content: bytes, place: str) -> Any:
         raise PolicyFileError(f"{place} cannot be read safely: {_line(error)}") from None
     _check_tensors(found, place)
     return found
+
+
+def _check_names(content: bytes, place: str) -> None:
+    """Hold the pickle that lists an archive's tensors to what tensors need."""
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
+            raise UnsafeFileError(f"{place} cannot be read safely: it uses {opcode.name}")
+        if opcode.name == "GLOBAL" and not _TENSOR_NAMES.fullmatch(str(argument)):
+            shown = str(argument)[:80]
+            raise UnsafeFileError(
+                f"{place} cannot be read safely: it names {shown!r}, which tensors do not need"
+            )
 
 
 def _check_tensors(found: Any, place: str) -> None:
@@ -151,7 +195,13 @@ def _check_tensors(found: Any, place: str) -> None:
         elif isinstance(value, torch.Tensor):
             if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_sparse:
                 raise PolicyFileError(f"{place} holds a {type(value).__name__}, no plain tensor")
-            if value.layout is not torch.strided or value.is_quantized:
+            if (
+                value.layout is not torch.strided
+                or value.is_quantized
+                or value.is_nested
+                or value.device.type != "cpu"
+                or value.dtype not in _dtypes()
+            ):
                 raise PolicyFileError(f"{place} holds a tensor that is not plain")
             n_bytes = value.numel() * value.element_size()
             total += n_bytes
@@ -159,13 +209,27 @@ def _check_tensors(found: Any, place: str) -> None:
                 raise PolicyFileError(f"{place} holds a tensor larger than the file")
 
 
-def all_tensors(found: Any) -> bool:
-    """Whether this is a state dict: names to tensors of real numbers."""
+def _dtypes() -> set[torch.dtype]:
+    """Those that NumPy knows too."""
     import torch
 
-    return isinstance(found, Mapping) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) and not value.is_complex()
-        for name, value in found.items()
+    whole = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
+    return whole | {torch.float16, torch.float32, torch.float64}
+
+
+def all_tensors(found: Any) -> bool:
+    """Whether this is a state dict: names such as SB3's to tensors of real numbers."""
+    import torch
+
+    return (
+        isinstance(found, Mapping)
+        and len(found) <= MAX_MEMBERS  # each has a member
+        and all(
+            isinstance(name, str)
+            and _TENSOR_NAME.fullmatch(name)
+            and isinstance(value, torch.Tensor)
+            for name, value in found.items()
+        )
     )
 
 
