@@ -241,6 +241,10 @@ def _preset(overrides: dict[str, str]) -> tuple[Path | None, str]:
     found = presets.find(algo, env)
     if found is None:
         near = presets.hint(algo, env)
+        if "total_timesteps" not in overrides:
+            raise ExperimentError(
+                f"no preset for {algo.upper()} on {env} ({near}); without one, -n is needed"
+            )
         return None, f"no preset for {algo.upper()} on {env} ({near}): SB3's defaults"
     return found.path, (
         f"preset for {algo.upper()} on {env}: {found.source} (--no-preset takes SB3's defaults)"

@@ -14,9 +14,11 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.evaluation import Episodes
-from gallop.experiment_file import load, to_yaml
+from gallop.experiment_file import load, read_setting, to_yaml
 from gallop.learners.learner import LogRow
 from gallop.settings import Experiment, ExperimentError
 
@@ -168,6 +170,7 @@ class RunDirectory:
         """
         if not self.experiment_file.is_file():
             raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
+        _refuse_code_that_came_along(self.experiment_file)
         return load(self.experiment_file)
 
     @contextlib.contextmanager
@@ -422,6 +425,38 @@ def containing_run(path: Path) -> RunDirectory | None:
         if (folder / "experiment.yaml").is_file():
             return RunDirectory(folder)
     return None
+
+
+def _refuse_code_that_came_along(file: Path) -> None:
+    """A run's experiment may name modules to import: its task, its wrappers. In a folder from a
+    stranger they could lie in that same folder, and be found from the folder that we are in.
+
+    Raises:
+        RunError: if a module would come from beside the run and from nowhere else.
+    """
+    env, wrappers = read_setting(file, "env"), read_setting(file, "wrappers")
+    wrappers = wrappers if isinstance(wrappers, list) else []
+    paths = [name for w in wrappers for name in (w if isinstance(w, dict) else [w])]
+    modules = {str(path).replace(":", ".").partition(".")[0] for path in paths}
+    modules |= {str(env).rpartition(":")[0].partition(".")[0]} - {""}
+    here, folder = Path.cwd(), file.resolve().parent
+    # All that came with it: its own folder, and the one below here that holds it.
+    along = [folder]
+    if folder.is_relative_to(here) and folder != here:
+        along.append(here / folder.relative_to(here).parts[0])
+    chosen = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    trusted = [Path(part).resolve() for part in chosen if part]
+    others = [p for p in sys.path if Path(p or ".").resolve() != here or here in trusted]
+    for module in modules:
+        if module in sys.modules or PathFinder.find_spec(module, others):
+            continue
+        spec = PathFinder.find_spec(module, [str(here)])
+        found = [*(spec.submodule_search_locations or []), spec.origin] if spec else []
+        if any(Path(p).resolve().is_relative_to(a) for p in found if p for a in along):
+            raise RunError(
+                f"{file} names the module {module!r}, which lies beside the run: reading it would "
+                "run that code; if you trust it, set PYTHONPATH=."
+            )
 
 
 # --- writes that are whole or absent -------------------------------------------------------------
