@@ -283,7 +283,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
     shutil.copytree(run("ppo").path, folder.path)
     policy_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
     for export in (export_zoo, export_hub):
-        with pytest.raises(ExperimentError, match="cannot be read"):
+        with pytest.raises(ExperimentError, match="is no zip, or a damaged one"):
             export(folder, tmp_path / "out")
     folder.final_model.unlink()
     folder.final_model.mkdir()  # cannot be copied
