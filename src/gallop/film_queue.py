@@ -26,6 +26,7 @@ class Filming:
             **os.environ,
             "SDL_VIDEODRIVER": "dummy",  # pygame's tasks draw without a display
             "LP_NUM_THREADS": "1",  # software GL leaves the other cores to training
+            "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for one's own tasks
         }
         if backend is not None:
             environment |= {"MUJOCO_GL": backend.name}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from gallop.evaluation import stack
 from gallop.learners import policy_file
 from gallop.learners.learner import Policy
 from gallop.learners.policy_file import Options
-from gallop.policies import Named, find_policy
+from gallop.policies import Named, find_policy, policy_path
 from gallop.settings import ExperimentError
 
 if TYPE_CHECKING:
@@ -57,26 +59,45 @@ def watch(
         raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
     if output is not None and output.suffix != ".mp4":
         raise ExperimentError(f"{output}: films are written as .mp4")
-    named = find_policy(None if what is None else Path(what), env=env, results=results)
+    path = policy_path(None if what is None else Path(what), results)
+    filming = output is not None or not video.has_display()
+    # Before anything imports MuJoCo, which looks at MUJOCO_GL only then.
+    backend = video.find_backend() if filming else None
+    late = backend is not None and "mujoco" in sys.modules
+    if backend is not None and not late:
+        os.environ["MUJOCO_GL"] = backend.name
+    named = find_policy(path, env=env, results=results)
     display = Display()
     if named.note:
         display.say(f"{named.path}: {named.note}")
-    if not video.has_display():
-        output = output or named.path.with_name(f"{named.path.stem}_watch.mp4")
     options = Options(normalizer=normalizer, trust=trust)
-    if output is not None:
-        backend = video.find_backend()
-        if backend is not None:
-            os.environ["MUJOCO_GL"] = backend.name  # counts only before MuJoCo is imported
-        elif video.is_mujoco(named.task.env):
-            display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
-            return 1
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-        software = backend is not None and backend.is_software
-        _film(named, options, n_episodes, seed, output, software, display)
-    else:
+    if not filming:
         _show(named, options, n_episodes, seed, display)
+        return 0
+    output = output or named.path.with_name(f"{named.path.stem}_watch.mp4")
+    if backend is None and video.is_mujoco(named.task.env):
+        display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
+        return 1
+    if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
+        arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
+        arguments += ["--output", str(output), *(["--env", env] if env else [])]
+        arguments += [*(["--normalizer", str(normalizer)] if normalizer else [])]
+        return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    software = backend is not None and backend.is_software
+    _film(named, options, n_episodes, seed, output, software, display)
     return 0
+
+
+def _in_a_child(arguments: list[str], backend: str) -> int:
+    """Where MuJoCo was imported without a GL backend, as after training, another process films."""
+    environment = {
+        **os.environ,
+        "MUJOCO_GL": backend,
+        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for tasks of one's own
+    }
+    command = [sys.executable, "-m", "gallop", "watch", *arguments]
+    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode
 
 
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
