@@ -16,7 +16,7 @@ from gallop.evaluation import Episodes, RandomPolicy
 from gallop.evaluation import evaluate as play
 from gallop.experiment_file import load
 from gallop.learners.learner import Policy
-from gallop.learners.policy_file import Options
+from gallop.learners.policy_file import Options, normalizer_beside
 from gallop.policies import find_policy, with_reset_noise
 from gallop.run_directory import RunDirectory, write_rewards
 from gallop.settings import UNLIMITED_EPISODE_TIMESTEPS, ExperimentError, task_spec
@@ -133,6 +133,9 @@ def evaluate_all(
     judged = []
     for named in found:
         policy = named.read(options)
+        normalizer = options.normalizer or normalizer_beside(named.path)
+        if normalizer is not None:
+            display.say(f"{named.label}: observations normalised by {normalizer}")
         with display.episodes(named.label, len(seeds), _limit(named.task)) as on_timestep:
             judged.append(play(_Counted(policy, on_timestep), named.task.make, seeds))
     rows = [

@@ -223,10 +223,15 @@ def test_the_zoos_normaliser_is_found_and_read_without_unpickling(tmp_path):
     policy = policy_file.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
     np.testing.assert_allclose(policy.act(observations), plain.act(normalized), atol=1e-6)
     assert not np.allclose(policy.act(observations), plain.act(observations))
+    shutil.copy(folder / "Pendulum-v1.zip", folder / "best_model.zip")
+    best = policy_file.read(folder / "best_model.zip", GYM_OBSERVATIONS, actions)
+    np.testing.assert_array_equal(best.act(observations), policy.act(observations))
+    shutil.copy(folder / "Pendulum-v1.zip", folder / "other.zip")
+    assert policy_file.normalizer_beside(folder / "other.zip") is None, "another policy's"
     four = spaces.Box(-1, 1, (4,))
-    written(folder / "four.zip", SAC, Shapes(four, actions))
+    written(folder / "best_model.zip", SAC, Shapes(four, actions))
     with pytest.raises(PolicyFileError, match=r"shape \[3\], and the policy's have \[4\]"):
-        policy_file.read(folder / "four.zip", four, actions)
+        policy_file.read(folder / "best_model.zip", four, actions)
 
 
 class Shapes(gymnasium.Env):

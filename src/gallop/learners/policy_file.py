@@ -431,14 +431,12 @@ def _find_normalizer(
     path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
 ) -> Normalizer | None:
     """The normaliser of a policy file: Gallop's, else the Zoo's, else the hub's."""
-    beside = _normalizers_beside(path)
-    candidates = beside if options.normalizer is None else [options.normalizer]
-    for candidate in candidates:
-        if candidate.is_file() or options.normalizer is not None:
-            normalizer = read_normalizer(candidate)
-            if normalizer is not None:
-                _check_normalizer(candidate, normalizer, policy)
-            return normalizer
+    found = options.normalizer or normalizer_beside(path)
+    if found is not None:
+        normalizer = read_normalizer(found)
+        if normalizer is not None:
+            _check_normalizer(found, normalizer, policy)
+        return normalizer
     if _was_normalised(data, policy):
         raise PolicyFileError(
             f"{path}: was trained on normalised observations, and neither "
@@ -447,14 +445,18 @@ def _find_normalizer(
     return None
 
 
-def _normalizers_beside(path: Path) -> list[Path]:
-    """Where the normaliser of a policy file may lie."""
-    return [
+def normalizer_beside(path: Path) -> Path | None:
+    """The normaliser that belongs to a policy file: ours, the hub's, or the Zoo's, which keeps it
+    in a folder named after the task, beside the zip of that name and the best policy."""
+    candidates = [
         normalizer_path(path),
         path.with_name("vecnormalize.pkl"),
         path.with_name("vec_normalize.pkl"),
-        *sorted(path.parent.glob("*/vecnormalize.pkl")),
+        path.with_suffix("") / "vecnormalize.pkl",
     ]
+    if path.stem == "best_model":
+        candidates += sorted(path.parent.glob("*/vecnormalize.pkl"))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def read_normalizer(path: Path) -> Normalizer | None:
@@ -535,8 +537,8 @@ def read_training(path: Path) -> Training:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     if not finite(tensors):
         raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
-    beside = [candidate for candidate in _normalizers_beside(path) if candidate.is_file()]
-    normalizer = read_normalizer(beside[0]) if beside else None
+    beside = normalizer_beside(path)
+    normalizer = read_normalizer(beside) if beside else None
     return Training(data, arrays, optimizers, variables, normalizer)
 
 
