@@ -69,7 +69,7 @@ def test_td3_trains_on_hopper_whose_episodes_terminate(tmp_path):
         hyperparameters={"batch_size": 100, "policy_kwargs": {"net_arch": [128, 128]}},
     )
     # The random policy falls at a return of about 20.
-    assert meta["difference_to_random"]["interval"][0] > 100
+    assert meta["compared_to_random"]["difference"]["interval"][0] > 100
 
 
 def test_a_task_with_dictionaries_of_observations_trains(tmp_path):
@@ -85,4 +85,4 @@ def test_a_task_with_dictionaries_of_observations_trains(tmp_path):
             "policy_kwargs": {"net_arch": [64, 64]},
         },
     )
-    assert meta["difference_to_random"]["interval"][0] > 500
+    assert meta["compared_to_random"]["difference"]["interval"][0] > 500
