@@ -5,6 +5,7 @@ The only module that knows YAML. Nothing in a file is ever evaluated as code.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -108,18 +109,13 @@ def to_yaml(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file's data, and the line of each dotted name in it."""
+@contextlib.contextmanager
+def explaining_yaml(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a YAML file is read becomes one line."""
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise ExperimentError(" is larger than an experiment can be")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            expanded_size(node, {})
-        lines = dict(_lines(node)) if node else {}
-        data = yaml.safe_load(text)
+        yield
+    except ExperimentError:
+        raise
     except OSError as error:
         raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -127,14 +123,35 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ExperimentError(f"{path}{line}: is not valid YAML: {error.problem}") from None
-    except yaml.YAMLError as error:
-        raise ExperimentError(f"{path}: is not valid YAML: {error}") from None
-    except ExperimentError as error:
-        raise ExperimentError(f"{path}:{error.message}", error.field) from None
     except RecursionError:
         raise ExperimentError(f"{path}: is nested too deeply") from None
-    except (ValueError, TypeError) as error:  # such as a date that does not exist
-        raise ExperimentError(f"{path}: is not valid YAML: {str(error)[:200]}") from None
+    # Such as a date that does not exist, or a key that is a list.
+    except (yaml.YAMLError, ValueError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else "a value is malformed"
+        raise ExperimentError(f"{path}: is not valid YAML: {reason}") from None
+
+
+def bounded_text(path: Path, what: str) -> str:
+    """A file's text, which is no longer than any that a person wrote; `what` it should hold."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ExperimentError(f"{path}: is larger than {what} can be")
+    return text
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """A YAML file's data, and the line of each dotted name in it."""
+    with explaining_yaml(path):
+        text = bounded_text(path, "an experiment")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            expanded_size(node, {})
+        try:
+            lines = dict(_lines(node)) if node else {}
+        except ExperimentError as error:
+            raise ExperimentError(f"{path}:{error.message}", error.field) from None
+        data = yaml.safe_load(text)
     if not isinstance(data, dict):
         raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
     return data, lines

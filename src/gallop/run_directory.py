@@ -33,7 +33,6 @@ from gallop.settings import Experiment, ExperimentError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-RESULTS = Path("results")
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
 
 

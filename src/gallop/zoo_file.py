@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 import yaml
 from pydantic import ValidationError
 
-from gallop.experiment_file import MAX_BYTES, expanded_size, from_dict
+from gallop.experiment_file import bounded_text, expanded_size, explaining_yaml, from_dict
 from gallop.settings import (
     EXPERIMENTS,
     MAX_TIMESTEPS,
@@ -182,30 +182,13 @@ _Dumper.add_representer(list, _Dumper.brackets)
 
 def _read_yaml(path: Path) -> tuple[dict[str, Any], yaml.Node]:
     """A file's data, and its nodes, which know their lines."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
-            raise ExperimentError(f"{path}: is larger than a file of hyper-parameters can be")
+    with explaining_yaml(path):
+        text = bounded_text(path, "a file of hyper-parameters")
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is not None:
             expanded_size(node, {}, MAX_TEXT)
         data = {} if node is None else loader.construct_document(node)
-    except OSError as error:
-        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ExperimentError(f"{path}: is not a text file") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ExperimentError(f"{path}{line}: is not valid YAML: {error.problem}") from None
-    except RecursionError:
-        raise ExperimentError(f"{path}: is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, AssertionError, TypeError) as error:
-        if isinstance(error, ExperimentError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else "a value is malformed"
-        raise ExperimentError(f"{path}: is not valid YAML: {reason}") from None
     if not isinstance(data, dict) or not data or not all(isinstance(key, str) for key in data):
         raise ExperimentError(f"{path}: is empty or no mapping of tasks to hyper-parameters")
     # A second, fresh tree: making the data has written the merged keys into the first.
