@@ -1,7 +1,7 @@
-"""The hyper-parameter search: `gallop tune`."""
+"""The reference search: `gallop tune configs/halfcheetah_sac_search.yaml`."""
 
 import sys
 
 from gallop.cli import main
 
-sys.exit(main(["tune", *sys.argv[1:]]))
+sys.exit(main(["tune", "configs/halfcheetah_sac_search.yaml", *sys.argv[1:]]))

@@ -8,6 +8,7 @@ from PIL import Image
 
 from gallop import figures
 from gallop.run_directory import Evaluations
+from gallop.statistics import SeedCurve
 
 EVALUATIONS = Evaluations(
     timesteps=np.array([10_000, 20_000, 30_000]),
@@ -45,6 +46,25 @@ def test_the_comparison_adds_the_random_policys_band():
     box = figure.axes[0].patches[0].get_bbox()
     assert (box.y0, box.y1) == pytest.approx((-250 - BASELINE.std(), -250 + BASELINE.std()))
     assert "random policy, mean ± 1 std of 3 episodes" in texts(figure)
+
+
+def test_the_curves_over_seeds_show_every_run_their_iqm_and_its_band():
+    timesteps = np.array([100, 200])
+    returns = np.array([[1.0, 5.0], [2.0, np.nan], [6.0, 7.0]])
+    over_seeds = SeedCurve(
+        np.array([3, 2]), np.array([3.0, 6.0]), np.array([1.0, 5.0]), np.array([5.5, 7.0])
+    )
+    figure = figures.curves_over_seeds("t", timesteps, returns, [0, 4, 9], over_seeds)
+    *runs, middle = figure.axes[0].lines
+    assert [line.get_gid() for line in runs] == ["seed-0", "seed-4", "seed-9"]
+    assert [line.get_ydata().tolist() for line in runs] == [[1, 5], [2], [6, 7]]
+    assert middle.get_ydata().tolist() == [3, 6]
+    assert middle.get_linewidth() > 2 * runs[0].get_linewidth()
+    band = {tuple(point) for point in figure.axes[0].collections[0].get_paths()[0].vertices}
+    assert {(100, 1), (100, 5.5), (200, 5), (200, 7)} <= band
+    shown = texts(figure)
+    for words in ("3 runs", "interquartile mean", "95 % bootstrap", "3 training seeds", "return"):
+        assert words in shown
 
 
 def test_the_bars_are_the_means_of_the_milestones():

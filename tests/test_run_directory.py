@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from conftest import tiny
 
 from gallop.evaluation import Episodes
 from gallop.learners.learner import LogRow
+from gallop.listing import list_runs
 from gallop.run_directory import (
     RunDirectory,
     RunError,
@@ -169,6 +171,23 @@ def test_runs_are_found_oldest_first(tmp_path, folder):
     assert [run.path.name for run in all_runs(tmp_path)] == ["first", "a"]
     assert containing_run(folder.path / "checkpoints" / "025").path == folder.path
     assert containing_run(tmp_path) is None
+
+
+def test_runs_in_groups_are_found_and_named_by_their_group(tmp_path, folder):
+    group = tmp_path / "PPO_Pendulum-v1" / "g"
+    third = RunDirectory(group / "seed-3")
+    third.create(tiny("ppo"))
+    for place in (folder.path / "checkpoints", group / ".new-x", third.path / "checkpoints"):
+        place.mkdir()
+        shutil.copy(third.experiment_file, place)
+    assert [run.name for run in all_runs(tmp_path)] == ["first"]  # it is no group yet
+    shutil.copy(third.experiment_file, group / "group.yaml")
+    assert [run.name for run in all_runs(tmp_path)] == ["first", "g/seed-3"]
+    third.experiment_file.write_text("algo: [")
+    first, damaged = list_runs(tmp_path)
+    assert (first.name, damaged.name) == ("first", "g/seed-3")
+    assert (damaged.status, damaged.algo, damaged.env) == ("damaged", "ppo", "Pendulum-v1")
+    assert containing_run(group) is None
 
 
 EVIL = "import pathlib\npathlib.Path('was_run').touch()\n"

@@ -12,14 +12,17 @@ from scipy import stats
 from gallop.statistics import (
     bootstrap_interval,
     compare,
+    curve_over_seeds,
     interquartile_mean,
     paired_difference,
     probability_of_improvement,
     sign_flip_test,
     signed_rank_test,
     slope_of_last_quarter,
+    stratified_bootstrap_interval,
     student_quantile,
     summarise,
+    summarise_seeds,
 )
 
 returns = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e6, 1e6))
@@ -207,3 +210,72 @@ def test_the_slope_says_whether_the_return_still_rises():
         assert slope is not None and slope.trend == trend
     assert slope_of_last_quarter(timesteps[:8], noise[:8]) is None, "two evaluations are no line"
     assert slope_of_last_quarter([], []) is None
+
+
+# --- runs of several training seeds --------------------------------------------------------------
+
+
+def mean(resamples):
+    return resamples.mean(axis=-1)
+
+
+def test_a_stratified_resample_holds_as_many_runs_of_each_task():
+    # Runs that agree within each task leave nothing to chance, however far apart the tasks are.
+    scores = np.tile([0.0, 100.0], (5, 1))
+    assert stratified_bootstrap_interval(scores, generator(), mean) == (50.0, 50.0)
+    low, high = bootstrap_interval(scores.ravel(), generator())
+    assert low < 30 and high > 70
+
+
+def test_the_stratified_interval_of_one_task_is_the_plain_bootstrap_over_seeds():
+    values = np.random.default_rng(1).normal(1000, 200, size=9)
+    for statistic in (mean, interquartile_mean):
+        ours = stratified_bootstrap_interval(values[:, None], generator(), statistic)
+        assert ours == bootstrap_interval(values, generator(), statistic)
+
+
+def test_the_stratified_interval_is_scipys_of_two_independent_samples():
+    x, y = np.random.default_rng(1).normal([[0.0], [50.0]], [[10.0], [30.0]], size=(2, 12))
+    scores = np.stack([x, y], axis=1)
+    ours = stratified_bootstrap_interval(scores, generator(), mean, n_resamples=20_000)
+    theirs = stats.bootstrap(
+        (x, y),
+        lambda x, y, axis: (x.mean(axis=axis) + y.mean(axis=axis)) / 2,
+        n_resamples=20_000,
+        method="percentile",
+        rng=generator(),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert ours.low == pytest.approx(theirs.low, abs=0.03 * width)
+    assert ours.high == pytest.approx(theirs.high, abs=0.03 * width)
+
+
+def test_the_stratified_interval_is_of_the_iqm_over_all_runs_of_all_tasks():
+    # The first task is always (0, 0). The second draws (1, 1), (1, 9), (9, 1) or (9, 9), so that
+    # the middle half of the four is {0, 1} three times in four, and {0, 9} else.
+    scores = np.array([[0.0, 1.0], [0.0, 9.0]])
+    assert stratified_bootstrap_interval(scores, generator()) == (0.5, 4.5)
+
+
+def test_scores_need_two_axes_and_a_value():
+    with pytest.raises(ValueError, match=r"\[n_runs, n_tasks\]"):
+        stratified_bootstrap_interval([1.0, 2.0], generator())
+    with pytest.raises(ValueError, match="no values"):
+        stratified_bootstrap_interval(np.empty((0, 2)), generator())
+
+
+def test_a_summary_over_seeds_by_hand():
+    summary = summarise_seeds([1.0, 2.0, 3.0, 100.0], generator())
+    assert (summary.n, summary.mean, summary.iqm) == (4, 26.5, 2.5)
+    assert summary.std == np.std([1.0, 2.0, 3.0, 100.0])
+    assert 1 <= summary.iqm_interval.low < 2.5 < summary.iqm_interval.high <= 100
+
+
+def test_a_curve_leaves_out_the_runs_that_were_not_evaluated():
+    curve = curve_over_seeds([[1.0, 4.0], [3.0, np.nan]], generator())
+    assert curve.n.tolist() == [2, 1]
+    assert curve.iqm.tolist() == [2.0, 4.0]
+    # A resample of {1, 3} has mean 1, 2 or 3 with probability ¼, ½, ¼; one run has no spread.
+    assert (curve.low.tolist(), curve.high.tolist()) == ([1.0, 4.0], [3.0, 4.0])
+    with pytest.raises(ValueError, match="no values"):
+        curve_over_seeds([[np.nan]], generator())

@@ -99,6 +99,13 @@ def load_boundary(saved: Saved, learner: Learner) -> None:
             replay.write(start + skip, {key: array[skip:] for key, array in arrays.items()})
 
 
+def forget(state: Path) -> None:
+    """Delete every boundary: of a run that nobody will go on with."""
+    for folder in reversed(_folders(state)):
+        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(state / "replay", ignore_errors=True)
+
+
 def _save_replay(state: Path, learner: Learner) -> dict[str, str]:
     """Append what was stored since the last shard; all shards that still matter."""
     replay = learner.replay

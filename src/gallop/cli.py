@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 from gallop import __version__
 from gallop.experiment_file import flags, load, parse
 from gallop.settings import DivergedError, ExperimentError, nearest
+from gallop.stopping import Stopped
 
 if TYPE_CHECKING:
     from gallop.learners.policy_file import Options
@@ -42,6 +43,14 @@ examples:
   gallop run configs/halfcheetah_sac.yaml --hyperparameters.batch_size 256 --dry-run
   gallop run --resume
   gallop run --extend results/SAC_HalfCheetah-v5/second -n 4_000_000
+"""
+TUNE_EPILOG = """\
+examples:
+  gallop tune configs/halfcheetah_sac_search_robust.yaml --dry-run
+  gallop tune configs/halfcheetah_sac_search.yaml --workers 2
+  gallop tune --algo td3 --env Hopper-v5 -n 50_000 --n-trials 40
+  gallop tune --resume
+  gallop run configs/halfcheetah_sac.yaml --best_params best
 """
 
 
@@ -208,7 +217,7 @@ def _run(options: argparse.Namespace) -> int:
         return 0
     try:
         workflow.run(experiment, options.results, options.name, display)
-    except workflow.Stopped as stopped:
+    except Stopped as stopped:
         return INTERRUPTED + stopped.signal_number
     return 0
 
@@ -272,7 +281,7 @@ def _resume(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         folder = RunDirectory(options.resume)
     try:
         workflow.resume(folder, Display(options.quiet, options.verbose))
-    except workflow.Stopped as stopped:
+    except Stopped as stopped:
         return INTERRUPTED + stopped.signal_number
     return 0
 
@@ -301,7 +310,7 @@ def _extend(options: argparse.Namespace, overrides: dict[str, str]) -> int:
             new_horizon=options.new_horizon,
             display=display,
         )
-    except workflow.Stopped as stopped:
+    except Stopped as stopped:
         return INTERRUPTED + stopped.signal_number
     return 0
 
@@ -642,17 +651,156 @@ def _completion(options: argparse.Namespace) -> int:
     return 0
 
 
+# --- search --------------------------------------------------------------------------------------
+
+
 def _add_tune(commands: Commands) -> None:
-    parser = _add(commands, "tune", "search hyper-parameters (not there yet)", "Not there yet.")
+    parser = _add(
+        commands,
+        "tune",
+        "search hyper-parameters",
+        "Search hyper-parameters with Optuna, in rounds, and train the best ones again.",
+        epilog=TUNE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.set_defaults(call=_tune)
-    parser.add_argument("config", nargs="?", help="ignored so far")
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG",
+        help="a search's YAML file (default: the space of --algo, for --env)",
+    )  # fmt: skip
+    parser.add_argument("--algo", help="sac, td3 or ppo: its own search space, without CONFIG")
+    parser.add_argument("--env", help="the task, instead of the file's")
+    parser.add_argument(
+        "-n", "--n-timesteps", metavar="N", help="timesteps of each seed of a trial"
+    )
+    parser.add_argument(
+        "--n-trials", metavar="N[,N…]",
+        help="trials of each round (one number: of the first), in total over all calls",
+    )  # fmt: skip
+    parser.add_argument("--n-seeds", metavar="N", help="training seeds of each trial")
+    parser.add_argument("--seed", metavar="N", help="search seed: of the sampler and all trials")
+    parser.add_argument(
+        "--workers", metavar="N", help="trainings side by side (default: one for each core)"
+    )
+    parser.add_argument(
+        "--reproducible", action="store_true",
+        help="the same trials whatever the number of workers and their timing",
+    )  # fmt: skip
+    parser.add_argument(
+        "--storage", default="", metavar="URL",
+        help="Optuna's database, such as postgresql+psycopg://… (default: an SQLite file)",
+    )  # fmt: skip
+    parser.add_argument("--study-name", default="", metavar="NAME", help="in that database")
+    parser.add_argument("--name", help="name of the search's folder (default: date and time)")
+    parser.add_argument("--dry-run", action="store_true", help="print the cost and stop")
+    parser.add_argument(
+        "--resume", nargs="?", type=Path, const=Path(), metavar="SEARCH",
+        help="go on with a search (default: the newest unfinished one)",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument(
+        "-f", "--folder", type=Path, default=Path("optuna_results"), metavar="DIR",
+        help="folder of all searches (default: optuna_results)",
+    )  # fmt: skip
+
+
+def _whole(text: str | None, flag: str) -> int | None:
+    """A whole number of at least 1."""
+    if text is None:
+        return None
+    value = parse(text)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ExperimentError(f"{flag} {text}: a whole number of at least 1 is needed")
+    return value
 
 
 def _tune(options: argparse.Namespace) -> int:
-    raise ExperimentError(
-        "the search is not there yet; gallop run configs/halfcheetah_sac.yaml trains with the "
-        "hyper-parameters that the original's search found"
-    )
+    workers = _whole(options.workers, "--workers")
+    totals = [
+        _whole(part, "--n-trials") or 1 for part in (options.n_trials or "").split(",") if part
+    ]
+    if options.resume is not None:
+        return _go_on_tuning(options, workers, totals)
+    from gallop.tuning import search as searches
+
+    path = options.config
+    if path is None:
+        path = _search_space(options)
+    settings = {
+        "experiment.env": options.env,
+        "experiment.total_timesteps": None if options.n_timesteps is None else parse(options.n_timesteps),
+        "n_seeds": None if options.n_seeds is None else parse(options.n_seeds),
+        "search_seed": None if options.seed is None else parse(options.seed),
+    }
+    if options.config is not None and options.algo is not None:
+        settings["experiment.algo"] = options.algo
+    given = {name: value for name, value in settings.items() if value is not None}
+    search = searches.load(path, given)
+    from gallop.display import Display
+    from gallop.tuning import rounds
+
+    if totals:
+        search = rounds.with_n_trials(search, totals)
+    display = Display(options.quiet)
+    if options.dry_run:
+        rounds.dry_run(search, display, workers)
+        return 0
+    try:
+        rounds.tune(
+            search,
+            root=options.folder,
+            name=options.name,
+            workers=workers,
+            reproducible=options.reproducible,
+            storage=options.storage,
+            study_name=options.study_name,
+            display=display,
+        )
+    except Stopped as stopped:
+        return INTERRUPTED + stopped.signal_number
+    return 0
+
+
+def _search_space(options: argparse.Namespace) -> Path:
+    """The search of an algorithm, for whatever task."""
+    if options.algo is None or options.env is None:
+        raise ExperimentError(
+            "a CONFIG is needed, such as configs/halfcheetah_sac_search.yaml, or --algo and --env"
+        )
+    from gallop.presets import search_space
+
+    return search_space(options.algo)
+
+
+def _go_on_tuning(options: argparse.Namespace, workers: int | None, totals: list[int]) -> int:
+    for given, what in (
+        (options.config, "CONFIG"),
+        *((getattr(options, name), f"--{name.replace('_', '-')}")
+          for name in ("algo", "env", "n_timesteps", "n_seeds", "seed", "name")),
+        (options.reproducible or None, "--reproducible"),
+        (options.study_name or None, "--study-name"),
+    ):  # fmt: skip
+        if given is not None:
+            raise ExperimentError(f"--resume goes on with a search as it is: leave out {what}")
+    from gallop.display import Display
+    from gallop.tuning import rounds
+    from gallop.tuning.search_directory import RoundDirectory, newest_search
+
+    if options.resume == Path():
+        first = newest_search(options.folder)
+    else:
+        first = RoundDirectory(options.resume)
+    display = Display(options.quiet)
+    if options.dry_run:
+        rounds.dry_run(first.first_round().read_search(), display, workers)
+        return 0
+    try:
+        rounds.go_on(
+            first, n_trials=totals, workers=workers, storage=options.storage, display=display
+        )
+    except Stopped as stopped:
+        return INTERRUPTED + stopped.signal_number
+    return 0
 
 
 if __name__ == "__main__":

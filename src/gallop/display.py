@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from gallop.listing import Listed
 from gallop.plan import Plan
 from gallop.presets import Preset
 from gallop.settings import Experiment
-from gallop.statistics import Comparison, Slope, Summary
+from gallop.statistics import Comparison, SeedSummary, Slope, Summary
 
 
 class Row(NamedTuple):
@@ -226,6 +226,26 @@ class Display:
         if pairs:
             self._compare(pairs)
 
+    def seeds(
+        self, title: str, returns: Mapping[int, tuple[float, float]], final: SeedSummary
+    ) -> None:
+        """Training seed -> mean return of its final and of its best policy, and what they say."""
+        self.say(f"\n{title}")
+        table = _table("", "training seed")
+        table.title = None
+        for heading in ("final", "best"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for seed, values in returns.items():
+            table.add_row(str(seed), *(_number(value) for value in values))
+        self.console.print(table)
+        low, high = (_number(bound) for bound in final.iqm_interval)
+        self.say(
+            f"Final policies: IQM {_number(final.iqm)} [95 %: {low} … {high}], mean "
+            f"{_number(final.mean)}, std {_number(final.std)}, over {final.n} "
+            f"training seed{'s' if final.n > 1 else ''}.\nEach return is the mean of the episodes "
+            "on the evaluation seeds."
+        )
+
     def _compare(self, pairs: Sequence[Pair]) -> None:
         table = _table("Seed by seed", "policies")
         for heading in ("difference [95 %]", "P(better) [95 %]", "p sign flip", "p Wilcoxon"):
@@ -258,7 +278,7 @@ class Display:
                 else f"{short(run.timestep)} of {short(run.horizon)}"
             )
             table.add_row(
-                Text(run.path.name),
+                Text(run.name),
                 run.algo.upper(),
                 Text(run.env),
                 timesteps if run.status != "damaged" else "",

@@ -6,6 +6,7 @@ The only module that knows YAML. Nothing in a file is ever evaluated as code.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -13,6 +14,14 @@ from typing import Any, NamedTuple, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from gallop.search_results import (
+    DEFAULT_ROOT,
+    SearchResults,
+    hyperparameters_of,
+    newest,
+    utd_ratio_of,
+)
+from gallop.search_results import read as read_results
 from gallop.settings import EXPERIMENTS, Experiment, ExperimentError, NetArch, nearest, resolve
 
 MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
@@ -58,20 +67,80 @@ def read_setting(path: Path, name: str) -> Any:
     Raises:
         ExperimentError: if the file is no YAML mapping.
     """
-    return _read_yaml(path)[0].get(name)
+    return read_yaml(path)[0].get(name)
 
 
 def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
-    data, lines = ({}, {}) if path is None else _read_yaml(path)
-    for name, value in overrides.items():
-        _override(data, name, value)
+    data, lines = ({}, {}) if path is None else read_yaml(path)
+    # What a search found comes above the file's hyper-parameters and below those given here.
+    last = [name for name in overrides if name.startswith("hyperparameters")]
+    for name in overrides.keys() - set(last):
+        override(data, name, overrides[name])
     flags = {name: f"--{name}" for name in overrides}
     try:
-        return resolve(_validate(data))
+        found = _take_best_params(data)
+        for name in last:
+            override(data, name, overrides[name])
+        experiment = resolve(_validate(data))
+        if found is not None:
+            _check_utd_ratio(experiment, *found)
+        return experiment
     except ExperimentError as error:
-        place = _place(error.field, path, lines, flags)
+        at = place(error.field, path, lines, flags)
         name = f"{error.field}: " if error.field else ""
-        raise ExperimentError(f"{place}{name}{error.message}", error.field) from None
+        raise ExperimentError(f"{at}{name}{error.message}", error.field) from None
+
+
+def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
+    """Replace `best_params` and `trial` by the hyper-parameters that they stand for.
+
+    Returns:
+        Where they come from; None where the experiment names no search.
+
+    Raises:
+        ExperimentError: if there is no such search or trial, or it is another task's.
+    """
+    asked, trial = data.pop("best_params", None), data.pop("trial", None)
+    if not asked:
+        if trial not in (None, "best"):
+            raise ExperimentError("belongs to best_params: which search is it a trial of?", "trial")
+        return None
+    if trial is None:
+        trial = "best"
+    elif trial != "best" and (isinstance(trial, bool) or not isinstance(trial, int)):
+        raise ExperimentError(f"{trial!r}: a trial's number or best is needed", "trial")
+    algo, env = str(data.get("algo", "")).lower(), str(data.get("env", ""))
+    path = newest(DEFAULT_ROOT, algo, env) if asked == "best" else Path(str(asked))
+    results = read_results(path)
+    if (results.algo, results.env) != (algo, env):
+        raise ExperimentError(
+            f"{path} is a search of {results.algo.upper()} on {results.env}, not of "
+            f"{algo.upper()} on {env}",
+            "best_params",
+        )
+    number, settings = hyperparameters_of(results, trial)
+    two_names = {"utd", "gradient_steps"}  # for one thing
+    if two_names & settings.keys() and isinstance(data.get("hyperparameters"), dict):
+        own = data["hyperparameters"].items()
+        data["hyperparameters"] = {k: v for k, v in own if k not in two_names}
+    for name, value in settings.items():
+        parts = value.items() if isinstance(value, dict) else [(None, value)]
+        for part, inner in parts:
+            override(data, f"hyperparameters.{name}" + (f".{part}" if part else ""), inner)
+    data["source"] = f"trial {number} of {path}"
+    return results, number
+
+
+def _check_utd_ratio(experiment: Experiment, results: SearchResults, trial: int) -> None:
+    """What a search found holds for its own ratio of gradient steps to timesteps."""
+    ours = experiment.hyperparameters.utd_ratio(experiment.n_envs)
+    theirs = utd_ratio_of(results, trial)
+    if theirs is not None and not math.isclose(ours, theirs, rel_tol=0.01):
+        raise ExperimentError(
+            f"trial {trial} of {results.study_name} was searched with a UTD ratio of {theirs:g}, and "
+            f"this run has {ours:g} (n_envs {experiment.n_envs}); make them equal, or search anew",
+            "best_params",
+        )
 
 
 def parse(text: str) -> Any:
@@ -140,7 +209,7 @@ def bounded_text(path: Path, what: str) -> str:
     return text
 
 
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's data, and the line of each dotted name in it."""
     with explaining_yaml(path):
         text = bounded_text(path, "an experiment")
@@ -182,6 +251,10 @@ def expanded_size(node: yaml.Node, known: dict[int, int], max_text: int = MAX_TE
 
 
 def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.SequenceNode):
+        for number, part in enumerate(node.value):
+            yield f"{prefix}{number}", part.start_mark.line + 1
+            yield from _lines(part, f"{prefix}{number}.")
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -194,7 +267,8 @@ def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
             yield from _lines(value, f"{name}.")
 
 
-def _override(data: dict[str, Any], name: str, value: Any) -> None:
+def override(data: dict[str, Any], name: str, value: Any) -> None:
+    """Set a dotted name in nested data."""
     *parents, last = name.split(".")
     for parent in parents:
         below = data.get(parent)
@@ -204,7 +278,7 @@ def _override(data: dict[str, Any], name: str, value: Any) -> None:
     data[last] = value
 
 
-def _place(
+def place(
     field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]
 ) -> str:
     """Where the value of a setting came from: "configs/quickstart.yaml:7: ", or a flag."""

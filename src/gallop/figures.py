@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.run_directory import Evaluations, write_bytes
+from gallop.statistics import SeedCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +42,42 @@ def comparison(title: str, evaluations: Evaluations, baseline: NDArray[np.float6
         linewidth=0,
         label=f"random policy, mean ± 1 std of {baseline.size} episodes",
     )
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def curves_over_seeds(
+    title: str,
+    timesteps: NDArray[np.int64],
+    returns: NDArray[np.float64],
+    seeds: Sequence[int],
+    over_seeds: SeedCurve,
+) -> Figure:
+    """A thin line for each training seed's run, and their interquartile mean with its band.
+
+    Args:
+        timesteps: [k], of all evaluations.
+        returns: [n_runs, k], mean return of each evaluation; NaN where a run has none.
+        seeds: [n_runs], the training seeds.
+        over_seeds: of `returns`.
+    """
+    figure, axes = _new(title)
+    n = len(seeds)
+    for seed, row in zip(seeds, returns, strict=True):
+        there = ~np.isnan(row)
+        (line,) = axes.plot(timesteps[there], row[there], color=INK, linewidth=0.8, alpha=0.45)
+        line.set_gid(f"seed-{seed}")
+    line.set_label(f"{n} run{'s' if n > 1 else ''}, a training seed each")
+    axes.fill_between(
+        timesteps, over_seeds.low, over_seeds.high, color=TRAINED, alpha=0.25, linewidth=0,
+        label=f"95 % bootstrap interval of the IQM, over {n} training seed{'s' if n > 1 else ''}",
+    )  # fmt: skip
+    axes.plot(
+        timesteps, over_seeds.iqm, color=TRAINED, linewidth=2.5, marker="o", markersize=4,
+        label="interquartile mean (IQM) over training seeds",
+    )  # fmt: skip
+    _label_curve(axes)
+    axes.set_ylabel("mean return of an evaluation")
     axes.legend(loc="best", frameon=False)
     return figure
 
@@ -142,8 +179,6 @@ def _new(title: str) -> tuple[Figure, Axes]:
 
 
 def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
-    from matplotlib.ticker import FuncFormatter
-
     timesteps, results = evaluations.timesteps, evaluations.results
     mean, std = results.mean(axis=1), results.std(axis=1)
     n = results.shape[1]
@@ -163,11 +198,17 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
         textcoords="offset points",
         ha="center",
     )
+    _label_curve(axes)
+    axes.set_ylabel("return of an episode")
+
+
+def _label_curve(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter
+
     axes.margins(y=0.12)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.set_xlabel("timesteps")
-    axes.set_ylabel("return of an episode")
 
 
 def _draw_dots(axes: Axes, values: NDArray[np.float64], place: float) -> None:
@@ -185,6 +226,7 @@ def short(timesteps: float) -> str:
 
 __all__: Sequence[str] = (
     "comparison",
+    "curves_over_seeds",
     "histogram",
     "learning_curve",
     "milestone_bars",

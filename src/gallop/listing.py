@@ -15,6 +15,8 @@ class Listed(NamedTuple):
     """One run."""
 
     path: Path
+    name: str
+    """What it is called below its algorithm and task: `first`, or `group/seed-3`."""
     algo: str
     env: str
     timestep: int
@@ -41,13 +43,14 @@ def _listed(folder: RunDirectory) -> Listed:
         mean_return = folder.final_return()
         evaluations = folder.read_evaluations()
     except (ExperimentError, OSError, ValueError, KeyError) as error:
-        algo, _, env = folder.path.parent.name.partition("_")
+        algo, _, env = (folder.group or folder.path).parent.name.partition("_")
         reason = str(error).splitlines()[0]
-        return Listed(folder.path, algo.lower(), env, 0, 0, None, "damaged", reason)
+        return Listed(folder.path, folder.name, algo.lower(), env, 0, 0, None, "damaged", reason)
     if mean_return is None and evaluations is not None and len(evaluations.timesteps):
         mean_return = float(evaluations.results[-1].mean())
     return Listed(
         path=folder.path,
+        name=folder.name,
         algo=experiment.algo,
         env=experiment.env,
         timestep=horizon if finished else checkpoint.last_timestep(folder.state),

@@ -75,8 +75,20 @@ def experiment(
     return compose(path, settings)
 
 
-def _folder() -> Path:
-    """An installed package has its presets inside; a checkout, in configs/."""
+def search_space(algo: str) -> Path:
+    """The search of an algorithm for whatever task, a YAML file.
+
+    Raises:
+        ExperimentError: if there is no such algorithm.
+    """
+    names = [file.stem for file in sorted(_folder("searches").glob("*.yaml"))]
+    if algo.lower() not in names:
+        raise ExperimentError(f"--algo {algo!r} is unknown; {nearest(algo, names)}")
+    return _folder("searches") / f"{algo.lower()}.yaml"
+
+
+def _folder(name: str = "presets") -> Path:
+    """An installed package has them inside; a checkout, in configs/."""
     here = Path(__file__).resolve().parent
-    inside = here / "configs" / "presets"
-    return inside if inside.is_dir() else here.parents[1] / "configs" / "presets"
+    inside = here / "configs" / name
+    return inside if inside.is_dir() else here.parents[1] / "configs" / name

@@ -33,6 +33,7 @@ from gallop.settings import Experiment, ExperimentError
 if TYPE_CHECKING:
     from filelock import FileLock
 
+GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
 
 
@@ -66,6 +67,16 @@ class RunDirectory:
         self.path = path
 
     # --- names ---
+
+    @property
+    def group(self) -> Path | None:
+        """The folder of the group of training seeds that this run belongs to, if it does."""
+        return self.path.parent if (self.path.parent / GROUP_FILE).is_file() else None
+
+    @property
+    def name(self) -> str:
+        """What it is called below results/<ALGO>_<ENV_ID>: `first`, or `group/seed-3`."""
+        return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
 
     @property
     def experiment_file(self) -> Path:
@@ -169,8 +180,7 @@ class RunDirectory:
         """
         if not self.experiment_file.is_file():
             raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
-        _refuse_code_that_came_along(self.experiment_file)
-        return load(self.experiment_file)
+        return read_trained(self.experiment_file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -413,8 +423,11 @@ def run_path(results: Path, algo: str, env: str, name: str) -> Path:
 
 
 def all_runs(results: Path) -> list[RunDirectory]:
-    """Every run below a results folder, oldest first."""
+    """Every run below a results folder, those in groups of training seeds too, oldest first."""
     found = [file.parent for file in results.glob("*/*/experiment.yaml")]
+    groups = [file.parent for file in results.glob(f"*/*/{GROUP_FILE}")]
+    found += [file.parent for group in groups for file in group.glob("*/experiment.yaml")]
+    found = [path for path in found if not path.name.startswith(".")]  # not whole yet: `new_folder`
     return [RunDirectory(path) for path in sorted(found, key=lambda p: (p.stat().st_ctime, p.name))]
 
 
@@ -424,6 +437,16 @@ def containing_run(path: Path) -> RunDirectory | None:
         if (folder / "experiment.yaml").is_file():
             return RunDirectory(folder)
     return None
+
+
+def read_trained(file: Path) -> Experiment:
+    """The experiment that a results folder holds.
+
+    Raises:
+        ExperimentError: if it is none, or would import code that lies beside it.
+    """
+    _refuse_code_that_came_along(file)
+    return load(file)
 
 
 def _refuse_code_that_came_along(file: Path) -> None:

@@ -17,6 +17,9 @@ VALIDATION_SEEDS: tuple[int, ...] = tuple(range(20_000, 21_000))
 SEARCH_SEEDS: tuple[int, ...] = tuple(range(30_000, 31_000))
 """Evaluations inside a hyper-parameter search."""
 
+MAX_SEARCH_SEED = 10**9
+_SEEDS_A_SEARCH, _SEEDS_A_ROUND, _FRESH = 10**6, 1_000, 500_000
+
 TRAINING_RANGE = range(2**20, 2**31)
 """Seeds that training draws. SB3 seeds environment i with seed + i, which 32 bits still hold."""
 
@@ -34,6 +37,34 @@ def segment_seed(training_seed: int, segment: int) -> int:
     A function of its two arguments alone, so a resumed run draws what an uninterrupted one draws.
     """
     return _draw(training_seed, _SEGMENT, segment)
+
+
+def tuning_seeds(search_seed: int, round_number: int, n: int) -> list[int]:
+    """Training seeds of the trials of one round (from 0) of a search, the same for every trial.
+
+    Each search has a million of its own from one million on, which people do not use by hand.
+
+    >>> tuning_seeds(0, 1, 3)
+    [1001000, 1001001, 1001002]
+    """
+    first = (search_seed + 1) * _SEEDS_A_SEARCH + round_number * _SEEDS_A_ROUND
+    return [first + i for i in range(n)]
+
+
+def fresh_seeds(search_seed: int, n: int) -> list[int]:
+    """Training seeds on which the best of a search are trained again; no trial has them.
+
+    >>> fresh_seeds(0, 2)
+    [1500000, 1500001]
+    """
+    first = (search_seed + 1) * _SEEDS_A_SEARCH + _FRESH
+    return [first + i for i in range(n)]
+
+
+def search_episodes(n: int, fresh: bool = False) -> list[int]:
+    """Search seeds of n episodes: the first for trials, those from the middle for retraining."""
+    first = len(SEARCH_SEEDS) // 2 if fresh else 0
+    return list(SEARCH_SEEDS[first : first + n])
 
 
 def families(training_seed: int, n_validation: int, n_segments: int) -> dict[str, object]:

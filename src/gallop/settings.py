@@ -443,6 +443,11 @@ class Experiment(Settings):
     """Trackers besides TensorBoard: wandb, mlflow, trackio, or several; they change no bit."""
     init_from: str = ""
     """Policy file (SB3 zip) whose networks and optimizers training starts from."""
+    best_params: str = ""
+    """Take the hyper-parameters that a search found: its folder or results.json, or best (the newest
+    finished search of this algorithm on this task)."""
+    trial: Literal["best"] | Annotated[Int, Field(ge=0)] = "best"
+    """With best_params: which trial's, by number."""
     source: str = ""
     """Where the hyper-parameters come from; changes nothing."""
 

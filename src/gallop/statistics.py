@@ -67,6 +67,28 @@ class Comparison(NamedTuple):
     """Two-sided p-value of the signed-rank test: are the differences symmetric about 0?"""
 
 
+class SeedSummary(NamedTuple):
+    """Summary of one return of each of n training seeds. The interval is about the algorithm over
+    training seeds, not about the starts of one policy."""
+
+    n: int
+    mean: float
+    std: float
+    """Population standard deviation."""
+    iqm: float
+    iqm_interval: Interval
+
+
+class SeedCurve(NamedTuple):
+    """Training seeds' returns at each of k timesteps; every array is [k]."""
+
+    n: NDArray[np.int64]
+    """Runs that were evaluated there."""
+    iqm: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
 class Slope(NamedTuple):
     """How fast the evaluation return rises at the end of training."""
 
@@ -123,6 +145,73 @@ def bootstrap_interval(
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(statistic(sample[picks]), [tail, 1 - tail])
     return Interval(float(low), float(high))
+
+
+def stratified_bootstrap_interval(
+    scores: ArrayLike,
+    generator: np.random.Generator,
+    statistic: Statistic = interquartile_mean,
+    n_resamples: int = N_RESAMPLES,
+) -> Interval:
+    """95 % percentile bootstrap interval of a statistic of runs on tasks.
+
+    Each task's runs are resampled among themselves, so that every resample holds as many runs of
+    each task as there are. With one task this is `bootstrap_interval` over its runs, draw for draw.
+
+    Args:
+        scores: [n_runs, n_tasks], one return of each run, comparable between tasks.
+        statistic: reduces [n_resamples, n_runs × n_tasks] to [n_resamples]; default: the
+            interquartile mean over all runs of all tasks.
+
+    Raises:
+        ValueError: if the shape is another one, or there are no values.
+
+    Source: Agarwal et al. 2021 (arXiv:2108.13264), section 4.1; rliable's `StratifiedBootstrap`.
+    """
+    sample = np.asarray(scores, dtype=np.float64)
+    if sample.ndim != 2:
+        raise ValueError(f"scores of shape [n_runs, n_tasks] are needed, not {sample.shape}")
+    if sample.size == 0:
+        raise ValueError("an interval of no values does not exist")
+    picks = generator.integers(0, len(sample), size=(n_resamples, *sample.shape))
+    resamples = np.take_along_axis(sample[None], picks, axis=1)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(statistic(resamples.reshape(n_resamples, -1)), [tail, 1 - tail])
+    return Interval(float(low), float(high))
+
+
+def summarise_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedSummary:
+    """Mean, standard deviation, IQM and its interval of one return of each seed, shape [n].
+
+    Raises:
+        ValueError: for no values.
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    interval = stratified_bootstrap_interval(values[:, None], generator)
+    return SeedSummary(
+        n=int(values.size),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        iqm=float(interquartile_mean(values)),
+        iqm_interval=interval,
+    )
+
+
+def curve_over_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedCurve:
+    """IQM over training seeds, with its interval, timestep by timestep.
+
+    Args:
+        returns: [n_runs, k]; NaN where a run was not evaluated.
+
+    Raises:
+        ValueError: for a timestep at which no run was evaluated.
+    """
+    rows = []
+    for column in np.asarray(returns, dtype=np.float64).T:
+        summary = summarise_seeds(column[~np.isnan(column)], generator)
+        rows.append((summary.n, summary.iqm, *summary.iqm_interval))
+    n, iqm, low, high = np.asarray(rows, dtype=np.float64).reshape(-1, 4).T
+    return SeedCurve(n.astype(np.int64), iqm, low, high)
 
 
 def summarise(returns: ArrayLike, generator: np.random.Generator) -> Summary:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from gallop import seeding
-from gallop.environments import rebuild
+from gallop.environments import rebuild, training_environments
+from gallop.learners.choose import make_learner
 from gallop.learners.learner import Learner, SegmentDiagnostics, Tick
 from gallop.plan import Boundary, Plan
+from gallop.settings import Experiment
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -19,6 +22,19 @@ class Outcome(NamedTuple):
 
     boundary: Boundary
     diagnostics: SegmentDiagnostics
+
+
+@contextlib.contextmanager
+def learner_for(experiment: Experiment) -> Iterator[tuple[VecEnv, Learner]]:
+    """The experiment's environments and a fresh learner."""
+    environments = training_environments(experiment)
+    try:
+        seed = seeding.initialisation_seed(experiment.training_seed)
+        learner = make_learner(experiment, environments, seed)
+        yield environments, learner
+        learner.close()
+    finally:
+        environments.close()
 
 
 def train(

@@ -11,13 +11,10 @@ import contextlib
 import datetime
 import functools
 import logging
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +22,10 @@ from numpy.typing import NDArray
 
 from gallop import __version__, checkpoint, figures, seeding, trackers, video
 from gallop.display import Display, Pair, Row
-from gallop.environments import evaluation_env, training_environments, try_out
+from gallop.environments import evaluation_env, try_out
 from gallop.evaluation import Episodes, RandomPolicy, evaluate
 from gallop.film_queue import FILM, GIF, NOT_YET, FilmQueue
-from gallop.learners.choose import Choice, choose_learner, make_learner
+from gallop.learners.choose import Choice, choose_learner
 from gallop.learners.learner import Learner, Policy
 from gallop.plan import Boundary, Plan, make_plan
 from gallop.policies import policy_path
@@ -37,64 +34,22 @@ from gallop.run_directory import (
     RunDirectory,
     RunError,
     all_runs,
+    new_folder,
     remove_leftovers,
     replacing,
     run_path,
 )
 from gallop.settings import Experiment
 from gallop.statistics import Interval, Slope, compare, slope_of_last_quarter, summarise
+from gallop.stopping import Stop, Stopped
 from gallop.trackers import Tracker, Trackers
-from gallop.training import Outcome, train
+from gallop.training import Outcome, learner_for, train
 
 if TYPE_CHECKING:
     import gymnasium
     from stable_baselines3.common.vec_env import VecEnv
 
 log = logging.getLogger(__name__)
-
-
-class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
-    """A signal asked the run to stop, and it did at a safe instant."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
-
-
-class Stop:
-    """Remembers that a signal came; `check` raises `Stopped` where stopping is safe."""
-
-    def __init__(self) -> None:
-        self._signal_number: int | None = None
-
-    def check(self) -> None:
-        if self._signal_number is not None:
-            raise Stopped(self._signal_number)
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM once; a second one ends the process the ordinary way.
-
-        Python lets only its main thread listen; in any other this does nothing.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in numbers}
-
-        def remember(number: int, frame: FrameType | None) -> None:
-            self._signal_number = number
-            for each in numbers:
-                signal.signal(each, before[each])
-
-        for number in numbers:
-            signal.signal(number, remember)
-        try:
-            yield
-        finally:
-            for number in numbers:
-                signal.signal(number, before[number])
 
 
 def plan_run(experiment: Experiment) -> tuple[Plan, Choice]:
@@ -142,13 +97,31 @@ def run(
     folder = RunDirectory(run_path(results, experiment.algo, experiment.env, name))
     display.plan(experiment, plan, choice, folder.path)
     # What cannot be made is refused before anything is written.
-    with _learner(experiment, display) as (environments, learner):
+    display.say("making environments and networks")
+    with learner_for(experiment) as (environments, learner):
         if experiment.init_from:
             learner.read_policy(policy_path(Path(experiment.init_from)))
         folder.create(experiment, learner.save_policy if experiment.init_from else None)
         _write_records(folder, experiment, plan, choice)
         _Run(folder, experiment, plan, display, own_trackers).go(environments, learner)
     return folder
+
+
+def prepare(path: Path, experiment: Experiment, plan: Plan, choice: Choice) -> RunDirectory:
+    """A new run's folder as `run` leaves it before the first timestep; `resume` trains it.
+
+    It appears whole or not at all.
+    """
+    with new_folder(path) as temporary:
+        folder = RunDirectory(temporary)
+        folder.state.mkdir()
+        if experiment.init_from:
+            with learner_for(experiment) as (_, learner):
+                learner.read_policy(policy_path(Path(experiment.init_from)))
+                learner.save_policy(folder.initial_model)
+        _write_records(folder, experiment, plan, choice)
+        folder.write_experiment(experiment)
+    return RunDirectory(path)
 
 
 def resume(
@@ -189,24 +162,11 @@ def go_on(
     own_trackers: Sequence[Tracker] = (),
 ) -> None:
     """From the last boundary of a folder, or its very beginning, to the end of the plan."""
-    with _learner(experiment, display) as (environments, learner):
+    display.say("making environments and networks")
+    with learner_for(experiment) as (environments, learner):
         if folder.initial_model.exists() and checkpoint.newest_boundary(folder.state) is None:
             learner.read_policy(folder.initial_model)
         _Run(folder, experiment, plan, display, own_trackers).go(environments, learner)
-
-
-@contextlib.contextmanager
-def _learner(experiment: Experiment, display: Display) -> Iterator[tuple[VecEnv, Learner]]:
-    """The experiment's environments and a fresh learner."""
-    display.say("making environments and networks")
-    environments = training_environments(experiment)
-    try:
-        seed = seeding.initialisation_seed(experiment.training_seed)
-        learner = make_learner(experiment, environments, seed)
-        yield environments, learner
-        learner.close()
-    finally:
-        environments.close()
 
 
 def newest_run(results: Path, unfinished: bool) -> RunDirectory:

@@ -69,8 +69,16 @@ def _control_group_quota() -> int:
 
 
 def n_threads(asked: int | None) -> int:
-    """Threads of one run: what was asked for or what the process may use, at most two."""
-    return min(MAX_THREADS, available_processors() if asked is None else asked)
+    """Threads of one run: what was asked for or what the process may use, at most two.
+
+    OMP_NUM_THREADS says what it may use where several runs share the processors.
+    """
+    if asked is None:
+        share = os.environ.get("OMP_NUM_THREADS", "")
+        asked = available_processors()
+        if share.isdigit() and int(share) > 0:
+            asked = min(asked, int(share))
+    return min(MAX_THREADS, asked)
 
 
 def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:

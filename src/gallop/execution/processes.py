@@ -1,0 +1,159 @@
+"""The engine of one machine: a process for each work item, the cores divided among them.
+
+On two cores two runs of one thread each are faster than one after the other with two
+(benchmarks/two_seeds_on_two_cores.py), so there are as many processes as cores, as long as there
+is work for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+from gallop import checkpoint
+from gallop.execution.work import Ended, WorkItem
+from gallop.execution.worker import SECONDS_TO_STOP
+from gallop.learners.kernels import available_processors
+from gallop.run_directory import RunDirectory
+
+MAX_DEATHS = 10  # of a process, by signals, without a new boundary in between
+LOG = "worker.log"
+
+
+def n_workers(asked: int | None = None, n_threads: int | None = None) -> int:
+    """Processes side by side: what was asked for, but never more than the cores can serve.
+
+    Args:
+        asked: None takes as many as there is room for.
+        n_threads: of each, where the experiment says so.
+    """
+    room = max(1, available_processors() // (n_threads or 1))
+    return room if asked is None else min(asked, room)
+
+
+class Processes:
+    """Work items in processes of this machine."""
+
+    def __init__(self, n_workers: int) -> None:
+        """At most `n_workers` at once; each learns by OMP_NUM_THREADS how many cores are its."""
+        self._n_workers = n_workers
+        self._waiting: deque[WorkItem] = deque()
+        self._running: dict[Path, _Process] = {}
+        self._stopping: list[_Process] = []
+        self._deaths: dict[Path, tuple[int, int]] = {}
+        """Folder -> timestep of its last boundary, deaths since then."""
+
+    @property
+    def is_hungry(self) -> bool:
+        """Whether another item could begin at once."""
+        busy = len(self._running) + len(self._stopping) + len(self._waiting)
+        return busy < self._n_workers
+
+    def submit(self, item: WorkItem) -> None:
+        """Take an item; it begins at a later `poll`, in the order of submission."""
+        self._waiting.append(item)
+
+    def poll(self) -> list[Ended]:
+        """Begin what can begin; tell of what has ended. A process that was killed begins anew."""
+        self._stopping = [process for process in self._stopping if process.exit_code() is None]
+        ended = []
+        for process in list(self._running.values()):
+            code = process.exit_code()
+            if code is None:
+                continue
+            del self._running[process.item.folder]
+            if (code < 0 or code > 128) and self._may_go_on(process.item):
+                self._waiting.appendleft(process.item)
+            else:
+                ended.append(Ended(process.item, code, process.reason(code)))
+        self._begin()
+        return ended
+
+    def _begin(self) -> None:
+        for item in list(self._waiting):
+            if len(self._running) + len(self._stopping) >= self._n_workers:
+                return
+            # Somebody else may still hold it: an orphan of a killed parent that has yet to stop.
+            if RunDirectory(item.folder).is_locked():
+                continue
+            n = min(self._n_workers, len(self._running) + len(self._waiting))
+            self._waiting.remove(item)
+            self._running[item.folder] = _Process(item, available_processors() // n)
+
+    def cancel(self, folder: Path) -> None:
+        """Stop the item of this folder at its next safe instant; `poll` does not tell of it."""
+        self._waiting = deque(item for item in self._waiting if item.folder != folder)
+        process = self._running.pop(folder, None)
+        if process is not None:
+            process.stop()
+            self._stopping.append(process)
+
+    def close(self) -> None:
+        """Stop everything at its next safe instant, and wait until it has."""
+        for folder in [*(item.folder for item in self._waiting), *self._running]:
+            self.cancel(folder)
+        for process in self._stopping:
+            process.wait()
+        self._stopping = []
+
+    def _may_go_on(self, item: WorkItem) -> bool:
+        """Whether a killed process is started again: it was, or it came further in between."""
+        timestep = checkpoint.last_timestep(item.folder / "state")
+        before, n = self._deaths.get(item.folder, (timestep, 0))
+        n = n + 1 if timestep == before else 1
+        self._deaths[item.folder] = timestep, n
+        return n < MAX_DEATHS
+
+
+class _Process:
+    """A work item under way."""
+
+    def __init__(self, item: WorkItem, n_threads: int) -> None:
+        self.item = item
+        self._log = item.folder / LOG
+        threads = str(max(1, n_threads))
+        with self._log.open("ab") as log:
+            self._child = subprocess.Popen(
+                [sys.executable, "-m", "gallop.execution.worker", *item.command],
+                stdin=subprocess.PIPE,  # it ends when we do: see worker.py
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is ours to answer
+                env={**os.environ, "OMP_NUM_THREADS": threads},
+            )
+
+    def exit_code(self) -> int | None:
+        """None while it runs; minus a signal's number, or 128 + it, where one ended it."""
+        code = self._child.poll()
+        if code is not None and self._child.stdin is not None:
+            self._child.stdin.close()
+        return code
+
+    def stop(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._child.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Until it has stopped; one that does not is killed, as its folder does not mind."""
+        until = time.monotonic() + SECONDS_TO_STOP
+        while self.exit_code() is None:
+            if time.monotonic() > until:
+                self._child.kill()
+            time.sleep(0.02)
+
+    def reason(self, code: int) -> str:
+        """The last line that it printed, or the signal that ended it."""
+        if code == 0:
+            return ""
+        if code < 0 or code > 128:  # 128 + signal: it stopped in good order
+            name = signal.Signals(-code if code < 0 else code - 128).name
+            return f"ended {MAX_DEATHS} times by {name} without coming on"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
+        said = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
+        return said.removeprefix("gallop: ")

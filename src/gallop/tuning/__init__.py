@@ -1,0 +1,1 @@
+"""Search for hyperparameters: studies of Optuna, and what is shown of them."""

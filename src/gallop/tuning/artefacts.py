@@ -1,0 +1,262 @@
+"""What a round leaves: results.json, trials.csv, four figures and study.html."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from gallop import __version__, search_results
+from gallop.run_directory import write_bytes
+from gallop.search_results import SearchResults
+from gallop.settings import ExperimentError
+from gallop.tuning import study_figures, study_page
+from gallop.tuning.retraining import DEFAULTS, Again, gain
+from gallop.tuning.search import Search, n_evaluations
+from gallop.tuning.search_directory import RoundDirectory, RoundRecord
+from gallop.tuning.study_page import PageTable
+
+if TYPE_CHECKING:
+    from gallop.statistics import Interval
+
+SECONDS, CORE_SECONDS = "seconds", "core_seconds"  # user attributes of a study
+
+
+def write_results(
+    directory: RoundDirectory,
+    search: Search,
+    record: RoundRecord,
+    study: optuna.Study,
+    again: Sequence[Again],
+    finished: bool,
+) -> SearchResults:
+    """Write results.json and trials.csv."""
+    best = chosen(study, again)
+    trials = [_trial(search, record, trial) for trial in study.get_trials(deepcopy=False)]
+    utd = next((t["utd_ratio"] for t in trials if best and t["number"] == best.number), None)
+    results = SearchResults(
+        algo=search.algo,
+        env=search.env,
+        study_name=study.study_name,
+        finished=finished,
+        utd_ratio=utd,
+        best_trial=best.number if best else None,
+        best_params=best.user_attrs["hyperparameters"] if best else {},
+        best_value=best.value if best else None,
+        trials=trials,
+        more={
+            "round": record.number + 1,
+            "parent": record.parent,
+            "storage": record.storage,
+            "search": search.model_dump(mode="json"),
+            "trained_again": [_again(one, again) for one in again],
+            "seconds": study.user_attrs.get(SECONDS, 0.0),
+            "core_seconds": study.user_attrs.get(CORE_SECONDS, 0.0),
+            "versions": {"gallop": __version__, "optuna": optuna.__version__},
+        },
+    )
+    write_bytes(directory.results_file, search_results.write_text(results).encode())
+    text = io.StringIO(newline="")
+    study.trials_dataframe().to_csv(text, index=False, lineterminator="\n")
+    write_bytes(directory.trials_file, text.getvalue().encode())
+    return results
+
+
+def chosen(study: optuna.Study, again: Sequence[Again]) -> FrozenTrial | None:
+    """The best trial: of those trained again the best on fresh seeds, else the highest value."""
+    trials = {trial.number: trial for trial in complete(study)}
+    retrained = [one for one in again if one.candidate.trial in trials and one.value is not None]
+    if retrained:
+        number = max(retrained, key=lambda one: one.value or 0.0).candidate.trial
+        assert number is not None
+        return trials[number]
+    return max(trials.values(), key=lambda t: (t.value, -t.number), default=None)
+
+
+def complete(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that came to their end."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _trial(search: Search, record: RoundRecord, trial: FrozenTrial) -> dict[str, Any]:
+    settings = trial.user_attrs.get("hyperparameters", {})
+    try:
+        experiment = search.trial_experiment(record.number, settings, 0)
+        utd: float | None = experiment.hyperparameters.utd_ratio(experiment.n_envs)
+    except ExperimentError:
+        utd = None
+    start, end = trial.datetime_start, trial.datetime_complete
+    return {
+        "number": trial.number,
+        "state": trial.state.name,
+        "value": trial.value,
+        "params": trial.params,
+        "hyperparameters": settings,
+        "utd_ratio": utd,
+        "scores": trial.user_attrs.get("scores", []),
+        "training_seeds": trial.user_attrs.get("training_seeds", []),
+        "n_timesteps": trial.user_attrs.get("n_timesteps", 0),
+        "reason": trial.user_attrs.get("reason", ""),
+        "note": trial.user_attrs.get("first_trial", ""),
+        "evaluations": {str(step): value for step, value in trial.intermediate_values.items()},
+        "start": start.isoformat(timespec="seconds") if start else None,
+        "end": end.isoformat(timespec="seconds") if end else None,
+    }
+
+
+def _again(one: Again, every: Sequence[Again]) -> dict[str, Any]:
+    difference = gain(one, _defaults(every)) if one.candidate.name != DEFAULTS else None
+    return {
+        "name": one.candidate.name,
+        "trial": one.candidate.trial,
+        "hyperparameters": dict(one.candidate.settings),
+        "in_the_search": one.candidate.in_the_search,
+        "scores": list(one.scores),
+        "trained_again": one.value,
+        "interval": list(one.interval) if one.interval else None,
+        "gain_over_defaults": difference.mean if difference else None,
+        "gain_interval": list(difference.interval) if difference else None,
+        "reason": one.reason,
+    }
+
+
+def _defaults(every: Sequence[Again]) -> Again:
+    return next(one for one in every if one.candidate.name == DEFAULTS)
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def draw(
+    directory: RoundDirectory,
+    search: Search,
+    record: RoundRecord,
+    study: optuna.Study,
+    again: Sequence[Again],
+) -> None:
+    """Draw the four figures, and write study.html."""
+    title = f"{search.algo.upper()} on {search.env}, round {record.number + 1}"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Optuna's about itself, and of matplotlib's fonts
+        study_figures.draw(study, directory.path, title)
+        tables = [*again_tables(again), _trials_table(study)]
+        study_page.write(
+            directory.page, study, f"Search of {title}", facts(directory, search, record, study),
+            tables,
+        )  # fmt: skip
+
+
+def facts(
+    directory: RoundDirectory, search: Search, record: RoundRecord, study: optuna.Study
+) -> list[tuple[str, str]]:
+    """What study.html says at its top."""
+    trials = study.get_trials(deepcopy=False)
+    count = {state: sum(t.state == state for t in trials) for state in TrialState}
+    experiment = search.trial_experiment(record.number, {}, 0)
+    n = n_evaluations(experiment)
+    last = search.objective.n_last
+    what = "the last evaluation" if last == 1 else f"the mean of the last {last} evaluations"
+    seeds = "" if search.n_seeds == 1 else f", IQM over {search.n_seeds} training seeds"
+    told = [
+        ("trials", f"{count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} stopped early, "
+         f"{count[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned"),
+        ("a trial", f"{experiment.total_timesteps:,} timesteps on {search.n_seeds} training seed"
+         f"{'s' if search.n_seeds > 1 else ''}, {n} evaluations of {experiment.evaluation.n_episodes} episode"
+         f"{'s' if experiment.evaluation.n_episodes > 1 else ''}"),
+        ("its value", f"return: {what}{seeds}"),
+        ("sampler", f"{search.sampler.name}, search seed {search.search_seed}"
+         + (", reproducible" if record.reproducible else ", asynchronous")),
+        ("pruner", f"{search.pruner.name}; {saved(search, record, study)}"),
+        ("time", f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min on the clock, "
+         f"{study.user_attrs.get(CORE_SECONDS, 0.0) / 3600:.2f} core hours"),
+        ("round before", record.parent or "none: this is the first"),
+        ("folder", directory.path.name),
+        ("storage", f"{record.storage}, study {study.study_name}"),
+        ("versions", f"Gallop {__version__}, Optuna {optuna.__version__}"),
+    ]  # fmt: skip
+    return told
+
+
+def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
+    """What stopping trials early saved, in a sentence."""
+    stopped = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED]
+    whole = search.trial_experiment(record.number, {}, 0).total_timesteps * search.n_seeds
+    spared = sum(whole - int(t.user_attrs.get("n_timesteps", whole)) for t in stopped)
+    planned = whole * len(study.get_trials(deepcopy=False))
+    if search.pruner.name == "none" or not planned:
+        return "no trial is stopped early"
+    return (
+        f"{len(stopped)} trials stopped early saved {spared:,} of {planned:,} timesteps "
+        f"({100 * spared / planned:.0f} %)"
+    )
+
+
+def again_tables(again: Sequence[Again]) -> list[PageTable]:
+    """ "In the search" beside "trained again", for the page and for the screen."""
+    if not again:
+        return []
+    n = max(len(one.scores) for one in again)
+    defaults = _defaults(again)
+    rows = []
+    for one in again:
+        difference = None if one is defaults else gain(one, defaults)
+        before, now = one.candidate.in_the_search, defaults.candidate.in_the_search
+        flattered = (
+            "" if before is None or now is None or one is defaults else f"{before - now:+,.0f}"
+        )
+        rows.append(
+            (
+                one.candidate.name.replace("-", " "),
+                "" if before is None else f"{before:,.0f}",
+                one.reason or f"{one.value:,.0f}{_interval(one.interval)}",
+                flattered,
+                ""
+                if difference is None
+                else f"{difference.mean:+,.0f}{_interval(difference.interval, '+')}",
+            )
+        )
+    note = (
+        f"Trained again: IQM over {n} training seeds that no trial had, on other episodes, scored as in "
+        "the search; [95 % bootstrap interval over seeds]. Gain: over the defaults, on the same seeds."
+    )
+    if sum(one.candidate.trial is not None for one in again if one is not defaults) > 1:
+        note += (
+            " The best of several on fresh seeds is still flattered a little by having been chosen."
+        )
+    headings = ("", "in the search", "trained again", "gain in the search", "gain trained again")
+    return [PageTable("In the search, and trained again", headings, tuple(rows), note)]
+
+
+def _interval(interval: Interval | None, sign: str = "") -> str:
+    return "" if interval is None else f" [{interval.low:{sign},.0f}, {interval.high:{sign},.0f}]"
+
+
+def _trials_table(study: optuna.Study) -> PageTable:
+    trials = study.get_trials(deepcopy=False)
+    names = list(dict.fromkeys(name for trial in trials for name in trial.params))
+    ordered = sorted(trials, key=lambda t: (t.value is None, -(t.value or 0.0), t.number))
+    rows = tuple(
+        (
+            str(trial.number),
+            trial.state.name.lower(),
+            "" if trial.value is None else f"{trial.value:,.1f}",
+            *(shown(trial.params.get(name, "")) for name in names),
+            str(trial.user_attrs.get("reason") or trial.user_attrs.get("first_trial") or ""),
+        )
+        for trial in ordered
+    )
+    return PageTable("Every trial", ("trial", "state", "return", *names, "note"), rows)
+
+
+def shown(value: Any) -> str:
+    """A parameter's value in a table."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameters(values: Mapping[str, Any]) -> str:
+    """A trial's values in one line."""
+    return ", ".join(f"{name} {shown(value)}" for name, value in values.items())

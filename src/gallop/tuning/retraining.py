@@ -1,0 +1,136 @@
+"""The best trials trained again on fresh seeds, beside SB3's defaults: what of the search holds.
+
+A search picks the highest of many noisy values, so the winner's own value flatters it. Training the
+best ones again, on training seeds and episodes that no trial had, tells what they are worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gallop import seeding
+from gallop.execution.work import Engine, WorkItem
+from gallop.run_directory import RunDirectory
+from gallop.statistics import (
+    Difference,
+    Interval,
+    bootstrap_interval,
+    interquartile_mean,
+    paired_difference,
+)
+from gallop.stopping import Stop
+from gallop.tuning.coordinator import SECONDS_BETWEEN_LOOKS, timestep_of
+from gallop.tuning.search import Search
+from gallop.tuning.search_directory import RoundDirectory
+from gallop.tuning.trial import command, make_folder
+
+DEFAULTS = "defaults"
+
+
+class Candidate(NamedTuple):
+    """What is trained again."""
+
+    name: str
+    """`trial-007`, or `defaults`; also the folder's."""
+    trial: int | None
+    """Its number; None for the defaults, where no trial of this round had them."""
+    settings: Mapping[str, Any]
+    """Hyper-parameters, nested."""
+    in_the_search: float | None
+    """Its value in the search."""
+
+
+class Again(NamedTuple):
+    """What a candidate came to on fresh seeds."""
+
+    candidate: Candidate
+    scores: tuple[float, ...]
+    """One for each fresh training seed, scored as in the search."""
+    reason: str
+    """Why it has none, if it failed."""
+
+    @property
+    def value(self) -> float | None:
+        """IQM over the fresh seeds."""
+        return float(interquartile_mean(self.scores)) if self.scores else None
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 % bootstrap interval of the IQM over seeds; None with one seed."""
+        if len(self.scores) < 2:
+            return None
+        generator = np.random.default_rng(0)
+        return bootstrap_interval(self.scores, generator, interquartile_mean)
+
+
+def gain(again: Again, defaults: Again) -> Difference | None:
+    """How much better than the defaults on the same fresh seeds, with its interval."""
+    if not again.scores or len(again.scores) != len(defaults.scores):
+        return None
+    return paired_difference(again.scores, defaults.scores, np.random.default_rng(0))
+
+
+def train_again(
+    directory: RoundDirectory,
+    search: Search,
+    candidates: Sequence[Candidate],
+    engine: Engine,
+    stop: Stop,
+    show: Callable[[int, int], None],
+) -> list[Again]:
+    """Train every candidate on every fresh seed.
+
+    Args:
+        show: takes the timesteps trained so far, and of all.
+
+    Raises:
+        Stopped: after a signal; calling again goes on.
+    """
+    last_round = len(search.rounds) - 1
+    seeds = seeding.fresh_seeds(search.search_seed, search.retraining.n_seeds)
+    folders: dict[str, list[RunDirectory]] = {}
+    total = 0
+    for candidate in candidates:
+        folders[candidate.name] = []
+        for index, seed in enumerate(seeds):
+            experiment = search.trial_experiment(last_round, candidate.settings, seed)
+            episodes = seeding.search_episodes(experiment.evaluation.n_episodes, fresh=True)
+            path = directory.retraining(candidate.name, index).path
+            folders[candidate.name].append(make_folder(path, experiment, episodes))
+            total += (timesteps := experiment.total_timesteps)
+    # Seed by seed: if it is stopped, every candidate has come as far.
+    for index in range(len(seeds)):
+        for candidate in candidates:
+            folder = folders[candidate.name][index]
+            if not folder.is_finished():
+                engine.submit(WorkItem(folder.path, command(folder)))
+    failures: dict[str, str] = {}
+    every = [(name, folder) for name, of_one in folders.items() for folder in of_one]
+    while True:
+        stop.check()
+        for ended in engine.poll():
+            if ended.exit_code != 0:
+                failures[str(ended.item.folder)] = ended.reason
+        show(sum(timestep_of(folder, timesteps) for _, folder in every), total)
+        if all(f.is_finished() or str(f.path) in failures for _, f in every):
+            break
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return [_again(search, c, folders[c.name], failures) for c in candidates]
+
+
+def _again(
+    search: Search, candidate: Candidate, folders: list[RunDirectory], failures: Mapping[str, str]
+) -> Again:
+    scores = []
+    for folder in folders:
+        reason = failures.get(str(folder.path))
+        evaluations = folder.read_evaluations()
+        if reason is not None or evaluations is None:
+            return Again(candidate, (), reason or "it was never evaluated")
+        means = evaluations.results.mean(axis=1)
+        scores.append(float(means[-search.objective.n_last :].mean()))
+    return Again(candidate, tuple(scores), "")

@@ -1,0 +1,414 @@
+"""The whole search: round after round, then the best ones trained again."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from gallop import search_results
+from gallop.display import Display
+from gallop.execution.processes import Processes, n_workers
+from gallop.learners.kernels import available_processors
+from gallop.provenance import now
+from gallop.run_directory import RunError
+from gallop.settings import ExperimentError
+from gallop.stopping import Stop, Stopped
+from gallop.tuning import artefacts, space, study
+from gallop.tuning.coordinator import Coordinator, Look
+from gallop.tuning.live_table import LiveTable
+from gallop.tuning.retraining import DEFAULTS, Again, Candidate, train_again
+from gallop.tuning.search import Cost, Search, cost, spaces
+from gallop.tuning.search_directory import (
+    RoundDirectory,
+    RoundRecord,
+    search_folder,
+    without_password,
+)
+from gallop.workflow import plan_run
+
+log = logging.getLogger(__name__)
+OWN_DATABASE = "study.db"  # in a round's own folder
+
+
+def tune(
+    search: Search,
+    *,
+    root: Path = search_results.DEFAULT_ROOT,
+    name: str | None = None,
+    workers: int | None = None,
+    reproducible: bool = False,
+    storage: str = "",
+    study_name: str = "",
+    display: Display | None = None,
+) -> RoundDirectory:
+    """Search hyper-parameters, in new folders.
+
+    Args:
+        search: from `search.load`.
+        root: the folder of all searches.
+        name: of the first round's folder; default: now, as YYYYMMDD_HHMMSS.
+        workers: trainings side by side; default: as many as there are cores.
+        reproducible: the same trials whatever the number of workers and their timing.
+        storage: URL of Optuna's storage; default: an SQLite file in each round's folder.
+        study_name: default: from the folder's name.
+
+    Returns:
+        The last round's folder, whose results.json `gallop run --best_params` takes.
+
+    Raises:
+        ExperimentError: before anything is written, if the search cannot be run.
+        Stopped: after SIGINT or SIGTERM; `go_on` goes on.
+    """
+    display = display or Display()
+    name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
+    first = search_folder(root, search.algo, search.env, name)
+    if first.exists():
+        raise RunError(f"{first.path} exists already; gallop tune --resume {first.path} goes on")
+    n = n_workers(workers, _threads(search))
+    _announce(search, display, workers, n, str(first.path), reproducible)
+    record = RoundRecord(
+        number=0,
+        parent=None,
+        storage=without_password(storage) if storage else OWN_DATABASE,
+        study_name=study_name or f"{search.algo.upper()}_{search.env}/{name}",
+        start=now(),
+        reproducible=reproducible,
+    )
+    # A storage that cannot be reached, or that holds another study, is found before the folder is.
+    if storage:
+        ranges = spaces(search, 0, None)
+        study.open_study(storage, record.study_name, study.identity(search, 0, ranges))
+    first.create(search, record)
+    return _Rounds(first, search, n, storage, display).run()
+
+
+def go_on(
+    first: RoundDirectory,
+    *,
+    n_trials: Sequence[int] = (),
+    workers: int | None = None,
+    storage: str = "",
+    display: Display | None = None,
+) -> RoundDirectory:
+    """Go on with a search from wherever its folders and its storage stand.
+
+    Args:
+        first: any of its rounds.
+        n_trials: totals over all calls, by round, instead of the search's own.
+
+    Raises:
+        ExperimentError, Stopped: as `tune`.
+    """
+    display = display or Display()
+    first = first.first_round()
+    record, search = first.read_record(), first.read_search()
+    if n_trials:
+        search = with_n_trials(search, n_trials)
+        _check_growth(first, search)
+        first.create(search, record)
+    if "***" in record.storage and not storage:
+        raise ExperimentError(
+            f"the password of {record.storage} was not kept: give --storage again"
+        )
+    n = n_workers(workers, _threads(search))
+    _announce(search, display, workers, n, str(first.path), record.reproducible)
+    return _Rounds(first, search, n, storage, display).run()
+
+
+def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:
+    """The search with other totals for its first rounds.
+
+    Raises:
+        ExperimentError: if there are more totals than rounds, or one is no total.
+    """
+    if len(n_trials) > len(search.rounds):
+        raise ExperimentError(
+            f"--n-trials {','.join(map(str, n_trials))}: the search has {len(search.rounds)} rounds"
+        )
+    if min(n_trials) < 1:
+        raise ExperimentError(f"--n-trials {min(n_trials)}: at least 1 is needed")
+    rounds = list(search.rounds)
+    for number, n in enumerate(n_trials):
+        rounds[number] = rounds[number].model_copy(update={"n_trials": n})
+    return search.model_copy(update={"rounds": tuple(rounds)})
+
+
+def dry_run(search: Search, display: Display, workers: int | None) -> None:
+    """Check everything and print what the search would do and cost."""
+    n = n_workers(workers, _threads(search))
+    _announce(search, display, workers, n, "", False)
+
+
+def _announce(
+    search: Search, display: Display, asked: int | None, n: int, folder: str, reproducible: bool
+) -> None:
+    LiveTable(display).plan(search, expected_cost(search), n, folder)
+    if asked is not None and asked > n:
+        display.say(
+            f"{n} worker{'s' if n > 1 else ''} instead of {asked}: "
+            f"this machine has {available_processors()} cores, and more would only share them"
+        )
+    if reproducible and n > search.batch:
+        display.say(
+            f"--reproducible asks for {search.batch} trials at a time (batch): {n - search.batch} of "
+            f"{n} workers will have nothing to do"
+        )
+
+
+def expected_cost(search: Search) -> Cost:
+    """Timesteps and time.
+
+    Raises:
+        ExperimentError: if the task does not work, or the algorithm cannot serve it.
+    """
+    plans = [plan_run(search.trial_experiment(n, {}, 0))[0] for n in range(len(search.rounds))]
+    return cost(search, [plan.expected_seconds for plan in plans])
+
+
+def _threads(search: Search) -> int | None:
+    return search.trial_experiment(0, {}, 0).n_threads
+
+
+def _check_growth(first: RoundDirectory, search: Search) -> None:
+    """A round that another one has begun from stays as long as it is."""
+    directory, before = first, first.read_search()
+    for number, part in enumerate(search.rounds):
+        following = directory.next_round()
+        old = before.rounds[number].n_trials
+        if following is not None and part.n_trials != old:
+            raise ExperimentError(
+                f"--n-trials {part.n_trials}: round {number + 1} ended with {old} trials, and round "
+                f"{number + 2} began from its winner"
+            )
+        if following is None:
+            return
+        directory = following
+
+
+class _Rounds:
+    """A search under way."""
+
+    def __init__(
+        self,
+        first: RoundDirectory,
+        search: Search,
+        n_workers: int,
+        storage: str,
+        display: Display,
+    ) -> None:
+        self.first, self.search, self.n_workers = first, search, n_workers
+        self.storage, self.display = storage, display
+        self.table = LiveTable(display)
+        self.stop = Stop()
+        self.algo = search.algo
+
+    def run(self) -> RoundDirectory:
+        """From wherever it stands to its end; the last round's folder."""
+        with self.first.locked(), self.stop.listening():
+            engine = Processes(self.n_workers)
+            try:
+                return self._rounds(engine)
+            except Stopped as stopped:
+                engine.close()
+                self.display.say(
+                    f"stopped by {stopped}: every trial is kept, and those under way up to their "
+                    f"last boundary\nto go on: gallop tune --resume {self.first.path}"
+                )
+                raise
+            finally:
+                engine.close()
+
+    def _rounds(self, engine: Processes) -> RoundDirectory:
+        directory = self.first
+        while True:
+            record = directory.read_record()
+            opened = self._open(directory, record)
+            last = record.number == len(self.search.rounds) - 1
+            with _clocked(opened):
+                self._round(directory, record, opened, engine)
+            winner = artefacts.chosen(opened, [])
+            if winner is None:
+                artefacts.write_results(directory, self.search, record, opened, [], finished=True)
+                raise RunError(self._nothing(opened))
+            again: list[Again] = []
+            if last and self.search.retraining.n_best:
+                artefacts.write_results(directory, self.search, record, opened, [], finished=False)
+                with _clocked(opened):
+                    again = self._train_again(directory, record, opened, engine)
+            artefacts.write_results(directory, self.search, record, opened, again, finished=True)
+            artefacts.draw(directory, self.search, record, opened, again)
+            self._close(directory, record, opened, again)
+            if last:
+                return directory
+            directory = self._next(directory, record, winner)
+
+    def _open(self, directory: RoundDirectory, record: RoundRecord) -> optuna.Study:
+        url = self.storage or record.storage
+        if url == OWN_DATABASE:
+            url = f"sqlite:///{directory.database.resolve()}"
+        ranges = spaces(self.search, record.number, record.winner)
+        identity = study.identity(self.search, record.number, ranges)
+        return study.open_study(url, record.study_name, identity)
+
+    def _round(
+        self,
+        directory: RoundDirectory,
+        record: RoundRecord,
+        opened: optuna.Study,
+        engine: Processes,
+    ) -> None:
+        number = record.number
+        ranges = spaces(self.search, number, record.winner)
+        asker = study.Asker(opened, self.search, number, ranges)
+        self._enqueue_first(asker, ranges, record)
+        coordinator = Coordinator(
+            directory, self.search, number, opened, asker, record.settings or {}, engine,
+            record.reproducible,
+        )  # fmt: skip
+        timesteps = self.search.trial_experiment(number, {}, 0).total_timesteps
+        a_trial = timesteps * self.search.n_seeds
+        title = f"{self.algo.upper()} on {self.search.env}, round {number + 1}"
+        n_trials = self.search.rounds[number].n_trials
+
+        def show(look: Look) -> None:
+            self.table.look(look, title, n_trials, a_trial)
+
+        with self.table.shown(), study.explaining_storage(record.storage):
+            coordinator.run(self.stop, show)
+        engine.close()  # those that were stopped early have to put down their folders
+
+    def _enqueue_first(self, asker: study.Asker, ranges: space.Space, record: RoundRecord) -> None:
+        if record.number:
+            winner = record.winner or {}
+            values = {name: winner[name] for name in ranges if name in winner}
+            asker.enqueue(values, f"winner of round {record.number}")
+        elif self.search.first_trial == "defaults":
+            values, moved = space.defaults(self.algo, ranges, self.search.defaults)
+            note = f", moved into the space: {'; '.join(moved)}" if moved else ""
+            asker.enqueue(values, f"SB3's defaults{note}")
+
+    def _next(self, directory: RoundDirectory, record: RoundRecord, winner: Any) -> RoundDirectory:
+        """The round after one, made if it is not there."""
+        found = directory.next_round()
+        if found is not None:
+            return found
+        number = record.number + 1
+        name = datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
+        if not self.first.path.name[:8].isdigit() or (directory.path.parent / name).exists():
+            name = f"{self.first.path.name}_round{number + 1}"
+        following = RoundDirectory(directory.path.parent / name)
+        base = self.first.read_record().study_name
+        own = base.endswith(f"/{self.first.path.name}")
+        following.create(
+            self.search,
+            RoundRecord(
+                number=number,
+                parent=directory.path.name,
+                storage=record.storage,
+                study_name=f"{base.rpartition('/')[0]}/{name}"
+                if own
+                else f"{base}-round{number + 1}",
+                start=now(),
+                reproducible=record.reproducible,
+                winner={**(record.winner or {}), **winner.params},
+                settings=dict(winner.user_attrs["hyperparameters"]),
+            ),
+        )
+        return following
+
+    # --- trained again ---
+
+    def _train_again(
+        self,
+        directory: RoundDirectory,
+        record: RoundRecord,
+        opened: optuna.Study,
+        engine: Processes,
+    ) -> list[Again]:
+        best = sorted(artefacts.complete(opened), key=lambda t: (-(t.value or 0.0), t.number))
+        candidates: list[Candidate] = []
+        for trial in best:
+            settings = trial.user_attrs["hyperparameters"]
+            if settings not in [candidate.settings for candidate in candidates]:
+                name = f"trial-{trial.number:03d}"
+                candidates.append(Candidate(name, trial.number, settings, trial.value))
+        candidates = candidates[: self.search.retraining.n_best]
+        candidates.append(self._defaults())
+        with self.table.shown():
+            return train_again(
+                directory, self.search, candidates, engine, self.stop, self.table.again
+            )
+
+    def _defaults(self) -> Candidate:
+        """SB3's defaults, moved into the first round's space, with their value there if it has one."""
+        ranges = spaces(self.search, 0, None)
+        values, _ = space.defaults(self.algo, ranges, self.search.defaults)
+        settings = space.hyperparameters(self.algo, values)
+        results = search_results.read(self.first.path) if self.first.results_file.exists() else None
+        value = None
+        for trial in results.trials if results else ():
+            if trial["hyperparameters"] == settings and trial["value"] is not None:
+                value = float(trial["value"])
+                break
+        return Candidate(DEFAULTS, None, settings, value)
+
+    # --- at the end ---
+
+    def _nothing(self, opened: optuna.Study) -> str:
+        reasons = [t.user_attrs.get("reason", "") for t in opened.get_trials(deepcopy=False)]
+        said = next((reason for reason in reasons if reason), "no reason was given")
+        return f"no trial of {self.first.path} came to its end; the first says: {said}"
+
+    def _close(
+        self,
+        directory: RoundDirectory,
+        record: RoundRecord,
+        opened: optuna.Study,
+        again: Sequence[Again],
+    ) -> None:
+        say = self.display.say
+        winner = artefacts.chosen(opened, again)
+        assert winner is not None
+        say(f"round {record.number + 1} of {len(self.search.rounds)}: {directory.path}")
+        self.table.best(winner)
+        told = dict(artefacts.facts(directory, self.search, record, opened))
+        say(f"{told['trials']}; {told['time']}")
+        if self.search.pruner.name != "none":
+            say(told["pruner"])
+        self.table.tables(artefacts.again_tables(again))
+        if record.number == len(self.search.rounds) - 1:
+            say(f"page    {directory.page}")
+            say(f"to train with what was found: gallop run CONFIG --best_params {directory.path}")
+
+
+@contextlib.contextmanager
+def _clocked(opened: optuna.Study) -> Iterator[None]:
+    """Add what passes to the study's time, on the clock and in cores."""
+    began, cores = time.monotonic(), _core_seconds()
+    try:
+        yield
+    finally:
+        attributes = opened.user_attrs
+        for name, passed in (
+            (artefacts.SECONDS, time.monotonic() - began),
+            (artefacts.CORE_SECONDS, _core_seconds() - cores),
+        ):
+            opened.set_user_attr(name, round(attributes.get(name, 0.0) + passed, 1))
+
+
+def _core_seconds() -> float:
+    """Processor time of the children that have ended; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

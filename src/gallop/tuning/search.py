@@ -1,0 +1,397 @@
+"""A search: typed, frozen, validated; from a YAML file, and what it will cost.
+
+Every number and range is a setting of the file (`configs/*_search*.yaml`, `configs/searches/`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from gallop import seeding
+from gallop.experiment_file import from_dict, place, read_yaml
+from gallop.settings import (
+    EXPERIMENTS,
+    Algo,
+    Experiment,
+    ExperimentError,
+    Float,
+    Int,
+    PositiveInt,
+    Settings,
+    nearest,
+)
+from gallop.tuning.space import Space, check_names, extremes, hyperparameters, narrowed
+
+
+class Objective(Settings):
+    """What a trial is worth: the IQM over its seeds of each seed's score."""
+
+    n_last: PositiveInt = 1
+    """Evaluations at the end whose mean return is a seed's score."""
+
+
+class Sampler(Settings):
+    """Optuna's sampler, seeded anew for each trial from (search seed, round, trial number)."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    """tpe: tree-structured Parzen estimator; random: evenly."""
+    n_startup_trials: Annotated[Int, Field(ge=0)] = 10
+    """Trials drawn evenly before TPE begins."""
+    multivariate: bool = True
+    """TPE of all parameters together, not of each on its own."""
+    constant_liar: bool = True
+    """TPE stays away from what other workers are trying."""
+
+
+class Pruner(Settings):
+    """Which trials are stopped early, at a segment's boundary where they are evaluated."""
+
+    name: Literal["none", "median", "successive_halving", "hyperband", "wilcoxon"] = "none"
+    """wilcoxon looks at the scores of whole seeds, the others at every evaluation."""
+    n_startup_trials: Annotated[Int, Field(ge=0)] = 5
+    """median: trials that finish before any is stopped."""
+    n_warmup_steps: Annotated[Int, Field(ge=0)] = 0
+    """median: evaluations of a trial before it can be stopped; wilcoxon: seeds."""
+    min_resource: PositiveInt = 1
+    """successive halving, Hyperband: evaluations of the first rung."""
+    reduction_factor: Annotated[Int, Field(ge=2)] = 3
+    """successive halving, Hyperband: one in so many goes on to the next rung."""
+    p_threshold: Annotated[Float, Field(gt=0, le=1)] = 0.1
+    """wilcoxon: p-value below which a trial is worse than the best one."""
+
+
+class Retraining(Settings):
+    """The best trials trained again on training seeds that the search has not seen."""
+
+    n_best: Annotated[Int, Field(ge=0, le=100)] = 1
+    """Trials; SB3's defaults are trained beside them. 0: none."""
+    n_seeds: Annotated[Int, Field(ge=1, le=1000)] = 3
+    """Fresh training seeds of each."""
+
+
+class Round(Settings):
+    """One study: a space, and how many trials."""
+
+    n_trials: PositiveInt
+    """Over all calls."""
+    space: Space
+    """Name -> range or choices. In a later round, what is left out keeps the winner's value."""
+    total_timesteps: PositiveInt | None = None
+    """Timesteps of a trial's every seed; default: the experiment's."""
+
+
+class Search(Settings):
+    """A search, described completely."""
+
+    experiment: dict[str, Any]
+    """What every trial trains, as in a file of `gallop run`."""
+    rounds: Annotated[tuple[Round, ...], Field(min_length=1, max_length=20)]
+    """A later round begins with the winner of the one before."""
+    search_seed: Annotated[Int, Field(ge=0, lt=seeding.MAX_SEARCH_SEED)] = 0
+    """Seed of the sampler and of the training seeds of trials."""
+    n_seeds: Annotated[Int, Field(ge=1, le=100)] = 1
+    """Training seeds of each trial, the same for every trial of a round."""
+    objective: Objective = Objective()
+    """What a trial is worth."""
+    sampler: Sampler = Sampler()
+    """How values are drawn."""
+    pruner: Pruner = Pruner()
+    """Which trials are stopped early."""
+    first_trial: Literal["defaults", "sampled"] = "defaults"
+    """First trial of the first round: SB3's defaults, moved to the nearest values inside."""
+    batch: PositiveInt = 4
+    """--reproducible: trials that are asked for before any of them is told."""
+    retraining: Retraining = Retraining()
+    """The best trials trained again."""
+    source: str = ""
+    """Where the ranges come from; changes nothing."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nothing(cls, data: Any) -> Any:
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    @property
+    def algo(self) -> Algo:
+        return self.trial_experiment(0, {}, 0).algo
+
+    @property
+    def env(self) -> str:
+        return str(self.experiment["env"])
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The experiment's own hyper-parameters, nested; SB3's where it says nothing."""
+        return dict(self.experiment.get("hyperparameters") or {})
+
+    def trial_experiment(
+        self, round_number: int, settings: Mapping[str, Any], training_seed: int
+    ) -> Experiment:
+        """What one seed of a trial trains.
+
+        Args:
+            round_number: from 0.
+            settings: hyper-parameters, nested, on top of the experiment's own.
+
+        Raises:
+            ExperimentError: where they do not go together.
+        """
+        data = dict(self.experiment)
+        timesteps = self.rounds[round_number].total_timesteps
+        if timesteps is not None:
+            data["total_timesteps"] = timesteps
+        merged = self.defaults
+        for name, value in settings.items():
+            both = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+            merged[name] = {**merged[name], **value} if both else value
+        data |= {
+            "hyperparameters": merged,
+            "training_seed": training_seed,
+            "milestones": [100],
+            "films": False,
+            "trackers": [],
+        }
+        return from_dict(data)
+
+
+class Cost(NamedTuple):
+    """What a search will take."""
+
+    n_trials: int
+    n_runs: int
+    """Trainings: trials × seeds, and those of the retraining."""
+    timesteps: int
+    seconds: float
+    """Of one core after the other; rough."""
+
+
+# --- from YAML -----------------------------------------------------------------------------------
+
+
+def load(path: Path, settings: Mapping[str, Any] | None = None) -> Search:
+    """The search of a YAML file.
+
+    Args:
+        settings: on top of the file's, dotted: {"search_seed": 1, "experiment.env": "Hopper-v5"}.
+
+    Raises:
+        ExperimentError: with one line that holds place, value and the nearest right thing.
+    """
+    data, lines = read_yaml(path)
+    for name, value in (settings or {}).items():
+        _set(data, name.split("."), value)
+    try:
+        return from_data(data)
+    except ExperimentError as error:
+        at = place(error.field, path, lines, {})
+        name = f"{error.field}: " if error.field else ""
+        raise ExperimentError(f"{at}{name}{error.message}", error.field) from None
+
+
+def from_data(data: Mapping[str, Any]) -> Search:
+    """The search of a plain dictionary, checked.
+
+    Raises:
+        ExperimentError: naming the setting, the value and what is allowed.
+    """
+    try:
+        search = Search.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        raise _explained(min(details, key=lambda d: d["type"] != "extra_forbidden")) from None
+    _check(search)
+    return search
+
+
+def to_yaml(search: Search) -> str:
+    """YAML from which `load` makes an equal search."""
+    data = search.model_dump(mode="json", exclude_defaults=False)
+    for part in data["rounds"]:
+        part["space"] = {
+            name: {k: v for k, v in parameter.items() if v not in (None, False, {})}
+            for name, parameter in part["space"].items()
+        }
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
+def _set(data: Any, parts: list[str], value: Any) -> None:
+    """Set a dotted name; a number is a place in a list, `*` every place."""
+    first, *rest = parts
+    if isinstance(data, list):
+        for place_ in range(len(data)) if first == "*" else [int(first)]:
+            if place_ < len(data):
+                _set(data[place_], rest, value)
+    elif isinstance(data, dict):
+        if not rest:
+            data[first] = value
+        else:
+            if not isinstance(data.get(first), dict | list):
+                data[first] = {}
+            _set(data[first], rest, value)
+
+
+def _explained(detail: Any) -> ExperimentError:
+    """Pydantic's error as one line."""
+    location = [str(part) for part in detail["loc"]]
+    owner: Any = Search
+    for part in location[:-1]:
+        owner = _below(owner, part)
+    kind, value, name = detail["type"], detail["input"], ".".join(location)
+    if kind == "extra_forbidden":
+        known = list(owner.model_fields) if owner is not None else []
+        return ExperimentError(f"unknown setting; {nearest(location[-1], known)}", name)
+    if kind == "missing":
+        return ExperimentError("is missing, and has no default", name)
+    if kind == "literal_error":
+        allowed = [str(choice) for choice in get_args(owner.model_fields[location[-1]].annotation)]
+        return ExperimentError(f"{value!r} is unknown; {nearest(str(value), allowed)}", name)
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    shown = "" if isinstance(value, dict | list | tuple) else f"{value!r}: "
+    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
+
+
+def _below(owner: Any, part: str) -> Any:
+    """The model of one part of a place; a list's number and a dictionary's key stay with theirs."""
+    if owner is None or part not in getattr(owner, "model_fields", {}):
+        return owner
+    annotation = owner.model_fields[part].annotation
+    candidates = [annotation, *get_args(annotation)]
+    models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+    return models[0] if models else None
+
+
+# --- what depends on several settings ------------------------------------------------------------
+
+
+def _check(search: Search) -> None:
+    """Everything that could go wrong an hour later.
+
+    Raises:
+        ExperimentError: naming the place.
+    """
+    algo = str(search.experiment.get("algo", "")).lower()
+    if algo not in EXPERIMENTS:
+        raise ExperimentError(
+            f"{algo!r} is unknown; {nearest(algo, list(EXPERIMENTS))}"
+            if algo
+            else "is missing, and has no default",
+            "experiment.algo",
+        )
+    ranges: Space | None = None
+    for number in range(len(search.rounds)):
+        at = f"rounds.{number}"
+        _with_place(f"{at}.space.", lambda n=number: _check_space(search, n))
+        trained = _with_place("experiment.", lambda n=number: search.trial_experiment(n, {}, 0))
+        assert isinstance(trained, Experiment)
+        _check_evaluations(search, number, trained)
+        ranges = search.rounds[number].space if ranges is None else ranges
+    _check_pruner(search)
+
+
+def _with_place(prefix: str, call: Any) -> Any:
+    try:
+        return call()
+    except ExperimentError as error:
+        if error.message.startswith(f"{error.field}: "):  # from_dict has named it already
+            message = error.message.removeprefix(f"{error.field}: ")
+        else:
+            message = error.message
+        raise ExperimentError(message, f"{prefix}{error.field}".rstrip(".")) from None
+
+
+def _check_space(search: Search, number: int) -> None:
+    algo = str(search.experiment["algo"]).lower()
+    assert algo in EXPERIMENTS
+    space = search.rounds[number].space
+    last = search.rounds[number - 1].space if number else None
+    check_names(algo, space, last)  # type: ignore[arg-type]
+    for name in space:
+        if name in search.defaults:
+            raise ExperimentError(
+                f"is also given as experiment.hyperparameters.{name} "
+                f"({search.defaults[name]!r}): leave one of them out",
+                name,
+            )
+    for name, value in extremes(space):
+        try:
+            settings = hyperparameters(algo, {name: value})  # type: ignore[arg-type]
+            search.trial_experiment(number, settings, 0)
+        except ExperimentError as error:
+            if not error.field.startswith("hyperparameters"):
+                raise ExperimentError(f"{value!r}: {error.message}", name) from None
+            message = error.message.removeprefix(f"{error.field}: ")
+            shown = message.removeprefix(f"{value!r}: ")
+            raise ExperimentError(f"{value!r}: {shown}", name) from None
+        except (OverflowError, ValueError, TypeError) as error:
+            raise ExperimentError(f"{value!r}: {error}", name) from None
+
+
+def _check_evaluations(search: Search, number: int, experiment: Experiment) -> None:
+    n = n_evaluations(experiment)
+    if search.objective.n_last > n:
+        raise ExperimentError(
+            f"{search.objective.n_last} evaluations are asked for, and a trial of round "
+            f"{number + 1} has {n} (total_timesteps / evaluation.interval)",
+            "objective.n_last",
+        )
+
+
+def _check_pruner(search: Search) -> None:
+    pruner = search.pruner
+    if pruner.name != "wilcoxon":
+        return
+    least = 0.5 ** (search.n_seeds - 1)
+    if search.n_seeds < 2 or least > pruner.p_threshold:
+        raise ExperimentError(
+            f"wilcoxon cannot stop a trial of {search.n_seeds} seeds: the least p-value of "
+            f"{search.n_seeds - 1} pairs is {least:g}, above p_threshold {pruner.p_threshold:g}; "
+            "use more seeds, or median",
+            "pruner.name",
+        )
+
+
+def n_evaluations(experiment: Experiment) -> int:
+    """Evaluations of a trial's every seed."""
+    assert experiment.evaluation.interval
+    return experiment.total_timesteps // experiment.evaluation.interval
+
+
+def spaces(search: Search, number: int, winner: Mapping[str, Any] | None) -> Space:
+    """The space of a round, each `around` as a range about the last round's winner."""
+    if number == 0:
+        return search.rounds[0].space
+    assert winner is not None
+    return narrowed(search.rounds[number].space, widest(search, number), winner)
+
+
+def widest(search: Search, number: int) -> Space:
+    """For each parameter, the range of the latest round before that has one."""
+    found: Space = {}
+    for earlier in search.rounds[:number]:
+        found |= {n: p for n, p in earlier.space.items() if p.around is None}
+    return found
+
+
+def cost(search: Search, seconds_a_run: list[float]) -> Cost:
+    """What the search will take.
+
+    Args:
+        seconds_a_run: expected of one training, by round.
+    """
+    n_trials = n_runs = timesteps = 0
+    seconds = 0.0
+    for number, part in enumerate(search.rounds):
+        trained = search.trial_experiment(number, {}, 0).total_timesteps
+        runs = part.n_trials * search.n_seeds
+        if number == len(search.rounds) - 1 and search.retraining.n_best:
+            runs += (search.retraining.n_best + 1) * search.retraining.n_seeds
+        n_trials += part.n_trials
+        n_runs += runs
+        timesteps += runs * trained
+        seconds += runs * seconds_a_run[number]
+    return Cost(n_trials, n_runs, timesteps, seconds)

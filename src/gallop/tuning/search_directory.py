@@ -1,0 +1,200 @@
+"""A search's folders: every file name in them.
+
+optuna_results/plots/<ALGO>_<ENV>/<timestamp>/      one folder a round; the second names its parent
+├── search.yaml        the whole search; reading it back gives the same object
+├── round.json         which round this is, its parent, storage and study
+├── study.db           Optuna's storage, unless another was asked for
+├── trials/007/seed-0/ one training each: experiment.yaml, seeds.json, evaluations.npz, provenance.json
+├── again/…/seed-0/    the best ones on fresh seeds (in the last round's folder)
+├── history.png  importances.png  parallel.png  slice.png
+├── study.html         the same, to hover over, and what was trained again
+├── results.json       best_params, best_value, every trial's data
+└── trials.csv         columns of study.trials_dataframe()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gallop.run_directory import RunDirectory, RunError, run_path, write_bytes
+from gallop.search_results import NAME as RESULTS
+from gallop.settings import ExperimentError
+from gallop.tuning.search import Search, load, to_yaml
+
+
+class RoundRecord(NamedTuple):
+    """What round.json holds."""
+
+    number: int
+    """From 0."""
+    parent: str | None
+    """Folder name of the round before."""
+    storage: str
+    """URL without its password; relative SQLite files lie in the folder."""
+    study_name: str
+    start: str
+    reproducible: bool
+    winner: dict[str, Any] | None = None
+    """Of the round before: values as searched, by name."""
+    settings: dict[str, Any] | None = None
+    """Of the round before: its winner's hyper-parameters, nested."""
+
+
+class RoundDirectory:
+    """Paths of one round. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def search_file(self) -> Path:
+        return self.path / "search.yaml"
+
+    @property
+    def record_file(self) -> Path:
+        return self.path / "round.json"
+
+    @property
+    def database(self) -> Path:
+        return self.path / "study.db"
+
+    @property
+    def results_file(self) -> Path:
+        return self.path / RESULTS
+
+    @property
+    def trials_file(self) -> Path:
+        return self.path / "trials.csv"
+
+    @property
+    def page(self) -> Path:
+        return self.path / "study.html"
+
+    def training(self, trial: int, seed_index: int) -> RunDirectory:
+        """The folder of one seed of a trial."""
+        return RunDirectory(self.path / "trials" / f"{trial:03d}" / f"seed-{seed_index}")
+
+    def retraining(self, name: str, seed_index: int) -> RunDirectory:
+        """The folder of one fresh seed of what is trained again."""
+        return RunDirectory(self.path / "again" / name / f"seed-{seed_index}")
+
+    def exists(self) -> bool:
+        """Whether the round has begun."""
+        return self.record_file.exists()
+
+    def create(self, search: Search, record: RoundRecord) -> None:
+        """Write search.yaml and round.json; round.json last: a folder without it is no round.
+
+        Raises:
+            RunError: if the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_bytes(self.search_file, to_yaml(search).encode())
+            text = json.dumps(record._asdict(), indent=2) + "\n"
+            write_bytes(self.record_file, text.encode())
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    def read_search(self) -> Search:
+        """The search that this round belongs to."""
+        return load(self.search_file)
+
+    def read_record(self) -> RoundRecord:
+        """What round.json holds.
+
+        Raises:
+            RunError: if the folder is no round of a search.
+        """
+        try:
+            return RoundRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            raise RunError(f"{self.path} is no search: it holds no round.json") from None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the search; a second coordinator is refused.
+
+        Raises:
+            RunError: if another process holds it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock: FileLock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.path} is being searched by another process") from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def next_round(self) -> RoundDirectory | None:
+        """The round that has this one as its parent, if it has begun."""
+        for file in sorted(self.path.parent.glob("*/round.json")):
+            with contextlib.suppress(RunError):
+                if RoundDirectory(file.parent).read_record().parent == self.path.name:
+                    return RoundDirectory(file.parent)
+        return None
+
+    def first_round(self) -> RoundDirectory:
+        """The round that the search began with."""
+        parent = self.read_record().parent
+        if parent is None:
+            return self
+        before = RoundDirectory(self.path.parent / parent)
+        return before.first_round()
+
+
+def search_folder(root: Path, algo: str, env: str, name: str) -> RoundDirectory:
+    """optuna_results/plots/<ALGO>_<ENV>/<name>.
+
+    Raises:
+        RunError: if the name is no single path component.
+    """
+    return RoundDirectory(run_path(root / "plots", algo, env, name))
+
+
+def newest_search(root: Path) -> RoundDirectory:
+    """The first round of the newest search that has not come to its end.
+
+    Raises:
+        ExperimentError: if there is none.
+    """
+    files = sorted(root.glob("plots/*/*/round.json"), key=lambda f: (f.stat().st_mtime, str(f)))
+    for file in reversed(files):
+        with contextlib.suppress(RunError):
+            first = RoundDirectory(file.parent).first_round()
+            if not is_finished(first):
+                return first
+    raise ExperimentError(f"there is no unfinished search below {root}")
+
+
+def is_finished(first: RoundDirectory) -> bool:
+    """Whether the search's last round has come to its end."""
+    search, last = first.read_search(), first
+    while (following := last.next_round()) is not None:
+        last = following
+    if last.read_record().number < len(search.rounds) - 1:
+        return False
+    try:
+        return bool(json.loads(last.results_file.read_text(encoding="utf-8"))["finished"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def without_password(url: str) -> str:
+    """A storage's URL as it may be written down.
+
+    >>> without_password("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", url)

@@ -1,0 +1,200 @@
+"""A round as an Optuna study: storage, sampler, pruner; asking for trials and telling of them.
+
+The sampler of a trial is seeded by (search seed, round, trial number) alone, so a trial that is asked
+for again, after a kill, or with other workers, draws the same values from the same history.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gallop.settings import ExperimentError
+from gallop.tuning.search import Pruner, Sampler, Search, n_evaluations
+from gallop.tuning.search_directory import without_password
+from gallop.tuning.space import Space, Value, suggest
+
+if TYPE_CHECKING:
+    import optuna
+
+IDENTITY = "gallop"  # user attribute of a study: whose it is
+SECONDS_TO_CONNECT = 10
+
+
+@contextlib.contextmanager
+def explaining_storage(url: str) -> Iterator[None]:
+    """Whatever a database does not like becomes one line."""
+    # Optuna wraps some of its own around those of SQLAlchemy.
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+        cause = error.__cause__ or error
+        lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
+        reason = next((line for line in lines if line), type(error).__name__)
+        raise ExperimentError(
+            f"storage {without_password(url)} cannot be used: {reason[:200]}"
+        ) from None
+
+
+def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study:
+    """A new study, or the one that is there under this name.
+
+    Args:
+        url: of the storage, as SQLAlchemy takes it.
+        identity: what the study is about; a study of something else is refused.
+
+    Raises:
+        ExperimentError: if the storage cannot be reached, or holds another study of this name.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with explaining_storage(url):
+        arguments = {"connect_timeout": SECONDS_TO_CONNECT} if "postgres" in url else {}
+        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
+        study = optuna.create_study(
+            storage=storage, study_name=name, direction="maximize", load_if_exists=True
+        )
+        found = study.user_attrs.get(IDENTITY)
+        if found is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(IDENTITY, dict(identity))
+            found = dict(identity)
+    if found is None:
+        raise ExperimentError(
+            f"study {name!r} in {without_password(url)} was not made by this search; "
+            "--study-name gives another name"
+        )
+    for key, value in identity.items():
+        if found.get(key) != value:
+            raise ExperimentError(
+                f"study {name!r} in {without_password(url)} is of another search: its {key} is "
+                f"{found.get(key)!r}, not {value!r}; --study-name gives another name"
+            )
+    return study
+
+
+def identity(search: Search, round_number: int, space: Space) -> dict[str, Any]:
+    """What a round's study is about: trials of another one would mean something else."""
+    return {
+        "algo": search.algo,
+        "env": search.env,
+        "round": round_number + 1,
+        "search_seed": search.search_seed,
+        "n_seeds": search.n_seeds,
+        "parameters": ", ".join(space),
+    }
+
+
+def make_sampler(
+    settings: Sampler, search_seed: int, round_number: int, trial: int, conditional: bool
+) -> optuna.samplers.BaseSampler:
+    """The sampler of one trial."""
+    import optuna
+
+    word = np.random.SeedSequence((search_seed, round_number, trial)).generate_state(1)[0]
+    seed = int(word)
+    if settings.name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # With conditions the parameters fall into groups that exist together.
+        return optuna.samplers.TPESampler(
+            n_startup_trials=settings.n_startup_trials,
+            multivariate=settings.multivariate,
+            group=settings.multivariate and conditional,
+            constant_liar=settings.constant_liar,
+            seed=seed,
+            warn_independent_sampling=False,
+        )
+
+
+def make_pruner(settings: Pruner, n_steps: int) -> optuna.pruners.BasePruner:
+    """The pruner of a round; `n_steps` reports make a whole trial."""
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        if settings.name == "median":
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=settings.n_startup_trials, n_warmup_steps=settings.n_warmup_steps
+            )
+        if settings.name == "successive_halving":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=settings.min_resource, reduction_factor=settings.reduction_factor
+            )
+        if settings.name == "hyperband":
+            return optuna.pruners.HyperbandPruner(
+                min_resource=settings.min_resource,
+                max_resource=n_steps,
+                reduction_factor=settings.reduction_factor,
+            )
+        if settings.name == "wilcoxon":
+            return optuna.pruners.WilcoxonPruner(
+                p_threshold=settings.p_threshold, n_startup_steps=settings.n_warmup_steps
+            )
+        return optuna.pruners.NopPruner()
+
+
+def n_steps(search: Search, round_number: int) -> int:
+    """Reports that make a whole trial: seeds for Wilcoxon's test, else every seed's evaluations."""
+    if search.pruner.name == "wilcoxon":
+        return search.n_seeds
+    experiment = search.trial_experiment(round_number, {}, 0)
+    return search.n_seeds * n_evaluations(experiment)
+
+
+class Asker:
+    """Asks for trials of one round."""
+
+    def __init__(
+        self, study: optuna.Study, search: Search, round_number: int, space: Space
+    ) -> None:
+        self._study, self._search, self._round, self._space = study, search, round_number, space
+        self._conditional = any(parameter.when for parameter in space.values())
+        study.pruner = make_pruner(search.pruner, n_steps(search, round_number))
+
+    def enqueue(self, values: Mapping[str, Value], note: str) -> None:
+        """Set the first trial's values, unless the study has begun."""
+        if not self._study.get_trials(deepcopy=False):
+            self._study.enqueue_trial(dict(values), user_attrs={"first_trial": note})
+
+    def ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
+        """The next trial and its values."""
+        import optuna
+
+        waiting = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
+        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
+        self._study.sampler = self._sampler(number)
+        return self._suggest(self._study.ask())
+
+    def running(self) -> list[tuple[optuna.Trial, dict[str, Value]]]:
+        """Trials that were begun and not told of, by number: a killed coordinator's."""
+        import optuna
+
+        found = []
+        states = (optuna.trial.TrialState.RUNNING,)
+        for frozen in sorted(self._study.get_trials(states=states), key=lambda t: t.number):
+            self._study.sampler = self._sampler(frozen.number)
+            found.append(self._suggest(optuna.trial.Trial(self._study, frozen._trial_id)))
+        return found
+
+    def n_asked(self) -> int:
+        """Trials that were begun, over all calls."""
+        import optuna
+
+        waiting = optuna.trial.TrialState.WAITING
+        return sum(trial.state != waiting for trial in self._study.get_trials(deepcopy=False))
+
+    def _suggest(self, trial: optuna.Trial) -> tuple[optuna.Trial, dict[str, Value]]:
+        return trial, suggest(trial, self._search.algo, self._space)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        settings, seed = self._search.sampler, self._search.search_seed
+        return make_sampler(settings, seed, self._round, number, self._conditional)

@@ -1,0 +1,114 @@
+"""One training of a search, in a process of its own: one seed of a trial, to its end.
+
+python -m gallop.tuning.trial FOLDER
+
+The folder is a run's: experiment.yaml, seeds.json, evaluations.npz, state/, provenance.json. But it is
+judged on search seeds alone, and keeps no policy: a trial is there for its evaluations. Killed and
+started again, it goes on from its last boundary and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from gallop import checkpoint
+from gallop.environments import evaluation_env
+from gallop.evaluation import evaluate
+from gallop.learners.choose import choose_learner
+from gallop.plan import make_plan
+from gallop.provenance import now, provenance
+from gallop.run_directory import RunDirectory, remove_leftovers
+from gallop.settings import DivergedError, Experiment, ExperimentError
+from gallop.stopping import Stop, Stopped
+from gallop.training import learner_for, train
+
+
+def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) -> RunDirectory:
+    """Make the folder of a training, unless it is there; what a kill left half made is completed.
+
+    Args:
+        episode_seeds: of the episodes that judge it.
+    """
+    folder = RunDirectory(path)
+    folder.state.mkdir(parents=True, exist_ok=True)
+    if not folder.seeds_file.exists():
+        seeds = {"training_seed": experiment.training_seed, "search_seeds": episode_seeds}
+        folder.write_json("seeds.json", seeds)
+    if not folder.experiment_file.exists():
+        folder.write_experiment(experiment)
+    return folder
+
+
+def command(folder: RunDirectory) -> tuple[str, ...]:
+    """Module and arguments that bring the folder to its end."""
+    return ("gallop.tuning.trial", str(folder.path))
+
+
+def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
+    """Train and evaluate from wherever the folder stands.
+
+    Raises:
+        ExperimentError: if the hyper-parameters do not go together.
+        DivergedError: if training or a return leaves the finite numbers.
+        Stopped: after a signal; the last boundary is kept.
+    """
+    experiment = folder.read_experiment()
+    plan = make_plan(experiment)
+    episode_seeds: list[int] = folder.read_json("seeds.json")["search_seeds"]
+    make = functools.partial(evaluation_env, experiment)
+    with learner_for(experiment) as (environments, learner):
+        if not (folder.path / "provenance.json").exists():
+            spaces = environments.observation_space, environments.action_space
+            folder.write_json("provenance.json", provenance(choose_learner(experiment, *spaces)))
+        saved = checkpoint.newest_boundary(folder.state)
+        n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
+        folder.forget_after(timestep)
+        if saved:
+            checkpoint.load_boundary(saved, learner)
+        tick = functools.partial(_tick, stop)
+        seed = experiment.training_seed
+        for outcome in train(plan, learner, environments, seed, n_done, tick):
+            if outcome.boundary.evaluates:
+                episodes = evaluate(learner.policy, make, episode_seeds)
+                folder.append_evaluation(outcome.boundary.timestep, episodes)
+                if not np.isfinite(episodes.returns).all():
+                    raise DivergedError(f"a return is {episodes.returns.tolist()}")
+            checkpoint.save_boundary(folder.state, learner, outcome.boundary.segment + 1)
+            stop.check()
+    record = folder.read_json("provenance.json")
+    folder.write_json("provenance.json", record | {"end": now()})
+
+
+def _tick(stop: Stop, timestep: int) -> None:
+    stop.check()
+
+
+def main(path: Path) -> int:
+    """The process of one training; its exit code: 0 done, 1 diverged, 2 bad settings."""
+    folder = RunDirectory(path)
+    stop = Stop()
+    try:
+        with stop.listening(), folder.locked():
+            if not folder.is_finished():
+                remove_leftovers(folder.path)
+                bring_to_end(folder, stop)
+            checkpoint.forget(folder.state)  # a finished trial's policy is not needed
+    except Stopped as stopped:
+        return 128 + stopped.signal_number
+    except DivergedError as error:
+        print(f"gallop: {error}", file=sys.stderr)
+        return 1
+    except ExperimentError as error:
+        print(f"gallop: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    logging.captureWarnings(True)
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,348 @@
+"""Several training seeds side by side: each run is the one it would be alone, and nothing that is
+done is done again, whoever stops or kills the group."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import tiny
+from rich.console import Console
+
+from gallop import checkpoint, seed_group, workflow
+from gallop.display import Display
+from gallop.execution.work import Ended
+from gallop.experiment_file import from_dict
+from gallop.run_directory import RunDirectory, RunError
+from gallop.seed_group import SeedGroup, SeedsFailedError, resume_group, run_seeds, with_seed
+from gallop.settings import ExperimentError
+from gallop.stopping import Stopped
+
+TESTS = Path(__file__).parent
+
+
+class InThisProcess:
+    """An engine for tests in which no process needs to start."""
+
+    is_hungry = True
+
+    def __init__(self, n_workers):
+        self.items = []
+
+    def submit(self, item):
+        self.items.append(item)
+
+    def poll(self):
+        ended = []
+        for item in self.items:
+            workflow.resume(RunDirectory(item.folder), Display(quiet=True))
+            ended.append(Ended(item, 0, ""))
+        self.items = []
+        return ended
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def no_processes(monkeypatch):
+    monkeypatch.setattr(seed_group, "Processes", InThisProcess)
+    monkeypatch.setattr(seed_group, "SECONDS_BETWEEN_POLLS", 0.0)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A group of two seeds, trained in processes, and what was printed."""
+    results = tmp_path_factory.mktemp("results")
+    display = Display()
+    display.console = Console(record=True, width=120)
+    group = run_seeds(tiny("sac"), [0, 7], results=results, name="g", display=display)
+    return group, display.console.export_text()
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name].tobytes() for name in file}
+
+
+def parameters(path):
+    """Every tensor of a policy file, by name."""
+    with zipfile.ZipFile(path) as archive, archive.open("policy.pth") as file:
+        tensors = torch.load(file, weights_only=True)
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def final_returns(run):
+    """By hand: the episodes of the final policy in episodes.csv."""
+    with (run.path / "episodes.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["policy"] == "final"]
+    assert len(rows) == 10
+    return [float(row["return"]) for row in rows]
+
+
+def untouched(run):
+    """What would change if anything were done to a run."""
+    files = [path for path in run.path.rglob("*") if path.is_file() and path.name != "lock"]
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_side_by_side_gives_the_bits_of_each_run_alone(done, tmp_path):
+    group, _ = done
+    policies = []
+    for seed in (0, 7):
+        experiment = with_seed(tiny("sac"), seed)
+        alone = workflow.run(experiment, tmp_path, f"alone-{seed}", Display(quiet=True))
+        ours = group.run(seed)
+        assert ours.read_experiment() == experiment
+        names = ("evaluations.npz", "random_baseline_rewards.npz")
+        for name in names:
+            assert arrays(ours.path / name) == arrays(alone.path / name)
+        assert parameters(ours.final_model) == parameters(alone.final_model)
+        assert final_returns(ours) == final_returns(alone)
+        policies.append(parameters(ours.final_model))
+    assert policies[0] != policies[1]
+
+
+def test_the_summary_is_what_the_runs_episodes_say(done):
+    group, _ = done
+    summary = json.loads(group.summary_file.read_text())
+    by_hand = {str(seed): np.mean(final_returns(group.run(seed))) for seed in (0, 7)}
+    final = summary["final"]
+    assert final["mean_return_of_seed"] == pytest.approx(by_hand)
+    assert final["n"] == 2
+    # Of two values nothing is cut, and a resample is one of them, the other, or both.
+    assert final["iqm"] == final["mean"] == pytest.approx(np.mean(list(by_hand.values())))
+    assert final["iqm_interval"] == pytest.approx(sorted(by_hand.values()))
+    assert final["std"] == pytest.approx(np.std(list(by_hand.values())))
+    assert set(summary["best"]["mean_return_of_seed"]) == {"0", "7"}
+    assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0, 7], [])
+
+
+def test_the_curve_is_the_runs_evaluations(done):
+    group, _ = done
+    with group.curve_file.open(newline="") as file:
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    means = [group.run(seed).read_evaluations().results.mean(axis=1) for seed in (0, 7)]
+    assert [(row["timestep"], row["n"]) for row in rows] == [(120, 2), (240, 2), (360, 2)]
+    assert [row["iqm"] for row in rows] == pytest.approx(np.mean(means, axis=0))
+    assert [row["low"] for row in rows] == pytest.approx(np.min(means, axis=0))
+    assert [row["high"] for row in rows] == pytest.approx(np.max(means, axis=0))
+    assert group.learning_curve.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_screen_shows_plan_progress_and_table(done):
+    group, shown = done
+    for words in (
+        *("training seeds 0, 7: 2 runs", "over 2 training seeds", "IQM", str(group.summary_file)),
+        *("seed 0:        120 of 360 timesteps", "seed 7: finished", "training seed final best"),
+    ):
+        assert words in shown
+
+
+def test_asked_again_only_new_seeds_are_trained(done, no_processes):
+    group, _ = done
+    results, name = group.path.parents[1], group.path.name
+    before = [untouched(group.run(seed)) for seed in (0, 7)]
+    # Left by a process that was killed in the run's first moment: a folder that is no run.
+    (group.run(3).path / "state").mkdir(parents=True)
+    (group.path / ".new-left").mkdir()
+    experiment = with_seed(tiny("sac"), 3)
+    run_seeds(experiment, [3, 0], results=results, name=name, display=Display(quiet=True))
+    assert [untouched(group.run(seed)) for seed in (0, 7)] == before
+    assert group.run(3).is_finished() and not (group.path / ".new-left").exists()
+    assert group.read_seeds() == [0, 7, 3]
+    assert group.read_experiment().training_seed == 0
+    assert json.loads(group.summary_file.read_text())["training_seeds"] == [0, 7, 3]
+
+
+def test_another_experiment_under_the_name_is_refused(done):
+    group, _ = done
+    results, before = group.path.parents[1], untouched(group)
+    other = tiny("sac", {"batch_size": 8})
+    with pytest.raises(ExperimentError) as refused:
+        run_seeds(other, [0], results=results, name=group.path.name)
+    assert f"{group.path} holds runs with hyperparameters.batch_size 16, not 8" in str(refused)
+    assert untouched(group) == before
+
+
+@pytest.mark.parametrize(
+    ("seeds", "workers", "words"),
+    [
+        ([], None, "no training seed is given"),
+        ([3, 1, 3], None, "training seed 3 is given twice"),
+        ([-1], None, "training_seed: -1: should be greater than or equal to 0"),
+        ([0], 0, "--workers 0: at least 1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(seeds, workers, words, tmp_path):
+    with pytest.raises(ExperimentError, match=words):
+        run_seeds(tiny("ppo"), seeds, results=tmp_path, name="g", workers=workers)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_policy_that_cannot_be_read_is_refused_before_anything_is_written(tmp_path):
+    experiment = tiny("ppo", init_from=str(tmp_path / "none.zip"))
+    with pytest.raises(RunError, match="no such file"):
+        run_seeds(experiment, [0], results=tmp_path, name="g", display=Display(quiet=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_seeds_start_from_the_same_policy(done, no_processes, tmp_path):
+    group, _ = done
+    experiment = tiny("sac", init_from=str(group.run(0).final_model))
+    ours = run_seeds(experiment, [5], results=tmp_path, name="g", display=Display(quiet=True))
+    alone = workflow.run(with_seed(experiment, 5), tmp_path, "alone", Display(quiet=True))
+    assert parameters(ours.run(5).final_model) == parameters(alone.final_model)
+
+
+def test_a_folder_that_is_no_group_is_refused(tmp_path):
+    run = RunDirectory(tmp_path / "PPO_Pendulum-v1" / "g")
+    run.create(tiny("ppo"))
+    with pytest.raises(RunError, match="is no group of training seeds"):
+        run_seeds(tiny("ppo"), [0], results=tmp_path, name="g")
+    with pytest.raises(RunError, match=r"it holds no group\.yaml"):
+        resume_group(run.path)
+    assert not (run.path / "lock").exists()
+
+
+def test_only_one_process_runs_a_group(done):
+    group, _ = done
+    with group.locked(), pytest.raises(RunError, match="is being run by another process"):
+        resume_group(group.path, Display(quiet=True))
+
+
+def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
+    group = SeedGroup(tmp_path)
+    group.write(tiny("ppo"), [0])
+    for text in ("", "[]", '{"training_seeds": []}', '{"training_seeds": ["x"]}'):
+        group.seeds_file.write_text(text)
+        with pytest.raises(RunError, match=r"seeds\.json does not name training seeds"):
+            resume_group(tmp_path)
+
+
+def test_on_a_terminal_a_row_shows_each_run(done, no_processes):
+    group, _ = done
+    display = Display()
+    display.console = Console(record=True, width=80, force_terminal=True)
+    runs = {0: group.run(0), 9: group.run(9)}
+    states = {0: "finished", 9: "waiting"}
+    with seed_group._Progress(display, runs, states, 360) as progress:
+        progress.show(at_once=True)
+    last = [float(group.run(0).read_evaluations().results[-1].mean())]
+    shown = display.console.export_text()
+    for words in ("all runs", "360/720", "finished", "waiting", f"{last[0]:,.1f}"):
+        assert words in shown
+
+
+def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(TESTS), *OUTER_PATH))))
+    settings = tiny("sac").model_dump(mode="json")
+    experiment = from_dict(
+        settings | {"env": "gallop_breaking_task:Breaking-v0", "env_kwargs": {}, "trial": None}
+    )
+    display = Display()
+    display.console = Console(record=True, width=120)
+    with pytest.raises(SeedsFailedError) as failed:
+        run_seeds(experiment, [0, 1], results=tmp_path, name="g", display=display)
+    assert "1 of 2 runs" in str(failed.value) and "a leg broke" in str(failed.value)
+    (path,) = tmp_path.glob("*/g")
+    group = SeedGroup(path)
+    assert group.run(0).is_finished() and not group.run(1).is_finished()
+    assert "seed 1 failed: RuntimeError: a leg broke" in display.console.export_text()
+    summary = json.loads(group.summary_file.read_text())
+    assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0], [1])
+
+
+OUTER_PATH = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes")
+LONG = {"total_timesteps": 12_000, "segment": 1_200, "evaluation": {"interval": 1_200}}
+
+
+def long_experiment():
+    return tiny("sac", **LONG)
+
+
+def wait_for(what, seconds=60):
+    until = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    return found
+
+
+def children(pid):
+    """Processes that this one started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for file in files for child in file.read_text().split()]
+
+
+@needs_proc
+def test_a_stopped_group_says_what_is_kept(tmp_path):
+    group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
+    display = Display()
+    display.console = Console(record=True, width=120)
+
+    def stop():
+        wait_for(lambda: checkpoint.last_timestep(group.run(1).state))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(Stopped):
+        run_seeds(long_experiment(), [1, 2], results=tmp_path, name="g", display=display)
+    assert not children(os.getpid())
+    shown = display.console.export_text()
+    timestep = checkpoint.last_timestep(group.run(1).state)
+    assert f"seed 1: up to timestep {timestep:,} of 12,000" in shown
+    assert f"gallop run --resume {group.path}" in shown.replace("\n", "")
+    assert not group.run(1).is_finished()
+    with group.locked():
+        assert not group.run(1).is_locked()
+
+
+@needs_proc
+def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
+    """The coordinator is killed when the first run has ended and others are under way."""
+    group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
+    program = (
+        "from pathlib import Path\n"
+        "from gallop.seed_group import run_seeds\n"
+        "from test_seed_group import long_experiment\n"
+        f"run_seeds(long_experiment(), [0, 1, 2], results=Path({str(tmp_path)!r}), name='g')\n"
+    )
+    path = os.pathsep.join((str(TESTS), *OUTER_PATH))
+    coordinator = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+    )
+    runs = [group.run(seed) for seed in (0, 1, 2)]
+
+    def mid_way():
+        return any(run.is_finished() for run in runs) and checkpoint.last_timestep(runs[2].state)
+
+    wait_for(mid_way, 100)
+    workers = children(coordinator.pid)
+    assert workers
+    coordinator.kill()
+    coordinator.wait()
+    finished = {run: untouched(run) for run in runs if run.is_finished()}
+    assert finished and not runs[2].is_finished()
+    # At once: the workers may still be stopping.
+    resume_group(group.path, Display(quiet=True))
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    assert all(run.is_finished() for run in runs)
+    assert {run: untouched(run) for run in finished} == finished
+    for run in runs:
+        resumes = json.loads((run.path / "provenance.json").read_text())["resumes"]
+        assert len(resumes) == (1 if run in finished else 2)
