@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 # The reading order of the README's code tour. A module imports only from those above it.
 ORDER = [
     "settings",
+    "search_results",
     "experiment_file",
     "presets",
     "zoo_file",
@@ -40,6 +41,7 @@ ORDER = [
     "provenance",
     "checkpoint",
     "listing",
+    "stopping",
     "training",
     "figures",
     "video",
@@ -51,6 +53,22 @@ ORDER = [
     "workflow",
     "extension",
     "export",
+    "execution.work",
+    "execution.worker",
+    "execution.processes",
+    "seed_group",
+    "tuning.space",
+    "tuning.search",
+    "tuning.search_directory",
+    "tuning.study",
+    "tuning.trial",
+    "tuning.coordinator",
+    "tuning.retraining",
+    "tuning.study_figures",
+    "tuning.study_page",
+    "tuning.artefacts",
+    "tuning.live_table",
+    "tuning.rounds",
     "doctor",
     "cli",
     "__main__",
@@ -104,7 +122,9 @@ def test_nothing_is_called_utils():
     assert not banned & {part for name in modules() for part in name.split(".")}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["watch", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["watch", "--help"], ["tune", "--help"]]
+)
 def test_help_imports_nothing_heavy(arguments):
     program = (
         "import sys\n"
@@ -112,6 +132,7 @@ def test_help_imports_nothing_heavy(arguments):
         "try: main(sys.argv[1:])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'gymnasium', 'mujoco', 'matplotlib', 'stable_baselines3', 'numpy'}\n"
+        "heavy |= {'optuna', 'pandas', 'plotly', 'scipy', 'sqlalchemy'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(

@@ -23,7 +23,6 @@ from rich.console import Console
 from gallop import checkpoint, seed_group, workflow
 from gallop.display import Display
 from gallop.execution.work import Ended
-from gallop.experiment_file import from_dict
 from gallop.run_directory import RunDirectory, RunError
 from gallop.seed_group import SeedGroup, SeedsFailedError, resume_group, run_seeds, with_seed
 from gallop.settings import ExperimentError
@@ -222,6 +221,24 @@ def test_only_one_process_runs_a_group(done):
         resume_group(group.path, Display(quiet=True))
 
 
+def test_a_run_that_another_process_holds_is_waited_for(tmp_path, no_processes):
+    experiment = tiny("ppo")
+    group = SeedGroup(tmp_path / "g")
+    group.write(experiment, [0])
+    run = workflow.prepare(group.run(0).path, experiment, *workflow.plan_run(experiment))
+    held = threading.Event()
+
+    def hold():
+        with run.locked():
+            held.set()
+            time.sleep(0.5)
+
+    threading.Thread(target=hold).start()
+    held.wait()
+    resume_group(group.path, Display(quiet=True))  # at once, it would be refused
+    assert run.is_finished()
+
+
 def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
     group = SeedGroup(tmp_path)
     group.write(tiny("ppo"), [0])
@@ -247,10 +264,7 @@ def test_on_a_terminal_a_row_shows_each_run(done, no_processes):
 
 def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(TESTS), *OUTER_PATH))))
-    settings = tiny("sac").model_dump(mode="json")
-    experiment = from_dict(
-        settings | {"env": "gallop_breaking_task:Breaking-v0", "env_kwargs": {}, "trial": None}
-    )
+    experiment = tiny("sac", env="gallop_breaking_task:Breaking-v0", env_kwargs={})
     display = Display()
     display.console = Console(record=True, width=120)
     with pytest.raises(SeedsFailedError) as failed:
@@ -266,7 +280,9 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
 
 OUTER_PATH = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes")
-LONG = {"total_timesteps": 12_000, "segment": 1_200, "evaluation": {"interval": 1_200}}
+# Figures are drawn at each evaluation, and take longer than the training.
+EVALUATION = {"interval": 6_000, "n_episodes": 2}
+LONG = {"total_timesteps": 6_000, "segment": 600, "evaluation": EVALUATION}
 
 
 def long_experiment():
@@ -303,7 +319,7 @@ def test_a_stopped_group_says_what_is_kept(tmp_path):
     assert not children(os.getpid())
     shown = display.console.export_text()
     timestep = checkpoint.last_timestep(group.run(1).state)
-    assert f"seed 1: up to timestep {timestep:,} of 12,000" in shown
+    assert f"seed 1: up to timestep {timestep:,} of 6,000" in shown
     assert f"gallop run --resume {group.path}" in shown.replace("\n", "")
     assert not group.run(1).is_finished()
     with group.locked():
@@ -331,11 +347,13 @@ def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
     def mid_way():
         return any(run.is_finished() for run in runs) and checkpoint.last_timestep(runs[2].state)
 
-    wait_for(mid_way, 100)
-    workers = children(coordinator.pid)
+    try:
+        wait_for(mid_way, 100)
+        workers = children(coordinator.pid)
+    finally:
+        coordinator.kill()
+        coordinator.wait()
     assert workers
-    coordinator.kill()
-    coordinator.wait()
     finished = {run: untouched(run) for run in runs if run.is_finished()}
     assert finished and not runs[2].is_finished()
     # At once: the workers may still be stopping.

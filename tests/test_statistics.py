@@ -255,6 +255,9 @@ def test_the_stratified_interval_is_of_the_iqm_over_all_runs_of_all_tasks():
     # the middle half of the four is {0, 1} three times in four, and {0, 9} else.
     scores = np.array([[0.0, 1.0], [0.0, 9.0]])
     assert stratified_bootstrap_interval(scores, generator()) == (0.5, 4.5)
+    many = np.random.default_rng(1).exponential(size=(8, 3))
+    asked_for = stratified_bootstrap_interval(many, generator(), interquartile_mean)
+    assert stratified_bootstrap_interval(many, generator()) == asked_for
 
 
 def test_scores_need_two_axes_and_a_value():

@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from gallop.judge import evaluate
     from gallop.player import watch
     from gallop.presets import experiment
+    from gallop.seed_group import run_seeds
+    from gallop.tuning.rounds import tune
     from gallop.workflow import run
 
-__all__ = ["evaluate", "experiment", "make_env", "run", "watch"]
+__all__ = ["evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "watch"]
 
 # Where each lives. They are imported when they are asked for: `gallop --help` needs none of them.
 _OFFERED = {
     "experiment": "gallop.presets",
     "run": "gallop.workflow",
     "evaluate": "gallop.judge",
+    "run_seeds": "gallop.seed_group",
+    "tune": "gallop.tuning.rounds",
     "make_env": "gallop.environments",
     "watch": "gallop.player",
 }

@@ -41,6 +41,8 @@ examples:
   gallop run --algo ppo --env Hopper-v5                 (takes the preset of PPO on Hopper-v5)
   gallop run --algo ppo --env CartPole-v1 -n 100_000 -params gamma:0.98 n_epochs:10
   gallop run configs/halfcheetah_sac.yaml --hyperparameters.batch_size 256 --dry-run
+  gallop run configs/quickstart.yaml --seeds 0..4
+  gallop run configs/halfcheetah_sac.yaml --best_params best --trial 7
   gallop run --resume
   gallop run --extend results/SAC_HalfCheetah-v5/second -n 4_000_000
 """
@@ -153,7 +155,15 @@ def _add_run(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument(
         "--resume", nargs="?", type=Path, const=Path(), metavar="RUN",
-        help="go on with a run (default: the newest unfinished one)",
+        help="go on with a run, or with those of --seeds (default: the newest unfinished one)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", metavar="SEEDS",
+        help="several training seeds side by side, such as 0..9 or 3,7,11, and a report over them",
+    )  # fmt: skip
+    parser.add_argument(
+        "--workers", metavar="N",
+        help="with --seeds: runs side by side (default: one for each core)",
     )  # fmt: skip
     parser.add_argument(
         "--extend", type=Path, metavar="RUN", help="train a finished run longer, to -n timesteps"
@@ -193,6 +203,8 @@ def _run(options: argparse.Namespace) -> int:
     overrides |= _params(options.params or [], overrides)
     if options.resume is not None:
         return _resume(options, overrides)
+    if options.workers is not None and options.seeds is None:
+        raise ExperimentError("--workers belongs to --seeds")
     if options.new_horizon and options.extend is None:
         raise ExperimentError("--new-horizon belongs to --extend")
     if options.extend is not None:
@@ -205,6 +217,7 @@ def _run(options: argparse.Namespace) -> int:
     if config is None and not options.no_preset:
         config, note = _preset(overrides)
     experiment = load(config, overrides)
+    seeds = [] if options.seeds is None else _training_seeds(options.seeds, overrides)
     from gallop import workflow
     from gallop.display import Display
 
@@ -214,12 +227,34 @@ def _run(options: argparse.Namespace) -> int:
     if options.dry_run:
         plan, choice = workflow.plan_run(experiment)
         display.plan(experiment, plan, choice, None)
+        if seeds:
+            display.say(f"{len(seeds)} times: training seeds {', '.join(map(str, seeds))}")
         return 0
     try:
-        workflow.run(experiment, options.results, options.name, display)
+        if seeds:
+            from gallop import seed_group
+
+            seed_group.run_seeds(
+                experiment,
+                seeds,
+                results=options.results,
+                name=options.name,
+                workers=_whole(options.workers, "--workers"),
+                display=display,
+            )
+        else:
+            workflow.run(experiment, options.results, options.name, display)
     except Stopped as stopped:
         return INTERRUPTED + stopped.signal_number
     return 0
+
+
+def _training_seeds(text: str, overrides: dict[str, str]) -> list[int]:
+    if "training_seed" in overrides:
+        raise ExperimentError("--seed and --seeds are two names for one thing: leave out one")
+    from gallop.policies import seeds_from
+
+    return seeds_from(text)
 
 
 def _params(given: list[str], others: dict[str, str]) -> dict[str, str]:
@@ -265,30 +300,39 @@ def _resume(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         (options.config, "CONFIG"),
         (options.name, "--name"),
         (options.extend, "--extend"),
+        (options.seeds, "--seeds"),
         (options.no_preset or None, "--no-preset"),
         *((value, f"--{name}") for name, value in overrides.items()),
     ]
     for given, what in others:
         if given is not None:
             raise ExperimentError(f"--resume goes on with a run as it is: leave out {what}")
-    from gallop import workflow
+    from gallop import seed_group, workflow
     from gallop.display import Display
     from gallop.run_directory import RunDirectory
 
-    if options.resume == Path():
-        folder = workflow.newest_run(options.results, unfinished=True)
-    else:
-        folder = RunDirectory(options.resume)
+    display = Display(options.quiet, options.verbose)
     try:
-        workflow.resume(folder, Display(options.quiet, options.verbose))
+        if seed_group.is_group(options.resume):
+            seed_group.resume_group(options.resume, display)
+            return 0
+        if options.resume == Path():
+            folder = workflow.newest_run(options.results, unfinished=True)
+        else:
+            folder = RunDirectory(options.resume)
+        if options.resume == Path() and seed_group.is_group(folder.path.parent):
+            seed_group.resume_group(folder.path.parent, display)
+        else:
+            workflow.resume(folder, display)
     except Stopped as stopped:
         return INTERRUPTED + stopped.signal_number
     return 0
 
 
 def _extend(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    if options.config is not None:
-        raise ExperimentError("--extend goes on with a run as it is: leave out CONFIG")
+    for given, what in ((options.config, "CONFIG"), (options.seeds, "--seeds")):
+        if given is not None:
+            raise ExperimentError(f"--extend goes on with a run as it is: leave out {what}")
     from gallop import extension, workflow
     from gallop.display import Display
     from gallop.run_directory import RunDirectory
@@ -487,9 +531,13 @@ def _add_figures(commands: Commands) -> None:
 
 
 def _figures(options: argparse.Namespace) -> int:
-    from gallop import workflow
+    from gallop import seed_group, workflow
 
-    for path in workflow.draw_all(_run_or_newest(options)):
+    if options.run is not None and seed_group.is_group(options.run):
+        drawn = seed_group.draw_all(options.run)
+    else:
+        drawn = workflow.draw_all(_run_or_newest(options))
+    for path in drawn:
         print(f"figure  {path}")
     return 0
 
@@ -728,7 +776,9 @@ def _tune(options: argparse.Namespace) -> int:
         path = _search_space(options)
     settings = {
         "experiment.env": options.env,
-        "experiment.total_timesteps": None if options.n_timesteps is None else parse(options.n_timesteps),
+        "experiment.total_timesteps": None
+        if options.n_timesteps is None
+        else parse(options.n_timesteps),
         "n_seeds": None if options.n_seeds is None else parse(options.n_seeds),
         "search_seed": None if options.seed is None else parse(options.seed),
     }
@@ -792,7 +842,8 @@ def _go_on_tuning(options: argparse.Namespace, workers: int | None, totals: list
         first = RoundDirectory(options.resume)
     display = Display(options.quiet)
     if options.dry_run:
-        rounds.dry_run(first.first_round().read_search(), display, workers)
+        search = first.first_round().read_search()
+        rounds.dry_run(rounds.with_n_trials(search, totals) if totals else search, display, workers)
         return 0
     try:
         rounds.go_on(

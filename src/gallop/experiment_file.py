@@ -137,8 +137,9 @@ def _check_utd_ratio(experiment: Experiment, results: SearchResults, trial: int)
     theirs = utd_ratio_of(results, trial)
     if theirs is not None and not math.isclose(ours, theirs, rel_tol=0.01):
         raise ExperimentError(
-            f"trial {trial} of {results.study_name} was searched with a UTD ratio of {theirs:g}, and "
-            f"this run has {ours:g} (n_envs {experiment.n_envs}); make them equal, or search anew",
+            f"trial {trial} of {results.study_name} was searched with a UTD ratio of {theirs:g}, "
+            f"and this run has {ours:g} (n_envs {experiment.n_envs}); make them equal, or search "
+            "anew",
             "best_params",
         )
 
@@ -278,9 +279,7 @@ def override(data: dict[str, Any], name: str, value: Any) -> None:
     data[last] = value
 
 
-def place(
-    field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]
-) -> str:
+def place(field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]) -> str:
     """Where the value of a setting came from: "configs/quickstart.yaml:7: ", or a flag."""
     parts = field.split(".")
     for length in range(len(parts), 0, -1):

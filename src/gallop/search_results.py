@@ -16,6 +16,7 @@ from gallop.settings import ExperimentError, nearest
 
 NAME = "results.json"
 MAX_BYTES = 50_000_000
+MAX_NUMBER = 1e300  # of returns and ratios; NaN is none either
 DEFAULT_ROOT = Path("optuna_results")
 
 
@@ -74,14 +75,44 @@ def read(path: Path) -> SearchResults:
         raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise ExperimentError(f"{file} holds no results of a search: it is no JSON") from None
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{file} holds no results of a search: it is no mapping")
     fields = set(SearchResults.__annotations__) - {"more"}
-    missing = sorted(fields - set(data)) if isinstance(data, dict) else ["best_params"]
-    if missing or not isinstance(data["trials"], list):
-        raise ExperimentError(
-            f"{file} holds no results of a search: {missing[0] if missing else 'trials'} is missing"
-        )
+    for name in sorted(fields):
+        _check(file, name, name in data, data.get(name), _KINDS[name])
+    for number, trial in enumerate(data["trials"]):
+        _check(file, f"trials.{number}", True, trial, dict)
+        for name, kind in _KINDS_IN_A_TRIAL.items():
+            _check(file, f"trials.{number}.{name}", name in trial, trial.get(name), kind)
     more = {name: value for name, value in data.items() if name not in fields}
     return SearchResults(**{name: data[name] for name in fields}, more=more)
+
+
+_NUMBER = int | float | None
+_KINDS: dict[str, Any] = {
+    "algo": str,
+    "env": str,
+    "study_name": str,
+    "finished": bool,
+    "utd_ratio": _NUMBER,
+    "best_trial": int | None,
+    "best_params": dict,
+    "best_value": _NUMBER,
+    "trials": list,
+}
+_KINDS_IN_A_TRIAL: dict[str, Any] = {"number": int, "hyperparameters": dict, "utd_ratio": _NUMBER}
+
+
+def _check(file: Path, name: str, is_there: bool, value: Any, kind: Any) -> None:
+    what = ""
+    if not is_there:
+        what = f"{name} is missing"
+    elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        what = f"{name} is {str(value)[:50]!r}"
+    elif kind is _NUMBER and value is not None and not abs(value) < MAX_NUMBER:
+        what = f"{name} is {str(value)[:50]}"
+    if what:
+        raise ExperimentError(f"{file} holds no results of a search: {what}")
 
 
 def newest(root: Path, algo: str, env: str) -> Path:
@@ -97,15 +128,23 @@ def newest(root: Path, algo: str, env: str) -> Path:
         except ExperimentError:
             continue
         if (results.algo, results.env) == (algo, env) and results.best_trial is not None:
-            found.append((results.finished, file.stat().st_mtime, file))
+            found.append((_is_last(results), file.stat().st_mtime, file))
     finished = [(when, file) for is_finished, when, file in found if is_finished]
     if not finished:
         unfinished = f"; {found[-1][2].parent} is not finished" if found else ""
         raise ExperimentError(
-            f"best: there is no finished search of {algo.upper()} on {env} below {root}{unfinished};"
-            " gallop tune makes one"
+            f"best: there is no finished search of {algo.upper()} on {env} below {root}"
+            f"{unfinished}; gallop tune makes one"
         )
     return max(finished)[1]
+
+
+def _is_last(results: SearchResults) -> bool:
+    """Whether the whole search has ended: its last round, not one that another goes on from."""
+    search = results.more.get("search")
+    rounds = search.get("rounds") if isinstance(search, dict) else None
+    n_rounds = len(rounds) if isinstance(rounds, list) else 1
+    return results.finished and results.more.get("round", n_rounds) == n_rounds
 
 
 def hyperparameters_of(results: SearchResults, trial: int | str) -> tuple[int, dict[str, Any]]:
@@ -123,7 +162,11 @@ def hyperparameters_of(results: SearchResults, trial: int | str) -> tuple[int, d
         return int(results.best_trial), dict(results.best_params)
     for data in results.trials:
         if data.get("number") == trial:
-            return int(data["number"]), dict(data.get("hyperparameters") or {})
+            if not data["hyperparameters"]:
+                raise ExperimentError(
+                    f"trial {trial} of {results.study_name} has no hyper-parameters yet"
+                )
+            return int(data["number"]), dict(data["hyperparameters"])
     numbers = [str(data.get("number")) for data in results.trials]
     raise ExperimentError(
         f"{trial} is no trial of {results.study_name}; {nearest(str(trial), [*numbers, 'best'])}"

@@ -39,6 +39,7 @@ from gallop.execution.processes import Processes, n_workers
 from gallop.execution.work import Ended, WorkItem
 from gallop.experiment_file import from_dict, to_yaml
 from gallop.learners.choose import Choice
+from gallop.learners.kernels import available_processors
 from gallop.plan import Plan
 from gallop.policies import policy_path
 from gallop.run_directory import (
@@ -296,10 +297,14 @@ class _Runs:
         workers: int | None,
         display: Display,
     ) -> None:
-        self.group, self.experiment, self.plan, self.choice = group, experiment, plan, choice
+        self.group, self.experiment, self.plan = group, experiment, plan
         self.display = display
         self.runs = {seed: group.run(seed) for seed in seeds}
         self.n_workers = min(n_workers(workers, experiment.n_threads), len(seeds))
+        # The cores are divided among the runs: processes.py.
+        share = max(1, available_processors() // self.n_workers)
+        n_threads = experiment.n_threads or min(choice.n_threads, share)
+        self.choice = choice._replace(n_threads=n_threads)
         self.states: dict[int, State] = {}
         self.failures: dict[int, str] = {}
         self.stop = Stop()
@@ -308,9 +313,10 @@ class _Runs:
         """From wherever the folders stand to the end, and what they say together."""
         self._make_folders()
         self.display.plan(self.experiment, self.plan, self.choice, self.group.path)
+        n = len(self.runs)
         self.display.say(
-            f"training seeds {', '.join(map(str, self.runs))}: {len(self.runs)} runs like this "
-            f"one, {self.n_workers} side by side"
+            f"training seeds {', '.join(map(str, self.runs))}: {n} run{'s' if n > 1 else ''} like "
+            f"this one, {self.n_workers} side by side"
         )
         self.states = {
             seed: "finished" if run.is_finished() else "waiting" for seed, run in self.runs.items()
@@ -429,6 +435,21 @@ def evaluations_over_seeds(
     returns = [[row.get(timestep, np.nan) for timestep in timesteps] for row in means.values()]
     shape = len(means), len(timesteps)
     return np.array(timesteps, dtype=np.int64), np.array(returns).reshape(shape), list(means)
+
+
+def draw_all(path: Path) -> list[Path]:
+    """curve.csv, learning_curve.png and summary.json anew, from the runs' files; the paths written.
+
+    Raises:
+        RunError: if the folder is no group, or nothing of it was evaluated so far.
+    """
+    group = SeedGroup(path)
+    experiment = group.read_experiment()
+    runs = {seed: group.run(seed) for seed in group.read_seeds()}
+    written = draw_group(group, runs, experiment)
+    if not written:
+        raise RunError(f"{path} has nothing to draw yet: none of its runs was evaluated so far")
+    return written
 
 
 def draw_group(

@@ -120,13 +120,20 @@ def _entropy_coefficient(value: Any) -> float | str:
         try:
             if not isinstance(value, bool) and 0 <= float(value) < math.inf:
                 return float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise ValueError("a number of at least 0, auto, or auto_NUMBER is needed")
 
 
 def _target_entropy(value: Any) -> float | str:
-    return "auto" if value == "auto" else float(value)
+    if value == "auto":
+        return "auto"
+    try:
+        if not isinstance(value, bool) and math.isfinite(float(value)):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError("a number or auto is needed")
 
 
 def _wrapper(value: Any) -> Any:
@@ -257,6 +264,8 @@ class OffPolicyHyperparameters(Hyperparameters):
         if self.gradient_steps is not None:
             return quantum if self.gradient_steps == -1 else self.gradient_steps
         wanted = (1.0 if self.utd is None else self.utd) * quantum
+        if wanted > MAX_TIMESTEPS:
+            raise ExperimentError(f"{self.utd:g} is more than is possible", "hyperparameters.utd")
         if not math.isclose(wanted, round(wanted), abs_tol=1e-9):
             raise ExperimentError(
                 f"{self.utd:g} gives {wanted:g} gradient steps every train_freq × n_envs = "
@@ -444,8 +453,8 @@ class Experiment(Settings):
     init_from: str = ""
     """Policy file (SB3 zip) whose networks and optimizers training starts from."""
     best_params: str = ""
-    """Take the hyper-parameters that a search found: its folder or results.json, or best (the newest
-    finished search of this algorithm on this task)."""
+    """Take the hyper-parameters that a search found: its folder or results.json, or best (the
+    newest finished search of this algorithm on this task)."""
     trial: Literal["best"] | Annotated[Int, Field(ge=0)] = "best"
     """With best_params: which trial's, by number."""
     source: str = ""

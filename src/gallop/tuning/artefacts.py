@@ -161,24 +161,37 @@ def facts(
     last = search.objective.n_last
     what = "the last evaluation" if last == 1 else f"the mean of the last {last} evaluations"
     seeds = "" if search.n_seeds == 1 else f", IQM over {search.n_seeds} training seeds"
-    told = [
-        ("trials", f"{count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} stopped early, "
-         f"{count[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned"),
-        ("a trial", f"{experiment.total_timesteps:,} timesteps on {search.n_seeds} training seed"
-         f"{'s' if search.n_seeds > 1 else ''}, {n} evaluations of {experiment.evaluation.n_episodes} episode"
-         f"{'s' if experiment.evaluation.n_episodes > 1 else ''}"),
+    n_episodes = experiment.evaluation.n_episodes
+    how = "reproducible" if record.reproducible else "asynchronous"
+    return [
+        (
+            "trials",
+            f"{count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} stopped early, "
+            f"{count[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned",
+        ),
+        (
+            "a trial",
+            f"{experiment.total_timesteps:,} timesteps on {_n(search.n_seeds, 'training seed')}, "
+            f"{_n(n, 'evaluation')} of {_n(n_episodes, 'episode')}",
+        ),
         ("its value", f"return: {what}{seeds}"),
-        ("sampler", f"{search.sampler.name}, search seed {search.search_seed}"
-         + (", reproducible" if record.reproducible else ", asynchronous")),
+        ("sampler", f"{search.sampler.name}, search seed {search.search_seed}, {how}"),
         ("pruner", f"{search.pruner.name}; {saved(search, record, study)}"),
-        ("time", f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min on the clock, "
-         f"{study.user_attrs.get(CORE_SECONDS, 0.0) / 3600:.2f} core hours"),
+        (
+            "time",
+            f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min on the clock, "
+            f"{study.user_attrs.get(CORE_SECONDS, 0.0) / 3600:.2f} core hours",
+        ),
         ("round before", record.parent or "none: this is the first"),
         ("folder", directory.path.name),
         ("storage", f"{record.storage}, study {study.study_name}"),
         ("versions", f"Gallop {__version__}, Optuna {optuna.__version__}"),
-    ]  # fmt: skip
-    return told
+    ]
+
+
+def _n(number: int, what: str) -> str:
+    """3 episodes, 1 episode."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
@@ -220,13 +233,12 @@ def again_tables(again: Sequence[Again]) -> list[PageTable]:
             )
         )
     note = (
-        f"Trained again: IQM over {n} training seeds that no trial had, on other episodes, scored as in "
-        "the search; [95 % bootstrap interval over seeds]. Gain: over the defaults, on the same seeds."
+        f"Trained again: IQM over {n} training seeds that no trial had, on other episodes, scored "
+        "as in the search; [95 % bootstrap interval over seeds]. Gain: mean difference to the "
+        "defaults on the same seeds."
     )
-    if sum(one.candidate.trial is not None for one in again if one is not defaults) > 1:
-        note += (
-            " The best of several on fresh seeds is still flattered a little by having been chosen."
-        )
+    if len(again) > 2:
+        note += " The best of several on fresh seeds is still flattered a little by being chosen."
     headings = ("", "in the search", "trained again", "gain in the search", "gain trained again")
     return [PageTable("In the search, and trained again", headings, tuple(rows), note)]
 

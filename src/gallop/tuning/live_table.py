@@ -46,8 +46,9 @@ class LiveTable:
             n = n_evaluations(experiment)
             table.add_row(
                 f"round {number + 1}",
-                f"{part.n_trials} trials of {search.n_seeds} × {experiment.total_timesteps:,} timesteps, "
-                f"{n} evaluations of {experiment.evaluation.n_episodes}: {', '.join(part.space)}",
+                f"{part.n_trials} trials of {search.n_seeds} × {experiment.total_timesteps:,} "
+                f"timesteps, {n} evaluations of {experiment.evaluation.n_episodes}: "
+                f"{', '.join(part.space)}",
             )
         again = search.retraining
         if again.n_best:
@@ -111,8 +112,8 @@ class LiveTable:
         n_pruned = sum(t.state.name == "PRUNED" for t in look.finished)
         n_failed = sum(t.state.name == "FAIL" for t in look.finished)
         line = Text(
-            f"{len(look.finished)} of {n_trials} trials, {n_pruned} stopped early, {n_failed} failed"
-            f"{left}"
+            f"{len(look.finished)} of {n_trials} trials, {n_pruned} stopped early, "
+            f"{n_failed} failed{left}"
         )
         bar = ProgressBar(total=n_trials * timesteps_a_trial, completed=n_done)
         self._live.update(Group(table, bar, line))
@@ -156,8 +157,8 @@ class LiveTable:
             reason = trial.user_attrs.get("reason", "")
             state = trial.state.name.lower()
             self.display.say(
-                f"trial {trial.number:>3} {state:<8} {value or reason}  {parameters(trial.params)}  "
-                f"({len(finished)} of {n_trials}{left})"
+                f"trial {trial.number:>3} {state:<8} {value or reason}  "
+                f"{parameters(trial.params)}  ({len(finished)} of {n_trials}{left})"
             )
 
     def _left(self, n_done: int, total: int) -> str:

@@ -25,7 +25,7 @@ from gallop.tuning import artefacts, space, study
 from gallop.tuning.coordinator import Coordinator, Look
 from gallop.tuning.live_table import LiveTable
 from gallop.tuning.retraining import DEFAULTS, Again, Candidate, train_again
-from gallop.tuning.search import Cost, Search, cost, spaces
+from gallop.tuning.search import Cost, Search, cost, load, spaces
 from gallop.tuning.search_directory import (
     RoundDirectory,
     RoundRecord,
@@ -39,7 +39,7 @@ OWN_DATABASE = "study.db"  # in a round's own folder
 
 
 def tune(
-    search: Search,
+    search: Search | str | Path,
     *,
     root: Path = search_results.DEFAULT_ROOT,
     name: str | None = None,
@@ -52,7 +52,7 @@ def tune(
     """Search hyper-parameters, in new folders.
 
     Args:
-        search: from `search.load`.
+        search: from `search.load`, or its YAML file.
         root: the folder of all searches.
         name: of the first round's folder; default: now, as YYYYMMDD_HHMMSS.
         workers: trainings side by side; default: as many as there are cores.
@@ -68,6 +68,8 @@ def tune(
         Stopped: after SIGINT or SIGTERM; `go_on` goes on.
     """
     display = display or Display()
+    if not isinstance(search, Search):
+        search = load(Path(search))
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
     first = search_folder(root, search.algo, search.env, name)
     if first.exists():
@@ -158,8 +160,8 @@ def _announce(
         )
     if reproducible and n > search.batch:
         display.say(
-            f"--reproducible asks for {search.batch} trials at a time (batch): {n - search.batch} of "
-            f"{n} workers will have nothing to do"
+            f"--reproducible asks for {search.batch} trials at a time (batch): "
+            f"{n - search.batch} of {n} workers will have nothing to do"
         )
 
 
@@ -169,8 +171,11 @@ def expected_cost(search: Search) -> Cost:
     Raises:
         ExperimentError: if the task does not work, or the algorithm cannot serve it.
     """
-    plans = [plan_run(search.trial_experiment(n, {}, 0))[0] for n in range(len(search.rounds))]
-    return cost(search, [plan.expected_seconds for plan in plans])
+    seconds = []
+    for number in range(len(search.rounds)):
+        plan, choice = plan_run(search.trial_experiment(number, {}, 0))
+        seconds.append(plan.expected_seconds * choice.n_threads)
+    return cost(search, seconds)
 
 
 def _threads(search: Search) -> int | None:
@@ -185,8 +190,8 @@ def _check_growth(first: RoundDirectory, search: Search) -> None:
         old = before.rounds[number].n_trials
         if following is not None and part.n_trials != old:
             raise ExperimentError(
-                f"--n-trials {part.n_trials}: round {number + 1} ended with {old} trials, and round "
-                f"{number + 2} began from its winner"
+                f"--n-trials {part.n_trials}: round {number + 1} ended with {old} trials, and "
+                f"round {number + 2} began from its winner"
             )
         if following is None:
             return
@@ -348,7 +353,7 @@ class _Rounds:
             )
 
     def _defaults(self) -> Candidate:
-        """SB3's defaults, moved into the first round's space, with their value there if it has one."""
+        """SB3's defaults, moved into the first round's space, and what they came to there."""
         ranges = spaces(self.search, 0, None)
         values, _ = space.defaults(self.algo, ranges, self.search.defaults)
         settings = space.hyperparameters(self.algo, values)

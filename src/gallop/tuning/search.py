@@ -25,7 +25,7 @@ from gallop.settings import (
     Settings,
     nearest,
 )
-from gallop.tuning.space import Space, check_names, extremes, hyperparameters, narrowed
+from gallop.tuning.space import Space, check_names, extremes, hyperparameters, narrowed, target
 
 
 class Objective(Settings):
@@ -127,7 +127,10 @@ class Search(Settings):
     @property
     def defaults(self) -> dict[str, Any]:
         """The experiment's own hyper-parameters, nested; SB3's where it says nothing."""
-        return dict(self.experiment.get("hyperparameters") or {})
+        given = self.experiment.get("hyperparameters")
+        if given is not None and not isinstance(given, Mapping):
+            raise ExperimentError(f"{given!r}: a mapping is needed", "hyperparameters")
+        return dict(given or {})
 
     def trial_experiment(
         self, round_number: int, settings: Mapping[str, Any], training_seed: int
@@ -142,6 +145,10 @@ class Search(Settings):
             ExperimentError: where they do not go together.
         """
         data = dict(self.experiment)
+        if settings:
+            # Unasked, the interval would follow the settings, and trials would be judged unlike.
+            interval = self.trial_experiment(round_number, {}, 0).evaluation.interval
+            data["evaluation"] = {**(data.get("evaluation") or {}), "interval": interval}
         timesteps = self.rounds[round_number].total_timesteps
         if timesteps is not None:
             data["total_timesteps"] = timesteps
@@ -167,7 +174,7 @@ class Cost(NamedTuple):
     """Trainings: trials × seeds, and those of the retraining."""
     timesteps: int
     seconds: float
-    """Of one core after the other; rough."""
+    """Of cores, one after the other; rough."""
 
 
 # --- from YAML -----------------------------------------------------------------------------------
@@ -188,7 +195,7 @@ def load(path: Path, settings: Mapping[str, Any] | None = None) -> Search:
     try:
         return from_data(data)
     except ExperimentError as error:
-        at = place(error.field, path, lines, {})
+        at = place(error.field, path, lines, {name: name for name in settings or {}})
         name = f"{error.field}: " if error.field else ""
         raise ExperimentError(f"{at}{name}{error.message}", error.field) from None
 
@@ -210,10 +217,12 @@ def from_data(data: Mapping[str, Any]) -> Search:
 
 def to_yaml(search: Search) -> str:
     """YAML from which `load` makes an equal search."""
-    data = search.model_dump(mode="json", exclude_defaults=False)
+    data = search.model_dump(mode="json") | {"experiment": search.experiment}
     for part in data["rounds"]:
         part["space"] = {
-            name: {k: v for k, v in parameter.items() if v not in (None, False, {})}
+            name: {
+                k: v for k, v in parameter.items() if v is not None and v is not False and v != {}
+            }
             for name, parameter in part["space"].items()
         }
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
@@ -282,15 +291,31 @@ def _check(search: Search) -> None:
             else "is missing, and has no default",
             "experiment.algo",
         )
-    ranges: Space | None = None
+    _check_plain(search.experiment, "experiment")
+    for name in ("best_params", "trial", "init_from"):
+        if search.experiment.get(name):
+            raise ExperimentError(
+                f"{search.experiment[name]!r}: a search begins without it: leave it out",
+                f"experiment.{name}",
+            )
     for number in range(len(search.rounds)):
-        at = f"rounds.{number}"
-        _with_place(f"{at}.space.", lambda n=number: _check_space(search, n))
         trained = _with_place("experiment.", lambda n=number: search.trial_experiment(n, {}, 0))
         assert isinstance(trained, Experiment)
+        _with_place(f"rounds.{number}.space.", lambda n=number: _check_space(search, n))
         _check_evaluations(search, number, trained)
-        ranges = search.rounds[number].space if ranges is None else ranges
     _check_pruner(search)
+
+
+def _check_plain(value: Any, name: str) -> None:
+    """YAML's dates, bytes and sets are no settings, and JSON cannot hold them."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _check_plain(part, f"{name}.{key}")
+    elif isinstance(value, list):
+        for number, part in enumerate(value):
+            _check_plain(part, f"{name}.{number}")
+    elif not isinstance(value, bool | int | float | str | None):
+        raise ExperimentError(f"{value!r} is no text, number, list or mapping", name)
 
 
 def _with_place(prefix: str, call: Any) -> Any:
@@ -311,10 +336,13 @@ def _check_space(search: Search, number: int) -> None:
     last = search.rounds[number - 1].space if number else None
     check_names(algo, space, last)  # type: ignore[arg-type]
     for name in space:
-        if name in search.defaults:
+        given: Any = search.defaults
+        for part in target(name).split("."):
+            given = given.get(part) if isinstance(given, Mapping) else None
+        if given is not None and name != "lr_schedule":
             raise ExperimentError(
-                f"is also given as experiment.hyperparameters.{name} "
-                f"({search.defaults[name]!r}): leave one of them out",
+                f"is also given as experiment.hyperparameters.{target(name)} "
+                f"({given!r}): leave one of them out",
                 name,
             )
     for name, value in extremes(space):
@@ -381,7 +409,7 @@ def cost(search: Search, seconds_a_run: list[float]) -> Cost:
     """What the search will take.
 
     Args:
-        seconds_a_run: expected of one training, by round.
+        seconds_a_run: of cores, expected of one training, by round.
     """
     n_trials = n_runs = timesteps = 0
     seconds = 0.0

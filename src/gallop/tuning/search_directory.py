@@ -4,7 +4,7 @@ optuna_results/plots/<ALGO>_<ENV>/<timestamp>/      one folder a round; the seco
 ├── search.yaml        the whole search; reading it back gives the same object
 ├── round.json         which round this is, its parent, storage and study
 ├── study.db           Optuna's storage, unless another was asked for
-├── trials/007/seed-0/ one training each: experiment.yaml, seeds.json, evaluations.npz, provenance.json
+├── trials/007/seed-0/ a training each: experiment.yaml, seeds.json, evaluations.npz, …
 ├── again/…/seed-0/    the best ones on fresh seeds (in the last round's folder)
 ├── history.png  importances.png  parallel.png  slice.png
 ├── study.html         the same, to hover over, and what was trained again
@@ -112,9 +112,14 @@ class RoundDirectory:
             RunError: if the folder is no round of a search.
         """
         try:
-            return RoundRecord(**json.loads(self.record_file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            data = json.loads(self.record_file.read_text(encoding="utf-8"))
+            record = RoundRecord(**data)
+        except (OSError, ValueError, TypeError, RecursionError):
             raise RunError(f"{self.path} is no search: it holds no round.json") from None
+        texts = [record.storage, record.study_name, record.start, record.parent or "-"]
+        if not isinstance(record.number, int) or not all(isinstance(t, str) and t for t in texts):
+            raise RunError(f"{self.path} is no search: its round.json is damaged")
+        return record
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -147,10 +152,12 @@ class RoundDirectory:
 
     def first_round(self) -> RoundDirectory:
         """The round that the search began with."""
-        parent = self.read_record().parent
-        if parent is None:
+        record = self.read_record()
+        if record.parent is None:
             return self
-        before = RoundDirectory(self.path.parent / parent)
+        before = RoundDirectory(self.path.parent / record.parent)
+        if before.read_record().number >= record.number:
+            raise RunError(f"{self.path} is no search: its round.json is damaged")
         return before.first_round()
 
 
@@ -171,7 +178,7 @@ def newest_search(root: Path) -> RoundDirectory:
     """
     files = sorted(root.glob("plots/*/*/round.json"), key=lambda f: (f.stat().st_mtime, str(f)))
     for file in reversed(files):
-        with contextlib.suppress(RunError):
+        with contextlib.suppress(ExperimentError):  # a damaged one hides no other
             first = RoundDirectory(file.parent).first_round()
             if not is_finished(first):
                 return first
@@ -187,7 +194,7 @@ def is_finished(first: RoundDirectory) -> bool:
         return False
     try:
         return bool(json.loads(last.results_file.read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
@@ -197,4 +204,5 @@ def without_password(url: str) -> str:
     >>> without_password("postgresql://me:secret@host/db")
     'postgresql://me:***@host/db'
     """
-    return re.sub(r"(://[^/:@]*):[^@/]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^/:@]*):.*@", r"\1:***@", url)
+    return re.sub(r"(password=)[^&]*", r"\1***", url)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import Field, model_validator
 
@@ -47,7 +47,7 @@ class Parameter(Settings):
     """Values without an order."""
     around: tuple[Float, Float] | None = None
     """Factors: low and high as multiples of the last round's winner, inside the last range."""
-    when: dict[str, Any] = {}
+    when: dict[str, Any] = Field(default={})
     """Values of parameters above (or lists of values) for which this one exists."""
 
     @model_validator(mode="before")
@@ -60,13 +60,27 @@ class Parameter(Settings):
         ranged = self.low is not None or self.high is not None
         if [ranged, self.choices is not None, self.around is not None].count(True) != 1:
             raise ValueError("one of a range (low, high), choices, or around is needed")
-        if self.choices is not None and len({_label(c) for c in self.choices}) < len(self.choices):
-            raise ValueError(f"choices {self.choices} hold a value twice")
+        if self.choices is not None:
+            _check_choices(self.choices)
         if self.around is not None and not 0 < self.around[0] <= self.around[1]:
             raise ValueError(f"around {list(self.around)}: two rising factors above 0 are needed")
         if ranged:
             _check_range(self.low, self.high, self.log, self.step)
         return self
+
+
+def _check_choices(choices: list[Any]) -> None:
+    labels = set()
+    for choice in choices:
+        try:
+            labels.add(_label(choice))
+            plain = isinstance(choice, bool | int | float | str | list | dict | None)
+        except (TypeError, ValueError, RecursionError):  # a list of dates, a set
+            plain = False
+        if not plain:
+            raise ValueError(f"choice {choice!r} is no text, number, list or mapping")
+    if len(labels) < len(choices):
+        raise ValueError(f"choices {choices} hold a value twice")
 
 
 def _check_range(low: float | None, high: float | None, log: bool, step: float | None) -> None:
@@ -104,7 +118,9 @@ _ZOO = {
     "batch_size_pow": _Zoo("batch_size", *_POWER),
     "n_steps_pow": _Zoo("n_steps", *_POWER),
 }
+MAX_POWER = 40  # of two; more than that nothing has room for
 _SCHEDULE, _SUBSAMPLE = "lr_schedule", "subsample_steps"  # they change another parameter's meaning
+_SCHEDULES = ["constant", "linear"]
 _OFF_POLICY_NETWORKS = {
     "small": [64, 64],
     "medium": [256, 256],
@@ -154,11 +170,21 @@ def is_whole(algo: Algo, name: str) -> bool:
     """Whether the parameter's values are whole numbers."""
     if name in _ZOO:
         return _ZOO[name].whole
+    kinds = _kinds(algo, name)
+    return int in kinds and float not in kinds
+
+
+def _kinds(algo: Algo, name: str) -> set[Any]:
+    """Types that the hyper-parameter may have."""
     section, _, last = target(name).rpartition(".")
     model = PolicyKwargs if section else _model(algo)
-    annotation = model.model_fields[last].annotation
-    kinds = {annotation, *get_args(annotation)}
-    return int in kinds and float not in kinds
+    found, new = set(), {model.model_fields[last].annotation}
+    while new:  # Annotated types of a union hold theirs inside
+        found |= new
+        new = {
+            inner for kind in new for inner in get_args(kind) if get_origin(kind) is not Literal
+        } - found
+    return found
 
 
 # --- from a trial's values to hyper-parameters ---------------------------------------------------
@@ -213,9 +239,16 @@ def distribution(algo: Algo, name: str, parameter: Parameter) -> BaseDistributio
         return CategoricalDistribution([_label(choice) for choice in parameter.choices])
     low, high, step = parameter.low, parameter.high, parameter.step
     assert low is not None and high is not None, "`around` was narrowed to a range"
+    if step is not None:
+        high = low + _n_steps(low, high, step) * step
     if is_whole(algo, name):
         return IntDistribution(int(low), int(high), parameter.log, int(step or 1))
     return FloatDistribution(low, high, parameter.log, step)
+
+
+def _n_steps(low: float, high: float, step: float) -> int:
+    """Steps that fit into a range."""
+    return math.floor((high - low) / step + 1e-9)
 
 
 def exists(parameter: Parameter, values: Mapping[str, Value]) -> bool:
@@ -309,7 +342,7 @@ def _nearest_value(algo: Algo, name: str, parameter: Parameter, wanted: Any) -> 
     whole = is_whole(algo, name)
     step = parameter.step or (1 if whole else None)
     if step is not None:
-        value = min(low + round((value - low) / step) * step, high)
+        value = low + min(round((value - low) / step), _n_steps(low, high, step)) * step
     return int(value) if whole else value
 
 
@@ -325,13 +358,13 @@ def narrowed(space: Space, last: Space, winner: Mapping[str, Value]) -> Space:
     found = {}
     for name, parameter in space.items():
         if parameter.around is not None:
-            before, value = last[name], winner[name]
+            before, value = last[name], winner.get(name)
             assert before.low is not None and before.high is not None
-            assert isinstance(value, int | float)
-            low, high = (
-                min(max(value * factor, before.low), before.high) for factor in parameter.around
-            )
-            parameter = before.model_copy(update={"low": low, "high": high})
+            low, high = before.low, before.high
+            if isinstance(value, int | float):  # the winner may lack a conditional one
+                ends = sorted(value * factor for factor in parameter.around)
+                low, high = (min(max(end, before.low), before.high) for end in ends)
+            parameter = before.model_copy(update={"low": low, "high": high, "when": parameter.when})
         found[name] = parameter
     return found
 
@@ -352,27 +385,66 @@ def check_names(algo: Algo, space: Space, last: Space | None) -> None:
         if name not in known_names(algo):
             hint = nearest(name, known_names(algo))
             raise ExperimentError(f"unknown parameter of {algo.upper()}; {hint}", name)
-        other = targets.setdefault(target(name), name)
-        if other != name and name not in (_SCHEDULE, _SUBSAMPLE):
-            raise ExperimentError(f"{name} and {other} are two names for {target(name)}", name)
-        above = list(space)[: list(space).index(name)]
-        for condition in parameter.when:
-            if condition not in above:
-                raise ExperimentError(
-                    f"when {condition}: only a parameter above it can be a condition; "
-                    f"{nearest(condition, above) if above else 'there is none'}",
-                    name,
-                )
+        if name != _SCHEDULE:
+            what = "utd" if target(name) == "gradient_steps" else target(name)  # SB3's and ours
+            other = targets.setdefault(what, name)
+            if other != name:
+                raise ExperimentError(f"{name} and {other} are two names for {what}", name)
+        _check_conditions(space, name)
+        _check_values(algo, space, name)
         if parameter.around is not None:
             before = (last or {}).get(name)
             if before is None or before.choices is not None:
                 raise ExperimentError(
                     "around needs a range of the same parameter in the round before", name
                 )
-        elif parameter.low is not None and is_whole(algo, name):
-            for bound in (parameter.low, parameter.high, parameter.step):
-                if bound is not None and not float(bound).is_integer():
-                    raise ExperimentError(f"{bound:g}: whole numbers are needed", name)
+
+
+def _check_conditions(space: Space, name: str) -> None:
+    above = list(space)[: list(space).index(name)]
+    for condition, allowed in space[name].when.items():
+        if condition not in above:
+            raise ExperimentError(
+                f"when {condition}: only a parameter above it can be a condition; "
+                f"{nearest(condition, above) if above else 'there is none'}",
+                name,
+            )
+        choices = [_label(choice) for choice in space[condition].choices or []]
+        for option in allowed if isinstance(allowed, list) else [allowed]:
+            if choices and _label(option) not in choices:
+                hint = nearest(str(option), [str(choice) for choice in choices])
+                raise ExperimentError(f"when {condition}: {option!r} is no choice; {hint}", name)
+
+
+def _check_values(algo: Algo, space: Space, name: str) -> None:
+    """What an experiment cannot find wrong with a parameter's values."""
+    parameter = space[name]
+    ranged = parameter.low is not None
+    values = parameter.choices or [parameter.low, parameter.high]
+    if ranged and is_whole(algo, name):
+        for bound in (parameter.low, parameter.high, parameter.step):
+            if bound is not None and not float(bound).is_integer():
+                raise ExperimentError(f"{bound:g}: whole numbers are needed", name)
+    if ranged and name not in _ZOO and bool in _kinds(algo, name):
+        raise ExperimentError("it has no range; choices are needed: [true, false]", name)
+    if name == _SCHEDULE:
+        for value in values if not ranged else [parameter.low]:
+            if value not in _SCHEDULES:
+                hint = nearest(str(value), _SCHEDULES)
+                raise ExperimentError(f"{value!r} is no schedule; {hint}", name)
+        if "learning_rate" not in space:
+            raise ExperimentError("it needs learning_rate in the same space", name)
+    if parameter.around is not None:
+        return
+    for value in values:
+        if name != _SUBSAMPLE and not (name in _ZOO and _ZOO[name].whole):
+            break
+        least = 1 if name == _SUBSAMPLE else 0
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or value % 1 or value < least:
+            raise ExperimentError(f"{value!r}: a whole number of at least {least} is needed", name)
+        if name != _SUBSAMPLE and value > MAX_POWER:
+            raise ExperimentError(f"{value:g}: at most {MAX_POWER} is possible", name)
 
 
 def extremes(space: Space) -> list[tuple[str, Value]]:

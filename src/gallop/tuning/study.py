@@ -1,7 +1,7 @@
 """A round as an Optuna study: storage, sampler, pruner; asking for trials and telling of them.
 
-The sampler of a trial is seeded by (search seed, round, trial number) alone, so a trial that is asked
-for again, after a kill, or with other workers, draws the same values from the same history.
+The sampler of a trial is seeded by (search seed, round, trial number) alone, so a trial that is
+asked for again, after a kill or with other workers, draws the same from the same history.
 """
 
 from __future__ import annotations
@@ -34,7 +34,10 @@ def explaining_storage(url: str) -> Iterator[None]:
 
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+    except ExperimentError:
+        raise
+    # Optuna says with a RuntimeError that another version of it made the tables.
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
         cause = error.__cause__ or error
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)
@@ -57,7 +60,7 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with explaining_storage(url):
-        arguments = {"connect_timeout": SECONDS_TO_CONNECT} if "postgres" in url else {}
+        arguments = {"connect_timeout": SECONDS_TO_CONNECT} if url.startswith("postgres") else {}
         storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
@@ -66,7 +69,7 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
         if found is None and not study.get_trials(deepcopy=False):
             study.set_user_attr(IDENTITY, dict(identity))
             found = dict(identity)
-    if found is None:
+    if not isinstance(found, dict):
         raise ExperimentError(
             f"study {name!r} in {without_password(url)} was not made by this search; "
             "--study-name gives another name"

@@ -2,9 +2,9 @@
 
 python -m gallop.tuning.trial FOLDER
 
-The folder is a run's: experiment.yaml, seeds.json, evaluations.npz, state/, provenance.json. But it is
-judged on search seeds alone, and keeps no policy: a trial is there for its evaluations. Killed and
-started again, it goes on from its last boundary and ends with the same bits.
+The folder is a run's: experiment.yaml, seeds.json, evaluations.npz, state/, provenance.json. But
+it is judged on search seeds alone, and keeps no policy: a trial is there for its evaluations.
+Killed and started again, it goes on from its last boundary and ends with the same bits.
 """
 
 from __future__ import annotations

@@ -1,0 +1,78 @@
+"""Two training seeds: side by side with one thread each, or one after the other with two.
+
+    python benchmarks/two_seeds_on_two_cores.py [--rounds 4] [--timesteps 10000] [--output FILE.csv]
+
+Runs the reference experiment (SAC on HalfCheetah-v5, no films) as `gallop run --seeds 0,1` does,
+with batches of 128 and of 256, alternating (A B A B). SPS: timesteps of both runs by wall-clock
+second of the whole, processes' start, evaluations and figures included. Every measurement is added
+to the CSV; runs are added, never replaced. Measure on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gallop.provenance import machine
+
+REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
+COLUMNS = ["run", "batch_size", "round", "side_by_side_sps", "one_after_the_other_sps", "ratio"]
+
+
+def seconds(workers: int, batch_size: int, timesteps: int) -> float:
+    """Wall-clock seconds of both seeds."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "gallop", "run", str(REFERENCE), "-n", str(timesteps)),
+            *("--segment", "5000", "--evaluation.interval", "5000", "--milestones", "[100]"),
+            *("--films", "false", "--hyperparameters.batch_size", str(batch_size)),
+            *("--seeds", "0,1", "--workers", str(workers), "--quiet", "-f", folder),
+        ]
+        start = time.perf_counter()
+        subprocess.run(command, check=True)
+        return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--timesteps", type=int, default=10_000)
+    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
+    options = parser.parse_args()
+    before = []
+    if options.output.exists():
+        with options.output.open(newline="") as file:
+            before = list(csv.DictReader(file))
+    run = 1 + max((int(row["run"]) for row in before), default=0)
+    here = machine()
+    print(f"run {run}: {here['cpu']}, {here['cores']} processors, load {os.getloadavg()[0]:.2f}")
+    rows = []
+    for batch_size in (128, 256):
+        ratios = []
+        for number in range(options.rounds):
+            both = 2 * options.timesteps
+            together = both / seconds(2, batch_size, options.timesteps)
+            apart = both / seconds(1, batch_size, options.timesteps)
+            ratios.append(together / apart)
+            values = [f"{value:.4g}" for value in (together, apart, ratios[-1])]
+            rows.append(dict(zip(COLUMNS, [run, batch_size, number, *values], strict=True)))
+            print(
+                f"batch {batch_size}: side by side {together:.0f} SPS, after each other {apart:.0f}"
+            )
+        middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
+        print(f"batch {batch_size}: median ratio {middle:.2f} ({low:.2f} … {high:.2f})")
+    with options.output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([*before, *rows])
+
+
+if __name__ == "__main__":
+    main()

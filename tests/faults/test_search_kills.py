@@ -1,0 +1,345 @@
+"""A search whose processes are killed at any instant ends as one that nobody touched."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import sqlite3
+import time
+
+import pytest
+from small_search import (
+    SECONDS,
+    finish,
+    folder,
+    kill,
+    nobody_is_left,
+    one_round,
+    outcome,
+    output,
+    processes_of,
+    run,
+    search_data,
+    start,
+    trials,
+    tune,
+    wait_until,
+    workers_of,
+    write,
+    zombies_of,
+)
+
+SECONDS_OF_ORPHANS = 10
+LONGER = search_data(experiment={"total_timesteps": 1200})
+PRUNED = {
+    "median": {"pruner": {"name": "median", "n_startup_trials": 1}},
+    "wilcoxon": {"pruner": {"name": "wilcoxon", "p_threshold": 0.2}, "n_seeds": 6},
+    "hyperband": {"pruner": {"name": "hyperband", "reduction_factor": 2}},
+    "successive_halving": {"pruner": {"name": "successive_halving", "reduction_factor": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The tiny search, never disturbed: what it came to, and its folders."""
+    home = tmp_path_factory.mktemp("tiny")
+    return outcome(tune(home)), home
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """A longer one, and how many seconds it took."""
+    home = tmp_path_factory.mktemp("longer")
+    began = time.monotonic()
+    found = outcome(tune(home, data=LONGER))
+    return found, time.monotonic() - began
+
+
+# --- kills ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_search_whose_workers_are_killed_twenty_times_is_as_if_none_was(longer, tmp_path):
+    expected, seconds = longer
+    generator = random.Random(1)
+    write(tmp_path, LONGER)
+    process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
+    n_killed = 0
+    while n_killed < 20 and process.poll() is None:
+        # Each kill costs the search some time itself, so 20 of them are over before its end.
+        time.sleep(generator.uniform(0, 2 * seconds / 24))
+        under_way = sorted(workers_of(tmp_path))
+        if under_way:
+            n_killed += kill(generator.choice(under_way))
+        assert len(zombies_of(process.pid)) <= 2  # looked at ten times a second
+    code, text = finish(process, tmp_path)
+    assert code == 0, text
+    assert n_killed >= 15, "the search was too short"
+    assert nobody_is_left(tmp_path, 1)
+    assert outcome(folder(tmp_path)) == expected
+
+
+@pytest.mark.slow
+def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, tmp_path):
+    expected, seconds = longer
+    generator = random.Random(2)
+    write(tmp_path, LONGER)
+    # Half in the first moments (imports, folders, the first questions), half later.
+    lives = [generator.uniform(0, 5) for _ in range(10)]
+    lives += [4 + generator.uniform(0, 0.3 * seconds) for _ in range(10)]
+    generator.shuffle(lives)
+    n_killed = 0
+    for life in lives:
+        process = going_on(tmp_path)
+        try:
+            process.wait(life)
+        except Exception:
+            kill(process.pid)
+            process.wait()
+            n_killed += 1
+        else:
+            text = output(tmp_path)
+            assert process.returncode == 0, text
+        if generator.random() < 0.5:  # else the next one begins while orphans may still be there
+            assert nobody_is_left(tmp_path, SECONDS_OF_ORPHANS), processes_of(tmp_path)
+    assert n_killed >= 15, "the search was too short"
+    code, text = finish(going_on(tmp_path), tmp_path)
+    assert code == 0, text
+    assert nobody_is_left(tmp_path, 1)
+    assert outcome(folder(tmp_path)) == expected
+
+
+def going_on(home):
+    """As a user would: --resume, or once more if there is nothing to resume yet."""
+    if list(home.glob("o/plots/*/x/round.json")):
+        return start(home, "--resume", folder(home))
+    return start(home, "search.yaml", "--reproducible", "--name", "x")
+
+
+@pytest.mark.slow
+def test_a_training_that_another_process_still_holds_is_waited_for(longer, tmp_path):
+    expected, _ = longer
+    write(tmp_path, LONGER)
+    process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
+    wait_until(lambda: list(tmp_path.glob("o/plots/*/x/trials/000/seed-0/state/0*")), process)
+    (held,) = (pid for pid, path in workers_of(tmp_path).items() if "/trials/000/" in path)
+    kill(held, signal.SIGSTOP)  # it cannot see that its parent has gone
+    kill(process.pid)
+    process.wait()
+    process = start(tmp_path, "--resume", folder(tmp_path))
+    wait_until(lambda: (folder(tmp_path) / "trials/001/seed-0/provenance.json").exists(), process)
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        holders = [pid for pid, path in workers_of(tmp_path).items() if "/trials/000/" in path]
+        assert holders == [held]
+        time.sleep(0.05)
+    kill(held, signal.SIGCONT)
+    code, text = finish(process, tmp_path)
+    assert code == 0, text
+    assert outcome(folder(tmp_path)) == expected
+
+
+# --- what a kill between two writes leaves -------------------------------------------------------
+
+
+def test_killed_while_a_trial_was_being_drawn_it_draws_the_same(tmp_path):
+    data = one_round(4, sampler={"n_startup_trials": 3})
+    space = {"tau": {"low": 0.001, "high": 0.1}, "gamma": {"low": 0.9, "high": 0.99}}
+    data["rounds"][0]["space"] = {"learning_rate": {"low": 1e-4, "high": 1e-2}, **space}
+    home = tmp_path / "whole"
+    home.mkdir()
+    expected = trials(tune(home, data=data))
+    # Trial 1 is drawn evenly, trial 3 by TPE.
+    for number, kept in ((1, ["learning_rate"]), (1, ["learning_rate", "tau"]), (3, [])):
+        second = tmp_path / f"{number}-{len(kept)}"
+        first = copied(home, second, number)
+        with sqlite3.connect(first / "study.db") as database:
+            marks = ",".join("?" * len(kept)) or "''"
+            database.execute(
+                f"DELETE FROM trial_params WHERE param_name NOT IN ({marks}) AND trial_id IN "
+                "(SELECT trial_id FROM trials WHERE number = ?)",
+                (*kept, number),
+            )
+        shutil.rmtree(first / "trials" / f"{number:03d}")
+        code, text = run(second, "--resume", first)
+        assert code == 0, text
+        assert trials(first) == expected, (number, kept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", ["median", "wilcoxon", "hyperband", "successive_halving"])
+def test_killed_before_a_trial_was_told_of_it_is_judged_the_same(pruner, tmp_path):
+    home = tmp_path / "whole"
+    home.mkdir()
+    tune(home, data=one_round(6, **PRUNED[pruner]))
+    expected = trials(folder(home))
+    stopped = [int(row["number"]) for row in expected if row["state"] == "PRUNED"]
+    assert stopped
+    for number in stopped:
+        second = tmp_path / f"again-{number}"
+        first = copied(home, second, number)
+        code, text = run(second, "--resume", first)
+        assert code == 0, text
+        assert trials(first) == expected, number
+
+
+def copied(home, to, number):
+    """A search's folders as they were when trial `number` was the last, and not yet told of."""
+    shutil.copytree(home / "o", to / "o")
+    shutil.rmtree(folder(to, "x_round2"), ignore_errors=True)
+    first = folder(to)
+    for path in ("results.json", "trials.csv", "study.html", "again"):
+        shutil.rmtree(first / path, ignore_errors=True)
+        (first / path).unlink(missing_ok=True)
+    with sqlite3.connect(first / "study.db") as database:
+        later = "SELECT trial_id FROM trials WHERE number > ?"
+        told = "SELECT trial_id FROM trials WHERE number = ?"
+        for table in (
+            "trial_params", "trial_values", "trial_user_attributes", "trial_system_attributes",
+            "trial_intermediate_values",
+        ):  # fmt: skip
+            database.execute(f"DELETE FROM {table} WHERE trial_id IN ({later})", (number,))
+        for table in ("trial_values", "trial_user_attributes"):
+            database.execute(
+                f"DELETE FROM {table} WHERE trial_id IN ({told})"
+                + (" AND key != 'first_trial'" if "user" in table else ""),
+                (number,),
+            )
+        database.execute("DELETE FROM trials WHERE number > ?", (number,))
+        database.execute(
+            "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = ?",
+            (number,),
+        )
+    for path in (first / "trials").iterdir():
+        if int(path.name) > number:
+            shutil.rmtree(path)
+    return first
+
+
+# --- the number of workers -----------------------------------------------------------------------
+
+
+def test_one_worker_finds_what_two_find(reference, tmp_path):
+    expected, _ = reference
+    assert outcome(tune(tmp_path, "--workers", 1)) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pruner", list(PRUNED))
+def test_one_worker_stops_the_trials_that_two_stop_whatever_the_name(pruner, tmp_path):
+    data = one_round(6, **PRUNED[pruner])
+    found = []
+    for workers, name in ((1, "x"), (2, "another")):
+        write(tmp_path, data)
+        arguments = ("search.yaml", "--reproducible", "--name", name, "--workers", workers)
+        code, text = run(tmp_path, *arguments)
+        assert code == 0, text
+        found.append(trials(folder(tmp_path, name)))
+    assert found[0] == found[1]
+    assert {"PRUNED", "COMPLETE"} == {row["state"] for row in found[0]}
+
+
+# --- stopping and going on -----------------------------------------------------------------------
+
+
+def test_ctrl_c_stops_in_order_and_says_how_to_go_on(reference, tmp_path):
+    expected, _ = reference
+    write(tmp_path, search_data())
+    process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
+    wait_until(lambda: list(tmp_path.glob("o/plots/*/x/trials/*/seed-0/state/0*")), process)
+    kill(process.pid, signal.SIGINT)
+    code, text = finish(process, tmp_path)
+    assert code == 130, text
+    assert "Traceback" not in text
+    last = text.rstrip().splitlines()[-2:]
+    assert "stopped by SIGINT: every trial is kept" in last[0]
+    assert last[1] == f"to go on: gallop tune --resume {folder(tmp_path)}"
+    assert nobody_is_left(tmp_path, 1), processes_of(tmp_path)
+    code, text = run(tmp_path, *last[1].split()[5:])
+    assert code == 0, text
+    assert outcome(folder(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 2.0])
+def test_ctrl_c_in_the_first_moments_is_no_traceback(seconds, tmp_path):
+    write(tmp_path, search_data())
+    process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
+    time.sleep(seconds)
+    kill(process.pid, signal.SIGINT)
+    code, text = finish(process, tmp_path)
+    assert code in (130, -signal.SIGINT), text
+    assert nobody_is_left(tmp_path, 1)
+    if seconds >= 1:
+        assert "Traceback" not in text, text
+
+
+def test_n_trials_is_the_total_over_all_calls(tmp_path):
+    write(tmp_path, one_round(8))
+    code, text = run(tmp_path, "search.yaml", "--name", "x", "--n-trials", 3, "--reproducible")
+    assert code == 0, text
+    first = folder(tmp_path)
+    before = trials(first)
+    assert len(before) == 3
+    for _ in range(2):
+        code, text = run(tmp_path, "--resume", first, "--n-trials", 5)
+        assert code == 0, text
+        after = trials(first)
+        assert len(after) == 5
+        assert after[:3] == before
+        before = [*before, *after[3:]] if len(before) == 3 else before
+        assert after == before
+    # The same as five at once: how they were divided among calls is no matter.
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    tune(whole, data=one_round(5))
+    assert [numbers(row) for row in trials(folder(whole))] == [numbers(row) for row in after]
+
+
+def numbers(row):
+    return {name: row[name] for name in ("number", "value", "state", "params_learning_rate")}
+
+
+# --- trials that fail ----------------------------------------------------------------------------
+
+
+def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path):
+    data = one_round(4, first_trial="sampled", sampler={"name": "random"})
+    data["rounds"][0]["space"]["learning_rate"] = [1e-3, 1e30]
+    tune(tmp_path, data=data)
+    rows = trials(folder(tmp_path))
+    states = {float(row["params_learning_rate"]): row["state"] for row in rows}
+    assert states == {1e-3: "COMPLETE", 1e30: "FAIL"}
+    for row in rows:
+        assert bool(row["user_attrs_reason"]) == (row["state"] == "FAIL")
+
+
+def test_a_reward_that_is_no_number_fails_its_trial_alone(tmp_path):
+    data = one_round(3, experiment={"env": "gallop_dying_task:Nan-v0", "env_kwargs": {}})
+    tune(tmp_path, data=data)
+    rows = trials(folder(tmp_path))
+    assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert "nan" in rows[1]["user_attrs_reason"].lower()
+
+
+def test_where_every_trial_fails_the_first_reason_is_told_in_one_line(tmp_path):
+    data = one_round(2, first_trial="sampled")
+    data["rounds"][0]["space"]["learning_rate"] = [1e29, 1e30]
+    write(tmp_path, data)
+    code, text = run(tmp_path, "search.yaml", "--reproducible", "--name", "x")
+    assert code in (1, 2), text
+    assert "Traceback" not in text
+    last = text.rstrip().splitlines()[-1]
+    reason = trials(folder(tmp_path))[0]["user_attrs_reason"]
+    assert last.startswith("gallop: no trial of") and reason in last
+
+
+def test_a_training_that_is_killed_ten_times_without_coming_on_fails(tmp_path):
+    data = one_round(3, experiment={"env": "gallop_dying_task:Dying-v0", "env_kwargs": {}})
+    began = time.monotonic()
+    tune(tmp_path, data=data)
+    assert time.monotonic() - began < SECONDS
+    rows = trials(folder(tmp_path))
+    assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert rows[1]["user_attrs_reason"] == "ended 10 times by SIGKILL without coming on"
+    assert nobody_is_left(tmp_path, 1)

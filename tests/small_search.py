@@ -1,0 +1,196 @@
+"""A search of a second or three a training, run as a user would, and what must not differ of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import yaml
+
+HERE = Path(__file__).parent
+TASK = "SAC_Pendulum-v1"
+SECONDS = 300
+# Optuna's own notes of what TPE drew; only the parameters themselves matter.
+TIMES = ("datetime_start", "datetime_complete", "duration")
+
+
+def search_data(**settings):
+    """Rounds of 4 and 2 trials of three segments each, and the best one trained again.
+
+    `experiment` changes settings of the experiment, the others those of the search.
+    """
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "batch_size": [8, 16, 32]}
+    later = {"learning_rate": {"around": [0.5, 2]}, "batch_size": [8, 16, 32]}
+    experiment = {
+        "algo": "sac",
+        "env": "Pendulum-v1",
+        "env_kwargs": {"max_episode_steps": 50},
+        "total_timesteps": 360,
+        "segment": 120,
+        "evaluation": {"interval": 120, "n_episodes": 2},
+        "hyperparameters": {"learning_starts": 31, "policy_kwargs": {"net_arch": [16]}},
+    }
+    return {
+        "batch": 2,
+        "rounds": [{"n_trials": 4, "space": space}, {"n_trials": 2, "space": later}],
+        "retraining": {"n_best": 1, "n_seeds": 2},
+        "sampler": {"n_startup_trials": 2},
+        **settings,
+        "experiment": {**experiment, **settings.get("experiment", {})},
+    }
+
+
+def one_round(n_trials, **settings):
+    """A single round, and nothing trained again."""
+    data = search_data(retraining={"n_best": 0}, **settings)
+    return {**data, "rounds": [{**data["rounds"][0], "n_trials": n_trials}]}
+
+
+def write(home, data, name="search.yaml"):
+    path = home / name
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def start(home, *arguments):
+    """`gallop tune ARGUMENTS -f home/o`; its output goes to a file, which no orphan keeps open."""
+    log = (home / "output").open("ab")
+    with log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "gallop", "tune", *map(str, arguments), "-f", str(home / "o")],
+            cwd=home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(HERE), "COLUMNS": "200"},
+        )
+
+
+def finish(process, home):
+    """Exit code, and all that was printed since the last call."""
+    try:
+        code = process.wait(SECONDS)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    return code, output(home)
+
+
+def output(home):
+    path = home / "output"
+    text = path.read_text()
+    path.write_text("")
+    return text
+
+
+def run(home, *arguments):
+    return finish(start(home, *arguments), home)
+
+
+def tune(home, *arguments, data=None):
+    """Run a search to its end without being disturbed; its first round's folder."""
+    write(home, data or search_data())
+    code, text = run(home, "search.yaml", "--reproducible", "--name", "x", *arguments)
+    assert code == 0, text
+    assert "Traceback" not in text
+    return folder(home)
+
+
+def folder(home, name="x"):
+    return next((home / "o" / "plots").glob("*")) / name
+
+
+def trials(of_round):
+    """Rows of trials.csv without times and without how far stopped trials came."""
+    with (of_round / "trials.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for name in TIMES:
+            del row[name]
+        if row["state"] != "COMPLETE":
+            row.pop("user_attrs_n_timesteps", None)
+    return rows
+
+
+def again(of_round):
+    """Candidate -> scores on the fresh seeds."""
+    results = json.loads((of_round / "results.json").read_text())
+    assert results["finished"]
+    return {one["name"]: one["scores"] for one in results["trained_again"]}
+
+
+def outcome(first):
+    """All of a search that must be the same, however often it was stopped."""
+    rounds = [first, *sorted(first.parent.glob(f"{first.name}_round*"))]
+    found = {path.name: trials(path) for path in rounds}
+    for rows in found.values():
+        assert [int(row["number"]) for row in rows] == list(range(len(rows)))
+    return found, again(rounds[-1])
+
+
+def processes_of(home):
+    """pid -> command line of every process whose command names this folder."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if str(home) in line and int(entry.name) != os.getpid():
+                found[int(entry.name)] = line
+    return found
+
+
+def workers_of(home):
+    """pid -> folder, of every training under way."""
+    return {
+        pid: line.split()[-1]
+        for pid, line in processes_of(home).items()
+        if "gallop.execution.worker" in line
+    }
+
+
+def zombies_of(pid):
+    """Children of a process that have ended, and that it has not looked at."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid and fields[0] == "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def nobody_is_left(home, seconds):
+    """Whether every process of this folder ends within so many seconds."""
+    deadline = time.monotonic() + seconds
+    while processes_of(home):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def wait_until(condition, process, seconds=120):
+    """Poll; the search must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the search ended too early"
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.01)
+
+
+def kill(pid, number=signal.SIGKILL):
+    """Whether there still was somebody."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
