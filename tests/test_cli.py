@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from gallop.run_directory import RunDirectory, RunError
 ROOT = Path(__file__).parents[1]
 PENDULUM = ["--algo", "sac", "--env", "Pendulum-v1", "--total_timesteps", "4000"]
 REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
+SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,43 @@ REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
         (["watch"], ["no run with a policy below results"]),
         (["watch", "none.zip"], ["none.zip", "no such file"]),
         (["watch", "--episodes", "0"], ["--episodes 0"]),
-        (["tune"], ["not there yet"]),
+        (["tune"], ["CONFIG is needed", "halfcheetah_sac_search.yaml", "--algo and --env"]),
+        (["tune", "--algo", "sac"], ["--algo and --env"]),
+        (["tune", "--env", "Hopper-v5"], ["--algo and --env"]),
+        (["tune", "--algo", "sacc", "--env", "Hopper-v5"], ["'sacc'", "did you mean sac"]),
+        (["tune", "--algo", "sac", "--env", "Hoper-v5"], ["'Hoper-v5'", "did you mean Hopper-v5"]),
+        (["tune", "--algo", "sac", "--env", "CartPole-v1"],
+         ["sac needs Box actions", "CartPole-v1 has Discrete actions", "use algo: ppo"]),
+        (["tune", "none.yaml"], ["none.yaml", "No such file"]),
+        (["tune", REFERENCE], ["halfcheetah_sac.yaml:3", "algo", "unknown setting"]),
+        (["tune", SEARCH, "--env", "Humanoid-v5", "-n", "-5"], ["total_timesteps", "-5"]),
+        (["tune", SEARCH, "-n", "31000"], ["15000", "must divide", "31000"]),
+        (["tune", SEARCH, "--n-trials", "0"], ["--n-trials 0", "at least 1"]),
+        (["tune", SEARCH, "--n-trials", "3,x"], ["--n-trials x", "whole number"]),
+        (["tune", SEARCH, "--n-trials", "1,2,3"], ["--n-trials 1,2,3", "2 rounds"]),
+        (["tune", SEARCH, "--n-seeds", "0"], ["n_seeds", "0"]),
+        (["tune", SEARCH, "--n-seeds", "two"], ["n_seeds", "'two'", "whole number"]),
+        (["tune", SEARCH, "--seed", "-1"], ["search_seed", "-1"]),
+        (["tune", SEARCH, "--workers", "0"], ["--workers 0", "at least 1"]),
+        (["tune", SEARCH, "--workers", "-1"], ["--workers -1", "at least 1"]),
+        (["tune", SEARCH, "--workers", "x"], ["--workers x", "whole number"]),
+        (["tune", SEARCH, "--workers", "true"], ["--workers true", "whole number"]),
+        (["tune", SEARCH, "--name", "a/b"], ["'a/b'", "one path component"]),
+        (["tune", SEARCH, "--n-trial", "1"], ["--n-trial", "did you mean --n-trials"]),
+        (["tune", SEARCH, "--resume"], ["leave out CONFIG"]),
+        (["tune", "--resume", "none", "--seed", "1"], ["leave out --seed"]),
+        (["tune", "--resume", "none", "--n-timesteps", "1"], ["leave out --n-timesteps"]),
+        (["tune", "--resume", "none", "--reproducible"], ["leave out --reproducible"]),
+        (["tune", "--resume"], ["no unfinished search below optuna_results"]),
+        (["tune", "--resume", "none"], ["none is no search", "round.json"]),
+        (["tune", SEARCH, "--storage", "nonsense://"], ["storage nonsense://", "cannot be used"]),
+        (["tune", SEARCH, "--storage", "study.db"], ["storage study.db", "cannot be used"]),
+        (["tune", SEARCH, "--storage", "sqlite:///no/folder/study.db"],
+         ["storage sqlite:///no/folder/study.db", "unable to open database file"]),
+        (["tune", SEARCH, "--storage", "postgresql+psycopg://x:secret@127.0.0.1:1/db"],
+         ["postgresql+psycopg://x:***@127.0.0.1:1/db", "cannot be used", "refused"]),
+        (["tune", SEARCH, "--storage", "postgresql+psycopg://x:se@secret@127.0.0.1:1/db"],
+         ["postgresql+psycopg://x:***@127.0.0.1:1/db", "failed to resolve host '127.0.0.1'"]),
         (["trian"], ["'trian'", "run"]),
         ([], ["COMMAND"]),
     ],
@@ -66,7 +105,9 @@ def test_a_mistake_gets_one_line_and_writes_nothing(
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.err.startswith("gallop: ") and printed.err.count("\n") == 1
+    assert printed.err[:-1].isprintable()
     assert all(word in printed.err for word in words), printed.err
+    assert "secret" not in printed.err + printed.out
     assert not list(tmp_path.iterdir())
 
 
@@ -128,11 +169,11 @@ def test_version(capsys):
     [
         ("run_all.py", ["timesteps       2,000,000", "expected time"], 0),
         ("visualize.py", ["no run with a policy"], 2),
-        ("optimize_hyperparams.py", ["the search is not there yet"], 2),
+        ("optimize_hyperparams.py", ["20 trials of 1 × 30,000 timesteps", "core hours"], 0),
     ],
 )
 def test_the_root_scripts_are_the_commands(script, words, code, tmp_path):
-    arguments = ["--dry-run"] if script == "run_all.py" else []
+    arguments = ["--dry-run"]
     if script == "visualize.py":
         arguments = ["-f", str(tmp_path / "empty")]
     done = subprocess.run(
@@ -142,6 +183,136 @@ def test_the_root_scripts_are_the_commands(script, words, code, tmp_path):
     assert all(word in done.stdout + done.stderr for word in words)
     lines = [line for line in (ROOT / script).read_text().splitlines() if line.strip()]
     assert len(lines) <= 4
+
+
+# --- tune ----------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_cost_of_a_search_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", SEARCH, "--dry-run", "--workers", "1"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    # 20 + 10 trials, then the winner and SB3's defaults on 3 seeds: 36 trainings of 30,000.
+    for words in (
+        "SAC on HalfCheetah-v5, seed 0",
+        "20 trials of 1 × 30,000 timesteps, 2 evaluations of 1: learning_rate, batch_size, gamma",
+        "10 trials of 1 × 30,000 timesteps, 2 evaluations of 1: learning_rate",
+        "the best 1 and SB3's defaults, on 3 fresh seeds each",
+        "36 trainings, 1,080,000 timesteps, about ",
+        "core hours",
+        "with 1 worker ",
+    ):
+        assert words in shown, shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_change_the_cost_of_a_search(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--n-trials", "5,3", "--n-seeds", "2", "-n", "60000", "--seed", "7", "--env", "Ant-v5"]
+    config = tmp_path / "search.yaml"
+    text = Path(SEARCH).read_text()
+    config.write_text(re.sub(r".*env_kwargs.*\n", "", text))
+    assert main(["tune", str(config), *flags, "--dry-run", "--workers", "999"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    # (5 + 3) trials × 2 seeds + 2 × 3: 22 trainings of 60,000.
+    assert "SAC on Ant-v5, seed 7" in shown
+    assert "22 trainings, 1,320,000 timesteps" in shown
+    assert "instead of 999" in shown
+    assert list(tmp_path.iterdir()) == [config]
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+def test_an_algorithm_alone_has_a_search(algo, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", "--algo", algo.upper(), "--env", "Pendulum-v1", "--dry-run"]) == 0
+    assert f"{algo.upper()} on Pendulum-v1" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def refused(arguments, capsys):
+    """The one line that a command is refused with."""
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("gallop: ") and error.count("\n") == 1 and error[:-1].isprintable()
+    return error
+
+
+def test_a_study_of_another_search_is_left_alone(tmp_path, monkeypatch, capsys):
+    from gallop.tuning import search, study
+
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/postgres.db"
+    other = search.load(Path(SEARCH), {"experiment.env": "Ant-v5", "experiment.env_kwargs": {},
+                                       "experiment.eval_env_kwargs": {}})  # fmt: skip
+    study.open_study(url, "mine", study.identity(other, 0, search.spaces(other, 0, None)))
+    arguments = ["tune", SEARCH, "--storage", url, "--study-name", "mine"]
+    error = refused(arguments, capsys)
+    for word in ("study 'mine'", "its env is 'Ant-v5', not 'HalfCheetah-v5'", "--study-name"):
+        assert word in error
+    assert [path.name for path in tmp_path.iterdir()] == ["postgres.db"]
+    other = search.load(Path(SEARCH), {"search_seed": 3})
+    study.open_study(url, "mine too", study.identity(other, 0, search.spaces(other, 0, None)))
+    assert "its search_seed is 3, not 0" in refused(
+        [*arguments, "--study-name", "mine too"], capsys
+    )
+
+
+def test_a_study_of_somebody_elses_is_left_alone(tmp_path, monkeypatch, capsys):
+    import optuna
+
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/theirs.db"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    theirs = optuna.create_study(storage=url, study_name="theirs")
+    theirs.tell(theirs.ask(), 1.0)
+    arguments = ["tune", SEARCH, "--storage", url, "--study-name", "theirs"]
+    error = refused(arguments, capsys)
+    assert "study 'theirs'" in error and "--study-name" in error
+    theirs.set_user_attr("gallop", "\x1b[31m")
+    assert "not made by this search" in refused(arguments, capsys)
+    assert len(theirs.trials) == 1
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("study.db").write_text("no database\n" * 100)
+    error = refused(["tune", SEARCH, "--storage", "sqlite:///study.db"], capsys)
+    assert "file is not a database" in error
+
+
+def test_a_study_of_another_optuna_is_refused(tmp_path, monkeypatch, capsys):
+    import contextlib
+    import sqlite3
+
+    import optuna
+
+    monkeypatch.chdir(tmp_path)
+    optuna.storages.RDBStorage("sqlite:///old.db").engine.dispose()
+    with contextlib.closing(sqlite3.connect("old.db")) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+        database.execute("UPDATE version_info SET schema_version = 3, library_version = '0.9.0'")
+        database.commit()
+    error = refused(["tune", SEARCH, "--storage", "sqlite:///old.db"], capsys)
+    assert "storage sqlite:///old.db cannot be used" in error and "version" in error
+
+
+def test_a_damaged_search_is_refused_and_hides_no_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("optuna_results/plots/SAC_X/a")
+    folder.mkdir(parents=True)
+    whole = {"number": 1, "parent": "a", "storage": "study.db", "study_name": "x", "start": "now",
+             "reproducible": False}  # fmt: skip
+    strange = whole | {"number": 0, "parent": None, "study_name": ["\x1b"]}
+    for text in ("{", "[]", "3", "{}", *map(json.dumps, [whole, whole | {"parent": 3}, strange])):
+        (folder / "round.json").write_text(text)
+        assert "a is no search" in refused(["tune", "--resume", str(folder)], capsys)
+        assert "there is no unfinished search" in refused(["tune", "--resume"], capsys)
+    (folder / "round.json").write_text(json.dumps(whole | {"number": 0, "parent": None}))
+    (folder / "search.yaml").write_text("rounds: 3\n")
+    assert "search.yaml: experiment: is missing" in refused(
+        ["tune", "--resume", str(folder)], capsys
+    )
+    assert "there is no unfinished search" in refused(["tune", "--resume"], capsys)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -17,6 +17,9 @@ VALIDATION_SEEDS: tuple[int, ...] = tuple(range(20_000, 21_000))
 SEARCH_SEEDS: tuple[int, ...] = tuple(range(30_000, 31_000))
 """Evaluations inside a hyper-parameter search."""
 
+MAX_SEARCH_EPISODES = len(SEARCH_SEEDS) // 2
+"""Of an evaluation: one half of the search seeds is for trials, the other for retraining."""
+
 MAX_SEARCH_SEED = 10**9
 _SEEDS_A_SEARCH, _SEEDS_A_ROUND, _FRESH = 10**6, 1_000, 500_000
 
@@ -63,7 +66,7 @@ def fresh_seeds(search_seed: int, n: int) -> list[int]:
 
 def search_episodes(n: int, fresh: bool = False) -> list[int]:
     """Search seeds of n episodes: the first for trials, those from the middle for retraining."""
-    first = len(SEARCH_SEEDS) // 2 if fresh else 0
+    first = MAX_SEARCH_EPISODES if fresh else 0
     return list(SEARCH_SEEDS[first : first + n])
 
 

@@ -258,6 +258,7 @@ def changed(old, new):
         (changed("Pendulum-v1", "Pendulun-v1"), ":3:", ["'Pendulun-v1'", "mean Pendulum-v1"]),
         (changed("4_000", "-5"), ":4:", ["total_timesteps", "-5"]),
         (changed("interval: 1_000", "interval: 700"), ":5:", ["700", "must divide"]),
+        (changed("n_episodes: 1", "n_episodes: 501"), ":5:", ["n_episodes", "501", "for 500"]),
         (changed("    tau: 0.01", "    utd: 0.3"), ":7:", ["0.3", "whole numbers"]),
         (changed("  hyperparameters:\n    tau: 0.01\n", "  hyperparameters: [1]\n"), ":6:",
          ["hyperparameters", "mapping"]),

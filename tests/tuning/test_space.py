@@ -396,6 +396,27 @@ def test_a_narrowed_parameter_has_its_own_rounds_conditions():
     assert all("noise_std" in trial for trial in drawn("td3", found, 5))
 
 
+def test_a_later_round_changes_what_it_names_and_keeps_the_rest_of_the_winner():
+    winner = {
+        "learning_rate": 1e-3,
+        "lr_schedule": "linear",
+        "one_minus_gamma": 0.1,
+        "train_freq": 8,
+        "subsample_steps": 2,
+        "net_arch": "big",
+        "activation_fn": "relu",
+    }
+    values = {"learning_rate": 2e-3, "gamma": 0.5, "train_freq": 4, "net_arch": "small"}
+    assert space.hyperparameters("sac", space.beside(winner, values)) == {
+        "learning_rate": "lin_0.002",  # the winner's schedule
+        "gamma": 0.5,
+        "train_freq": 4,
+        "gradient_steps": 2,  # every second timestep, as the winner's
+        "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "relu"},
+    }
+    assert space.beside({"gradient_steps": 2}, {"utd": 1}) == {"utd": 1}
+
+
 # --- mistakes ------------------------------------------------------------------------------------
 
 

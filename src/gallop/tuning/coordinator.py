@@ -22,8 +22,8 @@ from gallop.statistics import interquartile_mean
 from gallop.stopping import Stop
 from gallop.tuning.search import Search, n_evaluations
 from gallop.tuning.search_directory import RoundDirectory
-from gallop.tuning.space import Value, hyperparameters
-from gallop.tuning.study import Asker
+from gallop.tuning.space import Value, beside, hyperparameters
+from gallop.tuning.study import Asker, is_stopped_again
 from gallop.tuning.trial import command, make_folder
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class Look(NamedTuple):
 
     finished: list[optuna.trial.FrozenTrial]
     open: dict[int, Open]
-    n_timesteps: int
-    """Trained so far in the trials that are open."""
+    n_timesteps: dict[int, int]
+    """Trained so far in each that is open."""
 
 
 class Coordinator:
@@ -74,13 +74,13 @@ class Coordinator:
         round_number: int,
         study: optuna.Study,
         asker: Asker,
-        fixed: dict[str, Any],
+        fixed: dict[str, Value],
         engine: Engine,
         reproducible: bool,
     ) -> None:
         """
         Args:
-            fixed: hyper-parameters of the last round's winner, nested, under the space's.
+            fixed: values of the last round's winner, under the trial's own.
             reproducible: ask in batches and tell in order, so that no timing decides anything.
         """
         self._directory, self._search, self._round = directory, search, round_number
@@ -152,11 +152,7 @@ class Coordinator:
 
     def settings(self, values: dict[str, Value]) -> dict[str, Any]:
         """A trial's hyper-parameters, nested: the last winner's, then its own."""
-        merged = dict(self._fixed)
-        for name, value in hyperparameters(self._search.algo, values).items():
-            both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-            merged[name] = {**merged[name], **value} if both else value
-        return merged
+        return hyperparameters(self._search.algo, beside(self._fixed, values))
 
     def _experiment(self, values: dict[str, Value], index: int) -> Experiment:
         return self._search.trial_experiment(self._round, self.settings(values), self._seeds[index])
@@ -198,10 +194,12 @@ class Coordinator:
         self._study.tell(number, values, state=state)
 
     def _look(self) -> Look:
-        folders = [folder for opened in self._open.values() for folder in opened.folders]
-        done = sum(timestep_of(folder, self._timesteps) for folder in folders)
         finished = [t for t in self._study.get_trials(deepcopy=False) if t.state.is_finished()]
-        return Look(finished, dict(self._open), done)
+        trained = {
+            number: sum(timestep_of(folder, self._timesteps) for folder in opened.folders)
+            for number, opened in self._open.items()
+        }
+        return Look(finished, dict(self._open), trained)
 
 
 class _Judge:
@@ -260,12 +258,13 @@ class _Judge:
 
     def _is_stopped(self, step: int, value: float, last: bool) -> bool:
         """Report, and ask the pruner; at the end there is nothing to save any more."""
-        later = any(reported > step for reported in self._reported)
         if step not in self._reported:
             self._trial.report(value, step)
             self._reported[step] = value
-        # What was judged before a kill and went on, goes on.
-        return not last and not later and self._trial.should_prune()
+            return not last and self._trial.should_prune()
+        # It was reported before a kill. What went on after it, goes on.
+        later = any(reported > step for reported in self._reported)
+        return not last and not later and is_stopped_again(self._trial, value)
 
     def _means(self, folder: RunDirectory) -> Any:
         evaluations = folder.read_evaluations()

@@ -87,7 +87,7 @@ class LiveTable:
 
     def look(self, look: Look, title: str, n_trials: int, timesteps_a_trial: int) -> None:
         """Show a round as it stands."""
-        n_done = len(look.finished) * timesteps_a_trial + look.n_timesteps
+        n_done = len(look.finished) * timesteps_a_trial + sum(look.n_timesteps.values())
         left = self._left(n_done, n_trials * timesteps_a_trial)
         best = sorted(
             (t for t in look.finished if t.value is not None), key=lambda t: -(t.value or 0.0)
@@ -108,22 +108,25 @@ class LiveTable:
                 Text(parameters(trial.params)),
             )  # fmt: skip
         for number, opened in sorted(look.open.items())[: 2 * N_BEST]:
-            table.add_row(str(number), "", "training", Text(parameters(opened.values)), style="dim")
+            share = 100 * look.n_timesteps[number] // timesteps_a_trial
+            table.add_row(
+                str(number), "", f"training {share:2} %", Text(parameters(opened.values)),
+                style="dim",
+            )  # fmt: skip
         n_pruned = sum(t.state.name == "PRUNED" for t in look.finished)
         n_failed = sum(t.state.name == "FAIL" for t in look.finished)
         line = Text(
             f"{len(look.finished)} of {n_trials} trials, {n_pruned} stopped early, "
             f"{n_failed} failed{left}"
         )
-        bar = ProgressBar(total=n_trials * timesteps_a_trial, completed=n_done)
-        self._live.update(Group(table, bar, line))
+        self._live.update(Group(table, _bar(n_done, n_trials * timesteps_a_trial), line))
 
     def again(self, n_done: int, total: int) -> None:
         """Show the retraining as it stands."""
         line = Text(f"training again on fresh seeds: {n_done:,} of {total:,} timesteps")
         line.append(self._left(n_done, total))
         if self._live is not None:
-            self._live.update(Group(ProgressBar(total=total, completed=n_done), line))
+            self._live.update(Group(_bar(n_done, total), line))
 
     def tables(self, tables: Sequence[PageTable]) -> None:
         """The closing tables."""
@@ -169,3 +172,10 @@ class LiveTable:
         if gone <= 0 or seconds < 2:
             return ""
         return f", {duration(seconds * (total - n_done) / gone)} left"
+
+
+def _bar(n_done: int, total: int) -> Table:
+    """A bar on a line of its own."""
+    line = Table.grid(expand=True)
+    line.add_row(ProgressBar(total=total, completed=n_done))
+    return line

@@ -248,8 +248,9 @@ class _Rounds:
                 artefacts.write_results(directory, self.search, record, opened, [], finished=False)
                 with _clocked(opened):
                     again = self._train_again(directory, record, opened, engine)
-            artefacts.write_results(directory, self.search, record, opened, again, finished=True)
-            artefacts.draw(directory, self.search, record, opened, again)
+            artefacts.write_results(directory, self.search, record, opened, again, finished=last)
+            with self.display.console.status("drawing figures and the page"):
+                artefacts.draw(directory, self.search, record, opened, again)
             self._close(directory, record, opened, again)
             if last:
                 return directory
@@ -275,7 +276,7 @@ class _Rounds:
         asker = study.Asker(opened, self.search, number, ranges)
         self._enqueue_first(asker, ranges, record)
         coordinator = Coordinator(
-            directory, self.search, number, opened, asker, record.settings or {}, engine,
+            directory, self.search, number, opened, asker, record.winner or {}, engine,
             record.reproducible,
         )  # fmt: skip
         timesteps = self.search.trial_experiment(number, {}, 0).total_timesteps
@@ -289,6 +290,7 @@ class _Rounds:
         with self.table.shown(), study.explaining_storage(record.storage):
             coordinator.run(self.stop, show)
         engine.close()  # those that were stopped early have to put down their folders
+        directory.forget_states()
 
     def _enqueue_first(self, asker: study.Asker, ranges: space.Space, record: RoundRecord) -> None:
         if record.number:
@@ -323,7 +325,7 @@ class _Rounds:
                 else f"{base}-round{number + 1}",
                 start=now(),
                 reproducible=record.reproducible,
-                winner={**(record.winner or {}), **winner.params},
+                winner=space.beside(record.winner or {}, winner.params),
                 settings=dict(winner.user_attrs["hyperparameters"]),
             ),
         )

@@ -118,7 +118,8 @@ class Search(Settings):
 
     @property
     def algo(self) -> Algo:
-        return self.trial_experiment(0, {}, 0).algo
+        algo: Algo = str(self.experiment["algo"]).lower()  # type: ignore[assignment]
+        return algo
 
     @property
     def env(self) -> str:
@@ -360,6 +361,12 @@ def _check_space(search: Search, number: int) -> None:
 
 
 def _check_evaluations(search: Search, number: int, experiment: Experiment) -> None:
+    n_episodes = experiment.evaluation.n_episodes
+    if n_episodes > seeding.MAX_SEARCH_EPISODES:
+        raise ExperimentError(
+            f"{n_episodes}: a search has seeds for {seeding.MAX_SEARCH_EPISODES}",
+            "experiment.evaluation.n_episodes",
+        )
     n = n_evaluations(experiment)
     if search.objective.n_last > n:
         raise ExperimentError(

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gallop import checkpoint
 from gallop.run_directory import RunDirectory, RunError, run_path, write_bytes
 from gallop.search_results import NAME as RESULTS
 from gallop.settings import ExperimentError
@@ -82,6 +83,11 @@ class RoundDirectory:
     def retraining(self, name: str, seed_index: int) -> RunDirectory:
         """The folder of one fresh seed of what is trained again."""
         return RunDirectory(self.path / "again" / name / f"seed-{seed_index}")
+
+    def forget_states(self) -> None:
+        """Delete what trials could be resumed from, when all of them have been told of."""
+        for state in self.path.glob("trials/*/*/state"):
+            checkpoint.forget(state)
 
     def exists(self) -> bool:
         """Whether the round has begun."""

@@ -166,6 +166,24 @@ def target(name: str) -> str:
     return f"policy_kwargs.{name}" if name in PolicyKwargs.model_fields else name
 
 
+def _what(name: str) -> str:
+    """What a name stands for: two names for one thing have the same."""
+    if name == _SCHEDULE:
+        return name
+    return "utd" if target(name) == "gradient_steps" else target(name)
+
+
+def beside(winner: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
+    """A trial's values, and those of the last round's winner that they leave as they were.
+
+    >>> beside({"lr_schedule": "linear", "gamma": 0.9}, {"one_minus_gamma": 0.2})
+    {'lr_schedule': 'linear', 'one_minus_gamma': 0.2}
+    """
+    taken = {_what(name) for name in values}
+    kept = {name: value for name, value in winner.items() if _what(name) not in taken}
+    return {**kept, **values}
+
+
 def is_whole(algo: Algo, name: str) -> bool:
     """Whether the parameter's values are whole numbers."""
     if name in _ZOO:
@@ -385,11 +403,9 @@ def check_names(algo: Algo, space: Space, last: Space | None) -> None:
         if name not in known_names(algo):
             hint = nearest(name, known_names(algo))
             raise ExperimentError(f"unknown parameter of {algo.upper()}; {hint}", name)
-        if name != _SCHEDULE:
-            what = "utd" if target(name) == "gradient_steps" else target(name)  # SB3's and ours
-            other = targets.setdefault(what, name)
-            if other != name:
-                raise ExperimentError(f"{name} and {other} are two names for {what}", name)
+        other = targets.setdefault(_what(name), name)
+        if other != name:
+            raise ExperimentError(f"{name} and {other} are two names for {_what(name)}", name)
         _check_conditions(space, name)
         _check_values(algo, space, name)
         if parameter.around is not None:

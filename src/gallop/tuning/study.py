@@ -1,25 +1,32 @@
 """A round as an Optuna study: storage, sampler, pruner; asking for trials and telling of them.
 
 The sampler of a trial is seeded by (search seed, round, trial number) alone, so a trial that is
-asked for again, after a kill or with other workers, draws the same from the same history.
+asked for again, after a kill or with other workers, draws the same from the same history. Nothing
+depends on what a study or a folder is called.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import warnings
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.pruners import HyperbandPruner
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
 
 from gallop.settings import ExperimentError
 from gallop.tuning.search import Pruner, Sampler, Search, n_evaluations
 from gallop.tuning.search_directory import without_password
 from gallop.tuning.space import Space, Value, suggest
-
-if TYPE_CHECKING:
-    import optuna
 
 IDENTITY = "gallop"  # user attribute of a study: whose it is
 SECONDS_TO_CONNECT = 10
@@ -36,11 +43,11 @@ def explaining_storage(url: str) -> Iterator[None]:
         yield
     except ExperimentError:
         raise
-    # Optuna says with a RuntimeError that another version of it made the tables.
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, RuntimeError) as error:
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
         cause = error.__cause__ or error
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)
+        reason = re.sub(r"[^\s'\"]*@", "", reason)  # the end of a password that has an @ itself
         raise ExperimentError(
             f"storage {without_password(url)} cannot be used: {reason[:200]}"
         ) from None
@@ -56,12 +63,13 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
     Raises:
         ExperimentError: if the storage cannot be reached, or holds another study of this name.
     """
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with explaining_storage(url):
         arguments = {"connect_timeout": SECONDS_TO_CONNECT} if url.startswith("postgres") else {}
-        storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
+        try:
+            storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
+        except RuntimeError as error:  # another version of Optuna made the tables
+            raise ValueError(str(error)) from None
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
         )
@@ -95,33 +103,93 @@ def identity(search: Search, round_number: int, space: Space) -> dict[str, Any]:
     }
 
 
+class _Sampler(BaseSampler):
+    """Draws each parameter that is drawn on its own from a stream of its own.
+
+    So a trial that a kill left half drawn draws the rest as it would have: what is stored already,
+    and is not drawn again, moves no stream.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler], entropy: tuple[int, ...]) -> None:
+        """
+        Args:
+            make: a sampler with a seed.
+        """
+        self._make, self._entropy = make, entropy
+        self._together = make(_word(entropy))
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self._together.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        # After a kill: what was drawn together is there, or there was nothing to be drawn together.
+        parts: list[str] = []
+        while part := trial.system_attrs.get(f"tpe:relative_params:{len(parts)}"):
+            parts.append(part)
+        with contextlib.suppress(ValueError):  # half of it is there
+            if parts:
+                drawn: dict[str, Any] = json.loads("".join(parts))
+                return drawn
+        if trial.params and getattr(self._together, "_constant_liar", False):
+            return {}
+        return self._together.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:  # fmt: skip
+        own = self._make(_word((*self._entropy, zlib.crc32(param_name.encode()))))
+        return own.sample_independent(study, trial, param_name, param_distribution)
+
+
+def _word(entropy: tuple[int, ...]) -> int:
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
+
+
 def make_sampler(
     settings: Sampler, search_seed: int, round_number: int, trial: int, conditional: bool
-) -> optuna.samplers.BaseSampler:
+) -> BaseSampler:
     """The sampler of one trial."""
-    import optuna
 
-    word = np.random.SeedSequence((search_seed, round_number, trial)).generate_state(1)[0]
-    seed = int(word)
-    if settings.name == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # With conditions the parameters fall into groups that exist together.
-        return optuna.samplers.TPESampler(
-            n_startup_trials=settings.n_startup_trials,
-            multivariate=settings.multivariate,
-            group=settings.multivariate and conditional,
-            constant_liar=settings.constant_liar,
-            seed=seed,
-            warn_independent_sampling=False,
-        )
+    def make(seed: int) -> BaseSampler:
+        if settings.name == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            # With conditions the parameters fall into groups that exist together.
+            return optuna.samplers.TPESampler(
+                n_startup_trials=settings.n_startup_trials,
+                multivariate=settings.multivariate,
+                group=settings.multivariate and conditional,
+                constant_liar=settings.constant_liar,
+                seed=seed,
+                warn_independent_sampling=False,
+            )
+
+    return _Sampler(make, (search_seed, round_number, trial))
 
 
-def make_pruner(settings: Pruner, n_steps: int) -> optuna.pruners.BasePruner:
-    """The pruner of a round; `n_steps` reports make a whole trial."""
-    import optuna
+class _Hyperband(HyperbandPruner):
+    """Deals trials to brackets by a key of ours, where Optuna takes the study's name."""
 
+    def __init__(self, key: str, max_resource: int, settings: Pruner) -> None:
+        super().__init__(settings.min_resource, max_resource, settings.reduction_factor)
+        self._key = key
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        return super()._get_bracket_id(SimpleNamespace(study_name=self._key), trial)  # type: ignore[arg-type]
+
+
+def make_pruner(settings: Pruner, n_steps: int, key: str) -> optuna.pruners.BasePruner:
+    """The pruner of a round; `n_steps` reports make a whole trial.
+
+    Args:
+        key: of the round; Hyperband deals trials to its brackets by it.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if settings.name == "median":
@@ -133,11 +201,7 @@ def make_pruner(settings: Pruner, n_steps: int) -> optuna.pruners.BasePruner:
                 min_resource=settings.min_resource, reduction_factor=settings.reduction_factor
             )
         if settings.name == "hyperband":
-            return optuna.pruners.HyperbandPruner(
-                min_resource=settings.min_resource,
-                max_resource=n_steps,
-                reduction_factor=settings.reduction_factor,
-            )
+            return _Hyperband(key, n_steps, settings)
         if settings.name == "wilcoxon":
             return optuna.pruners.WilcoxonPruner(
                 p_threshold=settings.p_threshold, n_startup_steps=settings.n_warmup_steps
@@ -153,6 +217,35 @@ def n_steps(search: Search, round_number: int) -> int:
     return search.n_seeds * n_evaluations(experiment)
 
 
+def is_stopped_again(trial: optuna.Trial, value: float) -> bool:
+    """What the pruner says of a trial's last report, if it may have been asked already.
+
+    Successive halving writes down the rungs that a trial has reached, and would take the same
+    question for one about the next rung. So it is asked in a copy that does not know of the first.
+
+    Args:
+        value: of the last report.
+    """
+    study = trial.study
+    copied = optuna.create_study(
+        storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=study.pruner
+    )
+    for frozen in study.get_trials():
+        if frozen.number == trial.number:
+            kept = frozen.system_attrs.items()
+            frozen.system_attrs = {k: v for k, v in kept if not (_is_rung(k) and v == value)}
+        copied.add_trial(frozen)
+    stopped = study.pruner.prune(copied, copied.get_trials()[trial.number])
+    for name, reached in copied.get_trials()[trial.number].system_attrs.items():
+        if _is_rung(name):
+            study._storage.set_trial_system_attr(trial._trial_id, name, reached)
+    return stopped
+
+
+def _is_rung(attribute: str) -> bool:
+    return attribute.startswith("completed_rung_")
+
+
 class Asker:
     """Asks for trials of one round."""
 
@@ -161,7 +254,8 @@ class Asker:
     ) -> None:
         self._study, self._search, self._round, self._space = study, search, round_number, space
         self._conditional = any(parameter.when for parameter in space.values())
-        study.pruner = make_pruner(search.pruner, n_steps(search, round_number))
+        key = f"{search.search_seed}/{round_number}"
+        study.pruner = make_pruner(search.pruner, n_steps(search, round_number), key)
 
     def enqueue(self, values: Mapping[str, Value], note: str) -> None:
         """Set the first trial's values, unless the study has begun."""
@@ -170,8 +264,6 @@ class Asker:
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
         """The next trial and its values."""
-        import optuna
-
         waiting = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
         number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
         self._study.sampler = self._sampler(number)
@@ -179,8 +271,6 @@ class Asker:
 
     def running(self) -> list[tuple[optuna.Trial, dict[str, Value]]]:
         """Trials that were begun and not told of, by number: a killed coordinator's."""
-        import optuna
-
         found = []
         states = (optuna.trial.TrialState.RUNNING,)
         for frozen in sorted(self._study.get_trials(states=states), key=lambda t: t.number):
@@ -190,8 +280,6 @@ class Asker:
 
     def n_asked(self) -> int:
         """Trials that were begun, over all calls."""
-        import optuna
-
         waiting = optuna.trial.TrialState.WAITING
         return sum(trial.state != waiting for trial in self._study.get_trials(deepcopy=False))
 
