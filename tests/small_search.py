@@ -118,7 +118,8 @@ def trials(of_round):
             del row[name]
         if row["state"] != "COMPLETE":
             row.pop("user_attrs_n_timesteps", None)
-    return rows
+    # A column is there as soon as one trial has something in it.
+    return [{name: text for name, text in row.items() if text} for row in rows]
 
 
 def again(of_round):

@@ -215,7 +215,8 @@ def test_a_run_that_is_running_is_left_alone(command, run, tmp_path, monkeypatch
 
 
 def test_python_offers_the_command_lines_words(run):
-    assert set(gallop.__all__) == {"experiment", "run", "evaluate", "make_env", "watch"}
+    words = {"experiment", "run", "run_seeds", "tune", "evaluate", "make_env", "watch"}
+    assert set(gallop.__all__) == words
     assert set(gallop.__all__) <= set(dir(gallop))
     experiment = gallop.experiment(algo="ppo", env="Hopper-v5", hyperparameters={"gamma": 0.5})
     assert experiment.hyperparameters.gamma == 0.5

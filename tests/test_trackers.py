@@ -11,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -196,6 +197,7 @@ def test_tensorboard_forgets_what_came_after_the_boundary(tmp_path):
     folder, experiment = RunDirectory(tmp_path / "a"), tiny("sac")
     with trackers.opened(folder, experiment, 0) as opened:
         opened.log([row(100, **{"train/x": 0.5}), row(200, **{"train/x": 0.5})])
+    time.sleep(1.1)  # event files are in the order of the seconds in their names
     with trackers.opened(folder, experiment, 100) as opened:
         opened.log([row(200, **{"train/x": 0.25})])
     assert tensorboard_points(folder, "train/x") == [(100, 0.5), (200, 0.25)]

@@ -312,7 +312,7 @@ def numbers(row):
 
 
 def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path):
-    data = one_round(4, first_trial="sampled", sampler={"name": "random"})
+    data = one_round(4, first_trial="sampled", sampler={"name": "random"}, search_seed=1)
     data["rounds"][0]["space"]["learning_rate"] = [1e-3, 1e30]
     tune(tmp_path, data=data)
     rows = trials(folder(tmp_path))

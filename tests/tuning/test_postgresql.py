@@ -19,6 +19,7 @@ from small_search import (
     nobody_is_left,
     one_round,
     outcome,
+    output,
     run,
     search_data,
     start,
@@ -119,6 +120,7 @@ def test_the_same_trials_as_in_sqlite_killed_once_and_resumed(server, reference,
     kill(process.pid, signal.SIGKILL)
     process.wait()
     assert nobody_is_left(tmp_path, 10)
+    output(tmp_path)
     code, text = run(tmp_path, "--resume", folder(tmp_path))
     assert code == 2, text
     assert text.count("\n") == 1

@@ -220,7 +220,8 @@ class _Rounds:
         with self.first.locked(), self.stop.listening():
             engine = Processes(self.n_workers)
             try:
-                return self._rounds(engine)
+                with study.explaining_storage(self.storage or self.first.read_record().storage):
+                    return self._rounds(engine)
             except Stopped as stopped:
                 engine.close()
                 self.display.say(
@@ -287,7 +288,7 @@ class _Rounds:
         def show(look: Look) -> None:
             self.table.look(look, title, n_trials, a_trial)
 
-        with self.table.shown(), study.explaining_storage(record.storage):
+        with self.table.shown():
             coordinator.run(self.stop, show)
         engine.close()  # those that were stopped early have to put down their folders
         directory.forget_states()

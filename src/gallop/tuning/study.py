@@ -33,17 +33,22 @@ SECONDS_TO_CONNECT = 10
 
 
 @contextlib.contextmanager
-def explaining_storage(url: str) -> Iterator[None]:
-    """Whatever a database does not like becomes one line."""
+def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
+    """Whatever a database does not like becomes one line.
+
+    Args:
+        others: what else can only come from the storage.
+    """
     # Optuna wraps some of its own around those of SQLAlchemy.
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
+    expected: tuple[type[Exception], ...] = (SQLAlchemyError, StorageInternalError, *others)
     try:
         yield
     except ExperimentError:
         raise
-    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError) as error:
+    except expected as error:
         cause = error.__cause__ or error
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)
@@ -64,7 +69,7 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
         ExperimentError: if the storage cannot be reached, or holds another study of this name.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with explaining_storage(url):
+    with explaining_storage(url, ImportError, ValueError):
         arguments = {"connect_timeout": SECONDS_TO_CONNECT} if url.startswith("postgres") else {}
         try:
             storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
