@@ -284,20 +284,19 @@ def test_ctrl_c_in_the_first_moments_is_no_traceback(seconds, tmp_path):
 
 def test_n_trials_is_the_total_over_all_calls(tmp_path):
     write(tmp_path, one_round(8))
-    code, text = run(tmp_path, "search.yaml", "--name", "x", "--n-trials", 3, "--reproducible")
+    code, text = run(tmp_path, "search.yaml", "--name", "x", "--n-trials", 2, "--reproducible")
     assert code == 0, text
     first = folder(tmp_path)
     before = trials(first)
-    assert len(before) == 3
+    assert len(before) == 2
     for _ in range(2):
         code, text = run(tmp_path, "--resume", first, "--n-trials", 5)
         assert code == 0, text
         after = trials(first)
         assert len(after) == 5
-        assert after[:3] == before
-        before = [*before, *after[3:]] if len(before) == 3 else before
-        assert after == before
-    # The same as five at once: how they were divided among calls is no matter.
+        assert after[: len(before)] == before
+        before = after
+    # The same as five at once: where a batch ends, how they were divided is no matter.
     whole = tmp_path / "whole"
     whole.mkdir()
     tune(whole, data=one_round(5))
@@ -319,7 +318,7 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_
     states = {float(row["params_learning_rate"]): row["state"] for row in rows}
     assert states == {1e-3: "COMPLETE", 1e30: "FAIL"}
     for row in rows:
-        assert bool(row["user_attrs_reason"]) == (row["state"] == "FAIL")
+        assert ("user_attrs_reason" in row) == (row["state"] == "FAIL")
 
 
 def test_a_reward_that_is_no_number_fails_its_trial_alone(tmp_path):
