@@ -12,10 +12,12 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from gallop.display import Display
+from gallop.execution.work import Ended
 from gallop.tuning import rounds
 from gallop.tuning.search import from_data
+from gallop.tuning.trial import main
 
-N_TRIALS, N_FRESH, SEARCH_SEEDS = 24, 6, (0, 1, 2)
+N_TRIALS, N_FRESH, N_SEARCHES = 24, 6, 20
 
 
 def a_search(search_seed):
@@ -54,11 +56,35 @@ def expected_maximum(n):
     return quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -8, 8)[0]
 
 
+class InThisProcess:
+    """The engine that does one item after the other at once: no training here takes longer."""
+
+    is_hungry = True
+
+    def __init__(self, n_workers):
+        self._waiting = []
+
+    def submit(self, item):
+        self._waiting.append(item)
+
+    def poll(self):
+        ended = [Ended(item, main(Path(item.command[-1])), "") for item in self._waiting]
+        self._waiting = []
+        return ended
+
+    def cancel(self, folder):
+        pass
+
+    def close(self):
+        pass
+
+
 @pytest.mark.slow
 def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    in_the_search, again, intervals, values = [], [], [], []
-    for search_seed in SEARCH_SEEDS:
+    monkeypatch.setattr(rounds, "Processes", InThisProcess)
+    monkeypatch.setattr(rounds.artefacts, "draw", lambda *arguments: None)  # half a second each
+    in_the_search, again, held, values = [], [], [], []
+    for search_seed in range(N_SEARCHES):
         round_ = rounds.tune(
             a_search(search_seed),
             root=tmp_path,
@@ -72,19 +98,25 @@ def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypat
         values += [trial["value"] for trial in results["trials"]]
         in_the_search.append((winner["in_the_search"] - defaults["in_the_search"]) / SIGMA)
         again.append(winner["gain_over_defaults"] / SIGMA)
-        intervals.append(winner["gain_interval"])
-    print(in_the_search, again, intervals, np.std(values) / SIGMA)  # shown where it fails
-    # Every training ends with a return of its own; of 72, sigma is off by a quarter once in 300.
-    assert len(set(values)) == len(SEARCH_SEEDS) * N_TRIALS
-    assert np.std(values) == pytest.approx(SIGMA, rel=0.25)
-    # In the search: the maximum of 24 less one of the 24, 1.95 standard deviations on average. The
-    # mean of three has a standard deviation of 0.63, so it is below 0.7 once in 40 times.
+        low, high = winner["gain_interval"]
+        held.append(low <= 0 <= high)
+    print(in_the_search, again, held, np.std(values) / SIGMA)  # shown where it fails
+    # Every training ends with a return of its own; of 480, sigma is off by a tenth once in 500.
+    assert len(set(values)) == N_SEARCHES * N_TRIALS
+    assert np.std(values) == pytest.approx(SIGMA, rel=0.1)
+    # In the search: the maximum of 24 less one of the 24, 1.95 on average. The mean of 20 searches
+    # has a standard deviation of 0.25, so it is below 1.2 once in 700 times. (It is 1.61.)
     assert expected_maximum(N_TRIALS) == pytest.approx(1.95, abs=0.01)
-    assert np.mean(in_the_search) > 0.7
-    # Trained again: 0 on average; the IQM over 6 seeds of a difference of two has a standard
-    # deviation of about 0.65, the mean of three of 0.37: beyond 0.8 once in 30 times. A 95 %
-    # bootstrap interval over 6 seeds holds 0 nine times in ten, all three of them 7 times in 10.
-    # The seeds are fixed, so what comes out here comes out always.
-    assert abs(np.mean(again)) < 0.8
-    for low, high in intervals:
-        assert low <= 0 <= high
+    assert np.mean(in_the_search) > 1.2
+    # Trained again: a mean of 6 differences of two unit normals, 0 on average. The mean of 20 has
+    # a standard deviation of 0.13, so it is beyond 0.4 once in 500 times. (It is 0.02.)
+    assert abs(np.mean(again)) < 0.4
+    # A 95 % bootstrap interval over as few as 6 seeds is too narrow: it holds 0 in 86 of 100 cases.
+    # Of 20, fewer than 13 hold it once in 260 times. (14 do; the first three do not, which is bad
+    # luck: 4,800 other seeds gave 85 %, and the seeds here are 0, 1, 2, … as they come.)
+    assert sum(held) >= 13
+    # In the search the winner leads wherever it is not the defaults themselves; trained again, in
+    # half of those.
+    assert min(in_the_search) >= 0
+    won = [gain for lead, gain in zip(in_the_search, again, strict=True) if lead > 0]
+    assert 0.2 < np.mean(np.array(won) > 0) < 0.8

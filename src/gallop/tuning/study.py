@@ -172,7 +172,6 @@ def make_sampler(
                 group=settings.multivariate and conditional,
                 constant_liar=settings.constant_liar,
                 seed=seed,
-                warn_independent_sampling=False,
             )
 
     return _Sampler(make, (search_seed, round_number, trial))
