@@ -41,6 +41,10 @@ class RunError(ExperimentError):
     """A run folder cannot be used; the message says why and what would help."""
 
 
+class HeldError(RunError):
+    """Another process holds the run."""
+
+
 @dataclass(frozen=True)
 class Evaluations:
     """All evaluations during training so far; evaluations.npz with SB3's keys, and the seeds."""
@@ -187,7 +191,8 @@ class RunDirectory:
         """Hold the run; a second process that wants it is refused.
 
         Raises:
-            RunError: if another process is running it.
+            HeldError: if another process is running it.
+            RunError: if the folder cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -195,7 +200,7 @@ class RunDirectory:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"{self.path} is being run by another process") from None
+            raise HeldError(f"{self.path} is being run by another process") from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
         try:

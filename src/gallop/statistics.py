@@ -245,6 +245,31 @@ def paired_difference(
     )
 
 
+def paired_difference_of_few(returns: ArrayLike, baseline: ArrayLike) -> Difference:
+    """Mean of returns − baseline, pair by pair, with Student's interval; shapes [n].
+
+    For a handful of training seeds. A percentile bootstrap of 3 normal differences holds the truth
+    in 76 of 100 cases instead of 95, of 5 in 83; Student's interval does what it says, for normal
+    differences. One pair says nothing about its spread: its interval is infinite.
+
+    >>> found = paired_difference_of_few([3.0, 5.0], [2.0, 2.0])
+    >>> found.mean, round(found.interval.low, 1), round(found.interval.high, 1)
+    (2.0, -10.7, 14.7)
+
+    Raises:
+        ValueError: if the two are not the same number of returns, or none.
+    """
+    ours, theirs = np.asarray(returns, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
+    if ours.shape != theirs.shape or ours.size == 0:
+        raise ValueError(f"pairs are needed, not {ours.size} returns and {theirs.size}")
+    differences = ours - theirs
+    n, mean = int(differences.size), float(differences.mean())
+    margin = math.inf
+    if n > 1:
+        margin = student_quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
+    return Difference(n, mean, Interval(mean - margin, mean + margin))
+
+
 def probability_of_improvement(
     ours: ArrayLike,
     theirs: ArrayLike,

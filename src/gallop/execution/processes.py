@@ -17,7 +17,7 @@ from collections import deque
 from pathlib import Path
 
 from gallop import checkpoint
-from gallop.execution.work import Ended, WorkItem
+from gallop.execution.work import HELD, Ended, WorkItem
 from gallop.execution.worker import SECONDS_TO_STOP
 from gallop.learners.kernels import available_processors
 from gallop.run_directory import RunDirectory
@@ -68,7 +68,8 @@ class Processes:
             if code is None:
                 continue
             del self._running[process.item.folder]
-            if (code < 0 or code > 128) and self._may_go_on(process.item):
+            killed = code < 0 or code > 128
+            if code == HELD or (killed and self._may_go_on(process.item)):
                 self._waiting.appendleft(process.item)
             else:
                 ended.append(Ended(process.item, code, process.reason(code)))

@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+HELD = 75
+"""Exit code of an item's process that found its folder held by another: to be tried again."""
+
 
 class WorkItem(NamedTuple):
     """Bring a run's folder to its end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -234,8 +235,8 @@ def again_tables(again: Sequence[Again]) -> list[PageTable]:
         )
     note = (
         f"Trained again: IQM over {n} training seeds that no trial had, on other episodes, scored "
-        "as in the search; [95 % bootstrap interval over seeds]. Gain: mean difference to the "
-        "defaults on the same seeds."
+        "as in the search; [95 % bootstrap interval over seeds, too narrow with so few]. Gain: "
+        "mean difference to the defaults on the same seeds [95 % interval of Student's]."
     )
     if len(again) > 2:
         note += " The best of several on fresh seeds is still flattered a little by being chosen."
@@ -244,7 +245,9 @@ def again_tables(again: Sequence[Again]) -> list[PageTable]:
 
 
 def _interval(interval: Interval | None, sign: str = "") -> str:
-    return "" if interval is None else f" [{interval.low:{sign},.0f}, {interval.high:{sign},.0f}]"
+    if interval is None or not math.isfinite(interval.high):  # of one seed
+        return ""
+    return f" [{interval.low:{sign},.0f}, {interval.high:{sign},.0f}]"
 
 
 def _trials_table(study: optuna.Study) -> PageTable:

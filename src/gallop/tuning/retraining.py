@@ -20,7 +20,7 @@ from gallop.statistics import (
     Interval,
     bootstrap_interval,
     interquartile_mean,
-    paired_difference,
+    paired_difference_of_few,
 )
 from gallop.stopping import Stop
 from gallop.tuning.coordinator import SECONDS_BETWEEN_LOOKS, timestep_of
@@ -68,10 +68,10 @@ class Again(NamedTuple):
 
 
 def gain(again: Again, defaults: Again) -> Difference | None:
-    """How much better than the defaults on the same fresh seeds, with its interval."""
+    """How much better than the defaults on the same fresh seeds, with Student's interval."""
     if not again.scores or len(again.scores) != len(defaults.scores):
         return None
-    return paired_difference(again.scores, defaults.scores, np.random.default_rng(0))
+    return paired_difference_of_few(again.scores, defaults.scores)
 
 
 def train_again(

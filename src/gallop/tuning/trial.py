@@ -19,10 +19,11 @@ import numpy as np
 from gallop import checkpoint
 from gallop.environments import evaluation_env
 from gallop.evaluation import evaluate
+from gallop.execution.work import HELD
 from gallop.learners.choose import choose_learner
 from gallop.plan import make_plan
 from gallop.provenance import now, provenance
-from gallop.run_directory import RunDirectory, remove_leftovers
+from gallop.run_directory import HeldError, RunDirectory, remove_leftovers
 from gallop.settings import DivergedError, Experiment, ExperimentError
 from gallop.stopping import Stop, Stopped
 from gallop.training import learner_for, train
@@ -89,7 +90,7 @@ def _tick(stop: Stop, timestep: int) -> None:
 
 
 def main(path: Path) -> int:
-    """The process of one training; its exit code: 0 done, 1 diverged, 2 bad settings."""
+    """The process of one training; its exit code: 0 done, 1 diverged, 2 bad settings, `HELD`."""
     folder = RunDirectory(path)
     stop = Stop()
     try:
@@ -103,6 +104,8 @@ def main(path: Path) -> int:
     except DivergedError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 1
+    except HeldError:
+        return HELD
     except ExperimentError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 2
