@@ -32,7 +32,7 @@ from small_search import (
 )
 
 SECONDS_OF_ORPHANS = 10
-LONGER = search_data(experiment={"total_timesteps": 1200})
+LONGER = search_data(experiment={"total_timesteps": 3600})
 PRUNED = {
     "median": {"pruner": {"name": "median", "n_startup_trials": 1}},
     "wilcoxon": {"pruner": {"name": "wilcoxon", "p_threshold": 0.2}, "n_seeds": 6},
@@ -91,7 +91,7 @@ def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, 
     write(tmp_path, LONGER)
     # Half in the first moments (imports, folders, the first questions), half later.
     lives = [generator.uniform(0, 5) for _ in range(10)]
-    lives += [4 + generator.uniform(0, 0.3 * seconds) for _ in range(10)]
+    lives += [3 + generator.uniform(0, 0.1 * seconds) for _ in range(10)]
     generator.shuffle(lives)
     n_killed = 0
     for life in lives:
