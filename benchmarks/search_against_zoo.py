@@ -15,9 +15,7 @@ machine that does nothing else.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -25,10 +23,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from gallop import search_results
-from gallop.provenance import machine
+from measurements import Measurements
 
-COLUMNS = ["run", "round", "trials", "timesteps", "gallop_seconds", "zoo_seconds", "ratio"]
+from gallop import search_results
+
+COLUMNS = ["round", "trials", "timesteps", "gallop_seconds", "zoo_seconds", "ratio"]
 SEARCH = """\
 experiment:
   algo: sac
@@ -82,16 +81,8 @@ def zoo_seconds(folder: Path, options: argparse.Namespace) -> float:
         f"HalfCheetah-v5:\n  n_timesteps: !!float {options.timesteps}\n  policy: 'MlpPolicy'\n"
     )
     command = [
-        *(
-            str(options.zoo.absolute()),
-            "-c",
-            ZOO,
-            settings,
-            "--algo",
-            "sac",
-            "--env",
-            "HalfCheetah-v5",
-        ),
+        *(str(options.zoo.absolute()), "-c", ZOO, settings),
+        *("--algo", "sac", "--env", "HalfCheetah-v5"),
         *("-n", str(options.timesteps), "-optimize", "--n-trials", str(options.trials)),
         *("--sampler", "random", "--pruner", "none", "--n-evaluations", "2"),
         *("--eval-episodes", "1", "--conf-file", str(empty), "-f", str(folder / "logs")),
@@ -115,28 +106,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
-    before = []
-    if options.output.exists():
-        with options.output.open(newline="") as file:
-            before = list(csv.DictReader(file))
-    run = 1 + max((int(row["run"]) for row in before), default=0)
-    here = machine()
-    print(f"run {run}: {here['cpu']}, {here['cores']} processors, load {os.getloadavg()[0]:.2f}")
-    rows, ratios = [], []
+    measurements, ratios = Measurements(options.output, COLUMNS), []
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as temporary:
             ours = gallop_seconds(Path(temporary), options, seed=number) / options.trials
             theirs = zoo_seconds(Path(temporary), options) / options.trials
         ratios.append(theirs / ours)
         print(f"a trial: gallop {ours:.1f} s, the Zoo {theirs:.1f} s, {ratios[-1]:.2f} times")
-        values = [f"{value:.4g}" for value in (ours, theirs, ratios[-1])]
-        row = [run, number, options.trials, options.timesteps, *values]
-        rows.append(dict(zip(COLUMNS, row, strict=True)))
+        measurements.add(number, options.trials, options.timesteps, ours, theirs, ratios[-1])
     print(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
-    with options.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*before, *rows])
 
 
 if __name__ == "__main__":

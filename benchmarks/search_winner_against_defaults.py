@@ -6,7 +6,8 @@
 SEARCH is the folder of the search's last round, or its results.json. Trains as `run --seeds` does,
 below RESULTS_FOLDER; stopped and started again it does what is missing, and several searches
 share the defaults' runs. Scores are mean returns of the final policies on the ten evaluation seeds;
-the difference is taken seed by seed, with a 95 % bootstrap interval over training seeds.
+the difference is taken seed by seed, with Student's 95 % interval: a bootstrap of five is too
+narrow.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gallop import search_results
 from gallop.experiment_file import from_dict
 from gallop.policies import seeds_from
 from gallop.seed_group import SeedGroup, run_seeds
-from gallop.statistics import compare, interquartile_mean
+from gallop.statistics import compare, interquartile_mean, paired_difference_of_few
 
 COLUMNS = ["search", "trial", "timesteps", "training_seed", "winner_return", "defaults_return"]
 
@@ -74,9 +75,10 @@ def main() -> None:
         f"IQM over {len(seeds)} training seeds at {options.timesteps:,} timesteps: winner "
         f"{interquartile_mean(ours):,.0f}, SB3's defaults {interquartile_mean(theirs):,.0f}"
     )
-    low, high = found.difference.interval
+    difference = paired_difference_of_few(ours, theirs)
+    low, high = difference.interval
     print(
-        f"paired difference {found.difference.mean:+,.0f} [{low:+,.0f}, {high:+,.0f}], "
+        f"paired difference {difference.mean:+,.0f} [{low:+,.0f}, {high:+,.0f}], "
         f"probability of improvement {found.probability_of_improvement.value:.2f}, "
         f"sign flip p {found.p_sign_flip:.3f}"
     )

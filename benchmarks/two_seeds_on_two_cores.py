@@ -11,8 +11,6 @@ to the CSV; runs are added, never replaced. Measure on a machine that does nothi
 from __future__ import annotations
 
 import argparse
-import csv
-import os
 import statistics
 import subprocess
 import sys
@@ -20,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from gallop.provenance import machine
+from measurements import Measurements
 
 REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
-COLUMNS = ["run", "batch_size", "round", "side_by_side_sps", "one_after_the_other_sps", "ratio"]
+COLUMNS = ["batch_size", "round", "side_by_side_sps", "one_after_the_other_sps", "ratio"]
 
 
 def seconds(workers: int, batch_size: int, timesteps: int) -> float:
@@ -46,14 +44,7 @@ def main() -> None:
     parser.add_argument("--timesteps", type=int, default=10_000)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
-    before = []
-    if options.output.exists():
-        with options.output.open(newline="") as file:
-            before = list(csv.DictReader(file))
-    run = 1 + max((int(row["run"]) for row in before), default=0)
-    here = machine()
-    print(f"run {run}: {here['cpu']}, {here['cores']} processors, load {os.getloadavg()[0]:.2f}")
-    rows = []
+    measurements = Measurements(options.output, COLUMNS)
     for batch_size in (128, 256):
         ratios = []
         for number in range(options.rounds):
@@ -61,17 +52,12 @@ def main() -> None:
             together = both / seconds(2, batch_size, options.timesteps)
             apart = both / seconds(1, batch_size, options.timesteps)
             ratios.append(together / apart)
-            values = [f"{value:.4g}" for value in (together, apart, ratios[-1])]
-            rows.append(dict(zip(COLUMNS, [run, batch_size, number, *values], strict=True)))
+            measurements.add(batch_size, number, together, apart, ratios[-1])
             print(
                 f"batch {batch_size}: side by side {together:.0f} SPS, after each other {apart:.0f}"
             )
         middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
         print(f"batch {batch_size}: median ratio {middle:.2f} ({low:.2f} … {high:.2f})")
-    with options.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*before, *rows])
 
 
 if __name__ == "__main__":

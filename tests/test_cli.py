@@ -273,6 +273,18 @@ def test_a_study_of_somebody_elses_is_left_alone(tmp_path, monkeypatch, capsys):
     assert len(theirs.trials) == 1
 
 
+def test_a_study_with_trials_that_somebody_enqueued_is_refused(tmp_path, monkeypatch, capsys):
+    from gallop.tuning import search, study
+
+    monkeypatch.chdir(tmp_path)
+    url = f"sqlite:///{tmp_path}/ours.db"
+    ours = search.load(Path(SEARCH))
+    opened = study.open_study(url, "ours", study.identity(ours, 0, search.spaces(ours, 0, None)))
+    opened.enqueue_trial({"gamma": 0.99})
+    error = refused(["tune", SEARCH, "--storage", url, "--study-name", "ours"], capsys)
+    assert "study 'ours'" in error and "holds enqueued trials" in error
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("study.db").write_text("no database\n" * 100)

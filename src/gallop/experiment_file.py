@@ -315,7 +315,7 @@ def _explain(model: type[BaseModel], detail: Any) -> ExperimentError:
         if owner is None or part not in owner.model_fields:
             break
         known.append(part)
-        owner = _section(owner, part)
+        owner = section(owner, part)
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         known = [*known, fields[-1]]
@@ -335,7 +335,7 @@ def _explain(model: type[BaseModel], detail: Any) -> ExperimentError:
     return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
 
 
-def _section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
+def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
     """The model behind a field, if it is a section of its own."""
     annotation = owner.model_fields[name].annotation
     for candidate in (annotation, *get_args(annotation)):
@@ -347,7 +347,7 @@ def _section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
 def _allowed(model: type[BaseModel], names: list[str]) -> list[str]:
     owner: type[BaseModel] | None = model
     for name in names[:-1]:
-        owner = _section(owner, name) if owner else None
+        owner = section(owner, name) if owner else None
     annotation = owner.model_fields[names[-1]].annotation if owner else None
     choices = [annotation, *get_args(annotation)]
     return [
@@ -381,11 +381,11 @@ def flags() -> list[Flag]:
 
 def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[Flag]:
     for name, field in model.model_fields.items():
-        section = _section(model, name)
-        if section is not None and section is not NetArch:
-            yield from _flags(section, f"{prefix}{name}.")
+        below = section(model, name)
+        if below is not None and below is not NetArch:
+            yield from _flags(below, f"{prefix}{name}.")
             if name != "normalize":
                 continue
         required = field.is_required()
-        default = "" if required or section else yaml.safe_dump(field.default).split("\n")[0]
+        default = "" if required or below else yaml.safe_dump(field.default).split("\n")[0]
         yield Flag(f"{prefix}{name}", (field.description or "").replace("\n", " "), default)

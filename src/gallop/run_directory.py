@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from gallop.evaluation import Episodes
 from gallop.experiment_file import load, read_setting, to_yaml
 from gallop.learners.learner import LogRow
 from gallop.settings import Experiment, ExperimentError
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
@@ -194,19 +191,9 @@ class RunDirectory:
             HeldError: if another process is running it.
             RunError: if the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
-        lock: FileLock = FileLock(self.state / "lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise HeldError(f"{self.path} is being run by another process") from None
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        try:
+        busy = HeldError(f"{self.path} is being run by another process")
+        with hold(self.state / "lock", self.path, busy):
             yield
-        finally:
-            lock.release()
 
     def is_locked(self) -> bool:
         """Whether another process is running it."""
@@ -484,6 +471,31 @@ def _refuse_code_that_came_along(file: Path) -> None:
                 f"{file} names the module {module!r}, which lies beside the run: reading it would "
                 "run that code; if you trust it, set PYTHONPATH=."
             )
+
+
+# --- whose a folder is ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def hold(file: Path, folder: Path, busy: RunError) -> Iterator[None]:
+    """Hold a folder by its lock file; `busy` is raised where another process does.
+
+    Raises:
+        RunError: if the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    lock: FileLock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 # --- writes that are whole or absent -------------------------------------------------------------

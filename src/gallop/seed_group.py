@@ -24,7 +24,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,18 +46,16 @@ from gallop.run_directory import (
     GROUP_FILE,
     RunDirectory,
     RunError,
+    hold,
     read_trained,
     run_path,
     write_bytes,
 )
-from gallop.settings import DivergedError, Experiment, ExperimentError
+from gallop.settings import DivergedError, Experiment, ExperimentError, flat
 from gallop.statistics import SeedCurve, curve_over_seeds, summarise_seeds
 from gallop.stopping import Stop, Stopped
 from gallop.training import learner_for
 from gallop.workflow import as_plain, plan_run, prepare
-
-if TYPE_CHECKING:
-    from filelock import FileLock
 
 State: TypeAlias = Literal["waiting", "running", "finished", "failed"]
 
@@ -137,20 +135,13 @@ class SeedGroup:
         Raises:
             RunError: if another process is running it, or the folder cannot be written.
         """
-        from filelock import FileLock, Timeout
-
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock: FileLock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(f"{self.path} is being run by another process") from None
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        try:
+        busy = RunError(f"{self.path} is being run by another process")
+        with hold(self.path / LOCK, self.path, busy):
             yield
-        finally:
-            lock.release()
 
 
 def is_group(path: Path) -> bool:
@@ -250,8 +241,8 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
     """Refuse a folder that is something else, or a group of another experiment."""
     path = group.path
     if is_group(path):
-        before = _flat(group.read_experiment().model_dump(mode="json"))
-        now = _flat(experiment.model_dump(mode="json"))
+        before = dict(flat(group.read_experiment().model_dump(mode="json")))
+        now = dict(flat(experiment.model_dump(mode="json")))
         for name in before | now:
             if name not in MAY_DIFFER and before.get(name) != now.get(name):
                 raise ExperimentError(
@@ -267,14 +258,6 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
                 f"{path} exists already and is no group of training seeds (it holds {others[0]}); "
                 "--name gives another"
             )
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        below = _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {}
-        found |= below or {f"{prefix}{name}": value}
-    return found
 
 
 def _try_out(experiment: Experiment) -> None:

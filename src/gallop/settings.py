@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -71,6 +71,19 @@ def nearest(name: str, allowed: list[str]) -> str:
 
 
 # --- types of single values ----------------------------------------------------------------------
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of nested settings, and their values.
+
+    >>> dict(flat({"algo": "sac", "evaluation": {"interval": 100}}))
+    {'algo': 'sac', 'evaluation.interval': 100}
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _whole_number(value: Any) -> Any:

@@ -405,25 +405,9 @@ def slope_of_last_quarter(timesteps: ArrayLike, returns: ArrayLike) -> Slope | N
 def student_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
     """Half the width of Student's central interval, in standard errors.
 
-    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4, solved by bisection.
-
     >>> round(student_quantile(4), 3)
     2.776
     """
+    from scipy.special import stdtrit
 
-    def inside(t: float) -> float:
-        angle = math.atan(t / math.sqrt(degrees))
-        cosine, total = math.cos(angle), 0.0
-        odd = degrees % 2
-        term = cosine if odd else 1.0
-        for k in range(2 + odd, degrees + 1, 2):
-            total += term
-            term *= (k - 1) / k * cosine**2
-        total *= math.sin(angle)
-        return 2 / math.pi * (angle + total) if odd else total
-
-    low, high = 0.0, 1e6
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if inside(middle) < confidence else (low, middle)
-    return (low + high) / 2
+    return float(stdtrit(degrees, (1 + confidence) / 2))

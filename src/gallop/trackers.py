@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from gallop.learners.learner import LogRow
 from gallop.run_directory import RunDirectory
-from gallop.settings import Experiment, ExperimentError
+from gallop.settings import Experiment, ExperimentError, flat
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class MLflow:
             name = _run_name(folder)
             run = self._client.create_run(self._mlflow_experiment(), run_name=name)
             run_id = run.info.run_id
-            settings = _flat(experiment.model_dump(mode="json"))
+            settings = flat(experiment.model_dump(mode="json"))
             params = [Param(name, str(value)) for name, value in settings]
             self._client.log_batch(run_id, params=params)
             folder.write_tracker_run("mlflow", run_id)
@@ -299,16 +299,3 @@ def _set_defaults(**variables: str) -> None:
     """Environment variables that the tools read, where the user has not set them."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names of nested settings.
-
-    >>> dict(_flat({"algo": "sac", "evaluation": {"interval": 100}}))
-    {'algo': 'sac', 'evaluation.interval': 100}
-    """
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

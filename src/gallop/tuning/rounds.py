@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -34,7 +33,6 @@ from gallop.tuning.search_directory import (
 )
 from gallop.workflow import plan_run
 
-log = logging.getLogger(__name__)
 OWN_DATABASE = "study.db"  # in a round's own folder
 
 
@@ -274,8 +272,8 @@ class _Rounds:
     ) -> None:
         number = record.number
         ranges = spaces(self.search, number, record.winner)
-        asker = study.Asker(opened, self.search, number, ranges)
-        self._enqueue_first(asker, ranges, record)
+        first = self._first_trial(ranges, record)
+        asker = study.Asker(opened, self.search, number, ranges, first)
         coordinator = Coordinator(
             directory, self.search, number, opened, asker, record.winner or {}, engine,
             record.reproducible,
@@ -293,15 +291,16 @@ class _Rounds:
         engine.close()  # those that were stopped early have to put down their folders
         directory.forget_states()
 
-    def _enqueue_first(self, asker: study.Asker, ranges: space.Space, record: RoundRecord) -> None:
+    def _first_trial(self, ranges: space.Space, record: RoundRecord) -> study.First | None:
         if record.number:
             winner = record.winner or {}
             values = {name: winner[name] for name in ranges if name in winner}
-            asker.enqueue(values, f"winner of round {record.number}")
-        elif self.search.first_trial == "defaults":
-            values, moved = space.defaults(self.algo, ranges, self.search.defaults)
-            note = f", moved into the space: {'; '.join(moved)}" if moved else ""
-            asker.enqueue(values, f"SB3's defaults{note}")
+            return study.First(values, f"winner of round {record.number}")
+        if self.search.first_trial == "sampled":
+            return None
+        values, moved = space.defaults(self.algo, ranges, self.search.defaults)
+        note = f", moved into the space: {'; '.join(moved)}" if moved else ""
+        return study.First(values, f"SB3's defaults{note}")
 
     def _next(self, directory: RoundDirectory, record: RoundRecord, winner: Any) -> RoundDirectory:
         """The round after one, made if it is not there."""
@@ -327,7 +326,6 @@ class _Rounds:
                 start=now(),
                 reproducible=record.reproducible,
                 winner=space.beside(record.winner or {}, winner.params),
-                settings=dict(winner.user_attrs["hyperparameters"]),
             ),
         )
         return following

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gallop import seeding
-from gallop.experiment_file import from_dict, place, read_yaml
+from gallop.experiment_file import from_dict, override, place, read_yaml, section
 from gallop.settings import (
     EXPERIMENTS,
     Algo,
@@ -192,7 +192,7 @@ def load(path: Path, settings: Mapping[str, Any] | None = None) -> Search:
     """
     data, lines = read_yaml(path)
     for name, value in (settings or {}).items():
-        _set(data, name.split("."), value)
+        override(data, name, value)
     try:
         return from_data(data)
     except ExperimentError as error:
@@ -229,22 +229,6 @@ def to_yaml(search: Search) -> str:
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 
-def _set(data: Any, parts: list[str], value: Any) -> None:
-    """Set a dotted name; a number is a place in a list, `*` every place."""
-    first, *rest = parts
-    if isinstance(data, list):
-        for place_ in range(len(data)) if first == "*" else [int(first)]:
-            if place_ < len(data):
-                _set(data[place_], rest, value)
-    elif isinstance(data, dict):
-        if not rest:
-            data[first] = value
-        else:
-            if not isinstance(data.get(first), dict | list):
-                data[first] = {}
-            _set(data[first], rest, value)
-
-
 def _explained(detail: Any) -> ExperimentError:
     """Pydantic's error as one line."""
     location = [str(part) for part in detail["loc"]]
@@ -269,10 +253,7 @@ def _below(owner: Any, part: str) -> Any:
     """The model of one part of a place; a list's number and a dictionary's key stay with theirs."""
     if owner is None or part not in getattr(owner, "model_fields", {}):
         return owner
-    annotation = owner.model_fields[part].annotation
-    candidates = [annotation, *get_args(annotation)]
-    models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
-    return models[0] if models else None
+    return section(owner, part)
 
 
 # --- what depends on several settings ------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gallop import checkpoint
-from gallop.run_directory import RunDirectory, RunError, run_path, write_bytes
+from gallop.run_directory import RunDirectory, RunError, hold, run_path, write_bytes
 from gallop.search_results import NAME as RESULTS
 from gallop.settings import ExperimentError
 from gallop.tuning.search import Search, load, to_yaml
@@ -42,8 +42,6 @@ class RoundRecord(NamedTuple):
     reproducible: bool
     winner: dict[str, Any] | None = None
     """Of the round before: values as searched, by name."""
-    settings: dict[str, Any] | None = None
-    """Of the round before: its winner's hyper-parameters, nested."""
 
 
 class RoundDirectory:
@@ -134,19 +132,9 @@ class RoundDirectory:
         Raises:
             RunError: if another process holds it.
         """
-        from filelock import FileLock, Timeout
-
-        lock: FileLock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(f"{self.path} is being searched by another process") from None
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        try:
+        busy = RunError(f"{self.path} is being searched by another process")
+        with hold(self.path / ".lock", self.path, busy):
             yield
-        finally:
-            lock.release()
 
     def next_round(self) -> RoundDirectory | None:
         """The round that has this one as its parent, if it has begun."""

@@ -435,31 +435,49 @@ def _check_conditions(space: Space, name: str) -> None:
 def _check_values(algo: Algo, space: Space, name: str) -> None:
     """What an experiment cannot find wrong with a parameter's values."""
     parameter = space[name]
-    ranged = parameter.low is not None
-    values = parameter.choices or [parameter.low, parameter.high]
-    if ranged and is_whole(algo, name):
+    if parameter.around is not None:
+        return
+    values = parameter.choices
+    if values is None:
+        _check_bounds(algo, name, parameter)
+        values = [parameter.low, parameter.high]
+    if name == _SCHEDULE:
+        _check_schedules(space, values)
+    elif name == _SUBSAMPLE:
+        _check_whole(name, values, least=1)
+    elif name in _ZOO and _ZOO[name].whole:
+        _check_whole(name, values, least=0)
+        _check_powers(name, values)
+
+
+def _check_bounds(algo: Algo, name: str, parameter: Parameter) -> None:
+    if is_whole(algo, name):
         for bound in (parameter.low, parameter.high, parameter.step):
             if bound is not None and not float(bound).is_integer():
                 raise ExperimentError(f"{bound:g}: whole numbers are needed", name)
-    if ranged and name not in _ZOO and bool in _kinds(algo, name):
+    if name not in _ZOO and bool in _kinds(algo, name):
         raise ExperimentError("it has no range; choices are needed: [true, false]", name)
-    if name == _SCHEDULE:
-        for value in values if not ranged else [parameter.low]:
-            if value not in _SCHEDULES:
-                hint = nearest(str(value), _SCHEDULES)
-                raise ExperimentError(f"{value!r} is no schedule; {hint}", name)
-        if "learning_rate" not in space:
-            raise ExperimentError("it needs learning_rate in the same space", name)
-    if parameter.around is not None:
-        return
+
+
+def _check_schedules(space: Space, values: list[Any]) -> None:
     for value in values:
-        if name != _SUBSAMPLE and not (name in _ZOO and _ZOO[name].whole):
-            break
-        least = 1 if name == _SUBSAMPLE else 0
+        if value not in _SCHEDULES:
+            hint = nearest(str(value), _SCHEDULES)
+            raise ExperimentError(f"{value!r} is no schedule; {hint}", _SCHEDULE)
+    if "learning_rate" not in space:
+        raise ExperimentError("it needs learning_rate in the same space", _SCHEDULE)
+
+
+def _check_whole(name: str, values: list[Any], least: int) -> None:
+    for value in values:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or value % 1 or value < least:
             raise ExperimentError(f"{value!r}: a whole number of at least {least} is needed", name)
-        if name != _SUBSAMPLE and value > MAX_POWER:
+
+
+def _check_powers(name: str, values: list[Any]) -> None:
+    for value in values:
+        if value > MAX_POWER:
             raise ExperimentError(f"{value:g}: at most {MAX_POWER} is possible", name)
 
 

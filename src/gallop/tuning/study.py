@@ -8,17 +8,14 @@ depends on what a study or a folder is called.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import warnings
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
@@ -87,6 +84,11 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
             f"study {name!r} in {without_password(url)} was not made by this search; "
             "--study-name gives another name"
         )
+    if study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
+        raise ExperimentError(
+            f"study {name!r} in {without_password(url)} holds enqueued trials, which this search "
+            "does not run; --study-name gives another name"
+        )
     for key, value in identity.items():
         if found.get(key) != value:
             raise ExperimentError(
@@ -108,73 +110,23 @@ def identity(search: Search, round_number: int, space: Space) -> dict[str, Any]:
     }
 
 
-class _Sampler(BaseSampler):
-    """Draws each parameter that is drawn on its own from a stream of its own.
-
-    So a trial that a kill left half drawn draws the rest as it would have: what is stored already,
-    and is not drawn again, moves no stream.
-    """
-
-    def __init__(self, make: Callable[[int], BaseSampler], entropy: tuple[int, ...]) -> None:
-        """
-        Args:
-            make: a sampler with a seed.
-        """
-        self._make, self._entropy = make, entropy
-        self._together = make(_word(entropy))
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._together.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        # After a kill: what was drawn together is there, or there was nothing to be drawn together.
-        parts: list[str] = []
-        while part := trial.system_attrs.get(f"tpe:relative_params:{len(parts)}"):
-            parts.append(part)
-        with contextlib.suppress(ValueError):  # half of it is there
-            if parts:
-                drawn: dict[str, Any] = json.loads("".join(parts))
-                return drawn
-        if trial.params and getattr(self._together, "_constant_liar", False):
-            return {}
-        return self._together.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:  # fmt: skip
-        own = self._make(_word((*self._entropy, zlib.crc32(param_name.encode()))))
-        return own.sample_independent(study, trial, param_name, param_distribution)
-
-
-def _word(entropy: tuple[int, ...]) -> int:
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0])
-
-
 def make_sampler(
     settings: Sampler, search_seed: int, round_number: int, trial: int, conditional: bool
 ) -> BaseSampler:
     """The sampler of one trial."""
-
-    def make(seed: int) -> BaseSampler:
-        if settings.name == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            # With conditions the parameters fall into groups that exist together.
-            return optuna.samplers.TPESampler(
-                n_startup_trials=settings.n_startup_trials,
-                multivariate=settings.multivariate,
-                group=settings.multivariate and conditional,
-                constant_liar=settings.constant_liar,
-                seed=seed,
-            )
-
-    return _Sampler(make, (search_seed, round_number, trial))
+    seed = int(np.random.SeedSequence((search_seed, round_number, trial)).generate_state(1)[0])
+    if settings.name == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        # With conditions the parameters fall into groups that exist together.
+        return optuna.samplers.TPESampler(
+            n_startup_trials=settings.n_startup_trials,
+            multivariate=settings.multivariate,
+            group=settings.multivariate and conditional,
+            constant_liar=settings.constant_liar,
+            seed=seed,
+        )
 
 
 class _Hyperband(HyperbandPruner):
@@ -231,14 +183,10 @@ def is_stopped_again(trial: optuna.Trial, value: float) -> bool:
         value: of the last report.
     """
     study = trial.study
-    copied = optuna.create_study(
-        storage=optuna.storages.InMemoryStorage(), direction="maximize", pruner=study.pruner
-    )
-    for frozen in study.get_trials():
-        if frozen.number == trial.number:
-            kept = frozen.system_attrs.items()
-            frozen.system_attrs = {k: v for k, v in kept if not (_is_rung(k) and v == value)}
-        copied.add_trial(frozen)
+    trials = study.get_trials()
+    kept = trials[trial.number].system_attrs.items()
+    trials[trial.number].system_attrs = {k: v for k, v in kept if not (_is_rung(k) and v == value)}
+    copied = _in_memory(study, trials)
     stopped = study.pruner.prune(copied, copied.get_trials()[trial.number])
     for name, reached in copied.get_trials()[trial.number].system_attrs.items():
         if _is_rung(name):
@@ -250,46 +198,79 @@ def _is_rung(attribute: str) -> bool:
     return attribute.startswith("completed_rung_")
 
 
+def _in_memory(
+    study: optuna.Study, trials: list[FrozenTrial], sampler: BaseSampler | None = None
+) -> optuna.Study:
+    """A copy to try things in, whose trials have the same numbers."""
+    copied = optuna.create_study(
+        storage=optuna.storages.InMemoryStorage(),
+        direction="maximize",
+        sampler=sampler,
+        pruner=study.pruner,
+    )
+    copied.add_trials(trials)
+    return copied
+
+
+class First(NamedTuple):
+    """What a round begins with."""
+
+    values: Mapping[str, Value]
+    note: str
+    """Where they come from."""
+
+
 class Asker:
     """Asks for trials of one round."""
 
     def __init__(
-        self, study: optuna.Study, search: Search, round_number: int, space: Space
+        self,
+        study: optuna.Study,
+        search: Search,
+        round_number: int,
+        space: Space,
+        first: First | None,
     ) -> None:
         self._study, self._search, self._round, self._space = study, search, round_number, space
+        self._first = first
         self._conditional = any(parameter.when for parameter in space.values())
         key = f"{search.search_seed}/{round_number}"
         study.pruner = make_pruner(search.pruner, n_steps(search, round_number), key)
 
-    def enqueue(self, values: Mapping[str, Value], note: str) -> None:
-        """Set the first trial's values, unless the study has begun."""
-        if not self._study.get_trials(deepcopy=False):
-            self._study.enqueue_trial(dict(values), user_attrs={"first_trial": note})
-
     def ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
-        """The next trial and its values."""
-        waiting = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,))
-        number = waiting[0].number if waiting else len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = self._sampler(number)
-        return self._suggest(self._study.ask())
+        """The next trial and its values.
+
+        They are drawn in a copy and stored at once: no kill leaves a trial half drawn.
+        """
+        before = self._study.get_trials()
+        settings, seed = self._search.sampler, self._search.search_seed
+        sampler = make_sampler(settings, seed, self._round, len(before), self._conditional)
+        copied = _in_memory(self._study, before, sampler)
+        attributes = {}
+        if self._first is not None and not before:
+            copied.enqueue_trial(dict(self._first.values))
+            attributes = {"first_trial": self._first.note}
+        suggest(copied.ask(), self._search.algo, self._space)
+        drawn = copied.get_trials()[-1]
+        self._study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState.RUNNING,
+                params=drawn.params,
+                distributions=drawn.distributions,
+                user_attrs=attributes,
+            )
+        )
+        return self._begun(self._study.get_trials()[-1])
 
     def running(self) -> list[tuple[optuna.Trial, dict[str, Value]]]:
         """Trials that were begun and not told of, by number: a killed coordinator's."""
-        found = []
-        states = (optuna.trial.TrialState.RUNNING,)
-        for frozen in sorted(self._study.get_trials(states=states), key=lambda t: t.number):
-            self._study.sampler = self._sampler(frozen.number)
-            found.append(self._suggest(optuna.trial.Trial(self._study, frozen._trial_id)))
-        return found
+        running = self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+        return [self._begun(frozen) for frozen in running]
 
     def n_asked(self) -> int:
         """Trials that were begun, over all calls."""
-        waiting = optuna.trial.TrialState.WAITING
-        return sum(trial.state != waiting for trial in self._study.get_trials(deepcopy=False))
+        return len(self._study.get_trials(deepcopy=False))
 
-    def _suggest(self, trial: optuna.Trial) -> tuple[optuna.Trial, dict[str, Value]]:
-        return trial, suggest(trial, self._search.algo, self._space)
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        settings, seed = self._search.sampler, self._search.search_seed
-        return make_sampler(settings, seed, self._round, number, self._conditional)
+    def _begun(self, frozen: FrozenTrial) -> tuple[optuna.Trial, dict[str, Value]]:
+        values = {name: frozen.params[name] for name in self._space if name in frozen.params}
+        return optuna.trial.Trial(self._study, frozen._trial_id), values
