@@ -3,7 +3,7 @@
     python benchmarks/search_against_zoo.py --zoo PYTHON [--trials 4] [--timesteps 10000]
         [--rounds 2] [--output FILE.csv]
 
-PYTHON is that of an environment with rl_zoo3 and gymnasium[mujoco]. Both search SAC on
+PYTHON is that of an environment with rl_zoo3, pandas and gymnasium[mujoco]. Both search SAC on
 HalfCheetah-v5 with two evaluations of one episode a trial, one training seed, random sampling and
 no pruner. The Zoo is given the very hyper-parameters that Gallop drew, in place of its own sampler,
 so that both train the same; each works as it does by default: Gallop a process for each core, the

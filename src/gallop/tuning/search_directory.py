@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gallop import checkpoint
+from gallop import checkpoint, search_results
 from gallop.run_directory import RunDirectory, RunError, hold, run_path, write_bytes
-from gallop.search_results import NAME as RESULTS
 from gallop.settings import ExperimentError
 from gallop.tuning.search import Search, load, to_yaml
 
@@ -64,7 +63,7 @@ class RoundDirectory:
 
     @property
     def results_file(self) -> Path:
-        return self.path / RESULTS
+        return self.path / search_results.NAME
 
     @property
     def trials_file(self) -> Path:
@@ -187,8 +186,8 @@ def is_finished(first: RoundDirectory) -> bool:
     if last.read_record().number < len(search.rounds) - 1:
         return False
     try:
-        return bool(json.loads(last.results_file.read_text(encoding="utf-8"))["finished"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return search_results.read(last.results_file).finished
+    except ExperimentError:
         return False
 
 
