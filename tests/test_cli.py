@@ -195,9 +195,10 @@ def test_a_dry_run_prints_the_cost_of_a_search_and_writes_nothing(tmp_path, monk
     # 20 + 10 trials, then the winner and SB3's defaults on 3 seeds: 36 trainings of 30,000.
     for words in (
         "SAC on HalfCheetah-v5, seed 0",
-        "20 trials of 1 × 30,000 timesteps, 2 evaluations of 1: learning_rate, batch_size, gamma",
-        "10 trials of 1 × 30,000 timesteps, 2 evaluations of 1: learning_rate",
-        "the best 1 and SB3's defaults, on 3 fresh seeds each",
+        "20 trials of 1 × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate, "
+        "batch_size, gamma",
+        "10 trials of 1 × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate",
+        "the best trial and SB3's defaults, on 3 fresh seeds each",
         "36 trainings, 1,080,000 timesteps, about ",
         "core hours",
         "with 1 worker ",

@@ -19,6 +19,7 @@ from gallop.tuning import study_figures, study_page
 from gallop.tuning.retraining import DEFAULTS, Again, gain
 from gallop.tuning.search import Search, n_evaluations
 from gallop.tuning.search_directory import RoundDirectory, RoundRecord
+from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def facts(
 ) -> list[tuple[str, str]]:
     """What study.html says at its top."""
     trials = study.get_trials(deepcopy=False)
-    count = {state: sum(t.state == state for t in trials) for state in TrialState}
+    n_in = {state: sum(t.state == state for t in trials) for state in TrialState}
     experiment = search.trial_experiment(record.number, {}, 0)
     n = n_evaluations(experiment)
     last = search.objective.n_last
@@ -167,13 +168,14 @@ def facts(
     return [
         (
             "trials",
-            f"{count[TrialState.COMPLETE]} finished, {count[TrialState.PRUNED]} stopped early, "
-            f"{count[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned",
+            f"{n_in[TrialState.COMPLETE]} finished, {n_in[TrialState.PRUNED]} stopped early, "
+            f"{n_in[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned",
         ),
         (
             "a trial",
-            f"{experiment.total_timesteps:,} timesteps on {_n(search.n_seeds, 'training seed')}, "
-            f"{_n(n, 'evaluation')} of {_n(n_episodes, 'episode')}",
+            f"{experiment.total_timesteps:,} timesteps on "
+            f"{many(search.n_seeds, 'training seed')}, {many(n, 'evaluation')} of "
+            f"{many(n_episodes, 'episode')}",
         ),
         ("its value", f"return: {what}{seeds}"),
         ("sampler", f"{search.sampler.name}, search seed {search.search_seed}, {how}"),
@@ -190,11 +192,6 @@ def facts(
     ]
 
 
-def _n(number: int, what: str) -> str:
-    """3 episodes, 1 episode."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
 def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
     """What stopping trials early saved, in a sentence."""
     stopped = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED]
@@ -204,7 +201,7 @@ def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
     if search.pruner.name == "none" or not planned:
         return "no trial is stopped early"
     return (
-        f"{len(stopped)} trials stopped early saved {spared:,} of {planned:,} timesteps "
+        f"{many(len(stopped), 'trial')} stopped early saved {spared:,} of {planned:,} timesteps "
         f"({100 * spared / planned:.0f} %)"
     )
 

@@ -17,6 +17,7 @@ from gallop.display import Display, duration
 from gallop.tuning.artefacts import parameters, shown
 from gallop.tuning.coordinator import Look
 from gallop.tuning.search import Cost, Search, n_evaluations
+from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
 
 if TYPE_CHECKING:
@@ -47,14 +48,16 @@ class LiveTable:
             table.add_row(
                 f"round {number + 1}",
                 f"{part.n_trials} trials of {search.n_seeds} × {experiment.total_timesteps:,} "
-                f"timesteps, {n} evaluations of {experiment.evaluation.n_episodes}: "
+                f"timesteps, {many(n, 'evaluation')} of "
+                f"{many(experiment.evaluation.n_episodes, 'episode')} each: "
                 f"{', '.join(part.space)}",
             )
         again = search.retraining
         if again.n_best:
             table.add_row(
                 "trained again",
-                f"the best {again.n_best} and SB3's defaults, on {again.n_seeds} fresh seeds each",
+                f"the best {'trial' if again.n_best == 1 else f'{again.n_best} trials'} and SB3's "
+                f"defaults, on {many(again.n_seeds, 'fresh seed')} each",
             )
         else:
             table.add_row("trained again", "nothing: the winner's value will flatter it")
@@ -66,8 +69,8 @@ class LiveTable:
         table.add_row(
             "cost",
             f"{cost.n_runs} trainings, {cost.timesteps:,} timesteps, about {hours:.1f} core hours, "
-            f"{duration(cost.seconds / n_workers)} with {n_workers} worker"
-            f"{'s' if n_workers > 1 else ''} (rough: from a server core of 2026)",
+            f"{duration(cost.seconds / n_workers)} with {many(n_workers, 'worker')} "
+            "(rough: from a server core of 2026)",
         )
         if folder:
             table.add_row("folder", folder)

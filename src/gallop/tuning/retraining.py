@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
     name: str
     """`trial-007`, or `defaults`; also the folder's."""
     trial: int | None
-    """Its number; None for the defaults, where no trial of this round had them."""
+    """Its number; None for the defaults, unless one of the best trials had them."""
     settings: Mapping[str, Any]
     """Hyper-parameters, nested."""
     in_the_search: float | None

@@ -339,15 +339,20 @@ class _Rounds:
         opened: optuna.Study,
         engine: Processes,
     ) -> list[Again]:
-        best = sorted(artefacts.complete(opened), key=lambda t: (-(t.value or 0.0), t.number))
         candidates: list[Candidate] = []
-        for trial in best:
+        for trial in sorted(
+            artefacts.complete(opened), key=lambda t: (-(t.value or 0.0), t.number)
+        ):
             settings = trial.user_attrs["hyperparameters"]
             if settings not in [candidate.settings for candidate in candidates]:
                 name = f"trial-{trial.number:03d}"
                 candidates.append(Candidate(name, trial.number, settings, trial.value))
         candidates = candidates[: self.search.retraining.n_best]
-        candidates.append(self._defaults())
+        defaults = self._defaults()
+        for same in [c for c in candidates if c.settings == defaults.settings]:  # trained once
+            candidates.remove(same)
+            defaults = same._replace(name=DEFAULTS)
+        candidates.append(defaults)
         with self.table.shown():
             return train_again(
                 directory, self.search, candidates, engine, self.stop, self.table.again
@@ -388,7 +393,7 @@ class _Rounds:
         told = dict(artefacts.facts(directory, self.search, record, opened))
         say(f"{told['trials']}; {told['time']}")
         if self.search.pruner.name != "none":
-            say(told["pruner"])
+            say(f"pruner: {told['pruner']}")
         self.table.tables(artefacts.again_tables(again))
         if record.number == len(self.search.rounds) - 1:
             say(f"page    {directory.page}")

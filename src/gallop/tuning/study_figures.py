@@ -201,7 +201,7 @@ def _importances(study: optuna.Study, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylabel("")
     axes.set_xlabel(
-        f"share in telling the best tenth of {_many(n_finished, 'finished trial')} from the others"
+        f"share in telling the best tenth of {many(n_finished, 'finished trial')} from the others"
         " (PED-ANOVA)"
     )
     return figure
@@ -483,5 +483,6 @@ def _number(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _many(n: int, noun: str) -> str:
+def many(n: int, noun: str) -> str:
+    """3 episodes, 1 episode."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
