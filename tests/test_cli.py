@@ -65,7 +65,8 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["tune", "--algo", "sac", "--env", "CartPole-v1"],
          ["sac needs Box actions", "CartPole-v1 has Discrete actions", "use algo: ppo"]),
         (["tune", "none.yaml"], ["none.yaml", "No such file"]),
-        (["tune", REFERENCE], ["halfcheetah_sac.yaml:3", "algo", "unknown setting"]),
+        (["tune", REFERENCE], ["is an experiment", f"gallop run {REFERENCE} trains it"]),
+        (["run", SEARCH], ["is a search", f"gallop tune {SEARCH} runs it"]),
         (["tune", SEARCH, "--env", "Humanoid-v5", "-n", "-5"], ["total_timesteps", "-5"]),
         (["tune", SEARCH, "-n", "31000"], ["15000", "must divide", "31000"]),
         (["tune", SEARCH, "--n-trials", "0"], ["--n-trials 0", "at least 1"]),
@@ -236,6 +237,14 @@ def refused(arguments, capsys):
     error = capsys.readouterr().err
     assert error.startswith("gallop: ") and error.count("\n") == 1 and error[:-1].isprintable()
     return error
+
+
+def test_postgresql_without_its_driver_says_how_to_get_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    error = refused(["tune", SEARCH, "--storage", "postgresql+psycopg://localhost:1/x"], capsys)
+    assert 'pip install "gallop[postgresql]"' in error
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_study_of_another_search_is_left_alone(tmp_path, monkeypatch, capsys):

@@ -72,6 +72,8 @@ def read_setting(path: Path, name: str) -> Any:
 
 def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     data, lines = ({}, {}) if path is None else read_yaml(path)
+    if "algo" not in data and {"experiment", "rounds"} <= data.keys():
+        raise ExperimentError(f"{path}: is a search; gallop tune {path} runs it")
     # What a search found comes above the file's hyper-parameters and below those given here.
     last = [name for name in overrides if name.startswith("hyperparameters")]
     for name in overrides.keys() - set(last):

@@ -191,6 +191,11 @@ def load(path: Path, settings: Mapping[str, Any] | None = None) -> Search:
         ExperimentError: with one line that holds place, value and the nearest right thing.
     """
     data, lines = read_yaml(path)
+    if "algo" in data and "experiment" not in data:
+        raise ExperimentError(
+            f"{path}: is an experiment; gallop run {path} trains it. A search has an experiment "
+            "and rounds, as configs/halfcheetah_sac_search.yaml has"
+        )
     for name, value in (settings or {}).items():
         override(data, name, value)
     try:
