@@ -92,11 +92,11 @@ class LiveTable:
         """Show a round as it stands."""
         n_done = len(look.finished) * timesteps_a_trial + sum(look.n_timesteps.values())
         left = self._left(n_done, n_trials * timesteps_a_trial)
-        best = sorted(
-            (t for t in look.finished if t.value is not None), key=lambda t: -(t.value or 0.0)
-        )
+        # One that was stopped early has a value too: its last report.
+        complete = (t for t in look.finished if t.state.name == "COMPLETE")
+        best = sorted(complete, key=lambda t: -(t.value or 0.0))
         if self._live is None:
-            self._say_new(look.finished, best, n_trials, left)
+            self._say_new(look.finished, n_trials, left)
             return
         table = Table(
             title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1)
@@ -105,11 +105,11 @@ class LiveTable:
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("parameters", overflow="ellipsis", no_wrap=True)
         for trial in best[:N_BEST]:
-            note = " (defaults)" if trial.user_attrs.get("first_trial") else ""
+            # SB3's defaults, or the winner of the round before.
+            note = str(trial.user_attrs.get("first_trial", "finished")).partition(",")[0]
             table.add_row(
-                str(trial.number), f"{trial.value:,.0f}", "finished" + note,
-                Text(parameters(trial.params)),
-            )  # fmt: skip
+                str(trial.number), f"{trial.value:,.0f}", note, Text(parameters(trial.params))
+            )
         for number, opened in sorted(look.open.items())[: 2 * N_BEST]:
             share = 100 * look.n_timesteps[number] // timesteps_a_trial
             table.add_row(
@@ -150,9 +150,7 @@ class LiveTable:
         value = f"{trial.value:,.1f}" if trial.value is not None else ""
         self.display.say(f"best: trial {trial.number}, return {value}: {parameters(trial.params)}")
 
-    def _say_new(
-        self, finished: Sequence[FrozenTrial], best: Sequence[FrozenTrial], n_trials: int, left: str
-    ) -> None:
+    def _say_new(self, finished: Sequence[FrozenTrial], n_trials: int, left: str) -> None:
         if self._told is None:  # what earlier calls have told of
             self._told = {trial.number for trial in finished}
         for trial in sorted(finished, key=lambda t: t.number):

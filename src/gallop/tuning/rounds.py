@@ -366,7 +366,7 @@ class _Rounds:
         results = search_results.read(self.first.path) if self.first.results_file.exists() else None
         value = None
         for trial in results.trials if results else ():
-            if trial["hyperparameters"] == settings and trial["value"] is not None:
+            if trial["hyperparameters"] == settings and trial["state"] == "COMPLETE":
                 value = float(trial["value"])
                 break
         return Candidate(DEFAULTS, None, settings, value)
