@@ -368,14 +368,18 @@ def test_every_instruction_set_and_two_threads(algo, isa):
         pytest.skip(f"this processor has no {isa}")
     networks = {"policy_kwargs": {"net_arch": [256, 100]}}
 
-    def run(n_threads):
+    def run(n_threads, seed):
+        settings = {"isa": isa, "n_threads": n_threads, "seed": seed, **networks}
         if algo == "ppo":
-            return on_policy(5, 37, SHAPE, isa=isa, n_threads=n_threads, **networks)
-        return off_policy(algo, 5, 37, SHAPE, isa=isa, n_threads=n_threads, **networks)
+            return on_policy(5, 37, SHAPE, **settings)
+        return off_policy(algo, 5, 37, SHAPE, **settings)
 
-    one, two = run(1), run(2)
+    # Three draws, as in test_any_shape: on some processors a single weight, whose first gradient
+    # is nearly zero, is 99.9 % of the distance of a whole network.
+    runs = [run(1, seed) for seed in range(3)]
+    one, two = runs[0], run(2, 0)
     assert one.native._engine.instruction_set == isa
-    hold(one)
+    hold(*runs)
     assert two.native._engine.n_threads == 2
     assert bits(one) == bits(two)
 
