@@ -316,7 +316,7 @@ class _Parameter:
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5)):
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)):
         # Read from text: 10.0**-5 is not 1e-5.
         places = [float(f"{step}e{exponent}") for exponent in exponents for step in steps]
         inside = [place for place in places if low <= place <= high]
