@@ -1,37 +1,35 @@
-"""A search's winner against SB3's defaults, both trained anew on seeds that the search never saw.
+"""Winners of searches against SB3's defaults, all trained anew on seeds that no search ever saw.
 
-    python benchmarks/search_winner_against_defaults.py SEARCH RESULTS_FOLDER
-        [--timesteps 100000] [--seeds 0..4] [--output FILE.csv]
+    python benchmarks/search_winner_against_defaults.py SEARCH [SEARCH …] --output FOLDER
+        [--results results] [--timesteps 100000] [--seeds 0..4]
 
-SEARCH is the folder of the search's last round, or its results.json. Trains as `run --seeds` does,
-below RESULTS_FOLDER; stopped and started again it does what is missing, and several searches
-share the defaults' runs. Scores are mean returns of the final policies on the ten evaluation seeds;
-the difference is taken seed by seed, with Student's 95 % interval: a bootstrap of five is too
-narrow.
+SEARCH is the folder of a search's last round, or its results.json; all of the same task. Trains as
+`gallop run --seeds` does, in --results: stopped and started again it does what is missing. Writes
+the final returns (winners.csv) and a figure of all evaluations (curves.png) to FOLDER. Scores are
+mean returns of the final policies on the ten evaluation seeds; the difference is taken seed by
+seed, with Student's 95 % interval: a bootstrap of five is too narrow.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
-from gallop import search_results
+from gallop import figures, search_results
 from gallop.experiment_file import from_dict
 from gallop.policies import seeds_from
-from gallop.seed_group import SeedGroup, run_seeds
+from gallop.seed_group import SeedGroup, evaluations_over_seeds, run_seeds
 from gallop.statistics import compare, interquartile_mean, paired_difference_of_few
 
-COLUMNS = ["search", "trial", "timesteps", "training_seed", "winner_return", "defaults_return"]
+COLOURS = [figures.INK, figures.BASELINE, figures.TRAINED, "#8a6d3b", "#5b4a8a"]
 
 
-def trained(
-    results: search_results.SearchResults, hyperparameters: dict, name: str, options
-) -> SeedGroup:
-    search = results.more["search"]
+def trained(search: dict, hyperparameters: dict, name: str, options) -> SeedGroup:
     experiment = dict(search["experiment"])
     own = dict(experiment.pop("hyperparameters", None) or {})
     for setting in ("segment", "evaluation"):
@@ -49,50 +47,72 @@ def trained(
     )
 
 
-def finals(group: SeedGroup) -> dict[int, float]:
-    """Training seed -> mean return of the final policy on the evaluation seeds."""
-    return {seed: group.run(seed).final_return() for seed in group.read_seeds()}
+def finals(group: SeedGroup) -> np.ndarray:
+    """Mean return of each training seed's final policy on the evaluation seeds."""
+    return np.array([group.run(seed).final_return() for seed in group.read_seeds()])
+
+
+def draw(groups: dict[str, SeedGroup], path: Path) -> None:
+    """Every evaluation of every run, and the IQM over the training seeds."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, group), colour in zip(groups.items(), COLOURS, strict=False):
+        runs = {seed: group.run(seed) for seed in group.read_seeds()}
+        timesteps, returns, seeds = evaluations_over_seeds(runs)
+        axes.plot(timesteps, returns.T, color=colour, linewidth=0.8, alpha=0.4)
+        label = f"{name}: IQM over {len(seeds)} training seeds (thin: each)"
+        axes.plot(
+            timesteps, interquartile_mean(returns.T), color=colour, linewidth=2.5, label=label
+        )
+    axes.set_xlabel("timesteps")
+    axes.set_ylabel("evaluation return, mean of 5 episodes")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(loc="upper left", frameon=False, fontsize=9)
+    figures.save(figure, path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("search", type=Path)
-    parser.add_argument("results", type=Path)
+    parser.add_argument("searches", type=Path, nargs="+", metavar="SEARCH")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--timesteps", type=int, default=100_000)
     parser.add_argument("--seeds", default="0..4")
-    parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
-    results = search_results.read(options.search)
-    trial, best = search_results.hyperparameters_of(results, "best")
-    name = results.study_name.rpartition("/")[2]
-    winner = finals(trained(results, best, f"winner-{name}", options))
-    defaults = finals(trained(results, {}, "defaults", options))
-    seeds = sorted(winner.keys() & defaults.keys())
-    ours, theirs = (np.array([side[seed] for seed in seeds]) for side in (winner, defaults))
-    found = compare(ours, theirs, np.random.default_rng(0))
-    print(json.dumps(best))
+    groups: dict[str, SeedGroup] = {}
+    for path in options.searches:
+        results = search_results.read(path)
+        _, best = search_results.hyperparameters_of(results, "best")
+        name = results.study_name.rpartition("/")[2].removesuffix("_round2")
+        groups[name] = trained(results.more["search"], best, f"winner-{name}", options)
+    groups = {"defaults": trained(results.more["search"], {}, "defaults", options), **groups}
+    seeds, theirs = groups["defaults"].read_seeds(), finals(groups["defaults"])
+    rows = [("defaults", *pair) for pair in zip(seeds, theirs, strict=True)]
     print(
-        f"IQM over {len(seeds)} training seeds at {options.timesteps:,} timesteps: winner "
-        f"{interquartile_mean(ours):,.0f}, SB3's defaults {interquartile_mean(theirs):,.0f}"
+        "| | IQM | each | difference [95 %] | P(better) | sign flip p |\n|---|---|---|---|---|---|"
     )
-    difference = paired_difference_of_few(ours, theirs)
-    low, high = difference.interval
-    print(
-        f"paired difference {difference.mean:+,.0f} [{low:+,.0f}, {high:+,.0f}], "
-        f"probability of improvement {found.probability_of_improvement.value:.2f}, "
-        f"sign flip p {found.p_sign_flip:.3f}"
-    )
-    rows = []
-    if options.output.exists():
-        with options.output.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row["search"] != name]
-    for seed, a, b in zip(seeds, ours, theirs, strict=True):
-        values = [name, trial, options.timesteps, seed, f"{a:.1f}", f"{b:.1f}"]
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
-    with options.output.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    for name, group in groups.items():
+        ours = finals(group)
+        each = ", ".join(f"{value:,.0f}" for value in ours)
+        line = f"| {name} | {interquartile_mean(ours):,.0f} | {each} |"
+        if name != "defaults":
+            rows += [(name, *pair) for pair in zip(seeds, ours, strict=True)]
+            difference = paired_difference_of_few(ours, theirs)
+            low, high = difference.interval
+            found = compare(ours, theirs, np.random.default_rng(0))
+            line += (
+                f" {difference.mean:+,.0f} [{low:+,.0f}, {high:+,.0f}] | "
+                f"{found.probability_of_improvement.value:.2f} | {found.p_sign_flip:.3f} |"
+            )
+        print(line)
+    options.output.mkdir(parents=True, exist_ok=True)
+    with (options.output / "winners.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["winner_of", "training_seed", "final_return"])
+        writer.writerows((name, seed, f"{value:.1f}") for name, seed, value in rows)
+    draw(groups, options.output / "curves.png")
 
 
 if __name__ == "__main__":
