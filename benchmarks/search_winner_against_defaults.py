@@ -52,7 +52,7 @@ def finals(group: SeedGroup) -> np.ndarray:
     return np.array([group.run(seed).final_return() for seed in group.read_seeds()])
 
 
-def draw(groups: dict[str, SeedGroup], path: Path) -> None:
+def draw(title: str, groups: dict[str, SeedGroup], path: Path) -> None:
     """Every evaluation of every run, and the IQM over the training seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -60,10 +60,12 @@ def draw(groups: dict[str, SeedGroup], path: Path) -> None:
         runs = {seed: group.run(seed) for seed in group.read_seeds()}
         timesteps, returns, seeds = evaluations_over_seeds(runs)
         axes.plot(timesteps, returns.T, color=colour, linewidth=0.8, alpha=0.4)
-        label = f"{name}: IQM over {len(seeds)} training seeds (thin: each)"
+        what = "SB3's defaults" if name == "defaults" else f"winner of {name}"
+        label = f"{what}: IQM over {len(seeds)} training seeds (thin: each)"
         axes.plot(
             timesteps, interquartile_mean(returns.T), color=colour, linewidth=2.5, label=label
         )
+    axes.set_title(title, fontsize=12, loc="left")
     axes.set_xlabel("timesteps")
     axes.set_ylabel("evaluation return, mean of 5 episodes")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
@@ -112,7 +114,8 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["winner_of", "training_seed", "final_return"])
         writer.writerows((name, seed, f"{value:.1f}") for name, seed, value in rows)
-    draw(groups, options.output / "curves.png")
+    title = f"{results.algo.upper()} on {results.env}"
+    draw(title, groups, options.output / "curves.png")
 
 
 if __name__ == "__main__":
