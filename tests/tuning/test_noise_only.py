@@ -108,14 +108,14 @@ def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypat
     assert len(set(values)) == N_SEARCHES * N_TRIALS
     assert np.std(values) == pytest.approx(SIGMA, rel=0.1)
     # In the search: the maximum of 24 less one of the 24, 1.95 on average. The mean of 20 searches
-    # has a standard deviation of 0.25, so it is below 1.2 once in 700 times. (It is 1.61.)
+    # has a standard deviation of 0.25, so it is below 1.2 once in 700 times. (It is 2.17.)
     assert expected_maximum(N_TRIALS) == pytest.approx(1.95, abs=0.01)
     assert np.mean(in_the_search) > 1.2
     # Trained again: a mean of 6 differences of two unit normals, 0 on average. The mean of 20 has
-    # a standard deviation of 0.13, so it is beyond 0.4 once in 500 times. (It is 0.02.)
+    # a standard deviation of 0.13, so it is beyond 0.4 once in 500 times. (It is -0.03.)
     assert abs(np.mean(again)) < 0.4
     # Student's 95 % interval is exact for normal differences: 19 of 20 hold 0 on average, and fewer
-    # than 16 once in 400 times. (Student's replaced a bootstrap, which held it in 14 of these.)
+    # than 16 once in 400 times. (It is 18. A bootstrap held it in 14 of 20.)
     assert sum(held) >= 16
     # In the search the winner leads wherever it is not the defaults themselves; trained again, in
     # half of those.
