@@ -235,7 +235,7 @@ def again_tables(again: Sequence[Again]) -> list[PageTable]:
         "as in the search; [95 % bootstrap interval over seeds, too narrow with so few]. Gain: "
         "mean difference to the defaults on the same seeds [95 % interval of Student's]."
     )
-    if len(again) > 2:
+    if sum(one.candidate.trial is not None for one in again) > 1:
         note += " The best of several on fresh seeds is still flattered a little by being chosen."
     headings = ("", "in the search", "trained again", "gain in the search", "gain trained again")
     return [PageTable("In the search, and trained again", headings, tuple(rows), note)]
