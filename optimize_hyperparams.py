@@ -2,6 +2,6 @@
 
 import sys
 
-from gallop.cli import main
+from gallop.commands.cli import main
 
 sys.exit(main(["tune", "configs/halfcheetah_sac_search.yaml", *sys.argv[1:]]))

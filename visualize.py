@@ -2,6 +2,6 @@
 
 import sys
 
-from gallop.cli import main
+from gallop.commands.cli import main
 
 sys.exit(main(["watch", *sys.argv[1:]]))

@@ -41,10 +41,10 @@ def contest(spec: dict[str, Any]) -> None:
 
 
 def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
-    from gallop.environments import training_environments
-    from gallop.experiment_file import from_dict
+    from gallop.environments.vectorised import training_environments
+    from gallop.experiments.seeding import initialisation_seed
+    from gallop.experiments.yaml_file import from_dict
     from gallop.learners.choose import make_learner
-    from gallop.seeding import initialisation_seed
 
     experiment = from_dict(spec["experiment"])
     environments = training_environments(experiment)
@@ -55,9 +55,10 @@ def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
 
 
 def native(spec: dict[str, Any]) -> Work:
-    from gallop.environments import evaluation_env, rebuild
-    from gallop.evaluation import evaluate
-    from gallop.seeding import EVALUATION_SEEDS, segment_seed
+    from gallop.environments.make import evaluation_env
+    from gallop.environments.vectorised import rebuild
+    from gallop.evaluation.episodes import evaluate
+    from gallop.experiments.seeding import EVALUATION_SEEDS, segment_seed
 
     experiment, environments, learner = native_learner(spec)
     segments = itertools.count()
@@ -230,8 +231,8 @@ def timestep(spec: dict[str, Any]) -> Work:
     """The pieces of a timestep, each on its own; and the whole loop."""
     import numpy as np
 
-    from gallop.learners.mlp_policy import as_rows, bounds, unscale
     from gallop.learners.native_off_policy import _Noise
+    from gallop.policies.mlp_policy import as_rows, bounds, unscale
 
     experiment, environments, learner = native_learner(spec)
     batch, replay, rng = (

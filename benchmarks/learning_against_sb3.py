@@ -46,9 +46,10 @@ from numpy.typing import NDArray
 from reference_against_published import PUBLISHED
 from scipy.stats import ttest_1samp
 
-from gallop import figures
-from gallop.run_directory import RunDirectory, write_bytes
-from gallop.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
+from gallop.evaluation.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
+from gallop.report import figures
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import write_bytes
 
 HEADER = "arm,training_seed,timestep,mean_return"
 COMPARED_AT = {"sac": 100_000, "td3": 15_000, "ppo": 102_400}
@@ -116,7 +117,7 @@ def read(results: Path, algorithm: str, arm: str) -> Runs:
     """The runs of one arm that have an evaluation; the others are named on stderr."""
     runs = {}
     for path in sorted(results.glob(f"{algorithm.upper()}_HalfCheetah-v5/{algorithm}_{arm}_s*")):
-        evaluations = RunDirectory(path).read_evaluations()
+        evaluations = RunDirectory(path).numbers.read_evaluations()
         if evaluations is None:
             print(f"left out, no evaluation yet: {path.name}", file=sys.stderr)
             continue

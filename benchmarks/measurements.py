@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from gallop.provenance import machine
+from gallop.machine import machine
 
 
 class Measurements:

@@ -46,10 +46,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gallop.experiment_file import load
-from gallop.learners import kernels
-from gallop.seeding import initialisation_seed
-from gallop.statistics import bootstrap_interval
+from gallop import machine
+from gallop.evaluation.statistics import bootstrap_interval
+from gallop.experiments.seeding import initialisation_seed
+from gallop.experiments.yaml_file import load
+from gallop.policies import kernels
 
 CONTESTANT = Path(__file__).with_name("contestant.py")
 REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
@@ -130,17 +131,17 @@ class Book:
         code = "from importlib.metadata import version; print(version('sbx-rl'), version('jax'))"
         command = [sbx or "", "-c", code]
         peers = subprocess.check_output(command, text=True).split() if sbx else ["", ""]
-        machine = {
+        here = {
             "cpu": names[0] if names else platform.processor(),
-            "processors": kernels.available_processors(),
+            "processors": machine.available_processors(),
             "load": f"{os.getloadavg()[0]:.2f}",
-            "instruction_set": kernels.instruction_set(),
+            "instruction_set": machine.instruction_set(),
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "stable-baselines3")},
             **dict(zip(("sbx-rl", "jax"), peers, strict=True)),
         }
-        self._append(self._machines, ["run", *machine], list(machine.values()))
-        print(f"run {self._run}: " + ", ".join(f"{k} {v}" for k, v in machine.items() if v))
+        self._append(self._machines, ["run", *here], list(here.values()))
+        print(f"run {self._run}: " + ", ".join(f"{k} {v}" for k, v in here.items() if v))
 
     def _append(self, path: Path, columns: Sequence[str], row: Sequence[Any]) -> None:
         rows = [[self._run, *row]] if path.exists() else [columns, [self._run, *row]]

@@ -21,9 +21,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gallop import figures
-from gallop.run_directory import RunDirectory
-from gallop.statistics import bootstrap_interval, slope_of_last_quarter, summarise
+from gallop.evaluation.statistics import bootstrap_interval, slope_of_last_quarter, summarise
+from gallop.report import figures
+from gallop.run_folder.directory import RunDirectory
 
 CASES = [("sac", "Hopper-v5"), ("td3", "Walker2d-v5"), ("ppo", "HalfCheetah-v5")]
 
@@ -45,7 +45,7 @@ def main(results: Path, output: Path) -> None:
         axes = figure.add_subplot(1, len(CASES), place + 1)
         curves = []
         for run in runs:
-            evaluations = run.read_evaluations()
+            evaluations = run.numbers.read_evaluations()
             assert evaluations is not None
             seed = run.read_experiment().training_seed
             means = evaluations.results.mean(axis=1)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from gallop import figures
-from gallop.run_directory import RunDirectory
+from gallop.report import figures
+from gallop.run_folder.directory import RunDirectory
 
 # Plain SAC on HalfCheetah-v4 (same physics and reward as v5), mean return of 10 training seeds.
 # The points at 1M, 2M and 3M have a standard deviation; the earlier ones are means only.
@@ -17,7 +17,7 @@ PUBLISHED = {100_000: 4_667, 200_000: 7_218, 300_000: 8_351, 500_000: 9_608, 1_0
 
 
 def main(run: Path, target: Path) -> None:
-    evaluations = RunDirectory(run).read_evaluations()
+    evaluations = RunDirectory(run).numbers.read_evaluations()
     if evaluations is None:
         raise SystemExit(f"{run} holds no evaluations")
     figure = figures.learning_curve("SAC on HalfCheetah-v5 beside the published curve", evaluations)

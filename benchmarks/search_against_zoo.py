@@ -25,7 +25,7 @@ from pathlib import Path
 
 from measurements import Measurements
 
-from gallop import search_results
+from gallop.experiments import search_results
 
 COLUMNS = ["round", "trials", "timesteps", "gallop_seconds", "zoo_seconds", "ratio"]
 SEARCH = """\

@@ -20,11 +20,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from gallop import figures, search_results
-from gallop.experiment_file import from_dict
-from gallop.policies import seeds_from
-from gallop.seed_group import SeedGroup, evaluations_over_seeds, run_seeds
-from gallop.statistics import compare, interquartile_mean, paired_difference_of_few
+from gallop.evaluation.statistics import compare, interquartile_mean, paired_difference_of_few
+from gallop.experiments import search_results
+from gallop.experiments.seeding import seeds_from
+from gallop.experiments.yaml_file import from_dict
+from gallop.report import figures
+from gallop.runs.seed_group import SeedGroup, evaluations_over_seeds, run_seeds
 
 COLOURS = [figures.INK, figures.BASELINE, figures.TRAINED, "#8a6d3b", "#5b4a8a"]
 
@@ -49,7 +50,7 @@ def trained(search: dict, hyperparameters: dict, name: str, options) -> SeedGrou
 
 def finals(group: SeedGroup) -> np.ndarray:
     """Mean return of each training seed's final policy on the evaluation seeds."""
-    return np.array([group.run(seed).final_return() for seed in group.read_seeds()])
+    return np.array([group.run(seed).numbers.final_return() for seed in group.read_seeds()])
 
 
 def draw(title: str, groups: dict[str, SeedGroup], path: Path) -> None:

@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from stable_baselines3 import SAC
 
-from gallop import checkpoint, seeding
-from gallop.environments import training_environments
-from gallop.experiment_file import load
+from gallop.environments.vectorised import training_environments
+from gallop.evaluation.statistics import bootstrap_interval
+from gallop.experiments import seeding
+from gallop.experiments.plan import make_plan
+from gallop.experiments.yaml_file import load
 from gallop.learners.choose import make_learner
-from gallop.plan import make_plan
-from gallop.statistics import bootstrap_interval
-from gallop.training import train
+from gallop.run_folder import resume_state
+from gallop.runs.training import train
 
 REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
 COLUMNS = ["run", "timesteps", "pair", "gallop_sps", "sb3_sps", "ratio"]
@@ -67,7 +68,7 @@ def main() -> None:
 
         def gallop_segment() -> None:
             outcome = next(segments)
-            checkpoint.save_boundary(state, learner, outcome.boundary.segment + 1)
+            resume_state.save_boundary(state, learner, outcome.boundary.segment + 1)
 
         def sb3_segment() -> None:
             sb3.learn(size, reset_num_timesteps=False)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 import gallop
-from gallop.statistics import compare
+from gallop.evaluation.statistics import compare
 
 first, second, *task = sys.argv[1:]
 env = task[0] if task else None

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 import gallop
-from gallop.statistics import summarise
+from gallop.evaluation.statistics import summarise
 
 path, task = sys.argv[1:3]
 episodes = gallop.evaluate(path, env=task)

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gallop import checkpoint, seeding
-from gallop.environments import training_environments
-from gallop.experiment_file import from_dict
+from gallop.environments.vectorised import training_environments
+from gallop.experiments import seeding
+from gallop.experiments.plan import Plan, make_plan
+from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import from_dict
 from gallop.learners.choose import make_learner
 from gallop.learners.learner import Learner
-from gallop.plan import Plan, make_plan
-from gallop.settings import Experiment
-from gallop.training import Outcome, train
+from gallop.run_folder import resume_state
+from gallop.runs.training import Outcome, train
 
 # Episodes of 50 timesteps, so that each segment of 120 cuts one.
 TINY: dict[str, dict[str, Any]] = {
@@ -79,7 +80,7 @@ class Trainer:
         for outcome in self.segments(first):
             outcomes.append(outcome)
             if state is not None:
-                checkpoint.save_boundary(state, self.learner, outcome.boundary.segment + 1)
+                resume_state.save_boundary(state, self.learner, outcome.boundary.segment + 1)
         return outcomes
 
     def digest(self, folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 from gallop_shapes_task import Shapes
 
-from gallop.seeding import segment_seed
+from gallop.experiments.seeding import segment_seed
 
 
 class Breaking(Shapes):

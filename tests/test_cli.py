@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gallop.cli import main
-from gallop.experiment_file import load
-from gallop.run_directory import RunDirectory, RunError
+from gallop.commands.cli import main
+from gallop.errors import RunError
+from gallop.experiments.yaml_file import load
+from gallop.run_folder.directory import RunDirectory
 
 ROOT = Path(__file__).parents[1]
 PENDULUM = ["--algo", "sac", "--env", "Pendulum-v1", "--total_timesteps", "4000"]

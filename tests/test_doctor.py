@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gallop import video
+from gallop.report import video
 
 # Preloaded into a process, this makes libraries look missing whose names hold one of the words in
 # REFUSED, such as "EGL:libGL". PyOpenGL loads with ctypes and MuJoCo itself: both call dlopen.
@@ -68,7 +68,7 @@ def run(program, folder, prefix=(), **environment):
 
 def doctor(folder, **environment):
     """Exit code, lines printed, and "state found" of each name, unfolded."""
-    program = "from gallop.doctor import doctor; raise SystemExit(doctor())"
+    program = "from gallop.commands.doctor import doctor; raise SystemExit(doctor())"
     done = run(program, folder, **environment)
     assert done.stderr == ""
     lines = [line.rstrip() for line in done.stdout.splitlines()]
@@ -84,7 +84,7 @@ def look_at(name, folder, results="results", before="", prefix=(), **environment
     """[state, found, mend] of one check in a child."""
     program = (
         f"import json\nfrom pathlib import Path\n{before}\n"
-        "from gallop.doctor import _checks\n"
+        "from gallop.commands.doctor import _checks\n"
         f"check = dict(_checks(Path({results!r})))[{name!r}]()\n"
         "print(json.dumps(check[1:]))"
     )
@@ -279,9 +279,7 @@ def test_a_torch_that_cannot_be_imported_hides_nothing_else(tmp_path):
 
 
 def test_a_display_is_a_window_and_none_is_a_note(tmp_path):
-    program = (
-        "from pathlib import Path; from gallop.doctor import _display; print(_display().state)"
-    )
+    program = "from gallop.commands.doctor import _display; print(_display().state)"
     if sys.platform == "linux":
         assert run(program, tmp_path).stdout.strip() == "note"
     assert run(program, tmp_path, DISPLAY=":9").stdout.strip() == "works"
@@ -292,10 +290,10 @@ def test_each_check_is_announced_before_it_begins(tmp_path):
 import sys
 from itertools import islice
 from pathlib import Path
-from gallop.doctor import examine
+from gallop.commands.doctor import examine
 
 def announce(name):
-    print(name, "gallop.learners.kernels" in sys.modules)
+    print(name, "gallop.policies.kernels" in sys.modules)
 
 list(islice(examine(Path("results"), announce), 4))
 """

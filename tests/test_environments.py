@@ -8,8 +8,10 @@ from conftest import tiny
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from gallop.environments import Normalizer, make_env, rebuild, training_environments
-from gallop.settings import ExperimentError
+from gallop.environments.make import make_env
+from gallop.environments.vectorised import rebuild, training_environments
+from gallop.errors import ExperimentError
+from gallop.policies.normalizer import Normalizer
 
 
 @pytest.mark.parametrize(

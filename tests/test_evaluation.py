@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gallop.environments import make_env
-from gallop.evaluation import RandomPolicy, evaluate
+from gallop.environments.make import make_env
+from gallop.evaluation.episodes import RandomPolicy, evaluate
 
 
 class Proportional:

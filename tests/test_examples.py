@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from stable_baselines3 import PPO
 
-from gallop.environments import make_env
+from gallop.environments.make import make_env
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -18,15 +18,17 @@ import pytest
 import yaml
 from conftest import tiny
 
-from gallop import seeding, workflow
-from gallop.display import Display
-from gallop.environments import Normalizer, evaluation_env
-from gallop.evaluation import evaluate
-from gallop.experiment_file import load
-from gallop.export import export_hub, export_zoo, push
-from gallop.learners import policy_file
-from gallop.run_directory import RunDirectory, RunError
-from gallop.settings import ExperimentError
+from gallop.environments.make import evaluation_env
+from gallop.errors import ExperimentError, RunError
+from gallop.evaluation.episodes import evaluate
+from gallop.experiments import seeding
+from gallop.experiments.yaml_file import load
+from gallop.policies import normalizer_file, sb3_zip
+from gallop.policies.normalizer import Normalizer
+from gallop.report.display import Display
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs import workflow
+from gallop.sharing.export import export_hub, export_zoo, push
 
 EXPERIMENTS = {
     "sac": tiny("sac", films=True, source="``` and ~~~"),
@@ -98,8 +100,8 @@ def test_the_zoos_layout_is_written_and_numbered(run, tmp_path):
 def test_the_pickle_holds_the_normalisation_of_the_final_policy(run, tmp_path):
     folder = run("ppo")
     exported = export_zoo(folder, tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
-    ours = policy_file.read_normalizer(policy_file.normalizer_path(folder.final_model))
-    read = policy_file.read_normalizer(exported)  # Gallop's own reader, which runs no code
+    ours = normalizer_file.read_normalizer(normalizer_file.normalizer_path(folder.final_model))
+    read = normalizer_file.read_normalizer(exported)  # Gallop's own reader, which runs no code
     np.testing.assert_array_equal(read.mean[""], ours.mean[""])
     np.testing.assert_array_equal(read.variance[""], ours.variance[""])
     theirs = pickle.loads(exported.read_bytes())  # noqa: S301  (as the Zoo does; we wrote it)
@@ -127,7 +129,7 @@ def test_the_zoo_plays_an_exported_run_as_we_do(name, run, tmp_path):
     assert len(played) == 500 // (40 if name == "ppo" else 50)
     # It seeds its first episode with 0, as we can; the next ones go on from there.
     env = evaluation_env(experiment)
-    policy = policy_file.read(folder.final_model, env.observation_space, env.action_space)
+    policy = sb3_zip.read(folder.final_model, env.observation_space, env.action_space)
     env.close()
     ours = evaluate(policy, lambda: evaluation_env(experiment), [0])
     assert played[0] == pytest.approx(ours.returns[0], abs=0.5)
@@ -144,7 +146,7 @@ def test_the_hubs_folder_holds_policy_results_film_and_card(run, tmp_path):
     assert (folder / "sac-Pendulum-v1.zip").read_bytes() == run("sac").final_model.read_bytes()
     assert (folder / "replay.mp4").read_bytes() == run("sac").milestone(100).film.read_bytes()
     assert load(folder / "experiment.yaml") == run("sac").read_experiment()
-    episodes = run("sac").read_episodes("final")
+    episodes = run("sac").numbers.read_episodes("final")
     results = json.loads((folder / "results.json").read_text())
     assert list(results)[:5] == [
         *("mean_reward", "std_reward", "is_deterministic", "n_eval_episodes", "eval_datetime"),
@@ -196,7 +198,7 @@ def test_the_normaliser_lies_beside_the_zip_where_gallop_looks_for_it(run, tmp_p
     assert Normalizer.load(folder / "ppo-Pendulum-v1.normalizer.npz").clip == 3.0
     env = evaluation_env(experiment)
     path = folder / "ppo-Pendulum-v1.zip"
-    policy = policy_file.read(path, env.observation_space, env.action_space)
+    policy = sb3_zip.read(path, env.observation_space, env.action_space)
     env.close()
     episodes = evaluate(policy, lambda: evaluation_env(experiment), seeding.EVALUATION_SEEDS)
     results = json.loads((folder / "results.json").read_text())
@@ -281,15 +283,15 @@ def test_a_folder_that_is_not_empty_is_never_written_to(run, tmp_path):
 def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("ppo").path, folder.path)
-    policy_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
+    normalizer_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
     for export in (export_zoo, export_hub):
         with pytest.raises(ExperimentError, match="is no zip, or a damaged one"):
             export(folder, tmp_path / "out")
     folder.final_model.unlink()
     folder.final_model.mkdir()  # cannot be copied
     shutil.copyfile(
-        policy_file.normalizer_path(run("ppo").final_model),
-        policy_file.normalizer_path(folder.final_model),
+        normalizer_file.normalizer_path(run("ppo").final_model),
+        normalizer_file.normalizer_path(folder.final_model),
     )
     for export in (export_zoo, export_hub):
         with pytest.raises(RunError, match="cannot be written"):
@@ -302,8 +304,8 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
 PUSH = """
 import sys
 from pathlib import Path
-from gallop.export import push
-from gallop.settings import ExperimentError
+from gallop.sharing.export import push
+from gallop.errors import ExperimentError
 try:
     print(push(Path(sys.argv[1]), sys.argv[2]))
 except ExperimentError as error:

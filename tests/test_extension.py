@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from gallop import checkpoint, workflow
-from gallop.display import Display
-from gallop.extension import extend
-from gallop.learners import policy_file
-from gallop.run_directory import RunDirectory
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError
+from gallop.policies import sb3_zip
+from gallop.report.display import Display
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs import workflow
+from gallop.runs.extend import extend
 
 CONSTANT = {"learning_rate": 1e-3}
 
@@ -70,8 +71,8 @@ def test_an_extended_run_equals_one_planned_whole(algo, tmp_path):
     episodes = [sorted(rows(r.path / "episodes.csv"), key=key) for r in (longer, whole)]
     assert episodes[0] == episodes[1]
     for name in ("final_model.zip", "best_model.zip"):
-        ours = policy_file.read_training(longer.path / name)
-        theirs = policy_file.read_training(whole.path / name)
+        ours = sb3_zip.read_training(longer.path / name)
+        theirs = sb3_zip.read_training(whole.path / name)
         for tensor in theirs.tensors:
             np.testing.assert_array_equal(ours.tensors[tensor], theirs.tensors[tensor])
     for percent, timestep in ((25, 120), (50, 240), (100, 480)):
@@ -121,10 +122,10 @@ def test_an_extension_that_was_stopped_resumes(tmp_path):
             display=Stop(quiet=True),
         )
     longer = RunDirectory(short.path.with_name("longer"))
-    assert checkpoint.newest_boundary(longer.state).timestep == 120
+    assert resume_state.newest_boundary(longer.state).timestep == 120
     workflow.resume(longer, Display(quiet=True))
-    ours = policy_file.read_training(longer.final_model).tensors
-    theirs = policy_file.read_training(whole.final_model).tensors
+    ours = sb3_zip.read_training(longer.final_model).tensors
+    theirs = sb3_zip.read_training(whole.final_model).tensors
     assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gallop import figures
-from gallop.run_directory import Evaluations
-from gallop.statistics import SeedCurve
+from gallop.evaluation.statistics import SeedCurve
+from gallop.report import figures
+from gallop.run_folder.numbers import Evaluations
 
 EVALUATIONS = Evaluations(
     timesteps=np.array([10_000, 20_000, 30_000]),

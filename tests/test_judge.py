@@ -11,14 +11,15 @@ from conftest import tiny
 from stable_baselines3 import PPO, SAC
 
 import gallop
-from gallop import seeding, workflow
-from gallop.cli import main
-from gallop.display import Display
-from gallop.environments import Task, make_env
-from gallop.listing import list_runs
-from gallop.policies import TIME_FEATURE, find_policy, task_in_name
-from gallop.run_directory import RunDirectory
-from gallop.settings import ExperimentError
+from gallop.commands.cli import main
+from gallop.environments.make import Task, make_env
+from gallop.errors import ExperimentError
+from gallop.experiments import seeding
+from gallop.report.display import Display
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.find_policy import TIME_FEATURE, find_policy, task_in_name
+from gallop.run_folder.listing import list_runs
+from gallop.runs import workflow
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_the_baseline_of_a_run_is_the_runs_own(run, capsys, tmp_path):
     out = tmp_path / "random.npz"
     assert main(["baseline", str(run.path), "-o", str(out)]) == 0
     with np.load(out, allow_pickle=False) as file:
-        np.testing.assert_array_equal(file["rewards"], run.read_baseline())
+        np.testing.assert_array_equal(file["rewards"], run.numbers.read_baseline())
     assert main(["baseline", "Pendulum-v1", "--seeds", "3,5..6"]) == 0
     shown = capsys.readouterr().out
     assert "Random policy on Pendulum-v1" in shown and "seeds 3, 5..6" in shown

@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from gallop import presets, workflow
-from gallop.cli import main
-from gallop.display import Display
-from gallop.experiment_file import load
+from gallop.commands.cli import main
+from gallop.experiments import presets
+from gallop.experiments.yaml_file import load
+from gallop.report.display import Display
+from gallop.runs import workflow
 
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer", "Reacher", "Pusher")
 TASKS = [f"{name}-v5" for name in MUJOCO] + ["Pendulum-v1", "MountainCarContinuous-v0"]

@@ -12,20 +12,13 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from gallop.evaluation import Episodes
+from gallop.errors import RunError
+from gallop.evaluation.episodes import Episodes
 from gallop.learners.learner import LogRow
-from gallop.listing import list_runs
-from gallop.run_directory import (
-    RunDirectory,
-    RunError,
-    all_runs,
-    containing_run,
-    new_folder,
-    remove_leftovers,
-    replacing,
-    run_path,
-    write_bytes,
-)
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import new_folder, remove_leftovers, replacing, write_bytes
+from gallop.run_folder.listing import list_runs
+from gallop.run_folder.lookup import all_runs, containing_run, run_path
 
 
 def episodes(*returns, **terms):
@@ -74,9 +67,9 @@ def test_only_one_process_runs_a_run(folder):
 
 
 def test_evaluations_grow_under_sb3s_keys(folder):
-    assert folder.read_evaluations() is None
-    folder.append_evaluation(100, episodes(1, 2))
-    folder.append_evaluation(200, episodes(3, 5))
+    assert folder.numbers.read_evaluations() is None
+    folder.numbers.append_evaluation(100, episodes(1, 2))
+    folder.numbers.append_evaluation(200, episodes(3, 5))
     with np.load(folder.path / "evaluations.npz", allow_pickle=False) as file:
         assert sorted(file) == ["ep_lengths", "results", "seeds", "timesteps"]
         np.testing.assert_array_equal(file["timesteps"], [100, 200])
@@ -90,8 +83,8 @@ def read_csv(folder, name):
 
 
 def test_every_episode_has_a_row_and_a_column_for_each_reward_term(folder):
-    folder.append_episodes("random", 0, "evaluation", episodes(1 / 3, reward_run=[2.0]))
-    folder.append_episodes("current", 100, "validation", episodes(7, 8, reward_run=[1, 2]))
+    folder.numbers.append_episodes("random", 0, "evaluation", episodes(1 / 3, reward_run=[2.0]))
+    folder.numbers.append_episodes("current", 100, "validation", episodes(7, 8, reward_run=[1, 2]))
     rows = read_csv(folder, "episodes.csv")
     assert list(rows[0]) == [
         "policy", "timestep", "seed_family", "seed", "return", "length", "reward_run",
@@ -101,32 +94,34 @@ def test_every_episode_has_a_row_and_a_column_for_each_reward_term(folder):
 
 
 def test_judging_again_replaces_the_rows(folder):
-    folder.append_episodes("best", 100, "evaluation", episodes(1, 2))
-    folder.append_episodes("final", 100, "evaluation", episodes(5))
-    folder.append_episodes("best", 100, "evaluation", episodes(1, 2))
+    folder.numbers.append_episodes("best", 100, "evaluation", episodes(1, 2))
+    folder.numbers.append_episodes("final", 100, "evaluation", episodes(5))
+    folder.numbers.append_episodes("best", 100, "evaluation", episodes(1, 2))
     assert [row["policy"] for row in read_csv(folder, "episodes.csv")] == ["final", "best", "best"]
 
 
 def test_what_came_after_the_boundary_is_forgotten(folder):
     for timestep in (100, 200, 300):
-        folder.append_evaluation(timestep, episodes(timestep))
-        folder.append_episodes("current", timestep, "validation", episodes(timestep))
-        folder.append_log([LogRow(timestep, {"time/total_timesteps": timestep, "train/x": 0.5})])
-    folder.forget_after(200)
-    assert folder.read_evaluations().timesteps.tolist() == [100, 200]
+        folder.numbers.append_evaluation(timestep, episodes(timestep))
+        folder.numbers.append_episodes("current", timestep, "validation", episodes(timestep))
+        folder.numbers.append_log(
+            [LogRow(timestep, {"time/total_timesteps": timestep, "train/x": 0.5})]
+        )
+    folder.numbers.forget_after(200)
+    assert folder.numbers.read_evaluations().timesteps.tolist() == [100, 200]
     assert [row["timestep"] for row in read_csv(folder, "episodes.csv")] == ["100", "200"]
     assert len(read_csv(folder, "progress.csv")) == 2
 
 
 def test_the_log_reads_back_in_order_with_the_evaluations(folder):
-    assert folder.read_log() == []
+    assert folder.numbers.read_log() == []
     train = LogRow(100, {"time/total_timesteps": 100, "train/x": 0.1})
     only_now = LogRow(200, {"time/total_timesteps": 200, "train/y": 1 / 3})
-    folder.append_log([train])
-    folder.append_evaluation(100, episodes(1.0, 2.0))
-    folder.append_log([only_now])
+    folder.numbers.append_log([train])
+    folder.numbers.append_evaluation(100, episodes(1.0, 2.0))
+    folder.numbers.append_log([only_now])
     evaluation = LogRow(100, {"eval/mean_reward": 1.5, "eval/mean_ep_length": 50.0})
-    assert folder.read_log() == [train, evaluation, only_now]
+    assert folder.numbers.read_log() == [train, evaluation, only_now]
 
 
 def test_the_trackers_ids_of_the_run_are_remembered(folder):

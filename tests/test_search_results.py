@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gallop.cli import main
-from gallop.experiment_file import load, to_yaml
-from gallop.search_results import SearchResults, newest, read, write_text
-from gallop.settings import ExperimentError
+from gallop.commands.cli import main
+from gallop.errors import ExperimentError
+from gallop.experiments.search_results import SearchResults, newest, read, write_text
+from gallop.experiments.yaml_file import load, to_yaml
 from gallop.tuning.search_directory import without_password
 
 RUN = """\

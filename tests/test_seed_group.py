@@ -20,13 +20,14 @@ import torch
 from conftest import tiny
 from rich.console import Console
 
-from gallop import checkpoint, seed_group, workflow
-from gallop.display import Display
+from gallop.errors import ExperimentError, RunError
 from gallop.execution.work import Ended
-from gallop.run_directory import RunDirectory, RunError
-from gallop.seed_group import SeedGroup, SeedsFailedError, resume_group, run_seeds, with_seed
-from gallop.settings import ExperimentError
-from gallop.stopping import Stopped
+from gallop.report.display import Display
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs import seed_group, workflow
+from gallop.runs.seed_group import SeedGroup, SeedsFailedError, resume_group, run_seeds, with_seed
+from gallop.runs.stopping import Stopped
 
 TESTS = Path(__file__).parent
 
@@ -132,7 +133,7 @@ def test_the_curve_is_the_runs_evaluations(done):
     group, _ = done
     with group.curve_file.open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-    means = [group.run(seed).read_evaluations().results.mean(axis=1) for seed in (0, 7)]
+    means = [group.run(seed).numbers.read_evaluations().results.mean(axis=1) for seed in (0, 7)]
     assert [(row["timestep"], row["n"]) for row in rows] == [(120, 2), (240, 2), (360, 2)]
     assert [row["iqm"] for row in rows] == pytest.approx(np.mean(means, axis=0))
     assert [row["low"] for row in rows] == pytest.approx(np.min(means, axis=0))
@@ -256,7 +257,7 @@ def test_on_a_terminal_a_row_shows_each_run(done, no_processes):
     states = {0: "finished", 9: "waiting"}
     with seed_group._Progress(display, runs, states, 360) as progress:
         progress.show(at_once=True)
-    last = [float(group.run(0).read_evaluations().results[-1].mean())]
+    last = [float(group.run(0).numbers.read_evaluations().results[-1].mean())]
     shown = display.console.export_text()
     for words in ("all runs", "360/720", "finished", "waiting", f"{last[0]:,.1f}"):
         assert words in shown
@@ -310,7 +311,7 @@ def test_a_stopped_group_says_what_is_kept(tmp_path):
     display.console = Console(record=True, width=120)
 
     def stop():
-        wait_for(lambda: checkpoint.last_timestep(group.run(1).state))
+        wait_for(lambda: resume_state.last_timestep(group.run(1).state))
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=stop, daemon=True).start()
@@ -318,7 +319,7 @@ def test_a_stopped_group_says_what_is_kept(tmp_path):
         run_seeds(long_experiment(), [1, 2], results=tmp_path, name="g", display=display)
     assert not children(os.getpid())
     shown = display.console.export_text()
-    timestep = checkpoint.last_timestep(group.run(1).state)
+    timestep = resume_state.last_timestep(group.run(1).state)
     assert f"seed 1: up to timestep {timestep:,} of 6,000" in shown
     assert f"gallop run --resume {group.path}" in shown.replace("\n", "")
     assert not group.run(1).is_finished()
@@ -332,7 +333,7 @@ def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
     group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
     program = (
         "from pathlib import Path\n"
-        "from gallop.seed_group import run_seeds\n"
+        "from gallop.runs.seed_group import run_seeds\n"
         "from test_seed_group import long_experiment\n"
         f"run_seeds(long_experiment(), [0, 1, 2], results=Path({str(tmp_path)!r}), name='g')\n"
     )
@@ -345,7 +346,7 @@ def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
     runs = [group.run(seed) for seed in (0, 1, 2)]
 
     def mid_way():
-        return any(run.is_finished() for run in runs) and checkpoint.last_timestep(runs[2].state)
+        return any(run.is_finished() for run in runs) and resume_state.last_timestep(runs[2].state)
 
     try:
         wait_for(mid_way, 100)

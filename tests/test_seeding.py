@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from gallop import seeding
+from gallop.experiments import seeding
 
 
 def test_the_families_of_judging_are_disjoint_and_outside_the_training_range():

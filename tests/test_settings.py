@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gallop.experiment_file import flags, from_dict, load, to_yaml
-from gallop.plan import make_plan
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError
+from gallop.experiments.plan import make_plan
+from gallop.experiments.yaml_file import flags, from_dict, load, to_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 REFERENCE = CONFIGS / "halfcheetah_sac.yaml"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from gallop.statistics import (
+from gallop.evaluation.statistics import (
     bootstrap_interval,
     compare,
     curve_over_seeds,

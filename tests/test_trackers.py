@@ -20,13 +20,14 @@ import pytest
 import torch
 from conftest import tiny
 
-from gallop import trackers, workflow
-from gallop.display import Display
-from gallop.experiment_file import flags, from_dict, load, to_yaml
-from gallop.extension import extend
+from gallop.errors import ExperimentError
+from gallop.experiments.yaml_file import flags, from_dict, load, to_yaml
 from gallop.learners.learner import LogRow
-from gallop.run_directory import RunDirectory
-from gallop.settings import ExperimentError
+from gallop.report.display import Display
+from gallop.run_folder import trackers
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs import workflow
+from gallop.runs.extend import extend
 
 
 def is_installed(name):
@@ -184,7 +185,7 @@ def test_nothing_is_written_if_a_tracker_is_not_installed(tmp_path):
 def test_tensorboard_and_a_tracker_of_ones_own_are_told_what_the_files_hold(tmp_path):
     notebook = Notebook()
     folder = run(tiny("sac", log_interval=1), tmp_path, notebook)
-    evaluations = folder.read_evaluations()
+    evaluations = folder.numbers.read_evaluations()
     expected = list(zip([120, 240, 360], evaluations.results.mean(axis=1), strict=True))
     assert notebook.points("eval/mean_reward") == expected
     assert tensorboard_points(folder, "eval/mean_reward") == pytest.approx(np.array(expected))
@@ -280,8 +281,8 @@ def test_a_tracker_that_draws_from_the_global_generators_changes_no_bit(tmp_path
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from gallop import experiment_file, workflow
-from gallop.display import Display
+from gallop.experiments import yaml_file as experiment_file; from gallop.runs import workflow
+from gallop.report.display import Display
 
 class Killing:
     def log(self, row):
@@ -449,7 +450,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(told):
     tracker, home, folder, run_before, _ = told
     ((run_id, found),) = read(tracker, home, folder).items()
     assert run_id == run_before == folder.read_tracker_runs()[tracker]
-    evaluations = folder.read_evaluations()
+    evaluations = folder.numbers.read_evaluations()
     expected = list(zip([120, 240, 360], evaluations.results.mean(axis=1), strict=True))
     points = found["points"]["eval/mean_reward"]
     points = once(points) if tracker == "trackio" else [tuple(point) for point in points]

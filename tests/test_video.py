@@ -13,11 +13,12 @@ import pytest
 from conftest import tiny
 from PIL import Image
 
-from gallop import video
-from gallop.environments import make_env
-from gallop.evaluation import RandomPolicy, evaluate
-from gallop.film_queue import Filming
-from gallop.run_directory import Milestone, write_npz
+from gallop.environments.make import make_env
+from gallop.evaluation.episodes import RandomPolicy, evaluate
+from gallop.report import video
+from gallop.run_folder.directory import Milestone
+from gallop.run_folder.files import write_npz
+from gallop.runs.film_queue import Filming
 
 
 def job(path, task="HalfCheetah-v5", n=60, **changes):
@@ -140,7 +141,7 @@ def no_gl(tmp_path_factory):
 
 
 def test_without_opengl_no_backend_is_found(no_gl):
-    program = "from gallop.video import find_backend; print(find_backend())"
+    program = "from gallop.report.video import find_backend; print(find_backend())"
     environment = {**os.environ, "LD_PRELOAD": str(no_gl)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from stable_baselines3 import SAC
 
-from gallop import seeding
-from gallop.environments import evaluation_env
-from gallop.evaluation import evaluate
-from gallop.experiment_file import load
-from gallop.learners import kernels, policy_file
+from gallop import machine
+from gallop.environments.make import evaluation_env
+from gallop.evaluation.episodes import evaluate
+from gallop.experiments import seeding
+from gallop.experiments.yaml_file import load
+from gallop.policies import kernels, sb3_zip
 
 CONFIG = """
 algo: sac
@@ -141,7 +142,7 @@ def test_evaluations_use_the_validation_seeds(folder):
 def played(folder, path):
     experiment = load(folder / "experiment.yaml")
     env = evaluation_env(experiment)
-    policy = policy_file.read(path, env.observation_space, env.action_space)
+    policy = sb3_zip.read(path, env.observation_space, env.action_space)
     return evaluate(policy, lambda: evaluation_env(experiment), seeding.EVALUATION_SEEDS)
 
 
@@ -187,7 +188,7 @@ def test_the_provenance_says_what_was_run(folder):
     assert provenance["command"][1:] == ["run", "config.yaml", "--name", "a", "--seed", "5"]
     assert provenance["learner"] == "native"
     assert provenance["n_threads"] == kernels.n_threads(None)
-    assert provenance["instruction_set"] == kernels.instruction_set()
+    assert provenance["instruction_set"] == machine.instruction_set()
     assert provenance["start"] <= provenance["end"]
     import torch
 

@@ -8,18 +8,11 @@ import pytest
 import yaml
 from conftest import tiny
 
-from gallop.experiment_file import from_dict, load
-from gallop.learners import policy_file
-from gallop.settings import ExperimentError
-from gallop.zoo_file import (
-    ACTIVATIONS,
-    import_zoo,
-    read_literal,
-    read_zoo_file,
-    to_zoo_args,
-    to_zoo_config,
-    zoo_name,
-)
+from gallop.errors import ExperimentError
+from gallop.experiments.yaml_file import from_dict, load
+from gallop.policies import sb3_names
+from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
+from gallop.sharing.zoo_import import ACTIVATIONS, import_zoo, read_literal, read_zoo_file
 
 SAC = """\
 default:
@@ -364,7 +357,7 @@ def test_literals_are_read_as_python_has_them():
 
 
 def test_activation_functions_are_those_of_policy_files():
-    assert {ours: name for name, ours in ACTIVATIONS.items()} == policy_file.ACTIVATIONS
+    assert {ours: name for name, ours in ACTIVATIONS.items()} == sb3_names.ACTIVATIONS
 
 
 def test_the_name_of_a_task_is_printable(write):

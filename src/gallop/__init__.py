@@ -18,25 +18,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gallop.environments import make_env
-    from gallop.judge import evaluate
-    from gallop.player import watch
-    from gallop.presets import experiment
-    from gallop.seed_group import run_seeds
+    from gallop.commands.evaluate import evaluate
+    from gallop.commands.watch import watch
+    from gallop.environments.make import make_env
+    from gallop.experiments.presets import experiment
+    from gallop.runs.seed_group import run_seeds
+    from gallop.runs.workflow import run
     from gallop.tuning.rounds import tune
-    from gallop.workflow import run
 
 __all__ = ["evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "watch"]
 
 # Where each lives. They are imported when they are asked for: `gallop --help` needs none of them.
 _OFFERED = {
-    "experiment": "gallop.presets",
-    "run": "gallop.workflow",
-    "evaluate": "gallop.judge",
-    "run_seeds": "gallop.seed_group",
+    "experiment": "gallop.experiments.presets",
+    "run": "gallop.runs.workflow",
+    "evaluate": "gallop.commands.evaluate",
+    "run_seeds": "gallop.runs.seed_group",
     "tune": "gallop.tuning.rounds",
-    "make_env": "gallop.environments",
-    "watch": "gallop.player",
+    "make_env": "gallop.environments.make",
+    "watch": "gallop.commands.watch",
 }
 
 

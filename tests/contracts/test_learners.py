@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import tiny
 
-from gallop import checkpoint
-from gallop.environments import evaluation_env
-from gallop.evaluation import evaluate
-from gallop.learners import policy_file
-from gallop.settings import DivergedError
+from gallop.environments.make import evaluation_env
+from gallop.errors import DivergedError
+from gallop.evaluation.episodes import evaluate
+from gallop.policies import sb3_zip
+from gallop.run_folder import resume_state
 
 BOTH, SB3_ONLY = ("native", "sb3"), ("sb3",)
 CASES = {
@@ -82,11 +82,11 @@ def test_a_resumed_run_equals_one_never_stopped(case, n_done, trainers, tmp_path
     for outcome in whole.segments():
         rows += outcome.diagnostics.rows
         if outcome.boundary.segment + 1 == n_done:
-            checkpoint.save_boundary(tmp_path / "state", whole.learner, n_done)
+            resume_state.save_boundary(tmp_path / "state", whole.learner, n_done)
             rows.clear()  # of the segments before the stop
     resumed = trainers(experiment_of(case))
-    saved = checkpoint.newest_boundary(tmp_path / "state")
-    checkpoint.load_boundary(saved, resumed.learner)
+    saved = resume_state.newest_boundary(tmp_path / "state")
+    resume_state.load_boundary(saved, resumed.learner)
     assert resumed.learner.timestep == saved.timestep
     resumed_rows = [r for o in resumed.to_the_end(saved.n_segments) for r in o.diagnostics.rows]
     assert resumed.digest(tmp_path / "b") == whole.digest(tmp_path / "a")
@@ -107,11 +107,11 @@ def test_a_new_process_resumes_to_the_same_bits(algo, learner, trainers, tmp_pat
     whole = trainers(tiny(algo, learner=learner, normalize={"observations": True}))
     for outcome in whole.segments():
         if outcome.boundary.segment == 1:
-            checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
+            resume_state.save_boundary(tmp_path / "state", whole.learner, 2)
     program = f"""
 from pathlib import Path
 from conftest import Trainer, tiny
-from gallop import checkpoint
+from gallop.run_folder import resume_state as checkpoint
 trainer = Trainer(tiny({algo!r}, learner={learner!r}, normalize={{"observations": True}}))
 saved = checkpoint.newest_boundary(Path("state"))
 checkpoint.load_boundary(saved, trainer.learner)
@@ -208,8 +208,8 @@ LOSSES = {
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_state_that_lacks_one_item_does_not_resume_exactly(loss, trainers, tmp_path):
-    from gallop import seeding
-    from gallop.environments import rebuild
+    from gallop.environments.vectorised import rebuild
+    from gallop.experiments import seeding
 
     algo, lose = LOSSES[loss]
     settings = {"normalize": True} if algo == "ppo" else {}
@@ -217,13 +217,13 @@ def test_a_state_that_lacks_one_item_does_not_resume_exactly(loss, trainers, tmp
     whole = trainers(experiment)
     for outcome in whole.segments():
         if outcome.boundary.segment == 1:
-            checkpoint.save_boundary(tmp_path / "state", whole.learner, 2)
-    saved = checkpoint.newest_boundary(tmp_path / "state")
+            resume_state.save_boundary(tmp_path / "state", whole.learner, 2)
+    saved = resume_state.newest_boundary(tmp_path / "state")
 
     def last_segment(spoil):
         """The parameters after the same last segment: what differs comes from the loss alone."""
         resumed = trainers(experiment)
-        checkpoint.load_boundary(saved, resumed.learner)
+        resume_state.load_boundary(saved, resumed.learner)
         spoil(resumed.learner)
         timesteps = whole.plan.boundaries[2].timestep - whole.plan.boundaries[1].timestep
         rebuild(resumed.environments)
@@ -251,7 +251,7 @@ def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
     next(trainer.segments())
     trainer.learner.save_policy(tmp_path / "policy.zip")
     env = evaluation_env(trainer.experiment)
-    policy = policy_file.read(tmp_path / "policy.zip", env.observation_space, env.action_space)
+    policy = sb3_zip.read(tmp_path / "policy.zip", env.observation_space, env.action_space)
     seeds = [1, 2, 3]
     ours = evaluate(policy, lambda: evaluation_env(trainer.experiment), seeds)
     theirs = evaluate(trainer.learner.policy, lambda: evaluation_env(trainer.experiment), seeds)
@@ -352,19 +352,19 @@ def test_a_damaged_boundary_gives_way_to_the_one_before(file, trainers, tmp_path
     content = bytearray(victim.read_bytes())
     content[len(content) // 2] ^= 0xFF
     victim.write_bytes(content)
-    saved = checkpoint.newest_boundary(state)
+    saved = resume_state.newest_boundary(state)
     assert saved.timestep == 240
     resumed = trainers(tiny("sac"))
-    checkpoint.load_boundary(saved, resumed.learner)
+    resume_state.load_boundary(saved, resumed.learner)
     resumed.to_the_end(saved.n_segments, state=state)
     assert resumed.digest(tmp_path / "b") == whole.digest(tmp_path / "a")
-    assert checkpoint.newest_boundary(state).timestep == 360
+    assert resume_state.newest_boundary(state).timestep == 360
 
 
 def test_no_boundary_is_found_in_an_empty_or_missing_state(tmp_path):
-    assert checkpoint.newest_boundary(tmp_path / "none") is None
+    assert resume_state.newest_boundary(tmp_path / "none") is None
     (tmp_path / "000000000120").mkdir()
-    assert checkpoint.newest_boundary(tmp_path) is None
+    assert resume_state.newest_boundary(tmp_path) is None
 
 
 @cases
@@ -399,8 +399,8 @@ def test_a_beginning_must_be_normalised_as_the_experiment_is(learner, trainers, 
     normal = trainers(tiny("sac", learner=learner, normalize=True))
     normal.learner.save_policy(tmp_path / "normal.zip")
     for name, trainer in (("plain", normal), ("normal", plain)):
-        with pytest.raises(policy_file.PolicyFileError, match="normalise"):
+        with pytest.raises(sb3_zip.PolicyFileError, match="normalise"):
             trainer.learner.read_policy(tmp_path / f"{name}.zip")
     wide = trainers(tiny("sac", {"policy_kwargs": {"net_arch": [17]}}, learner=learner))
-    with pytest.raises(policy_file.PolicyFileError, match=r"do not fit the experiment.*net_arch"):
+    with pytest.raises(sb3_zip.PolicyFileError, match=r"do not fit the experiment.*net_arch"):
         wide.learner.read_policy(tmp_path / "plain.zip")

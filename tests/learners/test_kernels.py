@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from gallop import _kernels
-from gallop.learners import kernels
-from gallop.learners.kernels import Mlp, Shape, aligned_zeros
+from gallop.policies import kernels
+from gallop.policies.kernels import Mlp, Shape, aligned_zeros
 
 every_set = pytest.mark.parametrize("isa", _kernels.instruction_sets())
 
@@ -274,7 +274,7 @@ def test_advantages_by_hand():
 def test_threads_respect_what_the_process_may_use():
     program = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from gallop.learners import kernels; print(kernels.n_threads(None), kernels.n_threads(5))"
+        "from gallop.policies import kernels; print(kernels.n_threads(None), kernels.n_threads(5))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True

@@ -11,11 +11,12 @@ import torch
 from conftest import tiny
 from stable_baselines3 import PPO, SAC, TD3
 
-from gallop.environments import evaluation_env, try_out
-from gallop.learners import kernels, policy_file
+from gallop import machine
+from gallop.environments.make import evaluation_env, try_out
+from gallop.errors import DivergedError, ExperimentError
 from gallop.learners.choose import choose_learner
-from gallop.learners.native_off_policy import NativeSAC
-from gallop.settings import DivergedError, ExperimentError
+from gallop.learners.native_sac import NativeSAC
+from gallop.policies import sb3_zip
 
 SB3 = {"sac": SAC, "td3": TD3, "ppo": PPO}
 VARIANTS = {
@@ -128,7 +129,7 @@ def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tm
     other = trainers(tiny("sac", {"policy_kwargs": {"net_arch": [17]}}))
     other.learner.save_policy(tmp_path / "other.zip")
     ours = trainers(native("sac")).learner
-    with pytest.raises(policy_file.PolicyFileError, match="networks do not fit the experiment"):
+    with pytest.raises(sb3_zip.PolicyFileError, match="networks do not fit the experiment"):
         ours.read_policy(tmp_path / "other.zip")
     ours.save_policy(tmp_path / "good.zip")
     content = io.BytesIO()
@@ -140,7 +141,7 @@ def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tm
         for name in good.namelist():
             spoilt = name == "critic.optimizer.pth"
             bad.writestr(name, content.getvalue() if spoilt else good.read(name))
-    with pytest.raises(policy_file.PolicyFileError, match="is no state of Adam"):
+    with pytest.raises(sb3_zip.PolicyFileError, match="is no state of Adam"):
         ours.read_policy(tmp_path / "bad.zip")
 
 
@@ -177,7 +178,7 @@ def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
     spaces = try_out(experiment)
     choice = choose_learner(experiment, *spaces)
     assert (choice.name, choice.n_threads) == ("native", 1)
-    assert choice.instruction_set == kernels.instruction_set()
+    assert choice.instruction_set == machine.instruction_set()
     asked = choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
     assert asked == ("sb3", "asked for", 1, "")
 
@@ -188,7 +189,7 @@ def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
     with pytest.raises(ExperimentError, match="bf16 needs the native learner, and it was asked"):
         choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
     # What a processor without it would say.
-    monkeypatch.setattr(kernels, "has_bf16", lambda: False)
+    monkeypatch.setattr(machine, "has_bf16", lambda: False)
     with pytest.raises(ExperimentError, match="bf16 needs a processor with AVX512-BF16 or AMX"):
         choose_learner(experiment, *spaces)
 

@@ -23,9 +23,9 @@ from gymnasium import spaces
 from sb3_contrib import TQC
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
-from gallop.environments import make_env
-from gallop.learners import policy_file, safe_archive
-from gallop.learners.policy_file import PolicyFileError
+from gallop.environments.make import make_env
+from gallop.policies import normalizer_file, safe_archive, sb3_zip
+from gallop.policies.sb3_zip import PolicyFileError
 
 
 def observations_for(env, n=64):
@@ -91,7 +91,7 @@ def test_sb3s_zips_act_the_same_here(kind, tmp_path):
     algorithm, task, kwargs = ZIPS[kind]
     env = make_env(task, seed=None)
     written(tmp_path / "a.zip", algorithm, env, **kwargs)
-    policy = policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space)
+    policy = sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space)
     batch = observations_for(env)
     expected, _ = algorithm.load(tmp_path / "a.zip", device="cpu").predict(
         batch, deterministic=True
@@ -140,7 +140,7 @@ def test_the_normaliser_lies_beside_the_zip_and_is_of_its_moment(trainers, tmp_p
     for number in range(3):
         env = make_env("Pendulum-v1", seed=None)
         path = tmp_path / f"{number}.zip"
-        policy = policy_file.read(path, env.observation_space, env.action_space)
+        policy = sb3_zip.read(path, env.observation_space, env.action_space)
         np.testing.assert_array_equal(policy.act(batch), actions[number])
         with np.load(tmp_path / f"{number}.normalizer.npz", allow_pickle=False) as file:
             counts.append(float(file["count"]))
@@ -154,7 +154,7 @@ def test_ppo_trained_on_normalised_observations_needs_its_normaliser(trainers, t
     (tmp_path / "a.normalizer.npz").unlink()
     env = make_env("Pendulum-v1", seed=None)
     with pytest.raises(PolicyFileError, match=r"neither a\.normalizer\.npz nor vecnormalize"):
-        policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space)
+        sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space)
 
 
 # --- drawing actions ---
@@ -168,10 +168,8 @@ def test_stochastic_actions_come_from_the_seed_and_nothing_else_moves(kind, tmp_
     batch = observations_for(env)
 
     def drawn(seed):
-        options = policy_file.Options(stochastic_seed=seed)
-        policy = policy_file.read(
-            tmp_path / "a.zip", env.observation_space, env.action_space, options
-        )
+        options = sb3_zip.Options(stochastic_seed=seed)
+        policy = sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space, options)
         before = torch.get_rng_state()
         actions = [policy.act(batch) for _ in range(3)]
         torch.testing.assert_close(before, torch.get_rng_state())
@@ -179,16 +177,16 @@ def test_stochastic_actions_come_from_the_seed_and_nothing_else_moves(kind, tmp_
 
     np.testing.assert_array_equal(drawn(1), drawn(1))
     assert not np.array_equal(drawn(1), drawn(2))
-    plain = policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space)
+    plain = sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space)
     assert not np.array_equal(drawn(1)[0], plain.act(batch))
 
 
 def test_a_policy_without_a_distribution_draws_nothing(tmp_path):
     env = make_env("Pendulum-v1", seed=None)
     written(tmp_path / "a.zip", TD3, env)
-    options = policy_file.Options(stochastic_seed=0)
+    options = sb3_zip.Options(stochastic_seed=0)
     with pytest.raises(PolicyFileError, match="leave out --stochastic"):
-        policy_file.read(tmp_path / "a.zip", env.observation_space, env.action_space, options)
+        sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space, options)
 
 
 # --- zips of the gym era, written by SB3 1.1.0: see gym_era/make.py ---
@@ -204,7 +202,7 @@ def test_zips_of_the_gym_era_act_as_they_did_then(name, tmp_path):
         observations, expected = file["observations"], file[name]
     actions = spaces.Discrete(2) if expected.ndim == 1 else spaces.Box(-2.0, 2.0, (1,), np.float32)
     copy = Path(shutil.copy(GYM_ERA / f"{name}.zip", tmp_path))  # away from vecnormalize.pkl
-    policy = policy_file.read(copy, GYM_OBSERVATIONS, actions)
+    policy = sb3_zip.read(copy, GYM_OBSERVATIONS, actions)
     np.testing.assert_allclose(policy.act(observations), expected, rtol=1e-6, atol=1e-6)
     if name == "sac":
         with pytest.raises(ModuleNotFoundError, match="gym"):
@@ -218,20 +216,20 @@ def test_the_zoos_normaliser_is_found_and_read_without_unpickling(tmp_path):
     (folder / "Pendulum-v1").mkdir(parents=True)
     shutil.copy(GYM_ERA / "ppo.zip", folder / "Pendulum-v1.zip")
     actions = spaces.Box(-2.0, 2.0, (1,), np.float32)
-    plain = policy_file.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
+    plain = sb3_zip.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
     shutil.copy(GYM_ERA / "vecnormalize.pkl", folder / "Pendulum-v1")
-    policy = policy_file.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
+    policy = sb3_zip.read(folder / "Pendulum-v1.zip", GYM_OBSERVATIONS, actions)
     np.testing.assert_allclose(policy.act(observations), plain.act(normalized), atol=1e-6)
     assert not np.allclose(policy.act(observations), plain.act(observations))
     shutil.copy(folder / "Pendulum-v1.zip", folder / "best_model.zip")
-    best = policy_file.read(folder / "best_model.zip", GYM_OBSERVATIONS, actions)
+    best = sb3_zip.read(folder / "best_model.zip", GYM_OBSERVATIONS, actions)
     np.testing.assert_array_equal(best.act(observations), policy.act(observations))
     shutil.copy(folder / "Pendulum-v1.zip", folder / "other.zip")
-    assert policy_file.normalizer_beside(folder / "other.zip") is None, "another policy's"
+    assert normalizer_file.normalizer_beside(folder / "other.zip") is None, "another policy's"
     four = spaces.Box(-1, 1, (4,))
     written(folder / "best_model.zip", SAC, Shapes(four, actions))
     with pytest.raises(PolicyFileError, match=r"shape \[3\], and the policy's have \[4\]"):
-        policy_file.read(folder / "best_model.zip", four, actions)
+        sb3_zip.read(folder / "best_model.zip", four, actions)
 
 
 class Shapes(gymnasium.Env):
@@ -272,7 +270,7 @@ def pendulum(tmp_path):
 
 
 def read(path, env):
-    return policy_file.read(path, env.observation_space, env.action_space)
+    return sb3_zip.read(path, env.observation_space, env.action_space)
 
 
 def test_no_member_of_a_malicious_zip_is_run(pendulum, tmp_path):
@@ -386,8 +384,8 @@ def test_trust_opens_the_rest_after_saying_so(pendulum, tmp_path, caplog):
         data["policy_class"]["__module__"] = "my_policies"
 
     path = edited(tmp_path / "good.zip", tmp_path / "a.zip", change)
-    options = policy_file.Options(trust=True)
-    policy = policy_file.read(path, pendulum.observation_space, pendulum.action_space, options)
+    options = sb3_zip.Options(trust=True)
+    policy = sb3_zip.read(path, pendulum.observation_space, pendulum.action_space, options)
     batch = observations_for(pendulum)
     expected = read(tmp_path / "good.zip", pendulum).act(batch)
     np.testing.assert_allclose(policy.act(batch), expected, atol=1e-6)
@@ -686,7 +684,7 @@ def test_pipes_and_devices_are_no_files(pendulum, tmp_path):
             link = tmp_path / f"link.{suffix}"
             link.symlink_to(path)
             with pytest.raises(PolicyFileError, match="is no file"):
-                read(link, pendulum) if suffix == "zip" else policy_file.read_normalizer(link)
+                read(link, pendulum) if suffix == "zip" else normalizer_file.read_normalizer(link)
             link.unlink()
 
 
@@ -730,11 +728,11 @@ def test_a_normaliser_that_is_none_gets_one_line(changes, tmp_path):
     members = {name: npy(np.array(value)) for name, value in arrays.items()}
     path = tmp_path / "a.normalizer.npz"
     path.write_bytes(packed([(f"{name}.npy", content) for name, content in members.items()]))
-    assert policy_file.read_normalizer(path).clip == 10
+    assert normalizer_file.read_normalizer(path).clip == 10
     members |= changes
     path.write_bytes(packed([(f"{n}.npy", content) for n, content in members.items() if content]))
     with pytest.raises(PolicyFileError) as caught:
-        policy_file.read_normalizer(path)
+        normalizer_file.read_normalizer(path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1_000
 
 
@@ -780,7 +778,7 @@ def test_pickles_that_grow_are_stopped(program, tmp_path):
     tracemalloc.start()
     try:
         with ticking(20), pytest.raises(PolicyFileError) as caught:
-            policy_file.read_normalizer(tmp_path / "vecnormalize.pkl")
+            normalizer_file.read_normalizer(tmp_path / "vecnormalize.pkl")
         assert tracemalloc.get_traced_memory()[1] < 300_000_000
     finally:
         tracemalloc.stop()
@@ -869,7 +867,7 @@ def test_ten_thousand_damaged_files_run_nothing_and_get_one_line_each(pendulum, 
         _watching = True
         try:
             if number % 3 == 2:
-                policy_file.read_normalizer(other)
+                normalizer_file.read_normalizer(other)
             else:
                 read(path, pendulum).act(np.zeros((1, 3), np.float32))
             n_read += 1

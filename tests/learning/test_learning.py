@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from gallop.display import Display
-from gallop.experiment_file import from_dict
-from gallop.workflow import run
+from gallop.experiments.yaml_file import from_dict
+from gallop.report.display import Display
+from gallop.runs.workflow import run
 
 pytestmark = pytest.mark.slow
 

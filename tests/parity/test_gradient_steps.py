@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stable_baselines3.common.logger import Logger
 
-from gallop.environments import training_environments
-from gallop.learners import kernels
+from gallop import machine
+from gallop.environments.vectorised import training_environments
 from gallop.learners.choose import make_learner
 from gallop.learners.stable_baselines import make_model
 from parity import reference
@@ -104,13 +104,13 @@ def _norm(arrays):
 @contextlib.contextmanager
 def instruction_set(name):
     """Engines made here use this one."""
-    before = kernels.instruction_set
+    before = machine.instruction_set
     try:
         if name is not None:
-            kernels.instruction_set = lambda: name
+            machine.instruction_set = lambda: name
         yield
     finally:
-        kernels.instruction_set = before
+        machine.instruction_set = before
 
 
 def transitions(n_observations, n_actions, seed=0):

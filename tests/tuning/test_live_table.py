@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from gallop.display import Display
+from gallop.report.display import Display
 from gallop.tuning.coordinator import Look, Open
 from gallop.tuning.live_table import LiveTable
 

@@ -11,8 +11,8 @@ from gallop_noise_task import N_TIMESTEPS, SIGMA
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from gallop.display import Display
 from gallop.execution.work import Ended
+from gallop.report.display import Display
 from gallop.tuning import rounds
 from gallop.tuning.search import from_data
 from gallop.tuning.trial import main

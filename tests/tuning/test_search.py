@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError
 from gallop.tuning import search as searches
 from gallop.tuning.search import from_data, load, n_evaluations, spaces, to_yaml
 

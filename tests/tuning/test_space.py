@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gallop.experiment_file import from_dict
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError
+from gallop.experiments.yaml_file import from_dict
 from gallop.tuning import space
 from gallop.tuning.space import Parameter
 

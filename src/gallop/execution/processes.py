@@ -16,11 +16,11 @@ import time
 from collections import deque
 from pathlib import Path
 
-from gallop import checkpoint
 from gallop.execution.work import HELD, Ended, WorkItem
 from gallop.execution.worker import SECONDS_TO_STOP
-from gallop.learners.kernels import available_processors
-from gallop.run_directory import RunDirectory
+from gallop.machine import available_processors
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
 
 MAX_DEATHS = 10  # of a process, by signals, without a new boundary in between
 LOG = "worker.log"
@@ -105,7 +105,7 @@ class Processes:
 
     def _may_go_on(self, item: WorkItem) -> bool:
         """Whether a killed process is started again: it was, or it came further in between."""
-        timestep = checkpoint.last_timestep(item.folder / "state")
+        timestep = resume_state.last_timestep(item.folder / "state")
         before, n = self._deaths.get(item.folder, (timestep, 0))
         n = n + 1 if timestep == before else 1
         self._deaths[item.folder] = timestep, n

@@ -1,1 +1,1 @@
-"""Learners: whatever changes a policy. `learner.py` says what each of them must offer."""
+"""Learners: what changes a policy. One protocol, on SB3 and on the kernels."""

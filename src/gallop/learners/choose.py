@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from gallop.learners import kernels
+from gallop import machine
+from gallop.errors import ExperimentError
+from gallop.experiments.settings import Experiment
 from gallop.learners.learner import Learner
-from gallop.settings import Experiment, ExperimentError
+from gallop.policies import kernels
 
 if TYPE_CHECKING:
     import gymnasium
     from stable_baselines3.common.vec_env import VecEnv
+
 
 # Action spaces that each algorithm serves, by the name of Gymnasium's class.
 ACTION_SPACES = {
@@ -79,10 +82,10 @@ def choose_learner(
             raise ExperimentError(
                 f"{experiment.precision} needs the native learner, and {why_not}", "precision"
             )
-        if not kernels.has_bf16():
+        if not machine.has_bf16():
             raise ExperimentError(
                 f"{experiment.precision} needs a processor with AVX512-BF16 or AMX; this one has "
-                f"{kernels.instruction_set()}; use float32",
+                f"{machine.instruction_set()}; use float32",
                 "precision",
             )
     if reason or experiment.learner == "sb3":
@@ -93,7 +96,7 @@ def choose_learner(
             "",
         )
     why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
-    return Choice("native", why, kernels.n_threads(experiment.n_threads), kernels.instruction_set())
+    return Choice("native", why, kernels.n_threads(experiment.n_threads), machine.instruction_set())
 
 
 def unserved(
@@ -157,10 +160,11 @@ def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Lea
 
             return StableBaselinesLearner(experiment, environments, seed)
         if experiment.algo == "ppo":
-            from gallop.learners.native_on_policy import NativePPO
+            from gallop.learners.native_ppo import NativePPO
 
             return NativePPO(experiment, environments, seed)
-        from gallop.learners.native_off_policy import NativeSAC, NativeTD3
+        from gallop.learners.native_sac import NativeSAC
+        from gallop.learners.native_td3 import NativeTD3
 
         native = NativeSAC if experiment.algo == "sac" else NativeTD3
         return native(experiment, environments, seed)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.environments import Observations
+from gallop.policies.policy import Policy
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
+
 
 Tick = Callable[[int], None]
 """Called with the current timestep, at most ten times a second. It may raise to stop at once; what
@@ -35,14 +36,6 @@ class SegmentDiagnostics(NamedTuple):
     """Wall-clock time of the loop: acting, stepping, storing, learning."""
     n_unstable: int
     """Episodes cut because MuJoCo's physics blew up."""
-
-
-class Policy(Protocol):
-    """Observation → action, deterministic."""
-
-    def act(self, observations: Observations) -> NDArray[Any]:
-        """Actions [n, ...] for a batch of n raw observations; a normaliser is inside."""
-        ...
 
 
 class Replay(Protocol):

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.environments import Normalizer
-from gallop.learners import kernels, policy_file
-from gallop.learners.kernels import Mlp
-from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
-from gallop.learners.mlp_policy import MlpPolicy, bounds
+from gallop.errors import DivergedError
+from gallop.experiments.settings import Experiment
+from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
 from gallop.learners.normalization import RunningNormalization
 from gallop.learners.stable_baselines import make_model
-from gallop.settings import DivergedError, Experiment
+from gallop.policies import acting, kernels, sb3_names, sb3_zip
+from gallop.policies.kernels import Mlp
+from gallop.policies.mlp_policy import MlpPolicy, bounds
+from gallop.policies.normalizer import Normalizer
+from gallop.policies.policy import Policy
 
 TICK_SECONDS = 0.1
 STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
@@ -59,16 +61,16 @@ class NativeLearner:
         self._engine = kernels.engine(kernels.n_threads(experiment.n_threads))
         policy = self._template.policy
         tensors = _arrays(policy.state_dict())
-        self._layers = policy_file.network_layers(tensors)
+        self._layers = sb3_names.network_layers(tensors)
         self.networks: dict[str, Mlp] = {}
         for name, layers in self._layers.items():
-            shape = policy_file.shape_of(policy, name, layers, tensors)
+            shape = acting.shape_of(policy, name, layers, tensors)
             has_target = self._targets and (name != "actor" or self._target_of_actor)
             self.networks[name] = Mlp(
                 self._engine, shape, learns=True, target=has_target, precision=experiment.precision
             )
         self._acting = self.networks["actor"].in_float32()
-        self._head = policy_file.head_of(policy)
+        self._head = acting.head_of(policy)
         if self._head != "choice":
             self._low, self._high = bounds(environments.action_space)
         self._take(tensors)
@@ -178,15 +180,15 @@ class NativeLearner:
         # PPO's readers tell by this that observations were normalised (policy_file.py).
         raw = np.zeros((model.n_envs, *model.observation_space.shape), np.float32)
         model._last_original_obs = raw if normalizer is not None else None
-        policy_file.write(model, normalizer, path)
+        sb3_zip.write(model, normalizer, path)
 
     def read_policy(self, path: Path) -> None:
         """Go on from an SB3 zip; see the protocol."""
-        found = policy_file.read_training(path)
+        found = sb3_zip.read_training(path)
         try:
             self._template.policy.load_state_dict(_torch(found.tensors))
         except RuntimeError as error:
-            raise policy_file.does_not_fit(path, error) from None
+            raise sb3_zip.does_not_fit(path, error) from None
         self._normalization.take(found.normalizer, path)
         self._take(found.tensors)
         names = [list(module) for module, _ in self._optimizers()]
@@ -222,7 +224,7 @@ class NativeLearner:
         """Parameters that belong to SB3's state dict but to no network, by SB3's names."""
         return {}
 
-    def _take_own_training(self, found: policy_file.Training) -> None:
+    def _take_own_training(self, found: sb3_zip.Training) -> None:
         """What a policy file holds for a subclass besides its networks."""
 
     def _n_optimizer_steps(self, name: str) -> int:
@@ -319,30 +321,30 @@ class NativeLearner:
     def _take(self, tensors: Mapping[str, NDArray[Any]]) -> None:
         for name, network in self.networks.items():
             layers = self._layers[name]
-            network.write(network.parameters, policy_file.joined(layers, tensors))
+            network.write(network.parameters, sb3_names.joined(layers, tensors))
             if network.target is not None:
-                target = policy_file.of_target(layers)
-                network.write(network.target, policy_file.joined(target, tensors))
+                target = sb3_names.of_target(layers)
+                network.write(network.target, sb3_names.joined(target, tensors))
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
         tensors = self._own_tensors()
         for name, network in self.networks.items():
             layers = self._layers[name]
-            tensors |= policy_file.parted(layers, network.read(network.parameters))
+            tensors |= sb3_names.parted(layers, network.read(network.parameters))
             if network.target is not None:
-                target = policy_file.of_target(layers)
-                tensors |= policy_file.parted(target, network.read(network.target))
+                target = sb3_names.of_target(layers)
+                tensors |= sb3_names.parted(target, network.read(network.target))
         return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
     def _moments(self, moment: str) -> dict[str, NDArray[np.float32]]:
         parts: dict[str, NDArray[np.float32]] = {}
         for name, network in self.networks.items():
-            parts |= policy_file.parted(self._layers[name], network.read(getattr(network, moment)))
+            parts |= sb3_names.parted(self._layers[name], network.read(getattr(network, moment)))
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
 
     def _take_moments(self, moment: str, parts: Mapping[str, NDArray[Any]]) -> None:
         for name, network in self.networks.items():
-            network.write(getattr(network, moment), policy_file.joined(self._layers[name], parts))
+            network.write(getattr(network, moment), sb3_names.joined(self._layers[name], parts))
 
     def _check_finite(self) -> None:
         if all(np.isfinite(network.parameters).all() for network in self.networks.values()):

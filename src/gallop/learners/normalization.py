@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from gallop.environments import Normalizer
-from gallop.learners.safe_archive import PolicyFileError
-from gallop.settings import Experiment
+from gallop.experiments.settings import Experiment
+from gallop.policies.normalizer import Normalizer
+from gallop.policies.safe_archive import PolicyFileError
 
 
 class RunningNormalization:

@@ -28,16 +28,15 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.learners import policy_file
-from gallop.learners.learner import LogRow, Policy, SegmentDiagnostics, Tick
+from gallop.algorithms.hyperparameters import NetArch
+from gallop.algorithms.ppo import PPOHyperparameters
+from gallop.algorithms.td3 import TD3Hyperparameters
+from gallop.errors import DivergedError
+from gallop.experiments.settings import Experiment
+from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
 from gallop.learners.normalization import RunningNormalization
-from gallop.settings import (
-    DivergedError,
-    Experiment,
-    NetArch,
-    PPOHyperparameters,
-    TD3Hyperparameters,
-)
+from gallop.policies import acting, sb3_names, sb3_zip
+from gallop.policies.policy import Policy
 
 TICK_SECONDS = 0.1
 
@@ -135,7 +134,7 @@ class StableBaselinesLearner:
 
     @property
     def policy(self) -> Policy:
-        return policy_file.acting(self._model.policy, self._normalization.normalizer())
+        return acting.acting(self._model.policy, self._normalization.normalizer())
 
     @property
     def replay(self) -> SB3Replay | None:
@@ -223,11 +222,11 @@ class StableBaselinesLearner:
             setattr(model, name, deque(counters[name], maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
-        policy_file.write(self._model, self._normalization.normalizer(), path)
+        sb3_zip.write(self._model, self._normalization.normalizer(), path)
 
     def read_policy(self, path: Path) -> None:
         """Go on from an SB3 zip; see the protocol."""
-        model, found = self._model, policy_file.read_training(path)
+        model, found = self._model, sb3_zip.read_training(path)
         tensors = {name: torch.from_numpy(array) for name, array in found.tensors.items()}
         try:
             model.policy.load_state_dict(tensors)
@@ -236,7 +235,7 @@ class StableBaselinesLearner:
                 fresh = optimizer.state_dict()["param_groups"]
                 optimizer.load_state_dict({"state": state, "param_groups": fresh})
         except (RuntimeError, ValueError) as error:
-            raise policy_file.does_not_fit(path, error) from None
+            raise sb3_zip.does_not_fit(path, error) from None
         if getattr(model, "log_ent_coef", None) is not None and "log_ent_coef" in found.variables:
             with torch.no_grad():
                 model.log_ent_coef.copy_(found.variables["log_ent_coef"])
@@ -365,7 +364,7 @@ def _policy_kwargs(experiment: Experiment) -> dict[str, Any]:
     if isinstance(given.net_arch, NetArch):
         kwargs["net_arch"] = given.net_arch.model_dump(exclude_none=True)
     if given.activation_fn is not None:
-        kwargs["activation_fn"] = policy_file.activation_class(given.activation_fn)
+        kwargs["activation_fn"] = sb3_names.activation_class(given.activation_fn)
     return kwargs
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from gallop import __version__, search_results
-from gallop.run_directory import write_bytes
-from gallop.search_results import SearchResults
-from gallop.settings import ExperimentError
+from gallop import __version__
+from gallop.errors import ExperimentError
+from gallop.experiments import search_results
+from gallop.experiments.search_results import SearchResults
+from gallop.run_folder.files import write_bytes
 from gallop.tuning import study_figures, study_page
 from gallop.tuning.retraining import DEFAULTS, Again, gain
 from gallop.tuning.search import Search, n_evaluations
@@ -23,7 +24,8 @@ from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
 
 if TYPE_CHECKING:
-    from gallop.statistics import Interval
+    from gallop.evaluation.statistics import Interval
+
 
 SECONDS, CORE_SECONDS = "seconds", "core_seconds"  # user attributes of a study
 

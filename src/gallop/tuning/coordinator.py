@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gallop import checkpoint, seeding
+from gallop.errors import ExperimentError
+from gallop.evaluation.statistics import interquartile_mean
 from gallop.execution.work import Engine, WorkItem
-from gallop.run_directory import RunDirectory
-from gallop.settings import Experiment, ExperimentError
-from gallop.statistics import interquartile_mean
-from gallop.stopping import Stop
+from gallop.experiments import seeding
+from gallop.experiments.settings import Experiment
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs.stopping import Stop
 from gallop.tuning.search import Search, n_evaluations
 from gallop.tuning.search_directory import RoundDirectory
 from gallop.tuning.space import Value, beside, hyperparameters
@@ -28,6 +30,7 @@ from gallop.tuning.trial import command, make_folder
 
 if TYPE_CHECKING:
     import optuna
+
 
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_BETWEEN_SHOWS = 0.5
@@ -267,7 +270,7 @@ class _Judge:
         return not last and not later and is_stopped_again(self._trial, value)
 
     def _means(self, folder: RunDirectory) -> Any:
-        evaluations = folder.read_evaluations()
+        evaluations = folder.numbers.read_evaluations()
         return np.zeros(0) if evaluations is None else evaluations.results.mean(axis=1)
 
     def _ended(self, state: str, value: float | None, reason: str) -> Verdict:
@@ -276,4 +279,4 @@ class _Judge:
 
 def timestep_of(folder: RunDirectory, last: int) -> int:
     """Where a training stands: at its last boundary, or its end, `last`."""
-    return last if folder.is_finished() else checkpoint.last_timestep(folder.state)
+    return last if folder.is_finished() else resume_state.last_timestep(folder.state)

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gallop.display import Display, duration
+from gallop.report.display import Display, duration
 from gallop.tuning.artefacts import parameters, shown
 from gallop.tuning.coordinator import Look
 from gallop.tuning.search import Cost, Search, n_evaluations
@@ -22,6 +22,7 @@ from gallop.tuning.study_page import PageTable
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
+
 
 N_BEST = 5
 

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gallop import seeding
-from gallop.execution.work import Engine, WorkItem
-from gallop.run_directory import RunDirectory
-from gallop.statistics import (
+from gallop.evaluation.statistics import (
     Difference,
     Interval,
     bootstrap_interval,
     interquartile_mean,
     paired_difference_of_few,
 )
-from gallop.stopping import Stop
+from gallop.execution.work import Engine, WorkItem
+from gallop.experiments import seeding
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs.stopping import Stop
 from gallop.tuning.coordinator import SECONDS_BETWEEN_LOOKS, timestep_of
 from gallop.tuning.search import Search
 from gallop.tuning.search_directory import RoundDirectory
@@ -128,7 +128,7 @@ def _again(
     scores = []
     for folder in folders:
         reason = failures.get(str(folder.path))
-        evaluations = folder.read_evaluations()
+        evaluations = folder.numbers.read_evaluations()
         if reason is not None or evaluations is None:
             return Again(candidate, (), reason or "it was never evaluated")
         means = evaluations.results.mean(axis=1)

@@ -12,14 +12,14 @@ from typing import Any
 
 import optuna
 
-from gallop import search_results
-from gallop.display import Display
+from gallop.errors import ExperimentError, RunError
 from gallop.execution.processes import Processes, n_workers
-from gallop.learners.kernels import available_processors
-from gallop.provenance import now
-from gallop.run_directory import RunError
-from gallop.settings import ExperimentError
-from gallop.stopping import Stop, Stopped
+from gallop.experiments import search_results
+from gallop.machine import available_processors
+from gallop.report.display import Display
+from gallop.run_folder.provenance import now
+from gallop.runs.stopping import Stop, Stopped
+from gallop.runs.workflow import plan_run
 from gallop.tuning import artefacts, space, study
 from gallop.tuning.coordinator import Coordinator, Look
 from gallop.tuning.live_table import LiveTable
@@ -31,7 +31,6 @@ from gallop.tuning.search_directory import (
     search_folder,
     without_password,
 )
-from gallop.workflow import plan_run
 
 OWN_DATABASE = "study.db"  # in a round's own folder
 

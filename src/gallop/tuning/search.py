@@ -12,19 +12,11 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from gallop import seeding
-from gallop.experiment_file import from_dict, override, place, read_yaml, section
-from gallop.settings import (
-    EXPERIMENTS,
-    Algo,
-    Experiment,
-    ExperimentError,
-    Float,
-    Int,
-    PositiveInt,
-    Settings,
-    nearest,
-)
+from gallop.errors import ExperimentError, nearest
+from gallop.experiments import seeding
+from gallop.experiments.settings import EXPERIMENTS, Algo, Experiment
+from gallop.experiments.yaml_file import from_dict, override, place, read_yaml, section
+from gallop.fields import Float, Int, PositiveInt, Settings
 from gallop.tuning.space import Space, check_names, extremes, hyperparameters, narrowed, target
 
 

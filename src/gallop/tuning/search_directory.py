@@ -21,9 +21,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gallop import checkpoint, search_results
-from gallop.run_directory import RunDirectory, RunError, hold, run_path, write_bytes
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError, RunError
+from gallop.experiments import search_results
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import hold, write_bytes
+from gallop.run_folder.lookup import run_path
 from gallop.tuning.search import Search, load, to_yaml
 
 
@@ -84,7 +87,7 @@ class RoundDirectory:
     def forget_states(self) -> None:
         """Delete what trials could be resumed from, when all of them have been told of."""
         for state in self.path.glob("trials/*/*/state"):
-            checkpoint.forget(state)
+            resume_state.forget(state)
 
     def exists(self) -> bool:
         """Whether the round has begun."""

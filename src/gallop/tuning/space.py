@@ -13,20 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import Field, model_validator
 
-from gallop.settings import (
-    EXPERIMENTS,
-    Algo,
-    ExperimentError,
-    Float,
-    Hyperparameters,
-    PolicyKwargs,
-    Settings,
-    nearest,
-)
+from gallop.algorithms.hyperparameters import Hyperparameters, PolicyKwargs
+from gallop.errors import ExperimentError, nearest
+from gallop.experiments.settings import EXPERIMENTS, Algo
+from gallop.fields import Float, Settings
 
 if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
+
 
 Value = bool | int | float | str | None
 """What Optuna stores of a parameter."""

@@ -20,7 +20,7 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from gallop.settings import ExperimentError
+from gallop.errors import ExperimentError
 from gallop.tuning.search import Pruner, Sampler, Search, n_evaluations
 from gallop.tuning.search_directory import without_password
 from gallop.tuning.space import Space, Value, suggest

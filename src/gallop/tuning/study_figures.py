@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gallop.figures import BASELINE, INK, TRAINED, save, short
+from gallop.report.figures import BASELINE, INK, TRAINED, save, short
 
 if TYPE_CHECKING:
     import optuna
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
+
 
 NOTHING_YET = "No trial has finished yet, so there is nothing to see."
 NO_PARAMETERS = "The finished trials have no parameters to compare."

@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gallop.figures import BASELINE, TRAINED
-from gallop.run_directory import write_bytes
+from gallop.report.figures import BASELINE, TRAINED
+from gallop.run_folder.files import write_bytes
 from gallop.tuning.study_figures import (
     NO_IMPORTANCES,
     NOTHING_YET,

@@ -16,17 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from gallop import checkpoint
-from gallop.environments import evaluation_env
-from gallop.evaluation import evaluate
+from gallop.environments.make import evaluation_env
+from gallop.errors import DivergedError, ExperimentError, HeldError
+from gallop.evaluation.episodes import evaluate
 from gallop.execution.work import HELD
+from gallop.experiments.plan import make_plan
+from gallop.experiments.settings import Experiment
 from gallop.learners.choose import choose_learner
-from gallop.plan import make_plan
-from gallop.provenance import now, provenance
-from gallop.run_directory import HeldError, RunDirectory, remove_leftovers
-from gallop.settings import DivergedError, Experiment, ExperimentError
-from gallop.stopping import Stop, Stopped
-from gallop.training import learner_for, train
+from gallop.run_folder import resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import remove_leftovers
+from gallop.run_folder.provenance import now, provenance
+from gallop.runs.stopping import Stop, Stopped
+from gallop.runs.training import learner_for, train
 
 
 def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) -> RunDirectory:
@@ -66,20 +68,20 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         if not (folder.path / "provenance.json").exists():
             spaces = environments.observation_space, environments.action_space
             folder.write_json("provenance.json", provenance(choose_learner(experiment, *spaces)))
-        saved = checkpoint.newest_boundary(folder.state)
+        saved = resume_state.newest_boundary(folder.state)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
-        folder.forget_after(timestep)
+        folder.numbers.forget_after(timestep)
         if saved:
-            checkpoint.load_boundary(saved, learner)
+            resume_state.load_boundary(saved, learner)
         tick = functools.partial(_tick, stop)
         seed = experiment.training_seed
         for outcome in train(plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
                 episodes = evaluate(learner.policy, make, episode_seeds)
-                folder.append_evaluation(outcome.boundary.timestep, episodes)
+                folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
                     raise DivergedError(f"a return is {episodes.returns.tolist()}")
-            checkpoint.save_boundary(folder.state, learner, outcome.boundary.segment + 1)
+            resume_state.save_boundary(folder.state, learner, outcome.boundary.segment + 1)
             stop.check()
     record = folder.read_json("provenance.json")
     folder.write_json("provenance.json", record | {"end": now()})
@@ -98,7 +100,7 @@ def main(path: Path) -> int:
             if not folder.is_finished():
                 remove_leftovers(folder.path)
                 bring_to_end(folder, stop)
-            checkpoint.forget(folder.state)  # a finished trial's policy is not needed
+            resume_state.forget(folder.state)  # a finished trial's policy is not needed
     except Stopped as stopped:
         return 128 + stopped.signal_number
     except DivergedError as error:

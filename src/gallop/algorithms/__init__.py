@@ -1,0 +1,1 @@
+"""Algorithms: one file each, and the table that the rest of the package reads."""

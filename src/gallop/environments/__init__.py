@@ -1,0 +1,1 @@
+"""Gymnasium environments: one by one, and stepping together for training."""

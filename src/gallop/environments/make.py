@@ -1,0 +1,170 @@
+"""Environments: one by one, stepping together for training, and the normalisation of observations.
+
+Importing this module is cheap: Gymnasium, MuJoCo and SB3 are imported where they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from gallop.environments.wrappers import _follow, _stop_at_unstable_physics
+from gallop.errors import ExperimentError
+from gallop.experiments.settings import Experiment
+from gallop.experiments.task import task_spec
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+def make_env(
+    task: str,
+    *,
+    seed: int | None,
+    frame_skip: int | None = None,
+    reset_noise_scale: float | None = None,
+    render_mode: str | None = None,
+    wrappers: Sequence[Mapping[str, Mapping[str, Any]]] = (),
+    **task_kwargs: Any,
+) -> gymnasium.Env[Any, Any]:
+    """One environment of a Gymnasium task, its random streams seeded.
+
+    Args:
+        task: Gymnasium's id, such as "HalfCheetah-v5".
+        seed: of the environment and of its action space; None leaves both unseeded.
+        frame_skip: physics steps a timestep; None means the task's own (HalfCheetah: 5).
+        reset_noise_scale: spread of the first states; None means the task's own (HalfCheetah: 0.1).
+        render_mode: as in Gymnasium; a MuJoCo task is then seen by a camera that follows it.
+        wrappers: {"package.module:Class": keyword arguments} each, the first applied first.
+        task_kwargs: any other keyword argument of the task.
+
+    Raises:
+        ExperimentError: for a keyword that the task does not have, with those it has, and for a
+            wrapper that cannot be imported.
+    """
+    import gymnasium
+
+    chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
+    kwargs = {name: value for name, value in chosen.items() if value is not None} | task_kwargs
+    known = _task_keywords(task)
+    for name in kwargs:
+        if known and name not in known:
+            raise ExperimentError(
+                f"{task} has no keyword {name!r}; it has {', '.join(known)}", "env_kwargs"
+            )
+    if render_mode is not None:  # a task of one's own need not have that keyword
+        kwargs["render_mode"] = render_mode
+    try:
+        env = gymnasium.make(task, disable_env_checker=True, **kwargs)
+    except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
+        raise ExperimentError(
+            f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
+        ) from None
+    if hasattr(env.unwrapped, "mujoco_renderer"):
+        env = _stop_at_unstable_physics(env)
+        if render_mode is not None:
+            _follow(env)
+    for wrapper in wrappers:
+        for path, wrapper_kwargs in wrapper.items():
+            wrap = _import(path)
+            try:
+                env = wrap(env, **wrapper_kwargs)
+            except Exception as error:  # it is somebody's code
+                raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+    if seed is not None:
+        env.reset(seed=seed)
+        env.action_space.seed(seed)
+    return env
+
+
+@dataclass(frozen=True)
+class Task:
+    """All that makes an environment, except its seed."""
+
+    env: str
+    kwargs: Mapping[str, Any]
+    wrappers: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
+
+    def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+        """One environment; seed it by `reset`."""
+        return make_env(
+            self.env, seed=None, render_mode=render_mode, wrappers=self.wrappers, **self.kwargs
+        )
+
+
+def evaluation_task(experiment: Experiment) -> Task:
+    """The task as every evaluation of this experiment uses it."""
+    return Task(experiment.env, experiment.evaluation_env_kwargs, experiment.wrappers)
+
+
+def evaluation_env(
+    experiment: Experiment, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """One environment as every evaluation of this experiment uses it; seed it by `reset`."""
+    return evaluation_task(experiment).make(render_mode)
+
+
+def try_out(experiment: Experiment) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+    """Step the task once as in training and as in evaluation; its observation and action space.
+
+    Raises:
+        ExperimentError: if the task does not work with the experiment's keyword arguments.
+    """
+    for kwargs in (experiment.env_kwargs, experiment.evaluation_env_kwargs):
+        env = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
+        try:
+            env.reset(seed=0)
+            env.action_space.seed(0)
+            env.step(env.action_space.sample())
+        except Exception as error:  # it may be anybody's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ExperimentError(
+                f"{experiment.env} does not work with {kwargs}: {reason}", "env_kwargs"
+            ) from None
+        finally:
+            env.close()
+    return env.observation_space, env.action_space
+
+
+@cache
+def _task_keywords(task: str) -> tuple[str, ...]:
+    """Keyword arguments of a task's class, its parents' included; empty where they are unknown."""
+    entry_point = task_spec(task).entry_point
+    if isinstance(entry_point, str):
+        module, _, name = entry_point.partition(":")
+        try:
+            entry_point = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise ExperimentError(f"{task} cannot be imported: {error}", "env") from None
+    if entry_point is None:
+        return ()
+    inits: list[Any] = [entry_point]
+    if inspect.isclass(entry_point):
+        inits = [vars(c)["__init__"] for c in entry_point.__mro__ if "__init__" in vars(c)]
+    found: dict[str, None] = {}
+    for init in inits:
+        parameters = inspect.signature(init).parameters.values()
+        named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        found |= {p.name: None for p in parameters if p.kind in named}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break  # this class passes nothing on to its parents
+    gymnasiums_own = {"max_episode_steps": None}  # of gymnasium.make
+    hidden = {"self", "render_mode", "model_path", "observation_space"}
+    return tuple(name for name in found | gymnasiums_own if name not in hidden)
+
+
+def _import(path: str) -> Callable[..., gymnasium.Env[Any, Any]]:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        found: Callable[..., gymnasium.Env[Any, Any]] = getattr(
+            importlib.import_module(module), name
+        )
+    except Exception as error:  # it is somebody's code
+        raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
+    if not callable(found):
+        raise ExperimentError(f"{path} is no wrapper: it cannot be called", "wrappers")
+    return found

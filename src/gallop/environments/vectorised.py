@@ -1,0 +1,58 @@
+"""Environments that step together, for training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from gallop.environments.make import make_env
+from gallop.experiments.settings import Experiment
+
+if TYPE_CHECKING:
+    import gymnasium
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+def training_environments(experiment: Experiment) -> VecEnv:
+    """The experiment's `n_envs` environments, as SB3 wants them, in this process or in workers.
+
+    They live as long as the run. `rebuild` makes the simulators inside them anew, which is what
+    each segment begins with; worker processes, slow to start, stay.
+    """
+    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+
+    make = partial(
+        make_env,
+        experiment.env,
+        seed=None,
+        wrappers=experiment.wrappers,
+        **experiment.env_kwargs,
+    )
+    makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
+        partial(_rebuildable, make) for _ in range(experiment.n_envs)
+    ]
+    return SubprocVecEnv(makers) if experiment.vec_env == "subproc" else DummyVecEnv(makers)
+
+
+def rebuild(environments: VecEnv) -> None:
+    """Make every simulator anew, so that nothing of a former segment is left inside."""
+    environments.env_method("rebuild")
+
+
+def _rebuildable(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
+    import multiprocessing
+    import signal
+
+    import gymnasium
+    from stable_baselines3.common.monitor import Monitor
+
+    class Rebuildable(gymnasium.Wrapper[Any, Any, Any, Any]):
+        def rebuild(self) -> None:
+            self.env.close()
+            self.env = Monitor(make())
+
+    if multiprocessing.parent_process() is not None:
+        # Ctrl-C reaches the whole process group; the parent alone decides when workers end.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return Rebuildable(Monitor(make()))

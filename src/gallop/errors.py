@@ -1,0 +1,54 @@
+"""Errors as one line each: the value, what is allowed, the nearest right name."""
+
+from __future__ import annotations
+
+import difflib
+
+
+def printable(text: str) -> str:
+    """One line, with all that a terminal would obey spelled out.
+
+    >>> print(printable("a\\x1b[31m"))
+    a\\x1b[31m
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+class ExperimentError(ValueError):
+    """Something in an experiment is wrong; `field` is the dotted name of the setting, if one.
+
+    The message is one printable line, whatever a stranger's file puts into it: line ends and
+    escape sequences, which a terminal obeys, are spelled out.
+    """
+
+    def __init__(self, message: str, field: str = "") -> None:
+        message = printable(message)
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class DivergedError(RuntimeError):
+    """Training has left the finite numbers; the last boundary is still good."""
+
+
+def nearest(name: str, allowed: list[str]) -> str:
+    """The end of an error message: the nearest allowed names, or all of them if they are few.
+
+    >>> nearest("learning_rte", ["learning_rate", "gamma"])
+    'did you mean learning_rate?'
+    """
+    by_lower_case = {candidate.lower(): candidate for candidate in allowed}
+    close = difflib.get_close_matches(name.lower(), list(by_lower_case), n=2, cutoff=0.6)
+    if close:
+        return f"did you mean {' or '.join(by_lower_case[match] for match in close)}?"
+    shown = ", ".join(allowed[:24]) + (", …" if len(allowed) > 24 else "")
+    return f"allowed: {shown}"
+
+
+class RunError(ExperimentError):
+    """A run folder cannot be used; the message says why and what would help."""
+
+
+class HeldError(RunError):
+    """Another process holds the run."""

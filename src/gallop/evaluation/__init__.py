@@ -1,0 +1,1 @@
+"""Episodes of a policy, and what their returns say."""

@@ -1,0 +1,181 @@
+"""results.json of a search: what it found, and how a run takes it.
+
+The only module that knows its format. Plain JSON; nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gallop.errors import ExperimentError, nearest
+
+NAME = "results.json"
+MAX_BYTES = 50_000_000
+MAX_NUMBER = 1e300  # of returns and ratios; NaN is none either
+DEFAULT_ROOT = Path("optuna_results")
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """What a round of a search found. A trial's value is a return: more is better."""
+
+    algo: str
+    env: str
+    study_name: str
+    finished: bool
+    utd_ratio: float | None
+    """Gradient steps per timestep of the best trial; None before there is one."""
+    best_trial: int | None
+    """Its number; None where no trial finished."""
+    best_params: Mapping[str, Any]
+    """Hyper-parameters of the best trial, nested, under SB3's names."""
+    best_value: float | None
+    trials: Sequence[Mapping[str, Any]]
+    """Every trial: number, state, value, params (as searched), hyperparameters (SB3's names)…"""
+    more: Mapping[str, Any]
+    """What else the file holds: parent, search, trained again, machine, times."""
+
+
+def write_text(results: SearchResults) -> str:
+    """The text of results.json."""
+    fields = {name: value for name, value in vars(results).items() if name != "more"}
+    return json.dumps(_finite({**fields, **results.more}), indent=2) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return value
+
+
+def read(path: Path) -> SearchResults:
+    """The results in a file, or in a search's folder.
+
+    Raises:
+        ExperimentError: if there are none, or they are no search's.
+    """
+    file = path / NAME if path.is_dir() else path
+    try:
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ExperimentError(f"{file} is larger than the results of a search can be")
+        data = json.loads(text)
+    except OSError as error:
+        raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise ExperimentError(f"{file} holds no results of a search: it is no JSON") from None
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{file} holds no results of a search: it is no mapping")
+    fields = set(SearchResults.__annotations__) - {"more"}
+    for name in sorted(fields):
+        _check(file, name, name in data, data.get(name), _KINDS[name])
+    for number, trial in enumerate(data["trials"]):
+        _check(file, f"trials.{number}", True, trial, dict)
+        for name, kind in _KINDS_IN_A_TRIAL.items():
+            _check(file, f"trials.{number}.{name}", name in trial, trial.get(name), kind)
+    more = {name: value for name, value in data.items() if name not in fields}
+    return SearchResults(**{name: data[name] for name in fields}, more=more)
+
+
+_NUMBER = int | float | None
+_KINDS: dict[str, Any] = {
+    "algo": str,
+    "env": str,
+    "study_name": str,
+    "finished": bool,
+    "utd_ratio": _NUMBER,
+    "best_trial": int | None,
+    "best_params": dict,
+    "best_value": _NUMBER,
+    "trials": list,
+}
+_KINDS_IN_A_TRIAL: dict[str, Any] = {"number": int, "hyperparameters": dict, "utd_ratio": _NUMBER}
+
+
+def _check(file: Path, name: str, is_there: bool, value: Any, kind: Any) -> None:
+    what = ""
+    if not is_there:
+        what = f"{name} is missing"
+    elif not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+        what = f"{name} is {str(value)[:50]!r}"
+    elif kind is _NUMBER and value is not None and not abs(value) < MAX_NUMBER:
+        what = f"{name} is {str(value)[:50]}"
+    if what:
+        raise ExperimentError(f"{file} holds no results of a search: {what}")
+
+
+def newest(root: Path, algo: str, env: str) -> Path:
+    """The newest finished search of an algorithm on a task.
+
+    Raises:
+        ExperimentError: if there is none.
+    """
+    found = []
+    for file in sorted(root.glob(f"plots/*/*/{NAME}")):
+        try:
+            results = read(file)
+        except ExperimentError:
+            continue
+        if (results.algo, results.env) == (algo, env) and results.best_trial is not None:
+            found.append((_is_last(results), file.stat().st_mtime, file))
+    finished = [(when, file) for is_finished, when, file in found if is_finished]
+    if not finished:
+        unfinished = f"; {found[-1][2].parent} is not finished" if found else ""
+        raise ExperimentError(
+            f"best: there is no finished search of {algo.upper()} on {env} below {root}"
+            f"{unfinished}; gallop tune makes one"
+        )
+    return max(finished)[1]
+
+
+def _is_last(results: SearchResults) -> bool:
+    """Whether the whole search has ended: its last round, not one that another goes on from."""
+    search = results.more.get("search")
+    rounds = search.get("rounds") if isinstance(search, dict) else None
+    n_rounds = len(rounds) if isinstance(rounds, list) else 1
+    return results.finished and results.more.get("round", n_rounds) == n_rounds
+
+
+def hyperparameters_of(results: SearchResults, trial: int | str) -> tuple[int, dict[str, Any]]:
+    """A trial's number and hyper-parameters, nested.
+
+    Args:
+        trial: its number, 0 included, or "best".
+
+    Raises:
+        ExperimentError: if there is no such trial.
+    """
+    if trial == "best":
+        if results.best_trial is None:
+            raise ExperimentError(f"no trial of {results.study_name} has finished")
+        return int(results.best_trial), dict(results.best_params)
+    for data in results.trials:
+        if data.get("number") == trial:
+            if not data["hyperparameters"]:
+                raise ExperimentError(
+                    f"trial {trial} of {results.study_name} has no hyper-parameters yet"
+                )
+            return int(data["number"]), dict(data["hyperparameters"])
+    numbers = [str(data.get("number")) for data in results.trials]
+    raise ExperimentError(
+        f"{trial} is no trial of {results.study_name}; {nearest(str(trial), [*numbers, 'best'])}"
+    )
+
+
+def utd_ratio_of(results: SearchResults, trial: int) -> float | None:
+    """The UTD ratio that a trial was trained with."""
+    for data in results.trials:
+        if data.get("number") == trial and isinstance(data.get("utd_ratio"), int | float):
+            return float(data["utd_ratio"])
+    return results.utd_ratio

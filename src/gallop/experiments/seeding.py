@@ -1,0 +1,132 @@
+"""Families of seeds: constants for judging, streams derived from the training seed for training.
+
+The constants are the same for every run, so that any two policies can be compared episode by
+episode. Training never uses them: its streams give seeds from `TRAINING_RANGE`, which holds none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.errors import ExperimentError
+
+EVALUATION_SEEDS: tuple[int, ...] = tuple(range(10_000, 10_010))
+"""Ten seeds that score random, milestone, best and final policies; used for nothing else."""
+
+VALIDATION_SEEDS: tuple[int, ...] = tuple(range(20_000, 21_000))
+"""Evaluation during training and the choice of the best policy take the first few."""
+
+SEARCH_SEEDS: tuple[int, ...] = tuple(range(30_000, 31_000))
+"""Evaluations inside a hyper-parameter search."""
+
+MAX_SEARCH_EPISODES = len(SEARCH_SEEDS) // 2
+"""Of an evaluation: one half of the search seeds is for trials, the other for retraining."""
+
+MAX_SEARCH_SEED = 10**9
+_SEEDS_A_SEARCH, _SEEDS_A_ROUND, _FRESH = 10**6, 1_000, 500_000
+
+TRAINING_RANGE = range(2**20, 2**31)
+"""Seeds that training draws. SB3 seeds environment i with seed + i, which 32 bits still hold."""
+
+_INITIALISATION, _SEGMENT = 0, 1  # spawn keys; appending new ones leaves the streams as they are
+
+
+def initialisation_seed(training_seed: int) -> int:
+    """Seed of the networks' first weights."""
+    return _draw(training_seed, _INITIALISATION)
+
+
+def segment_seed(training_seed: int, segment: int) -> int:
+    """Seed of everything random in one segment: exploration, sampling, resets of the environments.
+
+    A function of its two arguments alone, so a resumed run draws what an uninterrupted one draws.
+    """
+    return _draw(training_seed, _SEGMENT, segment)
+
+
+def tuning_seeds(search_seed: int, round_number: int, n: int) -> list[int]:
+    """Training seeds of the trials of one round (from 0) of a search, the same for every trial.
+
+    Each search has a million of its own from one million on, which people do not use by hand.
+
+    >>> tuning_seeds(0, 1, 3)
+    [1001000, 1001001, 1001002]
+    """
+    first = (search_seed + 1) * _SEEDS_A_SEARCH + round_number * _SEEDS_A_ROUND
+    return [first + i for i in range(n)]
+
+
+def fresh_seeds(search_seed: int, n: int) -> list[int]:
+    """Training seeds on which the best of a search are trained again; no trial has them.
+
+    >>> fresh_seeds(0, 2)
+    [1500000, 1500001]
+    """
+    first = (search_seed + 1) * _SEEDS_A_SEARCH + _FRESH
+    return [first + i for i in range(n)]
+
+
+def search_episodes(n: int, fresh: bool = False) -> list[int]:
+    """Search seeds of n episodes: the first for trials, those from the middle for retraining."""
+    first = MAX_SEARCH_EPISODES if fresh else 0
+    return list(SEARCH_SEEDS[first : first + n])
+
+
+def families(training_seed: int, n_validation: int, n_segments: int) -> dict[str, object]:
+    """What seeds.json holds."""
+    return {
+        "evaluation_seeds": list(EVALUATION_SEEDS),
+        "validation_seeds": list(VALIDATION_SEEDS[:n_validation]),
+        "search_seeds": [SEARCH_SEEDS[0], SEARCH_SEEDS[-1]],
+        "training_seed": training_seed,
+        "initialisation_seed": initialisation_seed(training_seed),
+        "segment_seeds": [segment_seed(training_seed, number) for number in range(n_segments)],
+    }
+
+
+def _draw(training_seed: int, *spawn_key: int) -> int:
+    sequence = np.random.SeedSequence(training_seed, spawn_key=spawn_key)
+    word = int(sequence.generate_state(1, np.uint64)[0])
+    return TRAINING_RANGE.start + word % len(TRAINING_RANGE)
+
+
+def seeds_from(text: str) -> list[int]:
+    """Seeds as the command line gives them.
+
+    >>> seeds_from("3,10..12")
+    [3, 10, 11, 12]
+
+    Raises:
+        ExperimentError: for anything else.
+    """
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,10})(?:\.\.(\d{1,10}))?\s*", part)
+        if match is None:
+            raise ExperimentError(f"--seeds {text}: seeds such as 3,10..12 are needed")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first >= 100_000 or last >= 2**32:
+            raise ExperimentError(f"--seeds {text}: {part.strip()} is no range of seeds")
+        found += range(first, last + 1)
+    if len(set(found)) != len(found):
+        raise ExperimentError(f"--seeds {text}: a seed is given twice")
+    return found
+
+
+def spans(seeds: Sequence[int] | NDArray[np.int64]) -> str:
+    """Seeds in short.
+
+    >>> spans([3, 10, 11, 12])
+    '3, 10..12'
+    """
+    parts: list[list[int]] = []
+    for seed in map(int, seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1][1:] = [seed]
+        else:
+            parts.append([seed])
+    return ", ".join("..".join(map(str, part)) for part in parts)

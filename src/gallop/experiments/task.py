@@ -1,0 +1,38 @@
+"""A task by its id: what Gymnasium's registry says of it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from gallop.errors import ExperimentError, nearest
+
+if TYPE_CHECKING:
+    from gymnasium.envs.registration import EnvSpec
+
+UNLIMITED_EPISODE_TIMESTEPS = 1_000  # assumed for tasks that have no time limit
+
+
+def task_spec(env: str) -> EnvSpec:
+    """Gymnasium's specification of a task, its module imported if the id names one.
+
+    Raises:
+        ExperimentError: if Gymnasium knows no such task, with the nearest names.
+    """
+    import gymnasium
+
+    module, _, name = env.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # it may be anybody's code
+            raise ExperimentError(
+                f"{env!r}: {module!r} cannot be imported: {error}", "env"
+            ) from None
+    try:
+        return gymnasium.spec(name)
+    except (gymnasium.error.Error, ValueError):
+        known = [key for key in gymnasium.registry if not key.startswith(("GymV", "phys2d"))]
+        hint = nearest(name, known)
+        hint = hint if hint.startswith("did") else "`module:Name-v0` imports a task of your own"
+        raise ExperimentError(f"{env!r} is no task that Gymnasium knows; {hint}", "env") from None

@@ -1,0 +1,396 @@
+"""Experiments from YAML and from the command line, and back; mistakes in one useful line.
+
+The only module that knows YAML. Nothing in a file is ever evaluated as code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from gallop.algorithms.hyperparameters import NetArch
+from gallop.errors import ExperimentError, nearest
+from gallop.experiments.resolve import resolve
+from gallop.experiments.search_results import (
+    DEFAULT_ROOT,
+    SearchResults,
+    hyperparameters_of,
+    newest,
+    utd_ratio_of,
+)
+from gallop.experiments.search_results import read as read_results
+from gallop.experiments.settings import EXPERIMENTS, Experiment
+
+MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
+MAX_NODES = 100_000  # of its YAML with every alias written out
+MAX_TEXT = 20_000  # characters of one value: YAML takes long for 1:1:1:… as a number
+
+SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
+
+
+def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
+    """The experiment of a YAML file, with overrides from the command line.
+
+    Args:
+        path: a YAML file, or None for an experiment from overrides alone.
+        overrides: dotted name -> YAML text, such as {"hyperparameters.gamma": "0.99"}.
+
+    Returns:
+        The experiment, checked and resolved: every default that depends on others is filled in.
+
+    Raises:
+        ExperimentError: with one line that holds place, value and the nearest right thing.
+    """
+    return _load(path, {name: parse(text) for name, text in (overrides or {}).items()})
+
+
+def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
+    """The experiment of a YAML file with other settings on top; what Python gives instead of flags.
+
+    Args:
+        path: a YAML file, or None for an experiment from settings alone.
+        settings: as in YAML, nested; {"hyperparameters": {"gamma": 0.99}} leaves the file's other
+            hyper-parameters as they are.
+
+    Raises:
+        ExperimentError: as `load` does.
+    """
+    return _load(path, dict(_flat(settings)))
+
+
+def read_setting(path: Path, name: str) -> Any:
+    """One setting at the top of a YAML file, without checking the rest; None where it is absent.
+
+    Raises:
+        ExperimentError: if the file is no YAML mapping.
+    """
+    return read_yaml(path)[0].get(name)
+
+
+def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
+    data, lines = ({}, {}) if path is None else read_yaml(path)
+    if "algo" not in data and {"experiment", "rounds"} <= data.keys():
+        raise ExperimentError(f"{path}: is a search; gallop tune {path} runs it")
+    # What a search found comes above the file's hyper-parameters and below those given here.
+    last = [name for name in overrides if name.startswith("hyperparameters")]
+    for name in overrides.keys() - set(last):
+        override(data, name, overrides[name])
+    flags = {name: f"--{name}" for name in overrides}
+    try:
+        found = _take_best_params(data)
+        for name in last:
+            override(data, name, overrides[name])
+        experiment = resolve(_validate(data))
+        if found is not None:
+            _check_utd_ratio(experiment, *found)
+        return experiment
+    except ExperimentError as error:
+        at = place(error.field, path, lines, flags)
+        name = f"{error.field}: " if error.field else ""
+        raise ExperimentError(f"{at}{name}{error.message}", error.field) from None
+
+
+def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
+    """Replace `best_params` and `trial` by the hyper-parameters that they stand for.
+
+    Returns:
+        Where they come from; None where the experiment names no search.
+
+    Raises:
+        ExperimentError: if there is no such search or trial, or it is another task's.
+    """
+    asked, trial = data.pop("best_params", None), data.pop("trial", None)
+    if not asked:
+        if trial not in (None, "best"):
+            raise ExperimentError("belongs to best_params: which search is it a trial of?", "trial")
+        return None
+    if trial is None:
+        trial = "best"
+    elif trial != "best" and (isinstance(trial, bool) or not isinstance(trial, int)):
+        raise ExperimentError(f"{trial!r}: a trial's number or best is needed", "trial")
+    algo, env = str(data.get("algo", "")).lower(), str(data.get("env", ""))
+    path = newest(DEFAULT_ROOT, algo, env) if asked == "best" else Path(str(asked))
+    results = read_results(path)
+    if (results.algo, results.env) != (algo, env):
+        raise ExperimentError(
+            f"{path} is a search of {results.algo.upper()} on {results.env}, not of "
+            f"{algo.upper()} on {env}",
+            "best_params",
+        )
+    number, settings = hyperparameters_of(results, trial)
+    two_names = {"utd", "gradient_steps"}  # for one thing
+    if two_names & settings.keys() and isinstance(data.get("hyperparameters"), dict):
+        own = data["hyperparameters"].items()
+        data["hyperparameters"] = {k: v for k, v in own if k not in two_names}
+    for name, value in settings.items():
+        parts = value.items() if isinstance(value, dict) else [(None, value)]
+        for part, inner in parts:
+            override(data, f"hyperparameters.{name}" + (f".{part}" if part else ""), inner)
+    data["source"] = f"trial {number} of {path}"
+    return results, number
+
+
+def _check_utd_ratio(experiment: Experiment, results: SearchResults, trial: int) -> None:
+    """What a search found holds for its own ratio of gradient steps to timesteps."""
+    ours = experiment.hyperparameters.utd_ratio(experiment.n_envs)
+    theirs = utd_ratio_of(results, trial)
+    if theirs is not None and not math.isclose(ours, theirs, rel_tol=0.01):
+        raise ExperimentError(
+            f"trial {trial} of {results.study_name} was searched with a UTD ratio of {theirs:g}, "
+            f"and this run has {ours:g} (n_envs {experiment.n_envs}); make them equal, or search "
+            "anew",
+            "best_params",
+        )
+
+
+def parse(text: str) -> Any:
+    """A value as the command line gives it: YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of nested settings. What a task or Adam is given stays one value."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name in SECTIONS:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def from_dict(data: Mapping[str, Any]) -> Experiment:
+    """The experiment of a plain dictionary, checked and resolved.
+
+    Raises:
+        ExperimentError: naming the setting, the value and what is allowed.
+    """
+    try:
+        return resolve(_validate(dict(data)))
+    except ExperimentError as error:
+        name = f"{error.field}: " if error.field else ""
+        raise ExperimentError(f"{name}{error.message}", error.field) from None
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """YAML from which `load` makes an equal experiment."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+@contextlib.contextmanager
+def explaining_yaml(path: Path) -> Iterator[None]:
+    """Whatever goes wrong while a YAML file is read becomes one line."""
+    try:
+        yield
+    except ExperimentError:
+        raise
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ExperimentError(f"{path}: is not a text file") from None
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ExperimentError(f"{path}{line}: is not valid YAML: {error.problem}") from None
+    except RecursionError:
+        raise ExperimentError(f"{path}: is nested too deeply") from None
+    # Such as a date that does not exist, or a key that is a list.
+    except (yaml.YAMLError, ValueError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else "a value is malformed"
+        raise ExperimentError(f"{path}: is not valid YAML: {reason}") from None
+
+
+def bounded_text(path: Path, what: str) -> str:
+    """A file's text, which is no longer than any that a person wrote; `what` it should hold."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ExperimentError(f"{path}: is larger than {what} can be")
+    return text
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
+    """A YAML file's data, and the line of each dotted name in it."""
+    with explaining_yaml(path):
+        text = bounded_text(path, "an experiment")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            expanded_size(node, {})
+        try:
+            lines = dict(_lines(node)) if node else {}
+        except ExperimentError as error:
+            raise ExperimentError(f"{path}:{error.message}", error.field) from None
+        data = yaml.safe_load(text)
+    if not isinstance(data, dict):
+        raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
+    return data, lines
+
+
+def expanded_size(node: yaml.Node, known: dict[int, int], max_text: int = MAX_TEXT) -> int:
+    """Nodes below one, every alias written out: a few lines of aliases can stand for billions."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise ValueError("an alias stands for something that holds itself")
+        return known[id(node)]
+    known[id(node)] = 0  # until it is known: being here again would be a circle
+    if isinstance(node, yaml.ScalarNode):
+        if len(node.value) > max_text:
+            raise ValueError(
+                f"line {node.start_mark.line + 1}: a value has more than {max_text:,} characters"
+            )
+        size = 1
+    else:
+        below = node.value
+        if isinstance(node, yaml.MappingNode):
+            below = [part for pair in node.value for part in pair]
+        size = 1 + sum(expanded_size(part, known, max_text) for part in below)
+    if size > MAX_NODES:
+        raise ValueError(f"its aliases stand for more than {MAX_NODES:,} values")
+    known[id(node)] = size
+    return size
+
+
+def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if isinstance(node, yaml.SequenceNode):
+        for number, part in enumerate(node.value):
+            yield f"{prefix}{number}", part.start_mark.line + 1
+            yield from _lines(part, f"{prefix}{number}.")
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            line = key.start_mark.line + 1
+            if name in seen:  # YAML would silently keep the last one
+                raise ExperimentError(f"{line}: {name} is given twice", name)
+            seen.add(name)
+            yield name, line
+            yield from _lines(value, f"{name}.")
+
+
+def override(data: dict[str, Any], name: str, value: Any) -> None:
+    """Set a dotted name in nested data."""
+    *parents, last = name.split(".")
+    for parent in parents:
+        below = data.get(parent)
+        # A new dictionary: `data` may be nested inside what a caller still holds.
+        data[parent] = dict(below) if isinstance(below, dict) else {}
+        data = data[parent]
+    data[last] = value
+
+
+def place(field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]) -> str:
+    """Where the value of a setting came from: "configs/quickstart.yaml:7: ", or a flag."""
+    parts = field.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        if name in flags:
+            return "" if name == field else f"{flags[name]}: "
+        if name in lines:
+            return f"{path}:{lines[name]}: "
+    return f"{path}: " if path else ""
+
+
+def _validate(data: dict[str, Any]) -> Experiment:
+    algo = str(data.get("algo", "")).lower()
+    model = EXPERIMENTS.get(algo, Experiment)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        # A wrong algorithm makes every hyper-parameter wrong, and a misspelt name makes the right
+        # one missing: say the cause.
+        first = min(
+            details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
+        )
+        raise _explain(model, first) from None
+
+
+def _explain(model: type[BaseModel], detail: Any) -> ExperimentError:
+    """Pydantic's error as one line: the value, what is allowed, the nearest right name."""
+    fields = [part for part in detail["loc"] if isinstance(part, str)]
+    known: list[str] = []
+    owner: type[BaseModel] | None = model
+    for part in fields:
+        if owner is None or part not in owner.model_fields:
+            break
+        known.append(part)
+        owner = section(owner, part)
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        known = [*known, fields[-1]]
+        if owner is None:
+            return ExperimentError("unknown setting", ".".join(known))
+        return ExperimentError(
+            f"unknown setting; {nearest(fields[-1], list(owner.model_fields))}", ".".join(known)
+        )
+    name = ".".join(known)
+    if kind == "missing":
+        return ExperimentError("is missing, and has no default", name)
+    if kind == "literal_error":
+        allowed = [text.strip("'") for text in _allowed(model, known)]
+        return ExperimentError(f"{value!r} is unknown; {nearest(str(value), allowed)}", name)
+    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    shown = "" if isinstance(value, dict) else f"{value!r}: "
+    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
+
+
+def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model behind a field, if it is a section of its own."""
+    annotation = owner.model_fields[name].annotation
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _allowed(model: type[BaseModel], names: list[str]) -> list[str]:
+    owner: type[BaseModel] | None = model
+    for name in names[:-1]:
+        owner = section(owner, name) if owner else None
+    annotation = owner.model_fields[names[-1]].annotation if owner else None
+    choices = [annotation, *get_args(annotation)]
+    return [
+        str(value)
+        for choice in choices
+        for inner in (choice, *get_args(choice))
+        for value in (get_args(inner) or [inner])
+        if isinstance(value, str)
+    ]
+
+
+# --- the command line follows from the declarations ----------------------------------------------
+
+
+class Flag(NamedTuple):
+    """One dotted override of the command line."""
+
+    name: str
+    doc: str
+    default: str
+
+
+def flags() -> list[Flag]:
+    """A flag for every setting, in the order of declaration."""
+    found: dict[str, Flag] = {}
+    for model in EXPERIMENTS.values():
+        for flag in _flags(model):
+            found.setdefault(flag.name, flag)
+    return list(found.values())
+
+
+def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[Flag]:
+    for name, field in model.model_fields.items():
+        below = section(model, name)
+        if below is not None and below is not NetArch:
+            yield from _flags(below, f"{prefix}{name}.")
+            if name != "normalize":
+                continue
+        required = field.is_required()
+        default = "" if required or below else yaml.safe_dump(field.default).split("\n")[0]
+        yield Flag(f"{prefix}{name}", (field.description or "").replace("\n", " "), default)

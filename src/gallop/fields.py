@@ -1,0 +1,95 @@
+"""Types of single settings, from which hyper-parameters and experiments are declared.
+
+They accept what YAML files and shells give, and refuse the rest in one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+MAX_TIMESTEPS = 10**12  # beyond it nobody trains, and looking for divisors takes forever
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names of nested settings, and their values.
+
+    >>> dict(flat({"algo": "sac", "evaluation": {"interval": 100}}))
+    {'algo': 'sac', 'evaluation.interval': 100}
+    """
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _whole_number(value: Any) -> Any:
+    """Accept 1e6 and "2e6", which YAML and shells give as float or text; refuse true and 0.5."""
+    if isinstance(value, bool):
+        raise ValueError("a whole number is needed, not true or false")
+    if isinstance(value, str):
+        try:
+            value = float(value) if not value.lstrip("+-").isdigit() else int(value)
+        except ValueError:
+            raise ValueError("a whole number is needed") from None
+    if isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError("a whole number is needed")
+        return int(value)
+    return value
+
+
+def _real_number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed, not true or false")
+    return value
+
+
+def _schedule(value: Any) -> float | str:
+    """A constant, or `lin_X`: X at the first timestep, falling linearly to 0 at the last."""
+    text = str(value)
+    number = text.removeprefix("lin_")
+    try:
+        start = float(number)
+    except ValueError:
+        raise ValueError("a number or lin_NUMBER is needed, such as 3e-4 or lin_3e-4") from None
+    if isinstance(value, bool) or not 0 < start < math.inf:
+        raise ValueError("must be greater than 0 and finite")
+    return text if text.startswith("lin_") else start
+
+
+def _wrapper(value: Any) -> Any:
+    """`package.module:Class`, or a mapping of one such path to its keyword arguments."""
+    path: Any = value
+    kwargs: Any = {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        path, kwargs = next(iter(value.items()))
+    if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping):
+        raise ValueError("an import path such as package.module:Class is needed")
+    module, _, attribute = path.replace(":", ".").rpartition(".")
+    if not module or not attribute.isidentifier():
+        raise ValueError("an import path such as package.module:Class is needed")
+    return {path: dict(kwargs or {})}
+
+
+Int = Annotated[int, BeforeValidator(_whole_number)]
+PositiveInt = Annotated[Int, Field(ge=1)]
+Float = Annotated[float, BeforeValidator(_real_number), Field(allow_inf_nan=False)]
+Schedule = Annotated[float | str, BeforeValidator(_schedule)]
+Wrapper = Annotated[dict[str, dict[str, Any]], BeforeValidator(_wrapper)]
+LowerCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+class Settings(BaseModel):
+    """Base of every part: frozen, no unknown keys, docs under each field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,0 +1,279 @@
+"""The native learner's loop for PPO: rollout, advantages, epochs of minibatches, in SB3's order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from gallop.experiments.settings import Experiment
+from gallop.learners.native import NativeLearner
+from gallop.policies import sb3_zip
+from gallop.policies.kernels import aligned_zeros
+from gallop.policies.mlp_policy import as_rows
+
+LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
+LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
+
+
+class NativePPO(NativeLearner):
+    """Proximal policy optimisation; the gradient step is native/ppo.hpp."""
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        from gallop import _kernels
+
+        self._discrete = self._head == "choice"
+        self._acting_value = self.networks["value"].in_float32()
+        policy = self._template.policy
+        n_actions = self.networks["actor"].kernel.layout[-1][1]
+        self._n_actions = n_actions
+        padded = -(-n_actions // _kernels.PANEL) * _kernels.PANEL
+        # log_std and Adam's two moments of it; unused where actions are choices.
+        self.log_std = [aligned_zeros(padded, 0) for _ in range(3)]
+        if not self._discrete:
+            self.log_std[0][:n_actions] = policy.log_std.detach().numpy()
+        self._kernel = _kernels.Ppo(
+            self.networks["actor"].kernel,
+            self.networks["value"].kernel,
+            self._discrete,
+            self.log_std[0],
+            self.log_std[1],
+            self.log_std[2],
+            self._settings.batch_size,
+            self._settings.normalize_advantage,
+            self._settings.ent_coef,
+            self._settings.vf_coef,
+            self._settings.max_grad_norm,
+            self._settings.target_kl or 0.0,
+            *self._adam(),
+        )
+        self._diagnostics: dict[str, float] = {}
+
+    def _learn(
+        self,
+        environments: VecEnv,
+        rng: np.random.Generator,
+        end: int,
+        horizon: int,
+        tick: Callable[[int], None],
+    ) -> None:
+        log_interval = self._experiment.log_interval or 1
+        observations: Any = environments.reset()
+        starts = np.ones(environments.num_envs, np.float32)
+        iteration = 0
+        while self.timestep < end:
+            rollout, observations, starts = self._collect(
+                environments, observations, starts, rng, tick
+            )
+            iteration += 1
+            if iteration % log_interval == 0:
+                self._log.record("time/iterations", iteration)
+                self._dump(self.timestep)
+            self._train(rollout, rng, horizon)
+            if not all(np.isfinite(value) for value in self._diagnostics.values()):
+                raise self._diverged()
+            for name, value in self._diagnostics.items():
+                self._log.record(name, value)
+
+    def _collect(
+        self,
+        environments: VecEnv,
+        observations: Any,
+        starts: NDArray[np.float32],
+        rng: np.random.Generator,
+        tick: Callable[[int], None],
+    ) -> tuple[dict[str, NDArray[np.float32]], Any, NDArray[np.float32]]:
+        """n_steps of every environment; the observations that follow, and where episodes start."""
+        n_steps, n_envs = self._settings.n_steps, environments.num_envs
+        actor, value = self._acting, self._acting_value
+        n_actions = 1 if self._discrete else self._n_actions
+        n_observations = actor.kernel.layout[0][0]
+        of_rows = {
+            "observations": np.empty((n_steps, n_envs, n_observations), np.float32),
+            "actions": np.empty((n_steps, n_envs, n_actions), np.float32),
+        }
+        of_steps = {
+            name: np.empty((n_steps, n_envs), np.float32)
+            for name in ("rewards", "starts", "values", "log_probs")
+        }
+        shape = environments.action_space.shape or ()
+        noise = self._exploration_noise(rng, n_steps, n_envs)
+        for step in range(n_steps):
+            rows = as_rows(observations)
+            outputs = actor.forward(rows)
+            actions, log_probs = self._sample(outputs, noise[step])
+            of_rows["observations"][step] = rows
+            of_rows["actions"][step] = actions
+            of_steps["values"][step] = value.forward(rows)[:, 0]
+            of_steps["log_probs"][step] = log_probs
+            of_steps["starts"][step] = starts
+            if self._discrete:
+                taken: Any = actions[:, 0].astype(np.int64)
+            else:
+                taken = np.clip(actions, self._low, self._high).reshape(n_envs, *shape)
+            done_step: Any = environments.step(taken)
+            observations, rewards, dones, infos = done_step
+            self.timestep += n_envs
+            tick(self.timestep)
+            self._check_inputs(actions, observations, rewards)
+            if dones.any():
+                self._n_episodes += self._note_episodes(dones, infos)
+                rewards = self._bootstrapped(rewards, dones, infos)
+            of_steps["rewards"][step] = rewards
+            starts = dones.astype(np.float32)
+        of_steps["advantages"] = self._advantages(of_steps, as_rows(observations), starts)
+        of_steps["returns"] = of_steps["advantages"] + of_steps["values"]
+        flat: dict[str, NDArray[np.float32]]
+        flat = {name: array.reshape(n_steps * n_envs, -1) for name, array in of_rows.items()}
+        flat |= {name: array.reshape(-1) for name, array in of_steps.items()}
+        return flat, observations, starts
+
+    def _advantages(
+        self,
+        of_steps: Mapping[str, NDArray[np.float32]],
+        last_observations: NDArray[np.float32],
+        last_starts: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        from gallop import _kernels
+
+        return _kernels.advantages(
+            of_steps["rewards"],
+            of_steps["values"],
+            of_steps["starts"],
+            np.ascontiguousarray(self._acting_value.forward(last_observations)[:, 0]),
+            last_starts,
+            self._settings.gamma,
+            self._settings.gae_lambda,
+        )
+
+    def _exploration_noise(
+        self, rng: np.random.Generator, n_steps: int, n_envs: int
+    ) -> NDArray[np.float32]:
+        """Standard normal, or for choices Gumbel's: the largest logit plus noise is a sample of
+        the softmax (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030)."""
+        shape = (n_steps, n_envs, self._n_actions)
+        if not self._discrete:
+            return rng.standard_normal(shape, np.float32)
+        return rng.gumbel(size=shape).astype(np.float32)
+
+    def _sample(
+        self, outputs: NDArray[np.float32], noise: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Actions [n, actions] and the logarithms of their probabilities [n]."""
+        if self._discrete:
+            actions = (outputs + noise).argmax(axis=1)
+            shifted = outputs - outputs.max(axis=1, keepdims=True)
+            log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            rows = np.arange(len(actions))
+            return actions[:, None].astype(np.float32), log_p[rows, actions]
+        log_std = self.log_std[0][: self._n_actions]
+        constant = log_std.sum() + np.float32(self._n_actions * LOG_SQRT_2_PI)
+        density = np.float32(-0.5) * (noise * noise).sum(axis=1) - constant
+        actions = np.asarray(outputs + np.exp(log_std) * noise, np.float32)
+        return actions, np.asarray(density, np.float32)
+
+    def _bootstrapped(
+        self, rewards: NDArray[Any], dones: NDArray[Any], infos: list[dict[str, Any]]
+    ) -> NDArray[Any]:
+        """Rewards, with the value of what would have followed where a time limit ended it."""
+        rewards = rewards.copy()
+        for i in np.flatnonzero(dones):
+            last = infos[i].get("terminal_observation")
+            if last is not None and infos[i].get("TimeLimit.truncated", False):
+                following = self._acting_value.forward(as_rows(last[None]))
+                rewards[i] += self._settings.gamma * following[0, 0]
+        return rewards
+
+    def _train(
+        self, rollout: Mapping[str, NDArray[np.float32]], rng: np.random.Generator, horizon: int
+    ) -> None:
+        settings = self._settings
+        learning_rate = self._rate(settings.learning_rate, horizon)
+        clip_range = self._rate(settings.clip_range, horizon)
+        clip_range_value = 0.0
+        if settings.clip_range_vf is not None:
+            clip_range_value = self._rate(settings.clip_range_vf, horizon)
+        names = ("observations", "actions", "values", "log_probs", "advantages", "returns")
+        arguments = {name: rollout[name] for name in names}
+        n = len(rollout["values"])
+        n_batches = -(-n // settings.batch_size)
+        tables = []
+        for _ in range(settings.n_epochs):
+            losses, n_learnt = self._kernel.epoch(
+                rng.permutation(n),
+                **arguments,
+                learning_rate=learning_rate,
+                n_done=self.n_gradient_steps,
+                clip_range=clip_range,
+                clip_range_value=clip_range_value,
+            )
+            tables.append(losses)
+            self.n_gradient_steps += n_learnt
+            self._n_updates += 1
+            if n_learnt < n_batches:
+                break
+        means = np.concatenate(tables).mean(axis=0)
+        record = {f"train/{name}": float(means[i]) for i, name in enumerate(LOSSES)}
+        record["train/approx_kl"] = float(tables[-1][:, 4].mean())  # SB3: of the last epoch
+        record["train/loss"] = float(tables[-1][-1, 5])
+        explained = _explained_variance(rollout["values"], rollout["returns"])
+        if np.isfinite(explained):
+            record["train/explained_variance"] = explained
+        if not self._discrete:
+            record["train/std"] = float(np.exp(self.log_std[0][: self._n_actions]).mean())
+        record["train/learning_rate"] = learning_rate
+        record["train/n_updates"] = self._n_updates
+        record["train/clip_range"] = clip_range
+        if settings.clip_range_vf is not None:
+            record["train/clip_range_vf"] = clip_range_value
+        record["train/utd"] = settings.utd_ratio(self._experiment.n_envs)
+        self._diagnostics = record
+
+    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+        if self._discrete:
+            return {}
+        names = ("policy/log_std", "first_moment/log_std", "second_moment/log_std")
+        return {n: a[: self._n_actions] for n, a in zip(names, self.log_std, strict=True)}
+
+    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        for name, array in self._own_arrays().items():
+            array[:] = arrays[name]
+
+    def _own_tensors(self) -> dict[str, NDArray[np.float32]]:
+        return {} if self._discrete else {"log_std": self.log_std[0][: self._n_actions].copy()}
+
+    def _moments(self, moment: str) -> dict[str, NDArray[np.float32]]:
+        own = {} if self._discrete else {"log_std": self._own_arrays()[f"{moment}/log_std"]}
+        return super()._moments(moment) | own
+
+    def _take_moments(self, moment: str, parts: Mapping[str, NDArray[Any]]) -> None:
+        super()._take_moments(moment, parts)
+        if not self._discrete:
+            self._own_arrays()[f"{moment}/log_std"][:] = parts["log_std"]
+
+    def _take_own_training(self, found: sb3_zip.Training) -> None:
+        if not self._discrete:
+            self.log_std[0][: self._n_actions] = found.tensors["log_std"]
+
+    def _optimizers(self) -> list[tuple[dict[str, Any], Any]]:
+        policy = self._template.policy
+        return [(dict(policy.named_parameters()), policy.optimizer)]
+
+    def _optimizer_files(self) -> list[str]:
+        return ["policy.optimizer"]
+
+    def _check_finite(self) -> None:
+        super()._check_finite()
+        if not np.isfinite(self.log_std[0]).all():
+            raise self._diverged()
+
+
+def _explained_variance(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
+    """1 − var(actual − predicted) / var(actual); NaN where nothing varies."""
+    variance = float(np.var(actual))
+    return float("nan") if variance == 0 else 1 - float(np.var(actual - predicted)) / variance

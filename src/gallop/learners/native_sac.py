@@ -1,0 +1,93 @@
+"""SAC on the kernels; the gradient step is native/sac.hpp."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from gallop.experiments.settings import Experiment
+from gallop.learners.native_off_policy import NativeOffPolicy
+from gallop.policies import sb3_zip
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
+
+
+class NativeSAC(NativeOffPolicy):
+    """Soft actor-critic; the gradient step is native/sac.hpp."""
+
+    _noise_arrays = 2
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        from gallop import _kernels
+
+        model = self._template
+        self._learns_entropy = model.ent_coef_optimizer is not None
+        # The logarithm of the entropy coefficient, and Adam's two moments of it.
+        self.entropy = np.zeros(3, np.float32)
+        with np.errstate(divide="ignore"):  # a coefficient of 0 has the logarithm −∞
+            self.entropy[0] = (
+                float(model.log_ent_coef.detach())
+                if self._learns_entropy
+                else np.log(np.float32(model.ent_coef_tensor))
+            )
+        self._kernel = _kernels.Sac(
+            *self._shared_arguments(),
+            self.entropy,
+            self._learns_entropy,
+            float(model.target_entropy) if self._learns_entropy else 0.0,
+            *self._adam(),
+        )
+        self._kernel.use_replay(**self.replay.arrays)
+
+    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+        outputs = self._acting.forward(observations)
+        mean, log_std = outputs[:, : self._n_actions], outputs[:, self._n_actions :]
+        std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
+        return np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32))
+
+    def _rhythm(self, n_before: int) -> dict[str, int]:
+        return {
+            "target_update_interval": self._settings.target_update_interval,
+            "n_before": n_before,
+        }
+
+    def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
+        actor, critic, coefficient, coefficient_loss = losses.mean(axis=0)
+        logged = {"actor_loss": actor, "critic_loss": critic, "ent_coef": coefficient}
+        return logged | ({"ent_coef_loss": coefficient_loss} if self._learns_entropy else {})
+
+    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+        return {"entropy": self.entropy}
+
+    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.entropy[:] = arrays["entropy"]
+
+    def save_policy(self, path: Any) -> None:
+        import torch
+
+        model = self._template
+        if self._learns_entropy:
+            with torch.no_grad():
+                model.log_ent_coef.fill_(float(self.entropy[0]))
+            model.ent_coef_optimizer.state.clear()
+            if self.n_gradient_steps:
+                model.ent_coef_optimizer.state[model.log_ent_coef] = {
+                    "step": torch.tensor(float(self.n_gradient_steps)),
+                    "exp_avg": torch.tensor(self.entropy[1:2]),
+                    "exp_avg_sq": torch.tensor(self.entropy[2:3]),
+                }
+        super().save_policy(path)
+
+    def _take_own_training(self, found: sb3_zip.Training) -> None:
+        if not self._learns_entropy or "log_ent_coef" not in found.variables:
+            return
+        self.entropy[0] = float(found.variables["log_ent_coef"].detach())
+        self.entropy[1:] = 0
+        if 0 in (state := found.optimizers.get("ent_coef_optimizer", {})):
+            self.entropy[1] = float(state[0]["exp_avg"])
+            self.entropy[2] = float(state[0]["exp_avg_sq"])

@@ -1,0 +1,50 @@
+"""TD3 on the kernels; the gradient step is native/td3.hpp."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from gallop.experiments.settings import Experiment
+from gallop.learners.native_off_policy import NativeOffPolicy
+
+
+class NativeTD3(NativeOffPolicy):
+    """Twin delayed DDPG; the gradient step is native/td3.hpp."""
+
+    _noise_arrays = 1
+    _target_of_actor = True
+
+    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+        super().__init__(experiment, environments, seed)
+        from gallop import _kernels
+
+        self._kernel = _kernels.Td3(
+            *self._shared_arguments(),
+            self._settings.target_policy_noise,
+            self._settings.target_noise_clip,
+            *self._adam(),
+        )
+        self._kernel.use_replay(**self.replay.arrays)
+
+    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+        return self._acting.forward(observations)
+
+    def _rhythm(self, n_before: int) -> dict[str, int]:
+        return {"policy_delay": self._settings.policy_delay}
+
+    def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
+        actor, critic = losses[:, 0], losses[:, 1]
+        logged = {"critic_loss": float(critic.mean())}
+        # Only every policy_delay-th step moves the actor.
+        if not np.isnan(actor).all():
+            logged["actor_loss"] = float(np.nanmean(actor))
+        return logged
+
+    def _n_optimizer_steps(self, name: str) -> int:
+        if name.startswith("actor."):
+            return self.n_gradient_steps // int(self._settings.policy_delay)
+        return self.n_gradient_steps

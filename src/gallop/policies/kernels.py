@@ -1,0 +1,182 @@
+"""The compiled kernels: whether they were built, for which instruction set, on how many threads.
+
+They are an extension module, `gallop._kernels`, from `native/`. Installing where there is no C++
+compiler leaves it out, and everything then runs on SB3.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop import machine
+
+if TYPE_CHECKING:
+    from gallop import _kernels
+
+
+# Two threads divide a gradient step (one critic each); a third has nothing to do.
+MAX_THREADS = 2
+
+
+@functools.cache
+def missing() -> str:
+    """Why there are no kernels; empty where there are."""
+    try:
+        import gallop._kernels  # noqa: F401
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
+def n_threads(asked: int | None) -> int:
+    """Threads of one run: what was asked for or what the process may use, at most two.
+
+    OMP_NUM_THREADS says what it may use where several runs share the processors.
+    """
+    if asked is None:
+        share = os.environ.get("OMP_NUM_THREADS", "")
+        asked = machine.available_processors()
+        if share.isdigit() and int(share) > 0:
+            asked = min(asked, int(share))
+    return min(MAX_THREADS, asked)
+
+
+def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:
+    """Threads and an instruction set (the best one by default) for networks to run on."""
+    from gallop import _kernels
+
+    return _kernels.Engine(name or machine.instruction_set(), n_threads)
+
+
+@functools.cache
+def acting_engine() -> _kernels.Engine:
+    """What policies outside a learner run on: one thread, since they see few rows."""
+    return engine(1)
+
+
+class Shape(NamedTuple):
+    """What a network is made of."""
+
+    widths: list[int]
+    """Inputs, then outputs of every layer."""
+    hidden: str
+    """Activation of the layers between: relu or tanh."""
+    last: str = "none"
+    """Activation of the last layer: none or tanh."""
+
+
+class Mlp:
+    """A multilayer perceptron whose numbers are NumPy arrays, all of one layout.
+
+    The layout is the kernels' own (native/network.hpp): weights in panels of 32 columns, filled up
+    with zeros. `write` and `read` translate from and to PyTorch's [outputs, inputs].
+    """
+
+    def __init__(
+        self,
+        engine: _kernels.Engine,
+        shape: Shape,
+        learns: bool = False,
+        target: bool = False,
+        precision: str = "float32",
+    ) -> None:
+        """
+        Args:
+            learns: whether it has Adam's moments.
+            target: whether it has a target network beside it.
+            precision: in which the layers between hidden ones multiply.
+        """
+        from gallop import _kernels
+
+        self._panel = _kernels.PANEL
+        self._engine, self._shape = engine, shape
+        self.kernel = _kernels.Mlp(engine, *shape, precision, target)
+        size = self.kernel.size
+        self.parameters = aligned_zeros(size, 0)
+        self.first_moment = aligned_zeros(size, 1) if learns else None
+        self.second_moment = aligned_zeros(size, 2) if learns else None
+        self.target = aligned_zeros(size, 3) if target else None
+        self.kernel.use(self.parameters, self.first_moment, self.second_moment, self.target)
+
+    def in_float32(self) -> Mlp:
+        """The same network, over the same parameters, for acting: whatever the precision of the
+        gradient steps, a policy gives what its file gives."""
+        twin = copy.copy(self)
+        twin.kernel = type(self.kernel)(self._engine, *self._shape, "float32", False)
+        twin.kernel.use(self.parameters, None, None, None)
+        return twin
+
+    def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Outputs [n, outputs] of inputs [n, inputs]. A row's bits do not depend on the others."""
+        return self.kernel.forward(x)
+
+    def write(
+        self, array: NDArray[np.float32], layers: list[tuple[NDArray[Any], NDArray[Any]]]
+    ) -> None:
+        """Put PyTorch's weights [outputs, inputs] and biases [outputs] into one of the arrays.
+
+        Raises:
+            ValueError: if they do not fit this network.
+        """
+        array[:] = 0
+        for place, (weight, bias) in zip(self.kernel.layout, layers, strict=True):
+            n_inputs, n_outputs, weights_at, biases_at = place
+            if weight.shape != (n_outputs, n_inputs) or bias.shape != (n_outputs,):
+                raise ValueError(
+                    f"a layer of {weight.shape} and {bias.shape} does not fit one of "
+                    f"{n_inputs} inputs and {n_outputs} outputs"
+                )
+            array[biases_at : biases_at + n_outputs] = bias
+            if self._is_single(place):
+                array[weights_at : weights_at + n_inputs] = weight[0]
+            else:
+                self._panels(array, place)[:] = self._padded(weight)
+        if array is self.parameters or array is self.target:
+            self.kernel.refresh()
+
+    def read(
+        self, array: NDArray[np.float32]
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The reverse of `write`; copies."""
+        layers = []
+        for place in self.kernel.layout:
+            n_inputs, n_outputs, weights_at, biases_at = place
+            if self._is_single(place):
+                weight = array[weights_at : weights_at + n_inputs].reshape(1, n_inputs).copy()
+            else:
+                columns = self._panels(array, place).transpose(0, 2, 1).reshape(-1, n_inputs)
+                weight = np.ascontiguousarray(columns[:n_outputs])
+            layers.append((weight, array[biases_at : biases_at + n_outputs].copy()))
+        return layers
+
+    def _is_single(self, place: tuple[int, int, int, int]) -> bool:
+        """Whether this is the network's only output, which has a vector instead of panels."""
+        return place[1] == 1 and place == self.kernel.layout[-1]
+
+    def _panels(
+        self, array: NDArray[np.float32], place: tuple[int, int, int, int]
+    ) -> NDArray[np.float32]:
+        """A layer's weights as [panel, input, column in the panel]."""
+        n_inputs, _, weights_at, biases_at = place
+        return array[weights_at:biases_at].reshape(-1, n_inputs, self._panel)
+
+    def _padded(self, weight: NDArray[Any]) -> NDArray[Any]:
+        n_outputs, n_inputs = weight.shape
+        padded = np.zeros((-(-n_outputs // self._panel) * self._panel, n_inputs), np.float32)
+        padded[:n_outputs] = weight
+        return padded.reshape(-1, self._panel, n_inputs).transpose(0, 2, 1)
+
+
+def aligned_zeros(n: int, shift: int) -> NDArray[np.float32]:
+    """n zeros on a cache line. Arrays that are read together want different shifts: streams that
+    are equal modulo 4096 bytes hold each other up."""
+    line = 64
+    raw = np.zeros(4 * n + line + 17 * line * shift, np.uint8)
+    start = -raw.ctypes.data % line + 17 * line * shift
+    return raw[start : start + 4 * n].view(np.float32)

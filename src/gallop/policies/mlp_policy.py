@@ -1,0 +1,75 @@
+"""A policy on the kernels: one batched forward pass a timestep, without PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.policies.kernels import Mlp
+from gallop.policies.normalizer import Normalizer
+from gallop.policies.policy import Observations
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+Head = Literal["squashed", "scaled", "clipped", "choice"]
+"""What the network's outputs mean: SAC's means before tanh (with log_std after them), TD3's actions
+in -1 … 1, PPO's means in the task's own units, PPO's logits."""
+
+
+class MlpPolicy:
+    """Raw observations in, deterministic actions out, as SB3's `predict` gives them.
+
+    What it does in a row does not depend on the other rows: an episode has the same bits, however
+    many are evaluated beside it.
+    """
+
+    def __init__(
+        self,
+        network: Mlp,
+        head: Head,
+        action_space: gymnasium.Space[Any],
+        normalizer: Normalizer | None,
+    ) -> None:
+        self._network = network
+        self._head = head
+        self._shape = action_space.shape or ()
+        self._normalizer = normalizer
+        if head != "choice":
+            self._low, self._high = bounds(action_space)
+
+    def act(self, observations: Observations) -> NDArray[Any]:
+        """Actions [n, ...] for a batch of n raw observations."""
+        if self._normalizer is not None:
+            observations = self._normalizer(observations)
+        outputs = self._network.forward(as_rows(observations))
+        if self._head == "choice":
+            return np.asarray(outputs.argmax(axis=1))
+        if self._head == "clipped":
+            actions = np.clip(outputs, self._low, self._high)
+        else:
+            scaled = outputs
+            if self._head == "squashed":
+                scaled = np.tanh(outputs[:, : outputs.shape[1] // 2])
+            actions = unscale(scaled, self._low, self._high)
+        return actions.reshape(-1, *self._shape)
+
+
+def as_rows(observations: Observations) -> NDArray[np.float32]:
+    """A batch [n, ...] as float32 [n, observations]."""
+    return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype=np.float32)
+
+
+def bounds(action_space: gymnasium.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Lowest and highest action of a Box space, flat."""
+    space: Any = action_space
+    return space.low.reshape(-1), space.high.reshape(-1)
+
+
+def unscale(scaled: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+    """Actions in -1 … 1 to the task's own units."""
+    actions: NDArray[Any] = low + 0.5 * (scaled + 1.0) * (high - low)
+    return actions.astype(low.dtype, copy=False)

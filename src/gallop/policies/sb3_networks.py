@@ -1,0 +1,215 @@
+"""An SB3 policy object for the tensors of a policy file: class, sizes and activation function, from
+the file's readable strings through an allow-list."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gallop.policies.safe_archive import (
+    PolicyFileError,
+    UnsafeFileError,
+)
+from gallop.policies.sb3_names import ACTIVATIONS, activation_class
+from gallop.policies.sb3_spaces import _NUMBER
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+    from stable_baselines3.common.policies import BasePolicy
+
+# Keyword arguments of policy classes that are plain numbers and change what a policy does. Not
+# log_std_init: what it begins is in the tensors.
+_PLAIN_KWARGS = (
+    *("clip_mean", "use_expln", "full_std", "squash_output"),
+    *("share_features_extractor", "normalize_images"),
+)
+_KNOWN_EXTRACTOR = re.compile(
+    r"^\{\}$|stable_baselines3\.common\.torch_layers\.(FlattenExtractor|CombinedExtractor|NatureCNN)"
+)
+_ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
+
+
+def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    start = f"{prefix}."
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+def _is_tqc(tensors: Mapping[str, torch.Tensor]) -> bool:
+    return _widths(tensors, "critic.qf0")[-1:] not in ([], [1])
+
+
+def _without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """SB3 before 1.8 could share layers between actor and value: they are given to both."""
+    shared = _below(tensors, "mlp_extractor.shared_net")
+    if not shared:
+        return tensors
+    found = {k: v for k, v in tensors.items() if not k.startswith("mlp_extractor.")}
+    first = 1 + max(int(name.split(".")[0]) for name in shared if name.split(".")[0].isdigit())
+    first += first % 2  # the activation function behind the last shared layer
+    for net in ("mlp_extractor.policy_net", "mlp_extractor.value_net"):
+        found |= {f"{net}.{name}": tensor for name, tensor in shared.items()}
+        for name, tensor in _below(tensors, net).items():
+            index, _, rest = name.partition(".")
+            if index.isdigit():
+                found[f"{net}.{int(index) + first}.{rest}"] = tensor
+    return found
+
+
+def _check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Each layer must take what the one before gives: else building them could fill the memory."""
+    for prefix in {name.rpartition(".")[0].rpartition(".")[0] for name in tensors}:
+        pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
+        layers = sorted(
+            (int(m.group(1)), t.shape) for n, t in tensors.items() if (m := pattern.fullmatch(n))
+        )
+        shapes = [tuple(shape) for _, shape in layers]
+        if any(len(shape) == 4 for shape in shapes):
+            continue  # a CNN; SB3's own has fixed sizes
+        if any(len(shape) != 2 or 0 in shape for shape in shapes) or any(
+            before[0] != after[1] for before, after in itertools.pairwise(shapes)
+        ):
+            raise PolicyFileError(f"{path}: its layers {prefix!r} do not fit each other")
+
+
+def _build(
+    path: Path,
+    data: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> BasePolicy:
+    """An SB3 policy of the right class and sizes, with fresh weights."""
+    from gymnasium import spaces
+    from stable_baselines3.common.policies import (
+        ActorCriticCnnPolicy,
+        ActorCriticPolicy,
+        MultiInputActorCriticPolicy,
+    )
+    from stable_baselines3.dqn import policies as dqn
+    from stable_baselines3.sac import policies as sac
+    from stable_baselines3.td3 import policies as td3
+
+    readable = data.get("policy_kwargs", {})
+    if not isinstance(readable, Mapping):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its policy_kwargs are no mapping")
+    kwargs: dict[str, Any] = {
+        name: _plain(path, name, readable[name]) for name in _PLAIN_KWARGS if name in readable
+    }
+    if activation := _activation(path, readable):
+        kwargs["activation_fn"] = activation
+    for name in ("features_extractor_class", "features_extractor_kwargs"):
+        if not _KNOWN_EXTRACTOR.search(str(readable.get(name) or "{}")[:200]):
+            raise UnsafeFileError(
+                f"{path}: has a feature extractor of its own, which only its code can make"
+            )
+    # Which of SB3's three policies (MLP, CNN, several inputs) shows in the space and the tensors.
+    kind = (
+        2
+        if isinstance(observation_space, spaces.Dict)
+        else 1
+        if any("features_extractor.cnn" in name for name in tensors)
+        else 0
+    )
+    use_sde = data.get("use_sde") is True
+    classes: tuple[type[BasePolicy], ...]
+    arch: dict[str, list[int]] | list[int]
+    if "action_net.weight" in tensors:
+        classes = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
+        arch = {
+            "pi": _widths(tensors, "mlp_extractor.policy_net"),
+            "vf": _widths(tensors, "mlp_extractor.value_net"),
+        }
+        kwargs |= {"use_sde": use_sde, "ortho_init": False}
+    elif any(name.startswith("actor.log_std") for name in tensors):
+        classes = (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)
+        arch = {
+            "pi": _widths(tensors, "actor.latent_pi"),
+            "qf": [] if _is_tqc(tensors) else _widths(tensors, "critic.qf0")[:-1],
+        }
+        kwargs |= {"use_sde": use_sde, "n_critics": _n_critics(tensors)}
+    elif "actor.mu.0.weight" in tensors:
+        classes = (td3.TD3Policy, td3.CnnPolicy, td3.MultiInputPolicy)
+        arch = {
+            "pi": _widths(tensors, "actor.mu")[:-1],
+            "qf": _widths(tensors, "critic.qf0")[:-1],
+        }
+        kwargs |= {"n_critics": _n_critics(tensors)}
+    elif "q_net.q_net.0.weight" in tensors:
+        classes = (dqn.DQNPolicy, dqn.CnnPolicy, dqn.MultiInputPolicy)
+        arch = _widths(tensors, "q_net.q_net")[:-1]
+    else:
+        raise PolicyFileError(f"{path}: is no policy of SAC, TD3, PPO, A2C, DQN or TQC")
+    make: Any = classes[kind]
+    try:
+        with _no_larger_than(tensors):
+            policy: BasePolicy = make(
+                observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
+            )
+    except Exception as error:  # SB3 and PyTorch raise many kinds for what nobody trains
+        reason = " ".join(str(error).split())[:200]
+        raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {reason}") from None
+    return policy
+
+
+@contextlib.contextmanager
+def _no_larger_than(tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    """Whether SB3's networks fit the file's is known when they are built: till then, a layer that
+    takes more or gives more than the file's could fill the memory."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    left = sum(tensor.numel() for tensor in tensors.values()) + 1_000_000
+
+    def count(module: Any, name: str, parameter: Any) -> None:  # before it is given any values
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise ValueError("they are larger than those in the file")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _plain(path: Path, name: str, value: Any) -> bool | int | float:
+    """A keyword argument's number. SB3 prints those of NumPy, which JSON does not know."""
+    if isinstance(value, str):
+        words = {"True": True, "False": False}
+        if value in words:
+            return words[value]
+        value = float(value) if _NUMBER.fullmatch(value) else None
+    if not isinstance(value, bool | int | float) or not -1e6 <= value <= 1e6:
+        raise UnsafeFileError(f"{path}: its {name} is no number that can be read")
+    return value
+
+
+def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module] | None:
+    if "activation_fn" not in readable:
+        return None  # SB3's default of the policy class
+    found = _ACTIVATION.fullmatch(str(readable["activation_fn"]))
+    for name, torch_name in ACTIVATIONS.items():
+        if found and found.group(1) == torch_name:
+            return activation_class(name)
+    raise PolicyFileError(
+        f"{path}: its activation function {str(readable['activation_fn'])[:80]!r} is not one of "
+        f"{', '.join(ACTIVATIONS)}"
+    )
+
+
+def _widths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
+    """Outputs of the linear layers `prefix`.0, .2, .4, … in order."""
+    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
+    layers = {
+        int(m.group(1)): t.shape[0] for n, t in tensors.items() if (m := pattern.fullmatch(n))
+    }
+    return [layers[index] for index in sorted(layers)]
+
+
+def _n_critics(tensors: Mapping[str, torch.Tensor]) -> int:
+    return len({name.split(".")[1] for name in tensors if re.match(r"critic\.qf\d+\.", name)})

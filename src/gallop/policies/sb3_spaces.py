@@ -1,0 +1,74 @@
+"""Whether a policy file is one of this task: its spaces against the task's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gallop.policies.safe_archive import (
+    PolicyFileError,
+)
+
+if TYPE_CHECKING:
+    import gymnasium
+
+_NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
+MAX_PRINTED = 10_000  # characters of bounds that are compared
+
+
+def _check_spaces(
+    path: Path,
+    data: Mapping[str, Any],
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+) -> None:
+    for name, space in (("observation", observation_space), ("action", action_space)):
+        readable = data.get(f"{name}_space")
+        readable = readable if isinstance(readable, Mapping) else {}
+        kind = re.search(r"\.(\w+)'>$", str(readable.get(":type:", ""))[:200])
+        shape = readable.get("_shape", readable.get("shape"))
+        shape = list(shape) if isinstance(shape, list) else None
+        theirs = (kind.group(1) if kind else "?", shape, readable.get("n"))
+        ours = (type(space).__name__, list(space.shape or ()), str(getattr(space, "n", None)))
+        same_shape = theirs[1] is None or theirs[1] == ours[1]
+        same_number = theirs[2] is None or re.findall(r"\d+", str(theirs[2])) == re.findall(
+            r"\d+", ours[2]
+        )
+        # SB3 divides images of bytes by 255, and no others.
+        dtype = readable.get("dtype")
+        same_scale = dtype is None or (dtype == "uint8") == (str(space.dtype) == "uint8")
+        if theirs[0] != ours[0] or not same_shape or not same_number or not same_scale:
+            raise PolicyFileError(
+                f"{path}: is a policy of another task: its {name}s are {theirs[0]} "
+                f"{str(theirs[1] or theirs[2] or '')[:40]}, the task's are {ours[0]} "
+                f"{ours[1] or ours[2]}" + ("" if same_scale else f" of {space.dtype}, not {dtype}")
+            )
+        # Bounds scale the actions; those of observations change no policy.
+        names = ("low", "high", "nvec", "start") if name == "action" else ("nvec",)
+        _check_numbers(path, name, names, readable, space)
+
+
+def _check_numbers(
+    path: Path,
+    what: str,
+    names: tuple[str, ...],
+    readable: Mapping[str, Any],
+    space: gymnasium.Space[Any],
+) -> None:
+    """The spaces come from the task; where the file prints its own numbers, they must agree."""
+    for name in names:
+        printed = str(readable.get(name, ""))[: MAX_PRINTED + 1]
+        words = re.sub(r"[\[\],]", " ", printed).split()
+        if words and len(printed) <= MAX_PRINTED and all(map(_NUMBER.fullmatch, words)):
+            theirs = np.array([float(word) for word in words])
+            ours = np.asarray(getattr(space, name, theirs), dtype=np.float64).reshape(-1)
+            # Printed with eight digits at most.
+            if theirs.size not in (1, ours.size) or not np.allclose(theirs, ours, rtol=1e-6):
+                raise PolicyFileError(
+                    f"{path}: is a policy of another task: its {what}s' {name} is "
+                    f"{' '.join(printed.split())[:60]}, the task's {str(ours.tolist())[:200]}"
+                )

@@ -1,0 +1,320 @@
+"""Policy files: SB3 zips, written by SB3 and read without running any code that is in them.
+
+`SAC.load` unpickles the member `data` and so runs whatever its author put there. Here `data` is
+read as JSON only, tensors with torch's `weights_only=True`, sizes from the tensors' own shapes, and
+the rest from the readable strings that SB3 writes beside each pickle, through an allow-list. So
+zips of SAC, TD3, PPO, A2C, DQN and TQC open, of SB3 1.x and 2.x, and those whose spaces were
+pickled by `gym`, which need not be installed. This is the only module that knows SB3's format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from gallop.policies.acting import acting
+from gallop.policies.normalizer import Normalizer
+from gallop.policies.normalizer_file import normalizer_beside, normalizer_path, read_normalizer
+from gallop.policies.policy import Policy
+from gallop.policies.safe_archive import (
+    MAX_JSON_BYTES,
+    PolicyFileError,
+    UnsafeFileError,
+    all_tensors,
+    finite,
+    load_tensors,
+    member,
+    opened,
+)
+from gallop.policies.sb3_networks import (
+    _below,
+    _build,
+    _check_layers,
+    _is_tqc,
+    _without_shared_layers,
+)
+from gallop.policies.sb3_spaces import _check_spaces
+from gallop.policies.torch_policy import StochasticPolicy
+
+if TYPE_CHECKING:
+    import gymnasium
+    import torch
+    from stable_baselines3.common.base_class import BaseAlgorithm
+    from stable_baselines3.common.policies import BasePolicy
+
+
+log = logging.getLogger(__name__)
+
+# Policy classes whose forward pass is known; a class of one's own may do anything.
+_KNOWN_POLICY = re.compile(
+    r"stable_baselines3\.(common|sac|td3|dqn|ppo|a2c)\.policies|sb3_contrib\.tqc\.policies"
+)
+TRUST = "--trust opens it with SB3's own loader, which runs the code in it"
+
+
+class Training(NamedTuple):
+    """What a policy file holds for training to go on from it."""
+
+    data: dict[str, Any]
+    """SB3's settings and counters, as far as they are plain JSON."""
+    tensors: dict[str, NDArray[Any]]
+    """The policy's state dict."""
+    optimizers: dict[str, dict[int, dict[str, Any]]]
+    """File's stem -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
+    variables: dict[str, Any]
+    """SB3's other tensors: SAC's log_ent_coef."""
+    normalizer: Normalizer | None
+    """What lies beside the file."""
+
+
+def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> None:
+    """Write an SB3 zip, and the normaliser of this very moment beside it."""
+    model.save(path)
+    if normalizer is not None:
+        normalizer.save(normalizer_path(path))
+
+
+class Options(NamedTuple):
+    """How a policy file shall be read."""
+
+    normalizer: Path | None = None
+    """Where its normaliser lies; default: looked for beside the file."""
+    stochastic_seed: int | None = None
+    """Draw actions from the policy's distribution with this seed; default: deterministic."""
+    trust: bool = False
+    """Let SB3's own loader run the file's code where it cannot be read otherwise."""
+
+
+def read(
+    path: Path,
+    observation_space: gymnasium.Space[Any],
+    action_space: gymnasium.Space[Any],
+    options: Options | None = None,
+) -> Policy:
+    """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip, is damaged, was made for other spaces, or needs
+            something that cannot be read safely (unless `options.trust`).
+    """
+    options = options or Options()
+    try:
+        policy, data = _read(path, observation_space, action_space)
+    except UnsafeFileError as error:
+        if not options.trust:
+            raise UnsafeFileError(f"{error}; {TRUST}") from None
+        log.warning("%s: opened with SB3's own loader, which runs the code in it (%s)", path, error)
+        policy, data = _load_with_sb3(path, observation_space, action_space), {}
+    policy.set_training_mode(False)
+    normalizer = _find_normalizer(path, options, data, policy)
+    if options.stochastic_seed is None:
+        return acting(policy, normalizer)
+    if not hasattr(policy, "evaluate_actions") and not hasattr(
+        getattr(policy, "actor", None), "action_dist"
+    ):
+        raise PolicyFileError(
+            f"{path}: its policy draws nothing, there is no distribution to draw from: leave out "
+            "--stochastic"
+        )
+    return StochasticPolicy(policy, normalizer, options.stochastic_seed)
+
+
+def observation_shape(path: Path) -> tuple[int, ...] | None:
+    """The shape of the observations that a policy file was trained on, as far as it says.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip or is damaged.
+    """
+    with opened(path) as archive:
+        space = _json(path, archive).get("observation_space")
+    shape = space.get("_shape", space.get("shape")) if isinstance(space, Mapping) else None
+    if isinstance(shape, list) and all(isinstance(size, int) for size in shape):
+        return tuple(shape)
+    return None
+
+
+def _read(
+    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> tuple[BasePolicy, dict[str, Any]]:
+    data, tensors = _members(path)
+    _check_policy_class(path, data)
+    _check_spaces(path, data, observation_space, action_space)
+    tensors = _without_shared_layers(tensors)
+    _check_layers(path, tensors)
+    if not finite(tensors):
+        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
+    policy = _build(path, data, tensors, observation_space, action_space)
+    try:
+        if _is_tqc(tensors):  # its critics give quantiles, which no action needs
+            actor: Any = policy.actor
+            actor.load_state_dict(_below(tensors, "actor"))
+        else:
+            policy.load_state_dict(tensors)
+    except (RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[-1].strip()[:200]
+        raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
+    return policy, data
+
+
+def _load_with_sb3(
+    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+) -> BasePolicy:
+    """SB3's own loader: unpickles, and so runs, what is in the file."""
+    import stable_baselines3
+
+    with opened(path) as archive:
+        names = set(_state_dict(path, archive)) if "policy.pth" in archive.namelist() else set()
+    algorithms: list[Any] = [stable_baselines3.PPO]
+    if any(name.startswith("q_net.") for name in names):
+        algorithms = [stable_baselines3.DQN]
+    elif any(name.startswith("actor.") for name in names):
+        algorithms = [stable_baselines3.SAC, stable_baselines3.TD3]
+        with contextlib.suppress(ImportError):
+            import sb3_contrib
+
+            algorithms.insert(0, sb3_contrib.TQC)
+    reason = ""
+    for algorithm in algorithms:
+        try:
+            policy: BasePolicy = algorithm.load(path, device="cpu").policy
+        except Exception as error:  # it is somebody's code
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        ours = (observation_space.shape, action_space.shape)
+        if (policy.observation_space.shape, policy.action_space.shape) != ours:
+            raise PolicyFileError(f"{path}: is a policy of another task")
+        return policy
+    raise PolicyFileError(f"{path}: SB3's own loader cannot open it either: {reason}")
+
+
+def _find_normalizer(
+    path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
+) -> Normalizer | None:
+    """The normaliser of a policy file: Gallop's, else the Zoo's, else the hub's."""
+    found = options.normalizer or normalizer_beside(path)
+    if found is not None:
+        normalizer = read_normalizer(found)
+        if normalizer is not None:
+            _check_normalizer(found, normalizer, policy)
+        return normalizer
+    if _was_normalised(data, policy):
+        raise PolicyFileError(
+            f"{path}: was trained on normalised observations, and neither "
+            f"{normalizer_path(path).name} nor vecnormalize.pkl lies beside it"
+        )
+    return None
+
+
+def _check_normalizer(path: Path, normalizer: Normalizer, policy: BasePolicy) -> None:
+    from gymnasium import spaces
+
+    space = policy.observation_space
+    parts = dict(space.items()) if isinstance(space, spaces.Dict) else {"": space}
+    for key, mean in normalizer.mean.items():
+        shape = parts[key].shape if key in parts else None
+        if mean.shape != shape or normalizer.variance[key].shape != shape:
+            raise PolicyFileError(
+                f"{path}: normalises observations of shape {list(mean.shape)}, and the policy's "
+                f"have {list(shape) if shape is not None else 'no ' + repr(key)}"
+            )
+
+
+def _was_normalised(data: Mapping[str, Any], policy: BasePolicy) -> bool:
+    """On-policy algorithms keep raw observations only if they normalise; the others always do."""
+    return hasattr(policy, "evaluate_actions") and data.get("_last_original_obs") is not None
+
+
+def read_training(path: Path) -> Training:
+    """All that training needs from an SB3 zip; none of the file's code is run.
+
+    Raises:
+        PolicyFileError: if the file is no SB3 zip or is damaged.
+    """
+    data, tensors = _members(path)
+    optimizers, variables = {}, {}
+    with opened(path) as archive:
+        for name in archive.namelist():
+            if name.endswith("optimizer.pth"):
+                found = _tensors(path, archive, name)
+                state: Any = found.get("state") if isinstance(found, Mapping) else None
+                if not _is_adam(state):
+                    raise PolicyFileError(f"{path}: its member {name!r} is no state of Adam")
+                optimizers[name.removesuffix(".pth")] = state
+            elif name == "pytorch_variables.pth":
+                variables = _tensors(path, archive, name)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    if not finite(tensors):
+        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
+    beside = normalizer_beside(path)
+    normalizer = read_normalizer(beside) if beside else None
+    return Training(data, arrays, optimizers, variables, normalizer)
+
+
+def does_not_fit(path: Path, error: Exception) -> PolicyFileError:
+    """What to say of a zip whose networks are not the experiment's."""
+    reason = str(error).splitlines()[-1].strip()
+    return PolicyFileError(
+        f"{path}: its networks do not fit the experiment: {reason} "
+        "(hyperparameters.policy_kwargs.net_arch gives their widths)"
+    )
+
+
+def _is_adam(state: Any) -> bool:
+    """Whether this is parameter -> step and moments, all of them numbers."""
+    import torch
+
+    keys = {"step", "exp_avg", "exp_avg_sq"}
+    return isinstance(state, Mapping) and all(
+        isinstance(index, int)
+        and isinstance(part, Mapping)
+        and keys <= part.keys()
+        and all(isinstance(part[key], torch.Tensor | int | float) for key in keys)
+        for index, part in state.items()
+    )
+
+
+def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    with opened(path) as archive:
+        return _json(path, archive), _state_dict(path, archive)
+
+
+def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
+    """The member `data`: settings, counters, and readable strings beside pickles."""
+    try:
+        data = json.loads(member(archive, "data", str(path), MAX_JSON_BYTES))
+    except PolicyFileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its member data holds something else")
+    return data
+
+
+def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
+    tensors = _tensors(path, archive, "policy.pth")
+    if not all_tensors(tensors):
+        raise PolicyFileError(f"{path}: is no SB3 policy: its policy.pth holds something else")
+    return dict(tensors)
+
+
+def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
+    return load_tensors(member(archive, name, str(path)), f"{path}: its member {name!r}")
+
+
+def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
+    readable = data.get("policy_class")
+    module = readable.get("__module__") if isinstance(readable, Mapping) else None
+    if module is not None and not _KNOWN_POLICY.fullmatch(str(module)):
+        raise UnsafeFileError(
+            f"{path}: has a policy class of its own, of {str(module)[:80]!r}, which only its code "
+            "can make"
+        )

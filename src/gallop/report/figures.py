@@ -1,0 +1,237 @@
+"""Data → matplotlib Figure. Every figure says what its band is and of how many episodes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.evaluation.statistics import SeedCurve
+from gallop.run_folder.files import write_bytes
+from gallop.run_folder.numbers import Evaluations
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+TRAINED, BASELINE, INK = "#1f6f8b", "#c8553d", "#333333"
+
+
+def learning_curve(title: str, evaluations: Evaluations) -> Figure:
+    """Mean ± standard deviation of the evaluation return over timesteps."""
+    figure, axes = _new(title)
+    _draw_curve(axes, evaluations)
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def comparison(title: str, evaluations: Evaluations, baseline: NDArray[np.float64]) -> Figure:
+    """The learning curve with the random policy's band."""
+    figure, axes = _new(title)
+    _draw_curve(axes, evaluations)
+    mean, std = baseline.mean(), baseline.std()
+    axes.axhline(mean, color=BASELINE, linewidth=1.5, linestyle="--")
+    axes.axhspan(
+        mean - std,
+        mean + std,
+        color=BASELINE,
+        alpha=0.25,
+        linewidth=0,
+        label=f"random policy, mean ± 1 std of {baseline.size} episodes",
+    )
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def curves_over_seeds(
+    title: str,
+    timesteps: NDArray[np.int64],
+    returns: NDArray[np.float64],
+    seeds: Sequence[int],
+    over_seeds: SeedCurve,
+) -> Figure:
+    """A thin line for each training seed's run, and their interquartile mean with its band.
+
+    Args:
+        timesteps: [k], of all evaluations.
+        returns: [n_runs, k], mean return of each evaluation; NaN where a run has none.
+        seeds: [n_runs], the training seeds.
+        over_seeds: of `returns`.
+    """
+    figure, axes = _new(title)
+    n = len(seeds)
+    for seed, row in zip(seeds, returns, strict=True):
+        there = ~np.isnan(row)
+        (line,) = axes.plot(timesteps[there], row[there], color=INK, linewidth=0.8, alpha=0.45)
+        line.set_gid(f"seed-{seed}")
+    line.set_label(f"{n} run{'s' if n > 1 else ''}, a training seed each")
+    axes.fill_between(
+        timesteps, over_seeds.low, over_seeds.high, color=TRAINED, alpha=0.25, linewidth=0,
+        label=f"95 % bootstrap interval of the IQM, over {n} training seed{'s' if n > 1 else ''}",
+    )  # fmt: skip
+    axes.plot(
+        timesteps, over_seeds.iqm, color=TRAINED, linewidth=2.5, marker="o", markersize=4,
+        label="interquartile mean (IQM) over training seeds",
+    )  # fmt: skip
+    _label_curve(axes)
+    axes.set_ylabel("mean return of an evaluation")
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def milestone_bars(
+    title: str,
+    returns: Mapping[int, NDArray[np.float64]],
+    timesteps: Mapping[int, int],
+    baseline: NDArray[np.float64],
+) -> Figure:
+    """Mean return at each milestone, beside the random policy's; one dot an episode."""
+    figure, axes = _new(title)
+    labels = ["random\npolicy", *(f"{p} %\n{short(timesteps[p])} timesteps" for p in returns)]
+    groups = [baseline, *returns.values()]
+    colours = [BASELINE, *[TRAINED] * len(returns)]
+    means, stds = [g.mean() for g in groups], [g.std() for g in groups]
+    axes.bar(range(len(groups)), means, yerr=stds, capsize=5, color=colours, alpha=0.75, width=0.6)
+    tops = [
+        max(mean + std, float(group.max()))
+        for mean, std, group in zip(means, stds, groups, strict=True)
+    ]
+    for place, group in enumerate(groups):
+        _draw_dots(axes, group, place)
+        axes.annotate(
+            f"{means[place]:,.0f}",
+            (place, max(tops[place], 0)),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+        )
+    axes.set_xticks(range(len(groups)), labels)
+    axes.set_xlabel(f"bar: mean, whisker: ± 1 std, dots: the {baseline.size} evaluation episodes")
+    axes.set_ylabel("return of an episode")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.margins(y=0.12)
+    return figure
+
+
+def trained_vs_random(
+    title: str, returns: NDArray[np.float64], baseline: NDArray[np.float64]
+) -> Figure:
+    """Box plots of the returns of a milestone's policy and of the random policy."""
+    figure, axes = _new(title)
+    boxes = axes.boxplot(
+        [baseline, returns],
+        widths=0.5,
+        patch_artist=True,
+        showfliers=False,
+        medianprops={"color": INK},
+    )
+    for box, colour in zip(boxes["boxes"], (BASELINE, TRAINED), strict=True):
+        box.set(facecolor=colour, alpha=0.5)
+    _draw_dots(axes, baseline, 1)
+    _draw_dots(axes, returns, 2)
+    axes.set_xticks([1, 2], [f"random policy\nn = {baseline.size}", f"trained\nn = {returns.size}"])
+    axes.set_xlabel("box: quartiles and median, whiskers: within 1.5 × the box, dots: episodes")
+    axes.set_ylabel("return of an episode")
+    return figure
+
+
+def histogram(title: str, returns: NDArray[np.float64]) -> Figure:
+    """Histogram of the returns of a milestone's policy."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = _new(title)
+    axes.hist(
+        returns,
+        bins=min(10, max(5, returns.size // 2)),
+        color=TRAINED,
+        alpha=0.75,
+        edgecolor="white",
+    )
+    axes.axvline(returns.mean(), color=INK, linestyle="--", label=f"mean {returns.mean():,.1f}")
+    axes.plot(returns, np.full(returns.size, 0.06), "|", color=INK, markersize=14, label="episodes")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("return of an episode")
+    axes.set_ylabel(f"episodes, of {returns.size}")
+    axes.legend(loc="best", frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    # No metadata: the same data give the same file.
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    write_bytes(path, buffer.getvalue())
+
+
+def _new(title: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=12, color=INK, loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    return figure, axes
+
+
+def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
+    timesteps, results = evaluations.timesteps, evaluations.results
+    mean, std = results.mean(axis=1), results.std(axis=1)
+    n = results.shape[1]
+    axes.fill_between(
+        timesteps, mean - std, mean + std, color=TRAINED, alpha=0.25, linewidth=0,
+        label=f"± 1 std over these {n} episodes",
+    )  # fmt: skip
+    axes.plot(
+        timesteps, mean, color=TRAINED, marker="o", markersize=4,
+        label=f"mean of {n} deterministic episodes (validation seeds)",
+    )  # fmt: skip
+    best = int(mean.argmax())
+    axes.annotate(
+        f"best {mean[best]:,.0f}",
+        (float(timesteps[best]), float(mean[best])),
+        xytext=(0, 10),
+        textcoords="offset points",
+        ha="center",
+    )
+    _label_curve(axes)
+    axes.set_ylabel("return of an episode")
+
+
+def _label_curve(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter
+
+    axes.margins(y=0.12)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    axes.set_xlabel("timesteps")
+
+
+def _draw_dots(axes: Axes, values: NDArray[np.float64], place: float) -> None:
+    spread = np.linspace(-0.12, 0.12, values.size) if values.size > 1 else [0.0]
+    axes.plot(place + np.asarray(spread), values, "o", color=INK, markersize=3, alpha=0.7)
+
+
+def short(timesteps: float) -> str:
+    """1500000 → 1.5M."""
+    for size, unit in ((1_000_000, "M"), (1_000, "k")):
+        if timesteps >= size:
+            return f"{timesteps / size:.4g}{unit}"
+    return f"{timesteps:g}"
+
+
+__all__: Sequence[str] = (
+    "comparison",
+    "curves_over_seeds",
+    "histogram",
+    "learning_curve",
+    "milestone_bars",
+    "save",
+    "trained_vs_random",
+)

@@ -1,0 +1,393 @@
+"""An episode → frames → mp4 and gif.
+
+A film is the episode that was evaluated, not one like it: the job holds the episode's seed and
+actions, and the child process that films it plays them again and checks that the return is the
+same to the bit. So no policy, and no torch, is needed to film.
+
+    python -m gallop.report.video JOB.npz FOLDER      (started by film_queue.py)
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.environments.make import make_env
+from gallop.evaluation.episodes import Episodes
+from gallop.experiments.settings import Experiment
+from gallop.experiments.task import task_spec
+from gallop.run_folder.directory import Milestone
+from gallop.run_folder.files import replacing, write_npz
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+SIZE = 480  # pixels, both ways
+GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
+FLOOR_METRES = 2_000.0  # half the floor's length: good cheetahs run 600 m an episode
+PROBE_SECONDS = 60
+
+NO_BACKEND = "no OpenGL backend works here"
+_HINTS = {
+    "linux": "sudo apt-get install libegl1 libgl1 libgl1-mesa-dri",
+    "darwin": "run from a session with a display",
+    "win32": "install the graphics card's driver",
+}
+
+
+class Backend(NamedTuple):
+    """A way to draw that was seen to work."""
+
+    name: str
+    """Value for MUJOCO_GL."""
+    renderer: str
+    """OpenGL's own description."""
+
+    @property
+    def is_software(self) -> bool:
+        return any(word in self.renderer.lower() for word in ("llvmpipe", "softpipe", "swrast"))
+
+
+class FilmError(RuntimeError):
+    """A film could not be made; the message says why."""
+
+
+# --- which GL backend works ----------------------------------------------------------------------
+
+
+_PROBE = """
+import mujoco
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>")
+data = mujoco.MjData(model)
+mujoco.mj_forward(model, data)
+with mujoco.Renderer(model, 32, 32) as renderer:
+    renderer.update_scene(data)
+    brightest = renderer.render().max()
+    try:
+        from OpenGL import GL
+        name = GL.glGetString(GL.GL_RENDERER).decode()
+    except Exception:
+        name = "unknown"
+    print("brightest", brightest, name, flush=True)
+"""
+
+
+def find_backend() -> Backend | None:
+    """The first GL backend that works here, or None."""
+    return next((backend for name in candidates() if (backend := probe(name))), None)
+
+
+def candidates() -> list[str]:
+    """Values for MUJOCO_GL in the order in which they are tried; the one asked for is first."""
+    asked = os.environ.get("MUJOCO_GL")
+    usual = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("",)
+    return list(dict.fromkeys([asked, *usual] if asked else usual))
+
+
+@functools.cache
+def probe(name: str) -> Backend | None:
+    """This GL backend, if it draws a bright sphere in a child process.
+
+    A child, because MUJOCO_GL counts only before MuJoCo is imported, and because a broken GL
+    library can take its process down without a word.
+    """
+    if name == "glfw" and not has_display():
+        return None
+    try:
+        child = subprocess.run(
+            [sys.executable, "-c", _PROBE],
+            env={**os.environ, "MUJOCO_GL": name},
+            capture_output=True,
+            text=True,
+            timeout=PROBE_SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in child.stdout.splitlines():
+        word, _, rest = line.partition(" ")
+        brightest, _, renderer = rest.partition(" ")
+        if word == "brightest" and int(brightest) > 50:
+            return Backend(name, renderer)
+    return None
+
+
+def has_display() -> bool:
+    """Whether a window can be opened."""
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def mend() -> str:
+    """The one line that gives this machine a GL backend."""
+    return _HINTS.get(sys.platform, _HINTS["linux"])
+
+
+def ffmpeg() -> str:
+    """The system's ffmpeg, else the one that imageio-ffmpeg ships."""
+    found = shutil.which("ffmpeg")
+    if found is None:
+        import imageio_ffmpeg
+
+        found = imageio_ffmpeg.get_ffmpeg_exe()
+    return found
+
+
+# --- jobs ----------------------------------------------------------------------------------------
+
+
+def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int) -> None:
+    """All that a child needs to film one of these episodes."""
+    task = {
+        "env": experiment.env,
+        "kwargs": experiment.evaluation_env_kwargs,
+        "wrappers": list(experiment.wrappers),
+    }
+    arrays = {
+        "task": np.array(json.dumps(task)),
+        "seed": np.array(episodes.seeds[index]),
+        "actions": np.asarray(episodes.actions[index]),
+        "episode_return": np.array(episodes.returns[index]),
+    }
+    write_npz(path, arrays)
+
+
+def is_mujoco_job(path: Path) -> bool:
+    """Whether this job needs OpenGL."""
+    with np.load(path, allow_pickle=False) as file:
+        return is_mujoco(json.loads(str(file["task"]))["env"])
+
+
+# --- in the child --------------------------------------------------------------------------------
+
+
+def film(job: Path, folder: Path, software: bool) -> None:
+    """Play a job's episode again and write rollout.mp4 and rollout.gif into the folder.
+
+    Raises:
+        FilmError: if the episode comes out differently, nothing moves, or ffmpeg fails.
+    """
+    with np.load(job, allow_pickle=False) as file:
+        task = json.loads(str(file["task"]))
+        seed, actions = int(file["seed"]), file["actions"]
+        expected = float(file["episode_return"])
+    env = make_env(
+        task["env"],
+        seed=None,
+        # Only tasks that MuJoCo does not draw need Gymnasium's renderer.
+        render_mode=None if is_mujoco(task["env"]) else "rgb_array",
+        wrappers=task["wrappers"],
+        **task["kwargs"],
+    )
+    with replacing(folder) as temporary:
+        target = Milestone(temporary)
+        try:
+            frames = _play(env, seed, actions, expected, software)
+            _encode(frames, target.film, fps(env), len(actions) + 1)
+        finally:
+            env.close()
+        _make_gif(target.film, target.gif)
+
+
+def record(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int) -> None:
+    """Stream frames into an mp4 (used by `gallop watch`)."""
+    with replacing(path.parent) as temporary:
+        _encode(frames, temporary / path.name, rate, 0)
+
+
+class Camera:
+    """Frames of an environment: MuJoCo's own renderer where there is a model, else `render()`."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any], software: bool) -> None:
+        self._env = env
+        if not hasattr(env.unwrapped, "mujoco_renderer"):
+            self._renderer = None
+            return
+        import mujoco
+
+        simulator: Any = env.unwrapped
+        model, data = simulator.model, simulator.data
+        _extend_floor(model)
+        if software:
+            model.vis.quality.offsamples = 0  # counts only before the first render
+        self._data = data
+        self._renderer = mujoco.Renderer(model, SIZE, SIZE)
+        if software:  # with these and antialiasing 10 frames a second, without 84 (llvmpipe)
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
+        self._view = _view(env)
+
+    def frame(self) -> NDArray[np.uint8]:
+        """What the camera sees now, [height, width, 3]."""
+        if self._renderer is None:
+            return np.asarray(self._env.render(), dtype=np.uint8)
+        self._renderer.update_scene(self._data, self._view)
+        image: NDArray[np.uint8] = self._renderer.render()
+        return image
+
+    def close(self) -> None:
+        """Free the GL context before the environment goes."""
+        if self._renderer is not None:
+            self._renderer.close()
+
+
+def is_mujoco(task: str) -> bool:
+    """Whether drawing this task needs OpenGL."""
+    return "mujoco" in str(task_spec(task).entry_point)
+
+
+def fps(env: gymnasium.Env[Any, Any]) -> int:
+    """Frames a second at which a film runs in real time."""
+    return max(1, round(float(env.metadata.get("render_fps") or 30)))
+
+
+def _play(
+    env: gymnasium.Env[Any, Any],
+    seed: int,
+    actions: NDArray[Any],
+    expected: float,
+    software: bool,
+) -> Iterator[NDArray[np.uint8]]:
+    env.reset(seed=seed)
+    camera = Camera(env, software)
+    try:
+        yield camera.frame()
+        total = 0.0
+        for action in actions:
+            total += float(env.step(action.item() if action.ndim == 0 else action)[1])
+            yield camera.frame()
+    finally:
+        camera.close()
+    if total != expected:
+        raise FilmError(f"played again, the episode returned {total!r} instead of {expected!r}")
+
+
+def _extend_floor(model: Any) -> None:
+    """Draw the floor as far as the policy runs, with tiles of the same size.
+
+    MuJoCo's planes collide as infinite whatever their drawn size, so the physics stays the same.
+    """
+    import mujoco
+
+    floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
+    if floor < 0 or model.geom_type[floor] != mujoco.mjtGeom.mjGEOM_PLANE:
+        return
+    factor = FLOOR_METRES / model.geom_size[floor, 0]
+    material = model.geom_matid[floor]
+    if factor <= 1 or material < 0:
+        return
+    model.geom_size[floor, :2] = FLOOR_METRES
+    model.mat_texrepeat[material] *= factor
+
+
+def _view(env: gymnasium.Env[Any, Any]) -> Any:
+    """The model's camera "track" where it has one, else Gymnasium's view of the task."""
+    import mujoco
+
+    simulator: Any = env.unwrapped
+    model, data = simulator.model, simulator.data
+    if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0:
+        return "track"
+    view = mujoco.MjvCamera()
+    view.distance = model.stat.extent
+    view.lookat[:] = np.median(data.geom_xpos, axis=0)
+    for name, value in (simulator.mujoco_renderer.default_cam_config or {}).items():
+        if isinstance(value, np.ndarray):
+            getattr(view, name)[:] = value
+        else:
+            setattr(view, name, value)
+    return view
+
+
+def _encode(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int, n_total: int) -> None:
+    """Stream frames to ffmpeg as H.264; at most one frame is in memory.
+
+    Raises:
+        FilmError: if ffmpeg fails, or the film shows nothing or nothing that moves.
+    """
+    first = next(frames)
+    height, width = (side // 2 * 2 for side in first.shape[:2])  # H.264 wants even sizes
+    command = [
+        *(ffmpeg(), "-loglevel", "error", "-y"),
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
+        *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
+        *("-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)),
+    ]
+    encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert encoder.stdin is not None
+    brightest, n_changes, n_frames = 0, 0, 0
+    previous = first
+    try:
+        for image in _chain(first, frames):
+            encoder.stdin.write(np.ascontiguousarray(image[:height, :width]).tobytes())
+            brightest = max(brightest, int(image.max()))
+            n_changes += not np.array_equal(image, previous)
+            n_frames += 1
+            previous = image
+            if n_total and n_frames % 20 == 0:
+                print("frames", n_frames, n_total, flush=True)
+    except BrokenPipeError:
+        pass  # ffmpeg says why below
+    finally:
+        _, message = encoder.communicate()
+    if encoder.returncode != 0:
+        raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
+    if brightest < 30:
+        raise FilmError("the film is black")
+    if n_frames > 2 and n_changes < n_frames // 10:
+        raise FilmError(f"only {n_changes} of {n_frames} frames differ from the one before")
+
+
+def _chain(
+    first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]
+) -> Iterator[NDArray[np.uint8]]:
+    yield first
+    yield from rest
+
+
+def _make_gif(source: Path, path: Path) -> None:
+    """The film's first seconds as a gif with a palette of its own."""
+    scale = f"fps={GIF_FPS},scale='min({GIF_SIZE},iw)':-2:flags=lanczos"
+    cut = ["-t", str(GIF_SECONDS), "-i", str(source)]
+    palette = path.with_suffix(".png")
+    _run_ffmpeg([*cut, "-vf", f"{scale},palettegen=stats_mode=diff", str(palette)])
+    merge = f"{scale}[x];[x][1:v]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
+    _run_ffmpeg([*cut, "-i", str(palette), "-lavfi", merge, str(path)])
+    palette.unlink()
+
+
+def _run_ffmpeg(arguments: Sequence[str]) -> None:
+    done = subprocess.run(
+        [ffmpeg(), "-loglevel", "error", "-y", *arguments], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise FilmError(f"ffmpeg failed: {done.stderr.strip()[-300:]}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Film one job; the reason of a failure is the last line printed."""
+    job, folder, renderer = arguments
+    if hasattr(os, "nice"):
+        os.nice(5)  # training goes first
+    try:
+        film(Path(job), Path(folder), software=renderer == "software")
+    except Exception as error:
+        print(str(error).replace("\n", " ") or type(error).__name__, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

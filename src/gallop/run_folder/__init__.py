@@ -1,0 +1,1 @@
+"""A run's folder: names and formats, whole writes, resume states, lookup, provenance, trackers."""

@@ -1,0 +1,254 @@
+"""A run's folder: every file name and format in it, and writes that are whole or absent.
+
+results/<ALGO>_<ENV_ID>/<run>/ holds the experiment, its provenance, all numbers as plain CSV, NPZ
+and JSON, figures, policy files, and the milestones under checkpoints/. Files that grow are written
+anew and renamed, so that a reader, or a crash, never sees half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.errors import HeldError, RunError
+from gallop.evaluation.episodes import Episodes
+from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import to_yaml
+from gallop.run_folder.files import hold, replacing, write_bytes
+from gallop.run_folder.imported_code import read_trained
+from gallop.run_folder.numbers import (
+    RunNumbers,
+    _read_rewards,
+    write_rewards,
+)
+
+GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
+
+
+class RunDirectory:
+    """Paths and formats of one run. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    # --- names ---
+
+    @property
+    def group(self) -> Path | None:
+        """The folder of the group of training seeds that this run belongs to, if it does."""
+        return self.path.parent if (self.path.parent / GROUP_FILE).is_file() else None
+
+    @property
+    def name(self) -> str:
+        """What it is called below results/<ALGO>_<ENV_ID>: `first`, or `group/seed-3`."""
+        return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
+
+    @property
+    def experiment_file(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def seeds_file(self) -> Path:
+        return self.path / "seeds.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state"
+
+    @property
+    def initial_model(self) -> Path:
+        """A copy of the policy file that training started from, if it did."""
+        return self.state / "initial_model.zip"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def _tracker_runs(self) -> Path:
+        return self.state / "trackers.json"
+
+    @property
+    def best_model(self) -> Path:
+        return self.path / "best_model.zip"
+
+    @property
+    def final_model(self) -> Path:
+        return self.path / "final_model.zip"
+
+    @property
+    def learning_curve(self) -> Path:
+        return self.path / "learning_curve.png"
+
+    @property
+    def comparison(self) -> Path:
+        return self.path / "comparison.png"
+
+    @property
+    def milestone_bars(self) -> Path:
+        return self.path / "checkpoint_means_barplot.png"
+
+    def milestone(self, percent: int) -> Milestone:
+        """The folder of one milestone."""
+        return Milestone(self.path / "checkpoints" / f"{percent:03d}")
+
+    def film_job(self, percent: int) -> Path:
+        """What the film of a milestone is made from; it exists until the film does."""
+        return self.state / "films" / f"{percent:03d}.npz"
+
+    @property
+    def numbers(self) -> RunNumbers:
+        """Its episodes, evaluations and log."""
+        return RunNumbers(self.path)
+
+    # --- the run as a whole ---
+
+    def create(
+        self, experiment: Experiment, save_initial: Callable[[Path], None] | None = None
+    ) -> None:
+        """Make the folder and write the resolved experiment.
+
+        `save_initial` writes the policy file that training starts from, if it does from one. The
+        experiment comes last: a folder without it is no run.
+
+        Raises:
+            RunError: if it exists already (a run is never overwritten) or cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True)
+            self.state.mkdir()
+        except FileExistsError:
+            hint = "gallop run --resume goes on with it; --name gives another"
+            raise RunError(
+                f"{self.path} exists already, and runs are never overwritten; {hint}"
+            ) from None
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
+        if save_initial is not None:
+            with replacing(self.state) as temporary:
+                save_initial(temporary / self.initial_model.name)
+        self.write_experiment(experiment)
+
+    def write_experiment(self, experiment: Experiment) -> None:
+        """Write experiment.yaml."""
+        write_bytes(self.experiment_file, to_yaml(experiment).encode())
+
+    def kept_while_growing(self) -> list[Path]:
+        """What a run appends to while it trains."""
+        names = ("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv")
+        return [*(self.path / name for name in names), self.tensorboard]
+
+    def read_experiment(self) -> Experiment:
+        """The resolved experiment that this run was started with.
+
+        Raises:
+            RunError: if the folder holds no run.
+        """
+        if not self.experiment_file.is_file():
+            raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
+        return read_trained(self.experiment_file)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run; a second process that wants it is refused.
+
+        Raises:
+            HeldError: if another process is running it.
+            RunError: if the folder cannot be written.
+        """
+        busy = HeldError(f"{self.path} is being run by another process")
+        with hold(self.state / "lock", self.path, busy):
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether another process is running it."""
+        try:
+            with self.locked():
+                return False
+        except RunError:
+            return True
+
+    def is_finished(self) -> bool:
+        """Whether it has come to its end."""
+        try:
+            return self.read_json("provenance.json").get("end") is not None
+        except (OSError, ValueError):
+            return False
+
+    # --- numbers ---
+
+    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+        """seeds.json or provenance.json."""
+        write_bytes(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+        return data
+
+    def read_tracker_runs(self) -> dict[str, str]:
+        """Tracker -> its own id of this run; those that have one so far."""
+        if not self._tracker_runs.exists():
+            return {}
+        runs: dict[str, str] = json.loads(self._tracker_runs.read_text(encoding="utf-8"))
+        return runs
+
+    def write_tracker_run(self, tracker: str, run_id: str) -> None:
+        """Remember a tracker's id of this run, so that a resumed run goes on with the same one."""
+        runs = self.read_tracker_runs() | {tracker: run_id}
+        write_bytes(self._tracker_runs, (json.dumps(runs, indent=2) + "\n").encode())
+
+
+class Milestone:
+    """One folder below checkpoints/."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.zip"
+
+    @property
+    def boxplot(self) -> Path:
+        return self.path / "boxplot_trained_vs_random.png"
+
+    @property
+    def histogram(self) -> Path:
+        return self.path / "trained_rewards_hist.png"
+
+    @property
+    def film(self) -> Path:
+        return self.path / "rollout.mp4"
+
+    @property
+    def gif(self) -> Path:
+        return self.path / "rollout.gif"
+
+    def files(self) -> list[Path]:
+        """All that a milestone holds beside its meta.json."""
+        rewards = self.path / "trained_rewards.npz"
+        return [self.model, rewards, self.boxplot, self.histogram, self.film, self.gif]
+
+    def write_rewards(self, episodes: Episodes) -> None:
+        write_rewards(self.path / "trained_rewards.npz", episodes)
+
+    def read_rewards(self) -> NDArray[np.float64] | None:
+        """Returns of the evaluation episodes, or None before they exist."""
+        return _read_rewards(self.path / "trained_rewards.npz")
+
+    def write_meta(self, meta: Mapping[str, Any]) -> None:
+        write_bytes(self.path / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+
+    def read_meta(self) -> dict[str, Any] | None:
+        path = self.path / "meta.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

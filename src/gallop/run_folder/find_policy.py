@@ -1,0 +1,156 @@
+"""RUN, MILESTONE or ZIP → a policy file and the task that it plays: what commands are given."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gallop.environments.make import Task, evaluation_task
+from gallop.errors import ExperimentError, RunError
+from gallop.policies.policy import Policy
+from gallop.policies.safe_archive import PolicyFileError
+from gallop.run_folder.directory import Milestone, RunDirectory
+from gallop.run_folder.lookup import all_runs, containing_run
+
+if TYPE_CHECKING:
+    from gallop.policies.sb3_zip import Options
+
+
+TIME_FEATURE = "gallop.environments.wrappers:time_feature"
+
+
+class Named(NamedTuple):
+    """A policy file and its task."""
+
+    path: Path
+    task: Task
+    note: str = ""
+    """What was found out about the task beside what was asked for; to be said."""
+
+    @property
+    def label(self) -> str:
+        """Short, for a table: the last three parts of the path."""
+        return "/".join(self.path.parts[-3:])
+
+    def read(self, options: Options | None = None) -> Policy:
+        """The policy, read safely.
+
+        Raises:
+            PolicyFileError: if the file cannot be read, or is one of another task.
+        """
+        from gallop.policies import sb3_zip
+
+        env = self.task.make()
+        env.close()
+        return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
+
+
+def find_policy(
+    what: Path | None = None,
+    *,
+    env: str | None = None,
+    results: Path = Path("results"),
+    reset_noise_scale: float | None = None,
+) -> Named:
+    """The policy that a user names.
+
+    Args:
+        what: a run's folder (its best policy), a milestone's, or an SB3 zip; None: the newest run.
+        env: the task, for a zip that lies in no run's folder and does not carry it in its name.
+        results: the folder of all runs.
+        reset_noise_scale: instead of the task's or the run's own.
+
+    Raises:
+        ExperimentError: if there is no such policy, or its task is not known.
+    """
+    path = policy_path(what, results)
+    task, note = _task(path, env)
+    return _with_time_feature(Named(path, with_reset_noise(task, reset_noise_scale), note))
+
+
+def with_reset_noise(task: Task, scale: float | None) -> Task:
+    """The task with another spread of first states; None leaves it as it is.
+
+    Raises:
+        ExperimentError: for a scale that is none.
+    """
+    if scale is None:
+        return task
+    if not 0 <= scale < math.inf:
+        raise ExperimentError(f"--reset-noise-scale {scale}: a number of at least 0 is needed")
+    return Task(task.env, {**task.kwargs, "reset_noise_scale": scale}, task.wrappers)
+
+
+def policy_path(what: Path | None, results: Path = Path("results")) -> Path:
+    """A run's best policy, a milestone's, or the file itself; None: the newest run's.
+
+    Raises:
+        RunError: if there is none.
+    """
+    if what is None:
+        runs = [folder for folder in all_runs(results) if folder.best_model.exists()]
+        if not runs:
+            raise RunError(f"there is no run with a policy below {results}; gallop run makes one")
+        return runs[-1].best_model
+    if what.is_dir():
+        candidates = [RunDirectory(what).best_model, Milestone(what).model]
+        for path in candidates:
+            if path.exists():
+                return path
+        if RunDirectory(what).experiment_file.is_file():
+            raise RunError(f"{what} has no policy yet: it was not evaluated so far")
+        names = " nor ".join(path.name for path in candidates)
+        raise RunError(f"{what} is neither a run nor a milestone: it holds neither {names}")
+    if not what.exists():
+        raise RunError(f"{what}: there is no such file or folder")
+    return what
+
+
+def _task(path: Path, env: str | None) -> tuple[Task, str]:
+    """The task that a policy file plays, and what to say about how it was found."""
+    if env is not None:
+        return Task(env, {}), ""
+    folder = containing_run(path.parent)
+    if folder is not None:
+        return evaluation_task(folder.read_experiment()), ""
+    found = task_in_name(path.stem)
+    if found is None:
+        raise ExperimentError(f"{path} lies in no run's folder: name its task with --env")
+    return Task(found, {}), f"{found}, as its name says; --env names another task"
+
+
+def task_in_name(stem: str) -> str | None:
+    """The task that a file's name carries, as the Zoo and the hub name their zips.
+
+    >>> task_in_name("ppo-Hopper-v5")
+    'Hopper-v5'
+    """
+    import gymnasium
+
+    for candidate in (stem, re.sub(r"^[A-Za-z0-9]+[-_]", "", stem)):
+        if candidate in gymnasium.registry:
+            return candidate
+    return None
+
+
+def _with_time_feature(named: Named) -> Named:
+    """One observation more than the task gives is the time that is left of an episode."""
+    from gallop.policies import sb3_zip
+
+    try:
+        shape = sb3_zip.observation_shape(named.path)
+    except PolicyFileError:
+        return named  # `read` says what is wrong
+    env = named.task.make()
+    env.close()
+    ours = env.observation_space.shape
+    if not shape or len(shape) != 1 or ours != (shape[0] - 1,):
+        return named
+    spec: Any = env.spec
+    limit = spec.max_episode_steps if spec is not None else None
+    wrapper = {TIME_FEATURE: {"n_timesteps": limit or 1000}}
+    task = Task(named.task.env, named.task.kwargs, (*named.task.wrappers, wrapper))
+    note = f"{shape[0]} observations, one more than the task gives: taken as the time that is left"
+    return Named(named.path, task, "; ".join(filter(None, (named.note, note))))

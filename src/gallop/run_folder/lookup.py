@@ -1,0 +1,50 @@
+"""Runs below a results folder: their paths, the newest, the one that holds a file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gallop.errors import RunError
+from gallop.run_folder.directory import GROUP_FILE, RunDirectory
+
+
+def run_path(results: Path, algo: str, env: str, name: str) -> Path:
+    """results/<ALGO>_<ENV_ID>/<run>.
+
+    Raises:
+        RunError: if the name is no single path component.
+    """
+    if not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
+        raise RunError(f"{name!r} is no name of a run: one path component is needed")
+    return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
+
+
+def all_runs(results: Path) -> list[RunDirectory]:
+    """Every run below a results folder, those in groups of training seeds too, oldest first."""
+    found = [file.parent for file in results.glob("*/*/experiment.yaml")]
+    groups = [file.parent for file in results.glob(f"*/*/{GROUP_FILE}")]
+    found += [file.parent for group in groups for file in group.glob("*/experiment.yaml")]
+    found = [path for path in found if not path.name.startswith(".")]  # not whole yet: `new_folder`
+    return [RunDirectory(path) for path in sorted(found, key=lambda p: (p.stat().st_ctime, p.name))]
+
+
+def containing_run(path: Path) -> RunDirectory | None:
+    """The run that a file or folder belongs to, if any."""
+    for folder in (path, *path.resolve().parents):
+        if (folder / "experiment.yaml").is_file():
+            return RunDirectory(folder)
+    return None
+
+
+def newest_run(results: Path, unfinished: bool) -> RunDirectory:
+    """The newest run, or the newest that did not come to its end.
+
+    Raises:
+        RunError: if there is none.
+    """
+    for folder in reversed(all_runs(results)):
+        if not unfinished or not folder.is_finished():
+            return folder
+    kind = "unfinished run" if unfinished else "run"
+    raise RunError(f"there is no {kind} below {results}")

@@ -1,0 +1,198 @@
+"""The numbers that a run keeps, as plain CSV and NPZ: episodes, evaluations, the log."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.evaluation.episodes import Episodes
+from gallop.learners.learner import LogRow
+from gallop.run_folder.files import write_bytes, write_npz
+
+_EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """All evaluations during training so far; evaluations.npz with SB3's keys, and the seeds."""
+
+    timesteps: NDArray[np.int64]  # [k]
+    results: NDArray[np.float64]  # [k, n_episodes], returns
+    ep_lengths: NDArray[np.int64]  # [k, n_episodes]
+    seeds: NDArray[np.int64]  # [n_episodes]
+
+    def log_rows(self) -> list[LogRow]:
+        """What SB3 would log of each."""
+        names = ("eval/mean_reward", "eval/mean_ep_length")
+        means = np.stack([self.results.mean(axis=1), self.ep_lengths.mean(axis=1)], axis=1)
+        return [
+            LogRow(timestep, dict(zip(names, values, strict=True)))
+            for timestep, values in zip(self.timesteps.tolist(), means.tolist(), strict=True)
+        ]
+
+
+class RunNumbers:
+    """The numbers of one run. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Args:
+            path: the run's folder.
+        """
+        self.path = path
+
+    def write_baseline(self, episodes: Episodes) -> None:
+        write_rewards(self.path / "random_baseline_rewards.npz", episodes)
+
+    def read_baseline(self) -> NDArray[np.float64] | None:
+        """The random policy's returns, or None before they exist."""
+        return _read_rewards(self.path / "random_baseline_rewards.npz")
+
+    def read_evaluations(self) -> Evaluations | None:
+        """All evaluations so far, or None before the first."""
+        path = self.path / "evaluations.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            return Evaluations(**{name: file[name] for name in Evaluations.__annotations__})
+
+    def append_evaluation(self, timestep: int, episodes: Episodes) -> Evaluations:
+        """Add one evaluation and return them all."""
+        before = self.read_evaluations()
+        row = Evaluations(
+            timesteps=np.array([timestep]),
+            results=episodes.returns[None],
+            ep_lengths=episodes.lengths[None],
+            seeds=episodes.seeds,
+        )
+        if before is not None:
+            row = Evaluations(
+                timesteps=np.concatenate([before.timesteps, row.timesteps]),
+                results=np.concatenate([before.results, row.results]),
+                ep_lengths=np.concatenate([before.ep_lengths, row.ep_lengths]),
+                seeds=row.seeds,
+            )
+        write_npz(self.path / "evaluations.npz", vars(row))
+        return row
+
+    def append_episodes(
+        self, policy: str, timestep: int, seed_family: str, episodes: Episodes
+    ) -> None:
+        """Add rows to episodes.csv: every episode ever judged, with its seed.
+
+        Judging the same policy again, as a resumed run may, replaces its rows.
+        """
+        columns, rows = _read_csv(self.path / "episodes.csv")
+        judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
+        rows = [row for row in rows if not judged.items() <= row.items()]
+        columns = columns or _EPISODE_COLUMNS
+        columns += [name for name in episodes.reward_terms if name not in columns]
+        for i, seed in enumerate(episodes.seeds):
+            row = {
+                **judged,
+                "seed": str(seed),
+                "return": repr(float(episodes.returns[i])),
+                "length": str(episodes.lengths[i]),
+            }
+            terms = episodes.reward_terms.items()
+            rows.append(row | {name: repr(float(values[i])) for name, values in terms})
+        _write_csv(self.path / "episodes.csv", columns, rows)
+
+    def read_episodes(self, policy: str) -> Episodes | None:
+        """Episodes of one policy on the evaluation seeds; None before it was judged."""
+        _, rows = _read_csv(self.path / "episodes.csv")
+        rows = [r for r in rows if (r["policy"], r["seed_family"]) == (policy, "evaluation")]
+        if not rows:
+            return None
+        return Episodes(
+            seeds=np.array([int(row["seed"]) for row in rows]),
+            returns=np.array([float(row["return"]) for row in rows]),
+            lengths=np.array([int(row["length"]) for row in rows]),
+        )
+
+    def final_return(self) -> float | None:
+        """Mean return of the final policy on the evaluation seeds; None before it was judged."""
+        _, rows = _read_csv(self.path / "episodes.csv")
+        returns = [float(row["return"]) for row in rows if row["policy"] == "final"]
+        return float(np.mean(returns)) if returns else None
+
+    def append_log(self, log: Iterable[LogRow]) -> None:
+        """Add rows under SB3's keys to progress.csv."""
+        log = list(log)
+        columns, rows = _read_csv(self.path / "progress.csv")
+        rows += [{name: repr(value) for name, value in row.values.items()} for row in log]
+        columns = sorted({*columns, *(name for row in log for name in row.values)})
+        _write_csv(self.path / "progress.csv", columns, rows)
+
+    def keep_episodes(self, policies: Mapping[str, str]) -> None:
+        """Keep the episodes of these policies alone, under new names."""
+        columns, rows = _read_csv(self.path / "episodes.csv")
+        kept = [{**r, "policy": policies[r["policy"]]} for r in rows if r["policy"] in policies]
+        if columns:
+            _write_csv(self.path / "episodes.csv", columns, kept)
+
+    def read_log(self) -> list[LogRow]:
+        """Every row so far, from progress.csv and from the evaluations, in order of timesteps."""
+        _, rows = _read_csv(self.path / "progress.csv")
+        values = [{name: float(text) for name, text in row.items() if text} for row in rows]
+        log = [LogRow(int(row["time/total_timesteps"]), row) for row in values]
+        evaluations = self.read_evaluations()
+        if evaluations is not None:
+            log += evaluations.log_rows()
+        return sorted(log, key=lambda row: row.timestep)
+
+    def forget_after(self, timestep: int) -> None:
+        """Drop every number later than the boundary that a resumed run goes on from."""
+        evaluations = self.read_evaluations()
+        if evaluations is not None:
+            keep = evaluations.timesteps <= timestep
+            kept = {
+                "timesteps": evaluations.timesteps[keep],
+                "results": evaluations.results[keep],
+                "ep_lengths": evaluations.ep_lengths[keep],
+                "seeds": evaluations.seeds,
+            }
+            write_npz(self.path / "evaluations.npz", kept)
+        for name, column in (
+            ("episodes.csv", "timestep"),
+            ("progress.csv", "time/total_timesteps"),
+        ):
+            columns, rows = _read_csv(self.path / name)
+            if columns:
+                rows = [row for row in rows if float(row[column]) <= timestep]
+                _write_csv(self.path / name, columns, rows)
+
+
+def write_rewards(path: Path, episodes: Episodes) -> None:
+    """Replace an .npz of rewards, seeds and ep_lengths."""
+    arrays = {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
+    write_npz(path, arrays)
+
+
+def _read_rewards(path: Path) -> NDArray[np.float64] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as file:
+        return np.asarray(file["rewards"])
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    if not path.exists():
+        return [], []
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or ()), list(reader)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())

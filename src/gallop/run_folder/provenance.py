@@ -1,0 +1,58 @@
+"""What a run records about itself: command, versions, commit, machine, learner, times."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from gallop import __version__
+from gallop.learners.choose import Choice
+from gallop.machine import machine
+
+
+def provenance(choice: Choice) -> dict[str, Any]:
+    """What provenance.json holds at the start of a run."""
+    return {
+        "command": sys.argv,
+        "start": now(),
+        "end": None,
+        "resumes": [],
+        "learner": choice.name,
+        "learner_reason": choice.reason,
+        "n_threads": choice.n_threads,
+        "instruction_set": choice.instruction_set,
+        **machine(),
+        "commit": _commit(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Gallop and of everything that it requires."""
+    found = {"gallop": __version__}
+    for requirement in importlib.metadata.requires("gallop") or ():
+        if "extra ==" in requirement:
+            continue
+        name = requirement.partition(">")[0].partition("<")[0].partition("=")[0].strip()
+        found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of Gallop's own checkout, if it runs from one."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
+def now() -> str:
+    """The time, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,0 +1,303 @@
+"""Trackers: where the numbers of a run go besides its own files.
+
+TensorBoard always, and Weights & Biases, MLflow and trackio where the experiment names them. A
+tracker only listens: one that fails is left out from then on and the training goes on; and since
+every segment starts from streams seeded anew, whatever a tracker draws changes none of its bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from gallop.errors import ExperimentError
+from gallop.experiments.settings import Experiment
+from gallop.fields import flat
+from gallop.learners.learner import LogRow
+from gallop.run_folder.directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+PROJECT = "gallop"
+
+
+class Tracker(Protocol):
+    """Takes the numbers of one run."""
+
+    def log(self, row: LogRow) -> None:
+        """Take one row. Timesteps never fall, and two rows may have the same."""
+        ...
+
+    def close(self) -> None:
+        """Hand over what is still held; the run may be over, or be resumed later."""
+        ...
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Refuse trackers whose package is not there.
+
+    Raises:
+        ExperimentError: with the line that installs them.
+    """
+    missing = [name for name in names if not _is_installed(name)]
+    if missing:
+        raise ExperimentError(
+            f"trackers: {' and '.join(missing)} not installed; "
+            f'to install: pip install "gallop[{",".join(missing)}]"',
+            "trackers",
+        )
+
+
+def _is_installed(package: str) -> bool:
+    # A folder of that name, as W&B makes one wherever it runs, is a package without an origin.
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+# --- all trackers of a run -----------------------------------------------------------------------
+
+
+class Trackers:
+    """The trackers of a run under way, less those that failed."""
+
+    def __init__(self) -> None:
+        self._trackers: list[Tracker] = []
+
+    def open(self, make: Callable[..., Tracker], *arguments: Any) -> None:
+        """Open one more."""
+        try:
+            self._trackers.append(make(*arguments))
+        except Exception as error:
+            self._warn(make.__name__, error)
+
+    def add(self, tracker: Tracker) -> None:
+        """Add one that is open already."""
+        self._trackers.append(tracker)
+
+    def log(self, rows: Iterable[LogRow]) -> None:
+        """Give rows to every tracker."""
+        rows = list(rows)
+        for tracker in list(self._trackers):
+            try:
+                for row in rows:
+                    tracker.log(row)
+            except Exception as error:
+                self._trackers.remove(tracker)
+                self._warn(type(tracker).__name__, error)
+
+    def close(self) -> None:
+        """Close every tracker, once."""
+        while self._trackers:
+            tracker = self._trackers.pop()
+            try:
+                tracker.close()
+            except Exception as error:
+                self._warn(type(tracker).__name__, error)
+
+    def _warn(self, name: str, error: Exception) -> None:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        log.warning("%s failed, and the run goes on without it: %s", name, reason)
+
+
+@contextlib.contextmanager
+def opened(
+    folder: RunDirectory,
+    experiment: Experiment,
+    timestep: int,
+    own: Sequence[Tracker] = (),
+) -> Iterator[Trackers]:
+    """TensorBoard and the trackers that the experiment names, open until the block ends.
+
+    Args:
+        folder: of the run; it remembers which runs of the trackers are this one.
+        timestep: of the boundary that the run goes on from, 0 for a new one.
+        own: trackers of the caller's besides; closed with the others.
+    """
+    trackers = Trackers()
+    try:
+        trackers.open(TensorBoard, folder, timestep)
+        for name in experiment.trackers:
+            trackers.open(TRACKERS[name], folder, experiment)
+        for tracker in own:
+            trackers.add(tracker)
+        yield trackers
+    finally:
+        trackers.close()
+
+
+# --- one class each ------------------------------------------------------------------------------
+
+
+class TensorBoard:
+    """Event files in the run's folder."""
+
+    def __init__(self, folder: RunDirectory, timestep: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # What a killed run wrote after its last boundary is to be forgotten.
+        purge_step = timestep + 1 if folder.tensorboard.exists() else None
+        self._writer: Any = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
+
+    def log(self, row: LogRow) -> None:
+        for name, value in row.values.items():
+            self._writer.add_scalar(name, value, row.timestep)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; its local files are in the run's folder."""
+
+    def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        # Silent, and not held up for longer than a minute at the end if the network is down.
+        _set_defaults(WANDB_SILENT="true", WANDB_CONSOLE="off", WANDB_FINISH_TIMEOUT="60")
+        import wandb
+
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+            raise RuntimeError("not logged in; wandb login does it, WANDB_MODE=offline needs none")
+        run_id = folder.read_tracker_runs().get("wandb", uuid.uuid4().hex)
+        self._run: Any = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            id=run_id,
+            name=_run_name(folder),
+            dir=os.environ.get("WANDB_DIR", str(folder.path)),
+            config=experiment.model_dump(mode="json"),
+            resume="allow",
+            reinit="create_new",  # a run that the caller has under way stays theirs
+        )
+        folder.write_tracker_run("wandb", run_id)
+        self._end, self._timestep = experiment.total_timesteps, 0
+        # W&B's process holds numbers back, and loses them when it is killed with ours.
+        for row in folder.numbers.read_log():
+            self.log(row)
+
+    def log(self, row: LogRow) -> None:
+        # Its steps only rise. What a resumed run tells again is the same.
+        if row.timestep >= self._run.step:
+            self._run.log(row.values, step=row.timestep)
+        self._timestep = row.timestep
+
+    def close(self) -> None:
+        self._run.finish(exit_code=0 if self._timestep >= self._end else 1)
+
+
+class MLflow:
+    """A run of MLflow, on the server or in the store that MLFLOW_TRACKING_URI names."""
+
+    def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        # Without the retries' usual minutes: the training waits for the answers.
+        _set_defaults(
+            MLFLOW_LOGGING_LEVEL="WARNING",
+            MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
+            MLFLOW_HTTP_REQUEST_TIMEOUT="20",
+        )
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+        self._client: Any = MlflowClient()
+        self._end, self._timestep = experiment.total_timesteps, 0
+        run_id = folder.read_tracker_runs().get("mlflow")
+        if run_id is None:
+            name = _run_name(folder)
+            run = self._client.create_run(self._mlflow_experiment(), run_name=name)
+            run_id = run.info.run_id
+            settings = flat(experiment.model_dump(mode="json"))
+            params = [Param(name, str(value)) for name, value in settings]
+            self._client.log_batch(run_id, params=params)
+            folder.write_tracker_run("mlflow", run_id)
+        else:
+            self._client.update_run(run_id, status="RUNNING")
+        self._run_id = run_id
+        self._known = self._last_steps()
+        # A server that was out of reach knows only the beginning.
+        for row in folder.numbers.read_log():
+            self.log(row)
+
+    def _mlflow_experiment(self) -> Any:
+        """What MLflow calls an experiment is a collection of runs."""
+        if "MLFLOW_EXPERIMENT_ID" in os.environ:
+            return os.environ["MLFLOW_EXPERIMENT_ID"]
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        found = self._client.get_experiment_by_name(name)
+        return found.experiment_id if found else self._client.create_experiment(name)
+
+    def _last_steps(self) -> dict[str, int]:
+        """Last step of each metric: MLflow forgets nothing, so nothing may be told it twice."""
+        names = self._client.get_run(self._run_id).data.metrics
+        histories = {name: self._client.get_metric_history(self._run_id, name) for name in names}
+        return {name: max(point.step for point in points) for name, points in histories.items()}
+
+    def log(self, row: LogRow) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        metrics = [
+            Metric(name, value, now, row.timestep)
+            for name, value in row.values.items()
+            if row.timestep > self._known.get(name, -1)
+        ]
+        if metrics:
+            self._client.log_batch(self._run_id, metrics=metrics)
+        self._timestep = row.timestep
+
+    def close(self) -> None:
+        status = "FINISHED" if self._timestep >= self._end else "KILLED"
+        self._client.set_terminated(self._run_id, status)
+
+
+class Trackio:
+    """A run of trackio. What a resumed run tells again is there twice, the same both times."""
+
+    def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            import trackio
+
+            self._trackio: Any = trackio
+            # Of the same name may also be a run whose folder was deleted since.
+            is_known = "trackio" in folder.read_tracker_runs()
+            self._run: Any = trackio.init(
+                project=os.environ.get("TRACKIO_PROJECT", PROJECT),
+                name=_run_name(folder),
+                config=experiment.model_dump(mode="json"),
+                resume="allow" if is_known else "never",
+                embed=False,
+            )
+        folder.write_tracker_run("trackio", self._run.id)
+        if not is_known:  # a longer run begins with the numbers of the one that it goes on from
+            for row in folder.numbers.read_log():
+                self.log(row)
+
+    def log(self, row: LogRow) -> None:
+        self._run.log(row.values, step=row.timestep)
+
+    def close(self) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._trackio.finish()
+
+
+TRACKERS: Mapping[str, Callable[[RunDirectory, Experiment], Tracker]] = {
+    "wandb": WeightsAndBiases,
+    "mlflow": MLflow,
+    "trackio": Trackio,
+}
+
+
+def _run_name(folder: RunDirectory) -> str:
+    """<ALGO>_<ENV>/<run>."""
+    path = folder.path.resolve()
+    return f"{path.parent.name}/{path.name}"
+
+
+def _set_defaults(**variables: str) -> None:
+    """Environment variables that the tools read, where the user has not set them."""
+    for name, value in variables.items():
+        os.environ.setdefault(name, value)

@@ -1,0 +1,63 @@
+"""The run as a generator of segments: the loop yields, others consume."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from gallop.environments.vectorised import rebuild, training_environments
+from gallop.experiments import seeding
+from gallop.experiments.plan import Boundary, Plan
+from gallop.experiments.settings import Experiment
+from gallop.learners.choose import make_learner
+from gallop.learners.learner import Learner, SegmentDiagnostics, Tick
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+
+class Outcome(NamedTuple):
+    """A finished segment. The learner stands still until the next one is asked for."""
+
+    boundary: Boundary
+    diagnostics: SegmentDiagnostics
+
+
+@contextlib.contextmanager
+def learner_for(experiment: Experiment) -> Iterator[tuple[VecEnv, Learner]]:
+    """The experiment's environments and a fresh learner."""
+    environments = training_environments(experiment)
+    try:
+        seed = seeding.initialisation_seed(experiment.training_seed)
+        learner = make_learner(experiment, environments, seed)
+        yield environments, learner
+        learner.close()
+    finally:
+        environments.close()
+
+
+def train(
+    plan: Plan,
+    learner: Learner,
+    environments: VecEnv,
+    training_seed: int,
+    first_segment: int,
+    on_tick: Tick,
+) -> Iterator[Outcome]:
+    """Train segment by segment, from `first_segment` to the end of the plan.
+
+    Each segment starts with simulators made anew and all random streams seeded from (training seed,
+    segment number). So the state between two segments is the learner's alone, and a resumed run
+    equals an uninterrupted one by construction.
+    """
+    for boundary in plan.boundaries[first_segment:]:
+        rebuild(environments)
+        diagnostics = learner.learn(
+            environments,
+            seed=seeding.segment_seed(training_seed, boundary.segment),
+            timesteps=boundary.timestep - learner.timestep,
+            horizon=plan.horizon,
+            on_tick=on_tick,
+        )
+        yield Outcome(boundary, diagnostics)
