@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gallop.environments.make import Task, evaluation_task
 from gallop.errors import ExperimentError
@@ -19,7 +17,7 @@ from gallop.experiments.seeding import spans
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.experiments.yaml_file import load
 from gallop.policies.normalizer_file import normalizer_beside
-from gallop.policies.policy import Observations, Policy
+from gallop.policies.policy import Array, Observations, Policy
 from gallop.policies.sb3_zip import Options
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.directory import RunDirectory
@@ -74,7 +72,7 @@ class _Counted:
     def __init__(self, policy: Policy, on_timestep: Callable[[], None]) -> None:
         self._policy, self._on_timestep = policy, on_timestep
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         self._on_timestep()
         return self._policy.act(observations)
 

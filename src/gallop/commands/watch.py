@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
+from gallop.environments.spaces import Env
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import stack
 from gallop.policies import sb3_zip
@@ -21,9 +21,6 @@ from gallop.policies.sb3_zip import Options
 from gallop.report import video
 from gallop.report.display import Display
 from gallop.run_folder.find_policy import Named, find_policy, policy_path
-
-if TYPE_CHECKING:
-    import gymnasium
 
 
 def watch(
@@ -137,9 +134,7 @@ def _film(
     display.say(f"film    {output}")
 
 
-def _episode(
-    policy: Policy, env: gymnasium.Env[Any, Any], seed: int, display: Display
-) -> Iterator[None]:
+def _episode(policy: Policy, env: Env, seed: int, display: Display) -> Iterator[None]:
     """Play one episode, yielding at its start and after each timestep."""
     observation, _ = env.reset(seed=seed)
     total, length, ended = 0.0, 0, False

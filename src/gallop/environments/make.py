@@ -10,15 +10,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gallop.environments.spaces import Env, Space
 from gallop.environments.wrappers import _follow, _stop_at_unstable_physics
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
-
-if TYPE_CHECKING:
-    import gymnasium
 
 
 def make_env(
@@ -30,7 +28,7 @@ def make_env(
     render_mode: str | None = None,
     wrappers: Sequence[Mapping[str, Mapping[str, Any]]] = (),
     **task_kwargs: Any,
-) -> gymnasium.Env[Any, Any]:
+) -> Env:
     """One environment of a Gymnasium task, its random streams seeded.
 
     Args:
@@ -89,7 +87,7 @@ class Task:
     kwargs: Mapping[str, Any]
     wrappers: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
 
-    def make(self, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+    def make(self, render_mode: str | None = None) -> Env:
         """One environment; seed it by `reset`."""
         return make_env(
             self.env, seed=None, render_mode=render_mode, wrappers=self.wrappers, **self.kwargs
@@ -101,14 +99,12 @@ def evaluation_task(experiment: Experiment) -> Task:
     return Task(experiment.env, experiment.evaluation_env_kwargs, experiment.wrappers)
 
 
-def evaluation_env(
-    experiment: Experiment, render_mode: str | None = None
-) -> gymnasium.Env[Any, Any]:
+def evaluation_env(experiment: Experiment, render_mode: str | None = None) -> Env:
     """One environment as every evaluation of this experiment uses it; seed it by `reset`."""
     return evaluation_task(experiment).make(render_mode)
 
 
-def try_out(experiment: Experiment) -> tuple[gymnasium.Space[Any], gymnasium.Space[Any]]:
+def try_out(experiment: Experiment) -> tuple[Space, Space]:
     """Step the task once as in training and as in evaluation; its observation and action space.
 
     Raises:
@@ -157,12 +153,10 @@ def _task_keywords(task: str) -> tuple[str, ...]:
     return tuple(name for name in found | gymnasiums_own if name not in hidden)
 
 
-def _import(path: str) -> Callable[..., gymnasium.Env[Any, Any]]:
+def _import(path: str) -> Callable[..., Env]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
-        found: Callable[..., gymnasium.Env[Any, Any]] = getattr(
-            importlib.import_module(module), name
-        )
+        found: Callable[..., Env] = getattr(importlib.import_module(module), name)
     except Exception as error:  # it is somebody's code
         raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
     if not callable(found):

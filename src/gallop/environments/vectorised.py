@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gallop.environments.make import make_env
+from gallop.environments.spaces import Env
 from gallop.experiments.settings import Experiment
 
 if TYPE_CHECKING:
-    import gymnasium
     from stable_baselines3.common.vec_env import VecEnv
 
 
@@ -29,7 +29,7 @@ def training_environments(experiment: Experiment) -> VecEnv:
         wrappers=experiment.wrappers,
         **experiment.env_kwargs,
     )
-    makers: list[Callable[[], gymnasium.Env[Any, Any]]] = [
+    makers: list[Callable[[], Env]] = [
         partial(_rebuildable, make) for _ in range(experiment.n_envs)
     ]
     return SubprocVecEnv(makers) if experiment.vec_env == "subproc" else DummyVecEnv(makers)
@@ -40,7 +40,7 @@ def rebuild(environments: VecEnv) -> None:
     environments.env_method("rebuild")
 
 
-def _rebuildable(make: Callable[[], gymnasium.Env[Any, Any]]) -> gymnasium.Env[Any, Any]:
+def _rebuildable(make: Callable[[], Env]) -> Env:
     import multiprocessing
     import signal
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import gymnasium
-
+from gallop.environments.spaces import Env
 
 # mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC: MuJoCo has found NaN or infinity and has silently
 # put the simulator back to its first state.
 _UNSTABLE = slice(3, 6)
 
 
-def time_feature(env: gymnasium.Env[Any, Any], n_timesteps: int = 1000) -> Any:
+def time_feature(env: Env, n_timesteps: int = 1000) -> Any:
     """A wrapper: one more observation, 1 − t / n_timesteps, the time that is left of an episode.
 
     Older policies of the Zoo were trained with it: 18 inputs on Walker2d, 112 on Ant.
@@ -52,7 +50,7 @@ def time_feature(env: gymnasium.Env[Any, Any], n_timesteps: int = 1000) -> Any:
     return TimeFeature()
 
 
-def _stop_at_unstable_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:
+def _stop_at_unstable_physics(env: Env) -> Env:
     """Truncate the episode in which MuJoCo's physics blows up, and say so in `info`."""
     import gymnasium
     import mujoco
@@ -70,7 +68,7 @@ def _stop_at_unstable_physics(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any
     return StopAtUnstablePhysics(env)
 
 
-def _follow(env: gymnasium.Env[Any, Any]) -> None:
+def _follow(env: Env) -> None:
     """Point both of Gymnasium's cameras (film, window) at the body that the task's own tracks."""
     import mujoco
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.policies.policy import Observations, Policy
-
-if TYPE_CHECKING:
-    import gymnasium
-
+from gallop.environments.spaces import Env, Space
+from gallop.policies.policy import Array, Observations, Policy
 
 REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the reward under this prefix
 
@@ -31,28 +28,28 @@ class Episodes:
     returns: NDArray[np.float64]  # [n]
     lengths: NDArray[np.int64]  # [n], timesteps
     reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> [n]
-    actions: Sequence[NDArray[Any]] = ()  # n arrays [length, ...]: enough to play the episode again
+    actions: Sequence[Array] = ()  # n arrays [length, ...]: enough to play the episode again
     n_unstable: int = 0  # episodes cut because MuJoCo's physics blew up
 
 
 class RandomPolicy:
     """Actions drawn evenly from the action space; episode i has its own stream, from its seed."""
 
-    def __init__(self, action_space: gymnasium.Space[Any], seeds: Sequence[int]) -> None:
+    def __init__(self, action_space: Space, seeds: Sequence[int]) -> None:
         import copy
 
         self._spaces = [copy.deepcopy(action_space) for _ in seeds]
         for space, seed in zip(self._spaces, seeds, strict=True):
             space.seed(seed)
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         """Actions [n, ...], whatever the observations."""
         return np.stack([space.sample() for space in self._spaces])
 
 
 def evaluate(
     policy: Policy,
-    make: Callable[[], gymnasium.Env[Any, Any]],
+    make: Callable[[], Env],
     seeds: Sequence[int],
 ) -> Episodes:
     """Play one episode for each seed.
@@ -94,7 +91,7 @@ class _Record:
         self.ended = False
         self.unstable = False
 
-    def add(self, environment: gymnasium.Env[Any, Any], action: Any) -> Any:
+    def add(self, environment: Env, action: Any) -> Any:
         """Step the environment and return the next observation."""
         # Discrete actions are plain integers for most tasks.
         step = environment.step(action.item() if action.ndim == 0 else action)

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from gallop import machine
+from gallop.environments.spaces import Space
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import Learner
 from gallop.policies import kernels
 
 if TYPE_CHECKING:
-    import gymnasium
     from stable_baselines3.common.vec_env import VecEnv
 
 
@@ -43,8 +43,8 @@ class Choice(NamedTuple):
 
 def choose_learner(
     experiment: Experiment,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    observation_space: Space,
+    action_space: Space,
 ) -> Choice:
     """Which learner trains this experiment.
 
@@ -101,8 +101,8 @@ def choose_learner(
 
 def unserved(
     experiment: Experiment,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    observation_space: Space,
+    action_space: Space,
 ) -> str:
     """Why the native learner cannot train this experiment; empty if it can."""
     settings: Any = experiment.hyperparameters

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Array, Policy
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -52,7 +52,7 @@ class Replay(Protocol):
         """Rows stored so far, those already overwritten included."""
         ...
 
-    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def read(self, start: int, stop: int) -> dict[str, Array]:
         """Copies of rows [start, stop) by array name; each array is [stop − start, n_envs, ...]."""
         ...
 

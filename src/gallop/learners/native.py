@@ -29,7 +29,7 @@ from gallop.policies import acting, kernels, sb3_names, sb3_zip
 from gallop.policies.kernels import Mlp
 from gallop.policies.mlp_policy import MlpPolicy, bounds
 from gallop.policies.normalizer import Normalizer
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Array, Policy
 
 TICK_SECONDS = 0.1
 STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
@@ -213,11 +213,11 @@ class NativeLearner:
 
     # --- for the subclasses ---
 
-    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+    def _own_arrays(self) -> dict[str, Array]:
         """What a subclass learns besides its networks."""
         return {}
 
-    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _take_own_arrays(self, arrays: Mapping[str, Array]) -> None:
         """Take it back."""
 
     def _own_tensors(self) -> dict[str, NDArray[np.float32]]:
@@ -281,7 +281,7 @@ class NativeLearner:
             }
         return _kernels.Normalizer(**arguments)
 
-    def _note_episodes(self, dones: NDArray[Any], infos: list[dict[str, Any]]) -> int:
+    def _note_episodes(self, dones: Array, infos: list[dict[str, Any]]) -> int:
         """Remember what finished episodes tell; how many there were."""
         n_finished = 0
         for done, info in zip(dones, infos, strict=True):
@@ -295,7 +295,7 @@ class NativeLearner:
                 self._successes.append(float(success))
         return n_finished
 
-    def _check_inputs(self, actions: NDArray[Any], *arrays: NDArray[Any]) -> None:
+    def _check_inputs(self, actions: Array, *arrays: Array) -> None:
         """Refuse what would spoil the networks: what the task answered to these actions."""
         for array in arrays:
             if not np.isfinite(array).all():
@@ -318,7 +318,7 @@ class NativeLearner:
 
     # --- parameters by SB3's names ---
 
-    def _take(self, tensors: Mapping[str, NDArray[Any]]) -> None:
+    def _take(self, tensors: Mapping[str, Array]) -> None:
         for name, network in self.networks.items():
             layers = self._layers[name]
             network.write(network.parameters, sb3_names.joined(layers, tensors))
@@ -342,7 +342,7 @@ class NativeLearner:
             parts |= sb3_names.parted(self._layers[name], network.read(getattr(network, moment)))
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
 
-    def _take_moments(self, moment: str, parts: Mapping[str, NDArray[Any]]) -> None:
+    def _take_moments(self, moment: str, parts: Mapping[str, Array]) -> None:
         for name, network in self.networks.items():
             network.write(getattr(network, moment), sb3_names.joined(self._layers[name], parts))
 
@@ -400,14 +400,14 @@ class _Ticks:
             self._on_tick(timestep)
 
 
-def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, NDArray[Any]]:
+def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, Array]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
 
 
-def _torch(arrays: Mapping[str, NDArray[Any]]) -> dict[str, torch.Tensor]:
+def _torch(arrays: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
 
 
-def _below(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+def _below(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}

@@ -13,7 +13,7 @@ from gallop.experiments.settings import Experiment
 from gallop.learners.native import NativeLearner
 from gallop.learners.native_replay import NativeReplay
 from gallop.policies.mlp_policy import as_rows, unscale
-from gallop.policies.policy import Observations
+from gallop.policies.policy import Array, Observations
 
 NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
 
@@ -186,11 +186,11 @@ def _raw(environments: VecEnv, observations: Observations) -> Any:
 
 
 def _before_reset(
-    observations: NDArray[Any],
-    dones: NDArray[Any],
+    observations: Array,
+    dones: Array,
     infos: list[dict[str, Any]],
     normalized: VecNormalize | None,
-) -> tuple[NDArray[Any], NDArray[Any]]:
+) -> tuple[Array, Array]:
     """The last observation of episodes that have ended (theirs is already the next one's first),
     and which of them really end: a timeout does not."""
     observations, ends = observations.copy(), dones.copy()

@@ -15,6 +15,7 @@ from gallop.learners.native import NativeLearner
 from gallop.policies import sb3_zip
 from gallop.policies.kernels import aligned_zeros
 from gallop.policies.mlp_policy import as_rows
+from gallop.policies.policy import Array
 
 LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
@@ -177,9 +178,7 @@ class NativePPO(NativeLearner):
         actions = np.asarray(outputs + np.exp(log_std) * noise, np.float32)
         return actions, np.asarray(density, np.float32)
 
-    def _bootstrapped(
-        self, rewards: NDArray[Any], dones: NDArray[Any], infos: list[dict[str, Any]]
-    ) -> NDArray[Any]:
+    def _bootstrapped(self, rewards: Array, dones: Array, infos: list[dict[str, Any]]) -> Array:
         """Rewards, with the value of what would have followed where a time limit ended it."""
         rewards = rewards.copy()
         for i in np.flatnonzero(dones):
@@ -234,13 +233,13 @@ class NativePPO(NativeLearner):
         record["train/utd"] = settings.utd_ratio(self._experiment.n_envs)
         self._diagnostics = record
 
-    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+    def _own_arrays(self) -> dict[str, Array]:
         if self._discrete:
             return {}
         names = ("policy/log_std", "first_moment/log_std", "second_moment/log_std")
         return {n: a[: self._n_actions] for n, a in zip(names, self.log_std, strict=True)}
 
-    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _take_own_arrays(self, arrays: Mapping[str, Array]) -> None:
         for name, array in self._own_arrays().items():
             array[:] = arrays[name]
 
@@ -251,7 +250,7 @@ class NativePPO(NativeLearner):
         own = {} if self._discrete else {"log_std": self._own_arrays()[f"{moment}/log_std"]}
         return super()._moments(moment) | own
 
-    def _take_moments(self, moment: str, parts: Mapping[str, NDArray[Any]]) -> None:
+    def _take_moments(self, moment: str, parts: Mapping[str, Array]) -> None:
         super()._take_moments(moment, parts)
         if not self._discrete:
             self._own_arrays()[f"{moment}/log_std"][:] = parts["log_std"]
@@ -273,7 +272,7 @@ class NativePPO(NativeLearner):
             raise self._diverged()
 
 
-def _explained_variance(predicted: NDArray[Any], actual: NDArray[Any]) -> float:
+def _explained_variance(predicted: Array, actual: Array) -> float:
     """1 − var(actual − predicted) / var(actual); NaN where nothing varies."""
     variance = float(np.var(actual))
     return float("nan") if variance == 0 else 1 - float(np.var(actual - predicted)) / variance

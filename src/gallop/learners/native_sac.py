@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from gallop.experiments.settings import Experiment
 from gallop.learners.native_off_policy import NativeOffPolicy
 from gallop.policies import sb3_zip
+from gallop.policies.policy import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 
@@ -61,10 +62,10 @@ class NativeSAC(NativeOffPolicy):
         logged = {"actor_loss": actor, "critic_loss": critic, "ent_coef": coefficient}
         return logged | ({"ent_coef_loss": coefficient_loss} if self._learns_entropy else {})
 
-    def _own_arrays(self) -> dict[str, NDArray[Any]]:
+    def _own_arrays(self) -> dict[str, Array]:
         return {"entropy": self.entropy}
 
-    def _take_own_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def _take_own_arrays(self, arrays: Mapping[str, Array]) -> None:
         self.entropy[:] = arrays["entropy"]
 
     def save_policy(self, path: Any) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from gallop.experiments.settings import Experiment
 from gallop.policies.normalizer import Normalizer
+from gallop.policies.policy import Array
 from gallop.policies.safe_archive import PolicyFileError
 
 
@@ -89,7 +89,7 @@ class RunningNormalization:
             part.mean, part.var = normalizer.mean[key].copy(), normalizer.variance[key].copy()
             part.count = normalizer.count
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, Array]:
         """All of it, for a resumable state."""
         found = {}
         for name, statistics in self._all():
@@ -98,7 +98,7 @@ class RunningNormalization:
             found[f"{name}/count"] = np.asarray(statistics.count)
         return found
 
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    def restore(self, arrays: Mapping[str, Array]) -> None:
         """Take over what `arrays` returned."""
         for name, statistics in self._all():
             statistics.mean = arrays[f"{name}/mean"]

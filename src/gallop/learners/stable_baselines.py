@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -31,12 +30,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from gallop.algorithms.hyperparameters import NetArch
 from gallop.algorithms.ppo import PPOHyperparameters
 from gallop.algorithms.td3 import TD3Hyperparameters
+from gallop.environments.spaces import Space
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
 from gallop.learners.normalization import RunningNormalization
 from gallop.policies import acting, sb3_names, sb3_zip
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Array, Policy
 
 TICK_SECONDS = 0.1
 
@@ -292,11 +292,11 @@ class SB3Replay:
     def n_added(self) -> int:
         return self._n_added
 
-    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def read(self, start: int, stop: int) -> dict[str, Array]:
         places = np.arange(start, stop) % self.capacity
         return {name: array[places] for name, array in self._arrays()}
 
-    def write(self, start: int, arrays: dict[str, NDArray[Any]]) -> None:
+    def write(self, start: int, arrays: dict[str, Array]) -> None:
         n_rows = len(next(iter(arrays.values())))
         places = np.arange(start, start + n_rows) % self.capacity
         for name, array in self._arrays():
@@ -304,7 +304,7 @@ class SB3Replay:
         self._buffer.pos = self._n_added % self.capacity
         self._buffer.full = self._n_added >= self.capacity
 
-    def _arrays(self) -> Iterator[tuple[str, NDArray[Any]]]:
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
         for name in ("observations", "next_observations"):
             stored = getattr(self._buffer, name)
             if isinstance(stored, dict):  # Dict spaces
@@ -347,7 +347,7 @@ def _schedule(value: Any) -> Any:
     return value
 
 
-def policy_class(name: str, observation_space: spaces.Space[Any]) -> str:
+def policy_class(name: str, observation_space: Space) -> str:
     """SB3's name of a policy class; auto: by the observation space."""
     if name != "auto":
         return name
@@ -377,7 +377,7 @@ def _action_noise(kind: str, std: float, action_space: Any) -> ActionNoise | Non
     return OrnsteinUhlenbeckActionNoise(mean, sigma)
 
 
-def _to_numpy(tensor: Any) -> NDArray[Any]:
+def _to_numpy(tensor: Any) -> Array:
     array = tensor.detach().cpu().numpy() if isinstance(tensor, torch.Tensor) else tensor
     return np.array(array, order="C")
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gallop.policies import kernels
 from gallop.policies.kernels import Mlp, Shape
 from gallop.policies.mlp_policy import Head, MlpPolicy
 from gallop.policies.normalizer import Normalizer
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Array, Policy
 from gallop.policies.sb3_names import LayerNames, joined, network_layers
 from gallop.policies.torch_policy import TorchPolicy, _uses_sde
 
@@ -74,7 +73,7 @@ def head_of(policy: BasePolicy) -> Head:
 
 
 def shape_of(
-    policy: BasePolicy, network: str, layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
+    policy: BasePolicy, network: str, layers: LayerNames, tensors: Mapping[str, Array]
 ) -> Shape:
     """Sizes and activations of one of a policy's networks."""
     weights = [weight for weight, _ in joined(layers, tensors)]

@@ -9,12 +9,13 @@ from __future__ import annotations
 import copy
 import functools
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop import machine
+from gallop.policies.policy import Array
 
 if TYPE_CHECKING:
     from gallop import _kernels
@@ -116,9 +117,7 @@ class Mlp:
         """Outputs [n, outputs] of inputs [n, inputs]. A row's bits do not depend on the others."""
         return self.kernel.forward(x)
 
-    def write(
-        self, array: NDArray[np.float32], layers: list[tuple[NDArray[Any], NDArray[Any]]]
-    ) -> None:
+    def write(self, array: NDArray[np.float32], layers: list[tuple[Array, Array]]) -> None:
         """Put PyTorch's weights [outputs, inputs] and biases [outputs] into one of the arrays.
 
         Raises:
@@ -166,7 +165,7 @@ class Mlp:
         n_inputs, _, weights_at, biases_at = place
         return array[weights_at:biases_at].reshape(-1, n_inputs, self._panel)
 
-    def _padded(self, weight: NDArray[Any]) -> NDArray[Any]:
+    def _padded(self, weight: Array) -> Array:
         n_outputs, n_inputs = weight.shape
         padded = np.zeros((-(-n_outputs // self._panel) * self._panel, n_inputs), np.float32)
         padded[:n_outputs] = weight

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.environments.spaces import Space
 from gallop.policies.kernels import Mlp
 from gallop.policies.normalizer import Normalizer
-from gallop.policies.policy import Observations
-
-if TYPE_CHECKING:
-    import gymnasium
-
+from gallop.policies.policy import Array, Observations
 
 Head = Literal["squashed", "scaled", "clipped", "choice"]
 """What the network's outputs mean: SAC's means before tanh (with log_std after them), TD3's actions
@@ -31,7 +28,7 @@ class MlpPolicy:
         self,
         network: Mlp,
         head: Head,
-        action_space: gymnasium.Space[Any],
+        action_space: Space,
         normalizer: Normalizer | None,
     ) -> None:
         self._network = network
@@ -41,7 +38,7 @@ class MlpPolicy:
         if head != "choice":
             self._low, self._high = bounds(action_space)
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         """Actions [n, ...] for a batch of n raw observations."""
         if self._normalizer is not None:
             observations = self._normalizer(observations)
@@ -63,13 +60,13 @@ def as_rows(observations: Observations) -> NDArray[np.float32]:
     return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype=np.float32)
 
 
-def bounds(action_space: gymnasium.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+def bounds(action_space: Space) -> tuple[Array, Array]:
     """Lowest and highest action of a Box space, flat."""
     space: Any = action_space
     return space.low.reshape(-1), space.high.reshape(-1)
 
 
-def unscale(scaled: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[Any]:
+def unscale(scaled: Array, low: Array, high: Array) -> Array:
     """Actions in -1 … 1 to the task's own units."""
-    actions: NDArray[Any] = low + 0.5 * (scaled + 1.0) * (high - low)
+    actions: Array = low + 0.5 * (scaled + 1.0) * (high - low)
     return actions.astype(low.dtype, copy=False)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.policies.policy import Observations
+from gallop.policies.policy import Array, Observations
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Normalizer:
             return {key: self._normalise(key, batch) for key, batch in observations.items()}
         return self._normalise("", observations)
 
-    def _normalise(self, key: str, batch: NDArray[Any]) -> NDArray[Any]:
+    def _normalise(self, key: str, batch: Array) -> Array:
         if key not in self.mean:
             return batch
         scaled = (batch - self.mean[key]) / np.sqrt(self.variance[key] + self.epsilon)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+"""Numbers of whatever type."""
 
 Observations = Any
 """A batch [n, ...] of observations, or a dictionary of such batches (Dict spaces)."""
@@ -13,6 +16,6 @@ Observations = Any
 class Policy(Protocol):
     """Observation → action, deterministic."""
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         """Actions [n, ...] for a batch of n raw observations; a normaliser is inside."""
         ...

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gallop.policies.policy import Array
 
 if TYPE_CHECKING:
     import torch
@@ -60,9 +61,7 @@ def of_target(layers: LayerNames) -> LayerNames:
     return [tuple(re.sub(r"^(\w+)\.", r"\1_target.", name) for name in names) for names in layers]
 
 
-def joined(
-    layers: LayerNames, tensors: Mapping[str, NDArray[Any]]
-) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+def joined(layers: LayerNames, tensors: Mapping[str, Array]) -> list[tuple[Array, Array]]:
     """Weight and bias of each layer."""
     return [
         (
@@ -73,9 +72,7 @@ def joined(
     ]
 
 
-def parted(
-    layers: LayerNames, values: Iterable[tuple[NDArray[Any], NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
+def parted(layers: LayerNames, values: Iterable[tuple[Array, Array]]) -> dict[str, Array]:
     """The reverse of `joined`: tensors by SB3's names. Joined layers have equal parts."""
     tensors = {}
     for names, (weight, bias) in zip(layers, values, strict=True):

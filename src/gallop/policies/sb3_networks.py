@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gallop.environments.spaces import Space
 from gallop.policies.safe_archive import (
     PolicyFileError,
     UnsafeFileError,
@@ -18,7 +19,6 @@ from gallop.policies.sb3_names import ACTIVATIONS, activation_class
 from gallop.policies.sb3_spaces import _NUMBER
 
 if TYPE_CHECKING:
-    import gymnasium
     import torch
     from stable_baselines3.common.policies import BasePolicy
 
@@ -80,8 +80,8 @@ def _build(
     path: Path,
     data: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    observation_space: Space,
+    action_space: Space,
 ) -> BasePolicy:
     """An SB3 policy of the right class and sizes, with fresh weights."""
     from gymnasium import spaces

@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from gallop.environments.spaces import Space
 from gallop.policies.safe_archive import (
     PolicyFileError,
 )
-
-if TYPE_CHECKING:
-    import gymnasium
 
 _NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
 MAX_PRINTED = 10_000  # characters of bounds that are compared
@@ -23,8 +21,8 @@ MAX_PRINTED = 10_000  # characters of bounds that are compared
 def _check_spaces(
     path: Path,
     data: Mapping[str, Any],
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    observation_space: Space,
+    action_space: Space,
 ) -> None:
     for name, space in (("observation", observation_space), ("action", action_space)):
         readable = data.get(f"{name}_space")
@@ -57,7 +55,7 @@ def _check_numbers(
     what: str,
     names: tuple[str, ...],
     readable: Mapping[str, Any],
-    space: gymnasium.Space[Any],
+    space: Space,
 ) -> None:
     """The spaces come from the task; where the file prints its own numbers, they must agree."""
     for name in names:

@@ -18,12 +18,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from numpy.typing import NDArray
-
+from gallop.environments.spaces import Space
 from gallop.policies.acting import acting
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_beside, normalizer_path, read_normalizer
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Array, Policy
 from gallop.policies.safe_archive import (
     MAX_JSON_BYTES,
     PolicyFileError,
@@ -45,7 +44,6 @@ from gallop.policies.sb3_spaces import _check_spaces
 from gallop.policies.torch_policy import StochasticPolicy
 
 if TYPE_CHECKING:
-    import gymnasium
     import torch
     from stable_baselines3.common.base_class import BaseAlgorithm
     from stable_baselines3.common.policies import BasePolicy
@@ -65,7 +63,7 @@ class Training(NamedTuple):
 
     data: dict[str, Any]
     """SB3's settings and counters, as far as they are plain JSON."""
-    tensors: dict[str, NDArray[Any]]
+    tensors: dict[str, Array]
     """The policy's state dict."""
     optimizers: dict[str, dict[int, dict[str, Any]]]
     """File's stem -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
@@ -95,8 +93,8 @@ class Options(NamedTuple):
 
 def read(
     path: Path,
-    observation_space: gymnasium.Space[Any],
-    action_space: gymnasium.Space[Any],
+    observation_space: Space,
+    action_space: Space,
     options: Options | None = None,
 ) -> Policy:
     """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
@@ -142,7 +140,7 @@ def observation_shape(path: Path) -> tuple[int, ...] | None:
 
 
 def _read(
-    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
+    path: Path, observation_space: Space, action_space: Space
 ) -> tuple[BasePolicy, dict[str, Any]]:
     data, tensors = _members(path)
     _check_policy_class(path, data)
@@ -164,9 +162,7 @@ def _read(
     return policy, data
 
 
-def _load_with_sb3(
-    path: Path, observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any]
-) -> BasePolicy:
+def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) -> BasePolicy:
     """SB3's own loader: unpickles, and so runs, what is in the file."""
     import stable_baselines3
 

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gallop.policies.normalizer import Normalizer
-from gallop.policies.policy import Observations
+from gallop.policies.policy import Array, Observations
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
@@ -23,11 +22,11 @@ class TorchPolicy:
         self._policy = policy
         self._normalizer = normalizer
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         """Deterministic actions [n, ...] for a batch of n raw observations."""
         return self._predict(observations, deterministic=True)
 
-    def _predict(self, observations: Observations, deterministic: bool) -> NDArray[Any]:
+    def _predict(self, observations: Observations, deterministic: bool) -> Array:
         if self._normalizer is not None:
             observations = self._normalizer(observations)
         with _one_thread():
@@ -51,7 +50,7 @@ class StochasticPolicy(TorchPolicy):
         self._state = generator.get_state()
         self._has_noise = False
 
-    def act(self, observations: Observations) -> NDArray[Any]:
+    def act(self, observations: Observations) -> Array:
         """Drawn actions [n, ...] for a batch of n raw observations."""
         import torch
 

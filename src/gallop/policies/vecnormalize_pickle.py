@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.policies.normalizer import Normalizer
+from gallop.policies.policy import Array
 from gallop.policies.safe_archive import PolicyFileError, UnsafeFileError
 
 MAX_BYTES = 1 << 24  # statistics of 100,000 observations take two megabytes
@@ -63,7 +64,7 @@ class _Dtype:
 class _Array:
     """An array whose bytes come later."""
 
-    value: NDArray[Any] | None = None
+    value: Array | None = None
 
 
 class _Mark:
@@ -117,7 +118,7 @@ def _normalizer(found: Any) -> Normalizer | None:
     )
 
 
-def _array_of(value: Any) -> NDArray[Any] | np.generic:
+def _array_of(value: Any) -> Array | np.generic:
     array = value.value if isinstance(value, _Array) else value
     if not isinstance(array, np.ndarray | np.generic):
         raise ValueError("its statistics are no arrays")
@@ -298,7 +299,7 @@ def _dtype(text: Any) -> str:
     return text
 
 
-def _array(content: Any, dtype: Any, shape: Any, fortran: bool) -> NDArray[Any]:
+def _array(content: Any, dtype: Any, shape: Any, fortran: bool) -> Array:
     if not isinstance(content, bytes | bytearray) or not isinstance(dtype, _Dtype):
         raise ValueError("an array's bytes are missing")
     values = np.frombuffer(bytes(content), np.dtype(dtype.text))

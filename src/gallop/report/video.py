@@ -17,21 +17,19 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.make import make_env
+from gallop.environments.spaces import Env
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
+from gallop.policies.policy import Array
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing, write_npz
-
-if TYPE_CHECKING:
-    import gymnasium
-
 
 SIZE = 480  # pixels, both ways
 GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
@@ -210,7 +208,7 @@ def record(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int) -> None:
 class Camera:
     """Frames of an environment: MuJoCo's own renderer where there is a model, else `render()`."""
 
-    def __init__(self, env: gymnasium.Env[Any, Any], software: bool) -> None:
+    def __init__(self, env: Env, software: bool) -> None:
         self._env = env
         if not hasattr(env.unwrapped, "mujoco_renderer"):
             self._renderer = None
@@ -248,15 +246,15 @@ def is_mujoco(task: str) -> bool:
     return "mujoco" in str(task_spec(task).entry_point)
 
 
-def fps(env: gymnasium.Env[Any, Any]) -> int:
+def fps(env: Env) -> int:
     """Frames a second at which a film runs in real time."""
     return max(1, round(float(env.metadata.get("render_fps") or 30)))
 
 
 def _play(
-    env: gymnasium.Env[Any, Any],
+    env: Env,
     seed: int,
-    actions: NDArray[Any],
+    actions: Array,
     expected: float,
     software: bool,
 ) -> Iterator[NDArray[np.uint8]]:
@@ -292,7 +290,7 @@ def _extend_floor(model: Any) -> None:
     model.mat_texrepeat[material] *= factor
 
 
-def _view(env: gymnasium.Env[Any, Any]) -> Any:
+def _view(env: Env) -> Any:
     """The model's camera "track" where it has one, else Gymnasium's view of the task."""
     import mujoco
 

@@ -15,13 +15,14 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop import __version__
 from gallop.environments.make import evaluation_env, try_out
+from gallop.environments.spaces import Space
 from gallop.errors import RunError
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.evaluation.statistics import compare, summarise
@@ -56,7 +57,6 @@ from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.training import Outcome, learner_for, train
 
 if TYPE_CHECKING:
-    import gymnasium
     from stable_baselines3.common.vec_env import VecEnv
 
 
@@ -424,14 +424,12 @@ def _warn_of_changes(before: dict[str, str], today: dict[str, str], display: Dis
         )
 
 
-def _transition_bytes(
-    observation_space: gymnasium.Space[Any], action_space: gymnasium.Space[Any], rounded: bool
-) -> int:
+def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:
     """Bytes of a transition in the replay buffer: the task's own numbers in SB3's, `rounded` to
     float32 in the native learner's."""
     from gymnasium import spaces
 
-    def size(space: spaces.Space[Any]) -> int:
+    def size(space: Space) -> int:
         if isinstance(space, spaces.Dict):
             return sum(size(part) for part in space.values())
         dtype = np.float32 if rounded else space.dtype or np.float32

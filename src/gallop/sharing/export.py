@@ -15,13 +15,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import yaml
 
 from gallop import __version__
 from gallop.environments.make import evaluation_env
+from gallop.environments.spaces import Env
 from gallop.errors import ExperimentError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
@@ -34,10 +35,6 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.resume_state import last_timestep
 from gallop.runs.film_queue import FILM
 from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
-
-if TYPE_CHECKING:
-    import gymnasium
-
 
 REPLAY = "replay.mp4"  # the name under which the hub looks for a film
 CARD, RESULTS = "README.md", "results.json"
@@ -242,14 +239,14 @@ def _rename_to_next(temporary: Path, parent: Path, name: str) -> Path:
             return target
 
 
-def _write_zoo_config(experiment: Experiment, env: gymnasium.Env[Any, Any], path: Path) -> None:
+def _write_zoo_config(experiment: Experiment, env: Env, path: Path) -> None:
     from gallop.learners.stable_baselines import policy_class
 
     policy = policy_class(experiment.hyperparameters.policy, env.observation_space)
     path.write_text(to_zoo_config(experiment, policy), encoding="utf-8")
 
 
-def _write_vecnormalize(done: _Done, env: gymnasium.Env[Any, Any], path: Path) -> None:
+def _write_vecnormalize(done: _Done, env: Env, path: Path) -> None:
     """VecNormalize's own pickle, with the statistics of the final policy's normaliser."""
     from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
