@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
@@ -12,6 +13,16 @@ def printable(text: str) -> str:
     a\\x1b[31m
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def alternatives(names: Iterable[str]) -> str:
+    """Names as one says them.
+
+    >>> alternatives(["sac", "td3", "ppo"])
+    'sac, td3 or ppo'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class ExperimentError(ValueError):

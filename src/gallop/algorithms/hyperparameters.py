@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
 from gallop.errors import ExperimentError
 from gallop.fields import MAX_TIMESTEPS, Float, Int, LowerCase, PositiveInt, Schedule, Settings
@@ -62,9 +59,24 @@ class Hyperparameters(Settings):
     gamma: Annotated[Float, Field(ge=0, le=1)] = 0.99
     """Discount factor, 0 to 1."""
 
+    if TYPE_CHECKING:
+        batch_size: int = 0  # every algorithm has one, each with its own default
+
+    def quantum(self, n_envs: int) -> int:
+        """Timesteps that training cannot divide."""
+        raise NotImplementedError
+
+    def utd_ratio(self, n_envs: int) -> float:
+        """UTD ratio: gradient steps per timestep once learning has started."""
+        raise NotImplementedError
+
+    def n_gradient_steps(self, timesteps: int, n_envs: int) -> int:
+        """Gradient steps until that timestep."""
+        raise NotImplementedError
+
 
 class OffPolicyHyperparameters(Hyperparameters):
-    """What SAC and TD3 share."""
+    """What algorithms with a replay buffer share."""
 
     buffer_size: PositiveInt = 1_000_000
     """Replay buffer, transitions over all environments."""
@@ -101,7 +113,7 @@ class OffPolicyHyperparameters(Hyperparameters):
     def gradient_steps_a_quantum(self, n_envs: int) -> int:
         """Gradient steps every `quantum` timesteps.
 
-        >>> SACHyperparameters(utd=0.5).gradient_steps_a_quantum(n_envs=4)
+        >>> OffPolicyHyperparameters(utd=0.5).gradient_steps_a_quantum(n_envs=4)
         2
 
         Raises:

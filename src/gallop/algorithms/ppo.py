@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import (
-    Field,
-)
+from pydantic import Field
 
 from gallop.algorithms.hyperparameters import Hyperparameters
+from gallop.algorithms.policy_networks import Arch, PolicyNetworks, Shapes, widths
+from gallop.algorithms.spec import AlgorithmSpec, Cost
 from gallop.fields import Float, Int, PositiveInt, Schedule
 
 
@@ -55,3 +55,34 @@ class PPOHyperparameters(Hyperparameters):
     def n_gradient_steps(self, timesteps: int, n_envs: int) -> int:
         """Gradient steps until that timestep (fewer where target_kl ends a round early)."""
         return round(timesteps * self.utd_ratio(n_envs))
+
+
+def _net_arch(shapes: Shapes) -> Arch:
+    nets = {"pi": "mlp_extractor.policy_net", "vf": "mlp_extractor.value_net"}
+    return {key: widths(shapes, prefix) for key, prefix in nets.items()}
+
+
+PPO = AlgorithmSpec(
+    name="ppo",
+    hyperparameters=PPOHyperparameters,
+    action_spaces=("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
+    sb3_class="stable_baselines3:PPO",
+    networks=PolicyNetworks(  # A2C's are the same
+        policy_classes=(
+            "stable_baselines3.common.policies:ActorCriticPolicy",
+            "stable_baselines3.common.policies:ActorCriticCnnPolicy",
+            "stable_baselines3.common.policies:MultiInputActorCriticPolicy",
+        ),
+        recognises=lambda shapes: "action_net.weight" in shapes,
+        net_arch=_net_arch,
+        arguments=lambda shapes: {"ortho_init": False},  # the weights come from the file
+        has_sde=True,
+        actor_outputs="plain",
+    ),
+    native_class="gallop.learners.native_ppo:NativePPO",
+    # Guessed from SAC's figures and those of other machines, for networks of 64×64.
+    sb3_cost=Cost(gradient_step=0.0016, row=2e-6, timestep=0.0009),
+    native_cost=Cost(gradient_step=0.0, row=1e-6, timestep=0.00025),
+    default_net_arch=(64, 64),
+    default_activation="tanh",
+)

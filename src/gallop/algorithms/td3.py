@@ -9,6 +9,15 @@ from pydantic import (
 )
 
 from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
+from gallop.algorithms.policy_networks import (
+    Arch,
+    PolicyNetworks,
+    Shapes,
+    has_gaussian_actor,
+    n_critics,
+    widths,
+)
+from gallop.algorithms.spec import AlgorithmSpec, Cost
 from gallop.fields import Float, PositiveInt, Schedule
 
 
@@ -25,3 +34,35 @@ class TD3Hyperparameters(OffPolicyHyperparameters):
     """Standard deviation of the target policy's smoothing noise."""
     target_noise_clip: Annotated[Float, Field(ge=0)] = 0.5
     """Bound of that noise."""
+
+
+def _recognises(shapes: Shapes) -> bool:
+    return "actor.mu.0.weight" in shapes and not has_gaussian_actor(shapes)
+
+
+def _net_arch(shapes: Shapes) -> Arch:
+    return {"pi": widths(shapes, "actor.mu")[:-1], "qf": widths(shapes, "critic.qf0")[:-1]}
+
+
+TD3 = AlgorithmSpec(
+    name="td3",
+    hyperparameters=TD3Hyperparameters,
+    action_spaces=("Box",),
+    sb3_class="stable_baselines3:TD3",
+    networks=PolicyNetworks(
+        policy_classes=(
+            "stable_baselines3.td3.policies:TD3Policy",
+            "stable_baselines3.td3.policies:CnnPolicy",
+            "stable_baselines3.td3.policies:MultiInputPolicy",
+        ),
+        recognises=_recognises,
+        net_arch=_net_arch,
+        arguments=lambda shapes: {"n_critics": n_critics(shapes)},
+        actor_outputs="scaled",
+    ),
+    native_class="gallop.learners.native_td3:NativeTD3",
+    # Guessed from SAC's figures and those of other machines, for networks of 256×256.
+    sb3_cost=Cost(gradient_step=0.0052, row=2.6e-5, timestep=0.0009),
+    native_cost=Cost(gradient_step=0.0, row=0.9e-5, timestep=0.00025),
+    default_net_arch=(400, 300),
+)

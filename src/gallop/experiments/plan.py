@@ -40,22 +40,6 @@ class Plan(NamedTuple):
         return self.boundaries[-1].timestep
 
 
-# Seconds that a gradient step takes with networks 256×256 (PPO: 64×64), fixed and for each row of a
-# batch, and a timestep beside it. Of SB3 only SAC with batch 128 was measured by us (76 to 103 SPS
-# on one core of an AMD EPYC, benchmarks/sps_against_sb3.csv); its rest is guessed from figures of
-# other machines. Of the native learner see benchmarks/native_against_peers.csv (the same machine).
-_SECONDS = {
-    "sb3": {
-        "sac": (0.0062, 3.2e-5, 0.0009),
-        "td3": (0.0052, 2.6e-5, 0.0009),
-        "ppo": (0.0016, 2e-6, 0.0009),
-    },
-    "native": {
-        "sac": (0.0, 1.2e-5, 0.00025),
-        "td3": (0.0, 0.9e-5, 0.00025),
-        "ppo": (0.0, 1e-6, 0.00025),
-    },
-}
 _MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, HalfCheetah
 _STATE_BYTES = 2 * 10_000_000  # two boundaries of parameters and Adam's moments, 256×256
 
@@ -87,12 +71,13 @@ def make_plan(
     reached = boundaries[-1].timestep
     n_gradient_steps = hyperparameters.n_gradient_steps(reached, experiment.n_envs)
     stored = min(reached, getattr(hyperparameters, "buffer_size", 0) + segment)
-    fixed, a_row, a_timestep = _SECONDS[learner][experiment.algo]
-    a_gradient_step = fixed + a_row * hyperparameters.batch_size
+    spec = experiment.algorithm
+    cost = spec.native_cost if learner == "native" and spec.native_cost else spec.sb3_cost
+    a_gradient_step = cost.gradient_step + cost.row * hyperparameters.batch_size
     return Plan(
         boundaries=boundaries,
         n_gradient_steps=n_gradient_steps,
         utd_ratio=hyperparameters.utd_ratio(experiment.n_envs),
         disk_bytes=stored * transition_bytes + len(marks) * _MILESTONE_BYTES + _STATE_BYTES,
-        expected_seconds=n_gradient_steps * a_gradient_step + reached * a_timestep,
+        expected_seconds=n_gradient_steps * a_gradient_step + reached * cost.timestep,
     )

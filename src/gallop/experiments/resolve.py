@@ -30,8 +30,9 @@ def resolve(experiment: Experiment) -> Experiment:
             f"{limit!r}: a whole number of at least 1 is needed", "env_kwargs.max_episode_steps"
         )
     episode = limit * experiment.n_envs
-    # PPO rounds its boundaries up to a rollout; SAC and TD3 hit theirs exactly.
-    grid = 1 if experiment.algo == "ppo" else quantum
+    # On-policy algorithms round boundaries up to a rollout; the others hit theirs exactly.
+    on_policy = experiment.algorithm.on_policy
+    grid = 1 if on_policy else quantum
     _check_networks(experiment)
     experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
     _check_total(experiment, grid, max(episode, quantum))
@@ -60,7 +61,7 @@ def resolve(experiment: Experiment) -> Experiment:
         update={
             "segment": segment,
             "evaluation": experiment.evaluation.model_copy(update={"interval": interval}),
-            "log_interval": experiment.log_interval or (1 if experiment.algo == "ppo" else 4),
+            "log_interval": experiment.log_interval or (1 if on_policy else 4),
         }
     )
 
@@ -69,10 +70,10 @@ def _check_networks(experiment: Experiment) -> None:
     arch = experiment.hyperparameters.policy_kwargs.net_arch
     if not isinstance(arch, NetArch):
         return
-    critic, other = ("vf", "qf") if experiment.algo == "ppo" else ("qf", "vf")
-    if getattr(arch, critic) is None or getattr(arch, other) is not None:
+    spec = experiment.algorithm
+    if not spec.fits(arch):
         raise ExperimentError(
-            f"{experiment.algo} needs the keys pi and {critic}",
+            f"{spec.name} needs the keys pi and {spec.critic_key}",
             "hyperparameters.policy_kwargs.net_arch",
         )
 

@@ -1,23 +1,26 @@
 """An experiment: typed, frozen, validated.
 
 Every setting is declared once, here, with its type, default, unit and range. YAML's keys, the
-command line's flags and its help follow from these declarations (experiment_file.py).
+command line's flags and its help follow from these declarations (yaml_file.py).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    SerializeAsAny,
+    create_model,
     model_validator,
 )
 
-from gallop.algorithms.ppo import PPOHyperparameters
-from gallop.algorithms.sac import SACHyperparameters
-from gallop.algorithms.td3 import TD3Hyperparameters
+from gallop.algorithms.hyperparameters import Hyperparameters
+from gallop.algorithms.spec import AlgorithmSpec
+from gallop.algorithms.table import ALGORITHMS
+from gallop.errors import alternatives
 from gallop.fields import Float, Int, LowerCase, PositiveInt, Settings, Wrapper
 
 
@@ -58,15 +61,17 @@ def _tracker_names(value: Any) -> Any:
     return value
 
 
-Algo = Literal["sac", "td3", "ppo"]
+if TYPE_CHECKING:
+    Algo: TypeAlias = str
+else:
+    Algo = Literal[tuple(ALGORITHMS)]
 TrackerName = Literal["wandb", "mlflow", "trackio"]
 
 
 class Experiment(Settings):
     """One run, described completely: with the versions of its dependencies it gives its bits."""
 
-    algo: Annotated[Algo, LowerCase]
-    """Algorithm: sac, td3 or ppo."""
+    algo: Annotated[Algo, LowerCase] = Field(description=f"Algorithm: {alternatives(ALGORITHMS)}.")
     env: str
     """Gymnasium's id of the task; `module:Id-v0` imports the module that registers it."""
     env_kwargs: dict[str, Any] = {}
@@ -91,7 +96,7 @@ class Experiment(Settings):
     """Evaluation during training."""
     normalize: Normalization = Normalization()
     """Normalisation of observations and rewards."""
-    hyperparameters: SACHyperparameters | TD3Hyperparameters | PPOHyperparameters
+    hyperparameters: SerializeAsAny[Hyperparameters]
     """Of the algorithm, with SB3's names and defaults."""
     learner: Literal["auto", "native", "sb3"] = "auto"
     """Whose implementation trains; auto takes the fastest that serves the experiment."""
@@ -131,25 +136,22 @@ class Experiment(Settings):
         return data
 
     @property
+    def algorithm(self) -> AlgorithmSpec:
+        """What depends on the algorithm."""
+        return ALGORITHMS[self.algo]
+
+    @property
     def evaluation_env_kwargs(self) -> dict[str, Any]:
         """Keyword arguments of the task in every evaluation."""
         return {**self.env_kwargs, **self.eval_env_kwargs}
 
 
-class _SACExperiment(Experiment):
-    hyperparameters: SACHyperparameters = SACHyperparameters()
+def _experiment_of(spec: AlgorithmSpec) -> type[Experiment]:
+    """Experiments with an algorithm's own hyper-parameters."""
+    name, own = f"{spec.title}Experiment", (spec.hyperparameters, spec.hyperparameters())
+    # In one line: pydantic reads the source of this call for docstrings, and fails on half of it.
+    return create_model(name, __base__=Experiment, hyperparameters=own)
 
 
-class _TD3Experiment(Experiment):
-    hyperparameters: TD3Hyperparameters = TD3Hyperparameters()
-
-
-class _PPOExperiment(Experiment):
-    hyperparameters: PPOHyperparameters = PPOHyperparameters()
-
-
-EXPERIMENTS: dict[str, type[Experiment]] = {
-    "sac": _SACExperiment,
-    "td3": _TD3Experiment,
-    "ppo": _PPOExperiment,
-}
+EXPERIMENTS = {name: _experiment_of(spec) for name, spec in ALGORITHMS.items()}
+"""Name of the algorithm -> experiments with its hyper-parameters."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from gallop import machine
+from gallop.algorithms.spec import imported
+from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.spaces import Space
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
@@ -16,13 +19,6 @@ from gallop.policies import kernels
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
-
-# Action spaces that each algorithm serves, by the name of Gymnasium's class.
-ACTION_SPACES = {
-    "sac": ("Box",),
-    "td3": ("Box",),
-    "ppo": ("Box", "Discrete", "MultiDiscrete", "MultiBinary"),
-}
 
 MAX_CRITICS = 16  # as in native/algorithms.hpp
 NO_KERNELS = (
@@ -53,9 +49,9 @@ def choose_learner(
             device.
     """
     kind = type(action_space).__name__
-    served = ACTION_SPACES[experiment.algo]
+    served = experiment.algorithm.action_spaces
     if kind not in served:
-        able = [algo for algo, spaces in ACTION_SPACES.items() if kind in spaces]
+        able = [spec.name for spec in ALGORITHMS.values() if kind in spec.action_spaces]
         hint = f"use algo: {' or '.join(able)}" if able else "no algorithm here does"
         raise ExperimentError(
             f"{experiment.algo} needs {' or '.join(served)} actions, and {experiment.env} has "
@@ -107,6 +103,8 @@ def unserved(
     """Why the native learner cannot train this experiment; empty if it can."""
     settings: Any = experiment.hyperparameters
     networks = settings.policy_kwargs
+    if not experiment.algorithm.native_class:
+        return experiment.algorithm.why_not_native
     if kernels.missing():
         return NO_KERNELS
     if experiment.device not in ("cpu", "auto"):
@@ -159,14 +157,7 @@ def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Lea
             from gallop.learners.stable_baselines import StableBaselinesLearner
 
             return StableBaselinesLearner(experiment, environments, seed)
-        if experiment.algo == "ppo":
-            from gallop.learners.native_ppo import NativePPO
-
-            return NativePPO(experiment, environments, seed)
-        from gallop.learners.native_sac import NativeSAC
-        from gallop.learners.native_td3 import NativeTD3
-
-        native = NativeSAC if experiment.algo == "sac" else NativeTD3
+        native: Callable[..., Learner] = imported(experiment.algorithm.native_class)
         return native(experiment, environments, seed)
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

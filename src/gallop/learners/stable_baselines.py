@@ -1,4 +1,4 @@
-"""SB3's SAC, TD3 and PPO as a Learner: whole segments, one horizon, all state in the open."""
+"""SB3's algorithms as a Learner: whole segments, one horizon, all state in the open."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from safetensors.numpy import load_file, save_file
-from stable_baselines3 import PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -27,9 +26,8 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
-from gallop.algorithms.hyperparameters import NetArch
-from gallop.algorithms.ppo import PPOHyperparameters
-from gallop.algorithms.td3 import TD3Hyperparameters
+from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
+from gallop.algorithms.spec import imported
 from gallop.environments.spaces import Space
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
@@ -55,18 +53,6 @@ class _OneHorizon(BaseAlgorithm):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "horizon"]
-
-
-class _SAC(_OneHorizon, SAC):
-    pass
-
-
-class _TD3(_OneHorizon, TD3):
-    pass
-
-
-class _PPO(_OneHorizon, PPO):
-    pass
 
 
 class _Rows(KVWriter):
@@ -127,7 +113,7 @@ class StableBaselinesLearner:
 
     @property
     def n_gradient_steps(self) -> int:
-        if isinstance(self._model, PPO):  # its _n_updates counts epochs
+        if self._experiment.algorithm.on_policy:  # its _n_updates counts epochs
             adam = self._model.policy.optimizer.state
             return int(max((state["step"] for state in adam.values()), default=0))
         return int(self._model._n_updates)
@@ -259,7 +245,7 @@ class StableBaselinesLearner:
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
         policy = self._model.policy
-        if isinstance(self._model, PPO):
+        if self._experiment.algorithm.on_policy:
             yield "policy.optimizer", policy.optimizer
             return
         yield "actor.optimizer", policy.actor.optimizer
@@ -273,7 +259,7 @@ class StableBaselinesLearner:
         start = getattr(self._experiment.hyperparameters, "learning_starts", 0)
         if updates is None or row.timestep <= start:
             return row
-        if isinstance(self._model, PPO):  # SB3 logs its epochs, not its gradient steps
+        if self._experiment.algorithm.on_policy:  # SB3 logs its epochs, not its gradient steps
             utd = self._experiment.hyperparameters.utd_ratio(self._experiment.n_envs)
         else:
             utd = (updates - self._n_before) / (row.timestep - start)
@@ -321,14 +307,13 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
     ours = {"policy", "policy_kwargs", "utd", "gradient_steps", "noise_type", "noise_std"}
     kwargs = {name: getattr(settings, name) for name in type(settings).model_fields}
     kwargs = {name: _schedule(value) for name, value in kwargs.items() if name not in ours}
-    if isinstance(settings, PPOHyperparameters):
-        algorithm: type[BaseAlgorithm] = _PPO
-    else:
-        algorithm = _TD3 if isinstance(settings, TD3Hyperparameters) else _SAC
+    if isinstance(settings, OffPolicyHyperparameters):
         kwargs["gradient_steps"] = settings.gradient_steps_a_quantum(experiment.n_envs)
         kwargs["action_noise"] = _action_noise(
             settings.noise_type, settings.noise_std, environments.action_space
         )
+    sb3_class = imported(experiment.algorithm.sb3_class)
+    algorithm = type(sb3_class.__name__, (_OneHorizon, sb3_class), {})
     return algorithm(
         policy=policy_class(settings.policy, environments.observation_space),
         env=environments,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gallop.algorithms.policy_networks import PolicyNetworks
+from gallop.algorithms.table import ALGORITHMS
 from gallop.policies import kernels
 from gallop.policies.kernels import Mlp, Shape
 from gallop.policies.mlp_policy import Head, MlpPolicy
@@ -25,8 +27,10 @@ MAX_LAYERS = 33  # of a network on the kernels
 def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
     """What acts like this SB3 policy as it is now: on the kernels where they serve it, so that
     evaluating does not depend on which learner or file it comes from, else in PyTorch."""
+    if kernels.missing() or not _is_plain_mlp(policy):
+        return TorchPolicy(policy, normalizer)
     layers = network_layers(policy.state_dict())["actor"]
-    if kernels.missing() or not _is_plain_mlp(policy) or len(layers) > MAX_LAYERS:
+    if len(layers) > MAX_LAYERS:
         return TorchPolicy(policy, normalizer)
     tensors = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
     network = Mlp(kernels.acting_engine(), shape_of(policy, "actor", layers, tensors))
@@ -37,13 +41,10 @@ def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
 def _is_plain_mlp(policy: BasePolicy) -> bool:
     """Whether its actor is an MLP with ReLU or Tanh of a Box, for Box or Discrete actions."""
     from gymnasium import spaces
-    from stable_baselines3.common.policies import ActorCriticPolicy
-    from stable_baselines3.sac.policies import SACPolicy
-    from stable_baselines3.td3.policies import TD3Policy
 
     observations, actions = policy.observation_space, policy.action_space
     return (
-        type(policy) in (SACPolicy, TD3Policy, ActorCriticPolicy)
+        _networks_of(policy) is not None
         and not _uses_sde(policy)
         and _activation_of(policy) in ("ReLU", "Tanh")
         and isinstance(observations, spaces.Box)
@@ -59,16 +60,23 @@ def _activation_of(policy: Any) -> str:
     return str(policy.activation_fn.__name__)
 
 
-def head_of(policy: BasePolicy) -> Head:
-    """What the outputs of its actor mean."""
-    from gymnasium import spaces
-    from stable_baselines3.sac.policies import SACPolicy
-    from stable_baselines3.td3.policies import TD3Policy
+def _networks_of(policy: BasePolicy) -> PolicyNetworks | None:
+    """The networks of an algorithm whose MLP policy this is; None where the actor is more."""
+    own = f"{type(policy).__module__}:{type(policy).__qualname__}"
+    for spec in ALGORITHMS.values():
+        if spec.networks.actor_is_mlp and spec.networks.policy_classes[0] == own:
+            return spec.networks
+    return None
 
-    if isinstance(policy, SACPolicy):
-        return "squashed"
-    if isinstance(policy, TD3Policy):
-        return "scaled"
+
+def head_of(policy: BasePolicy) -> Head:
+    """What the outputs of its actor mean. The policy is one that the kernels serve."""
+    from gymnasium import spaces
+
+    networks = _networks_of(policy)
+    assert networks is not None, f"{type(policy)} is not served by the kernels"
+    if networks.actor_outputs != "plain":
+        return networks.actor_outputs
     return "choice" if isinstance(policy.action_space, spaces.Discrete) else "clipped"
 
 

@@ -10,7 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gallop.algorithms.policy_networks import PolicyNetworks, Shapes, widths
+from gallop.algorithms.spec import imported
+from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.spaces import Space
+from gallop.errors import alternatives
 from gallop.policies.safe_archive import (
     PolicyFileError,
     UnsafeFileError,
@@ -33,14 +37,27 @@ _KNOWN_EXTRACTOR = re.compile(
 )
 _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
 
+_DQN = PolicyNetworks(  # which is read, and not trained
+    policy_classes=(
+        "stable_baselines3.dqn.policies:DQNPolicy",
+        "stable_baselines3.dqn.policies:CnnPolicy",
+        "stable_baselines3.dqn.policies:MultiInputPolicy",
+    ),
+    recognises=lambda shapes: "q_net.q_net.0.weight" in shapes,
+    net_arch=lambda shapes: widths(shapes, "q_net.q_net")[:-1],
+    actor_is_mlp=False,
+)
+_READABLE = (*(spec.networks for spec in ALGORITHMS.values()), _DQN)
+KNOWN_MODULES = {
+    *("stable_baselines3.ppo.policies", "stable_baselines3.a2c.policies"),
+    *(path.partition(":")[0] for networks in _READABLE for path in networks.policy_classes),
+}
+"""Modules of policy classes whose forward pass is known; a class of one's own may do anything."""
+
 
 def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
-
-
-def _is_tqc(tensors: Mapping[str, torch.Tensor]) -> bool:
-    return _widths(tensors, "critic.qf0")[-1:] not in ([], [1])
 
 
 def _without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -84,22 +101,10 @@ def _build(
     action_space: Space,
 ) -> BasePolicy:
     """An SB3 policy of the right class and sizes, with fresh weights."""
-    from gymnasium import spaces
-    from stable_baselines3.common.policies import (
-        ActorCriticCnnPolicy,
-        ActorCriticPolicy,
-        MultiInputActorCriticPolicy,
-    )
-    from stable_baselines3.dqn import policies as dqn
-    from stable_baselines3.sac import policies as sac
-    from stable_baselines3.td3 import policies as td3
-
     readable = data.get("policy_kwargs", {})
     if not isinstance(readable, Mapping):
         raise PolicyFileError(f"{path}: is no SB3 policy: its policy_kwargs are no mapping")
-    kwargs: dict[str, Any] = {
-        name: _plain(path, name, readable[name]) for name in _PLAIN_KWARGS if name in readable
-    }
+    kwargs: dict[str, Any] = dict(_plain_arguments(path, readable, _PLAIN_KWARGS))
     if activation := _activation(path, readable):
         kwargs["activation_fn"] = activation
     for name in ("features_extractor_class", "features_extractor_kwargs"):
@@ -107,48 +112,24 @@ def _build(
             raise UnsafeFileError(
                 f"{path}: has a feature extractor of its own, which only its code can make"
             )
-    # Which of SB3's three policies (MLP, CNN, several inputs) shows in the space and the tensors.
-    kind = (
-        2
-        if isinstance(observation_space, spaces.Dict)
-        else 1
-        if any("features_extractor.cnn" in name for name in tensors)
-        else 0
-    )
-    use_sde = data.get("use_sde") is True
-    classes: tuple[type[BasePolicy], ...]
-    arch: dict[str, list[int]] | list[int]
-    if "action_net.weight" in tensors:
-        classes = (ActorCriticPolicy, ActorCriticCnnPolicy, MultiInputActorCriticPolicy)
-        arch = {
-            "pi": _widths(tensors, "mlp_extractor.policy_net"),
-            "vf": _widths(tensors, "mlp_extractor.value_net"),
-        }
-        kwargs |= {"use_sde": use_sde, "ortho_init": False}
-    elif any(name.startswith("actor.log_std") for name in tensors):
-        classes = (sac.SACPolicy, sac.CnnPolicy, sac.MultiInputPolicy)
-        arch = {
-            "pi": _widths(tensors, "actor.latent_pi"),
-            "qf": [] if _is_tqc(tensors) else _widths(tensors, "critic.qf0")[:-1],
-        }
-        kwargs |= {"use_sde": use_sde, "n_critics": _n_critics(tensors)}
-    elif "actor.mu.0.weight" in tensors:
-        classes = (td3.TD3Policy, td3.CnnPolicy, td3.MultiInputPolicy)
-        arch = {
-            "pi": _widths(tensors, "actor.mu")[:-1],
-            "qf": _widths(tensors, "critic.qf0")[:-1],
-        }
-        kwargs |= {"n_critics": _n_critics(tensors)}
-    elif "q_net.q_net.0.weight" in tensors:
-        classes = (dqn.DQNPolicy, dqn.CnnPolicy, dqn.MultiInputPolicy)
-        arch = _widths(tensors, "q_net.q_net")[:-1]
-    else:
-        raise PolicyFileError(f"{path}: is no policy of SAC, TD3, PPO, A2C, DQN or TQC")
-    make: Any = classes[kind]
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    networks = networks_of(shapes)
+    if networks is None:
+        known = alternatives([*(spec.title for spec in ALGORITHMS.values()), "A2C", "DQN"])
+        raise PolicyFileError(f"{path}: is no policy of {known}")
+    kwargs |= networks.arguments(shapes)
+    kwargs |= _plain_arguments(path, readable, networks.plain_arguments)
+    if networks.has_sde:
+        kwargs["use_sde"] = data.get("use_sde") is True
+    make = imported(_policy_class(path, networks, shapes, observation_space))
     try:
         with _no_larger_than(tensors):
             policy: BasePolicy = make(
-                observation_space, action_space, lambda _: 0.0, net_arch=arch, **kwargs
+                observation_space,
+                action_space,
+                lambda _: 0.0,
+                net_arch=networks.net_arch(shapes),
+                **kwargs,
             )
     except Exception as error:  # SB3 and PyTorch raise many kinds for what nobody trains
         reason = " ".join(str(error).split())[:200]
@@ -202,14 +183,28 @@ def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module
     )
 
 
-def _widths(tensors: Mapping[str, torch.Tensor], prefix: str) -> list[int]:
-    """Outputs of the linear layers `prefix`.0, .2, .4, … in order."""
-    pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
-    layers = {
-        int(m.group(1)): t.shape[0] for n, t in tensors.items() if (m := pattern.fullmatch(n))
-    }
-    return [layers[index] for index in sorted(layers)]
+def _plain_arguments(
+    path: Path, readable: Mapping[str, Any], names: tuple[str, ...]
+) -> dict[str, bool | int | float]:
+    return {name: _plain(path, name, readable[name]) for name in names if name in readable}
 
 
-def _n_critics(tensors: Mapping[str, torch.Tensor]) -> int:
-    return len({name.split(".")[1] for name in tensors if re.match(r"critic\.qf\d+\.", name)})
+def networks_of(shapes: Shapes) -> PolicyNetworks | None:
+    """Whose networks have tensors of these names and shapes; None where nobody's have."""
+    return next((networks for networks in _READABLE if networks.recognises(shapes)), None)
+
+
+def _policy_class(
+    path: Path, networks: PolicyNetworks, shapes: Shapes, observation_space: Space
+) -> str:
+    """Which of SB3's policies (MLP, CNN, several inputs) shows in the space and the tensors."""
+    from gymnasium import spaces
+
+    place = 0
+    if isinstance(observation_space, spaces.Dict):
+        place = 2
+    elif any("features_extractor.cnn" in name for name in shapes):
+        place = 1
+    if place >= len(networks.policy_classes):
+        raise PolicyFileError(f"{path}: its algorithm has no networks for such observations")
+    return networks.policy_classes[place]

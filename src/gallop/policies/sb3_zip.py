@@ -9,15 +9,15 @@ pickled by `gym`, which need not be installed. This is the only module that know
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gallop.algorithms.spec import imported
+from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.spaces import Space
 from gallop.policies.acting import acting
 from gallop.policies.normalizer import Normalizer
@@ -34,10 +34,9 @@ from gallop.policies.safe_archive import (
     opened,
 )
 from gallop.policies.sb3_networks import (
-    _below,
+    KNOWN_MODULES,
     _build,
     _check_layers,
-    _is_tqc,
     _without_shared_layers,
 )
 from gallop.policies.sb3_spaces import _check_spaces
@@ -51,10 +50,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Policy classes whose forward pass is known; a class of one's own may do anything.
-_KNOWN_POLICY = re.compile(
-    r"stable_baselines3\.(common|sac|td3|dqn|ppo|a2c)\.policies|sb3_contrib\.tqc\.policies"
-)
 TRUST = "--trust opens it with SB3's own loader, which runs the code in it"
 
 
@@ -151,11 +146,7 @@ def _read(
         raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
     policy = _build(path, data, tensors, observation_space, action_space)
     try:
-        if _is_tqc(tensors):  # its critics give quantiles, which no action needs
-            actor: Any = policy.actor
-            actor.load_state_dict(_below(tensors, "actor"))
-        else:
-            policy.load_state_dict(tensors)
+        policy.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()[:200]
         raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
@@ -164,21 +155,10 @@ def _read(
 
 def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) -> BasePolicy:
     """SB3's own loader: unpickles, and so runs, what is in the file."""
-    import stable_baselines3
-
     with opened(path) as archive:
-        names = set(_state_dict(path, archive)) if "policy.pth" in archive.namelist() else set()
-    algorithms: list[Any] = [stable_baselines3.PPO]
-    if any(name.startswith("q_net.") for name in names):
-        algorithms = [stable_baselines3.DQN]
-    elif any(name.startswith("actor.") for name in names):
-        algorithms = [stable_baselines3.SAC, stable_baselines3.TD3]
-        with contextlib.suppress(ImportError):
-            import sb3_contrib
-
-            algorithms.insert(0, sb3_contrib.TQC)
+        tensors = _state_dict(path, archive) if "policy.pth" in archive.namelist() else {}
     reason = ""
-    for algorithm in algorithms:
+    for algorithm in _loaders(tensors):
         try:
             policy: BasePolicy = algorithm.load(path, device="cpu").policy
         except Exception as error:  # it is somebody's code
@@ -189,6 +169,19 @@ def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) ->
             raise PolicyFileError(f"{path}: is a policy of another task")
         return policy
     raise PolicyFileError(f"{path}: SB3's own loader cannot open it either: {reason}")
+
+
+def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm]]:
+    """SB3's algorithms that may have written these tensors, the likeliest first. Networks of one's
+    own may have other names, but for their beginnings."""
+    if any(name.startswith("q_net.") for name in tensors):
+        yield imported("stable_baselines3:DQN")
+        return
+    has_actor = any(name.startswith("actor.") for name in tensors)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    specs = [spec for spec in ALGORITHMS.values() if spec.on_policy != has_actor]
+    for spec in sorted(specs, key=lambda spec: not spec.networks.recognises(shapes)):
+        yield imported(spec.sb3_class)
 
 
 def _find_normalizer(
@@ -309,7 +302,7 @@ def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
 def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
     readable = data.get("policy_class")
     module = readable.get("__module__") if isinstance(readable, Mapping) else None
-    if module is not None and not _KNOWN_POLICY.fullmatch(str(module)):
+    if module is not None and str(module) not in KNOWN_MODULES:
         raise UnsafeFileError(
             f"{path}: has a policy class of its own, of {str(module)[:80]!r}, which only its code "
             "can make"

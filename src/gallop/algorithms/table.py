@@ -1,0 +1,11 @@
+"""The table of algorithms. A new one is a file beside this one and a line here."""
+
+from __future__ import annotations
+
+from gallop.algorithms.ppo import PPO
+from gallop.algorithms.sac import SAC
+from gallop.algorithms.spec import AlgorithmSpec
+from gallop.algorithms.td3 import TD3
+
+ALGORITHMS: dict[str, AlgorithmSpec] = {spec.name: spec for spec in (SAC, TD3, PPO)}
+"""Name -> what depends on the algorithm."""
