@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from algorithm_rows import ROWS
 
 from gallop.environments.vectorised import training_environments
 from gallop.experiments import seeding
@@ -19,15 +20,6 @@ from gallop.learners.choose import make_learner
 from gallop.learners.learner import Learner
 from gallop.run_folder import resume_state
 from gallop.runs.training import Outcome, train
-
-# Episodes of 50 timesteps, so that each segment of 120 cuts one.
-TINY: dict[str, dict[str, Any]] = {
-    # The buffer of 150 wraps around in the second segment.
-    "sac": {"buffer_size": 150, "batch_size": 16, "learning_starts": 31},
-    # An odd number of gradient steps at the boundaries: TD3's delayed policy depends on it.
-    "td3": {"buffer_size": 5000, "batch_size": 16, "learning_starts": 31},
-    "ppo": {"n_steps": 30, "batch_size": 15, "n_epochs": 2},
-}
 
 
 def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: Any) -> Experiment:
@@ -47,7 +39,7 @@ def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: A
             "hyperparameters": {
                 "policy_kwargs": {"net_arch": [16]},
                 "learning_rate": "lin_1e-3",
-                **TINY[algo],
+                **ROWS[algo].tiny,
                 **(hyperparameters or {}),
             },
         }

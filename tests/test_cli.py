@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.cli import main
 from gallop.errors import RunError
 from gallop.experiments.yaml_file import load
@@ -224,7 +225,7 @@ def test_flags_change_the_cost_of_a_search(tmp_path, monkeypatch, capsys):
     assert list(tmp_path.iterdir()) == [config]
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_an_algorithm_alone_has_a_search(algo, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["tune", "--algo", algo.upper(), "--env", "Pendulum-v1", "--dry-run"]) == 0

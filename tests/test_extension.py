@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError
 from gallop.policies import sb3_zip
 from gallop.report.display import Display
@@ -46,7 +47,7 @@ def rows(path, without=()):
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_an_extended_run_equals_one_planned_whole(algo, tmp_path):
     settings = {"normalize": algo != "td3"}
     whole = run(experiment(algo, 480, [25, 50, 100], **settings), tmp_path, "whole")

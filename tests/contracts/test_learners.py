@@ -5,61 +5,34 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from algorithm_rows import BOTH, EVERY, ROWS
 from conftest import tiny
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.make import evaluation_env
 from gallop.errors import DivergedError
 from gallop.evaluation.episodes import evaluate
 from gallop.policies import sb3_zip
 from gallop.run_folder import resume_state
 
-BOTH, SB3_ONLY = ("native", "sb3"), ("sb3",)
-CASES = {
-    "sac, buffer wraps": (BOTH, "sac", {}),
-    "sac, fixed entropy coefficient": (
-        ("native",),
-        "sac",
-        {"hyperparameters": {"ent_coef": 0.1, "policy_kwargs": {"activation_fn": "tanh"}}},
-    ),
-    "sac, 2 environments": (BOTH, "sac", {"n_envs": 2, "hyperparameters": {"utd": 0.5}}),
-    "sac, normalised, worker processes": (
-        ("native",),
-        "sac",
-        {"n_envs": 2, "vec_env": "subproc", "normalize": True, "hyperparameters": {"utd": 2}},
-    ),
-    "sac, gSDE": (SB3_ONLY, "sac", {"hyperparameters": {"use_sde": True}}),
-    "td3 with noise": (BOTH, "td3", {}),
-    "td3, 2 environments": (BOTH, "td3", {"n_envs": 2, "normalize": {"observations": True}}),
-    "td3, Ornstein-Uhlenbeck": (
-        SB3_ONLY,
-        "td3",
-        {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}},
-    ),
-    "ppo, normalised": (BOTH, "ppo", {"normalize": True}),
-    "ppo, 2 environments": (
-        BOTH,
-        "ppo",
-        {"n_envs": 2, "normalize": True, "hyperparameters": {"clip_range_vf": 0.2}},
-    ),
-    "ppo, early stop": (("native",), "ppo", {"hyperparameters": {"target_kl": 1e-4}}),
-    "ppo, discrete, worker processes": (
-        BOTH,
-        "ppo",
-        {"env": "CartPole-v1", "n_envs": 2, "vec_env": "subproc"},
-    ),
-}
 RUNS = {
-    f"{learner}: {case}": (algo, {"learner": learner, **settings})
-    for case, (learners, algo, settings) in CASES.items()
+    f"{learner}: {algo}, {case}": (algo, {"learner": learner, **settings})
+    for algo, row in ROWS.items()
+    for case, (learners, settings) in row.contract.items()
     for learner in learners
 }
 cases = pytest.mark.parametrize("case", RUNS)
 learners = pytest.mark.parametrize("learner", BOTH)
+every = pytest.mark.parametrize(("algo", "learner"), EVERY)
 
 
 def experiment_of(case):
     algo, settings = RUNS[case]
     return tiny(algo, **settings)
+
+
+def test_every_algorithm_has_a_row():
+    assert ROWS.keys() == ALGORITHMS.keys()
 
 
 @cases
@@ -97,8 +70,7 @@ def test_a_resumed_run_equals_one_never_stopped(case, n_done, trainers, tmp_path
             np.testing.assert_equal(ours.values[name], theirs.values[name], err_msg=name)
 
 
-@learners
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@every
 def test_a_new_process_resumes_to_the_same_bits(algo, learner, trainers, tmp_path):
     import subprocess
     import sys
@@ -259,8 +231,7 @@ def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
     assert len(set(ours.returns)) > 1 or trainer.experiment.env == "CartPole-v1"
 
 
-@learners
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@every
 def test_a_schedule_falls_once_over_the_whole_run(algo, learner, trainers):
     trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}, learner=learner))
     rates = {}
@@ -270,7 +241,7 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, learner, trainers):
                 rates[row.timestep] = row.values["train/learning_rate"]
     for timestep, rate in rates.items():
         # A row of PPO in mid-segment shows the rate of the rollout before.
-        lag = (30 if algo == "ppo" else 1) if timestep % 120 else 0
+        lag = (30 if ALGORITHMS[algo].on_policy else 1) if timestep % 120 else 0
         assert rate == pytest.approx(1e-3 * (1 - (timestep - lag) / 360), abs=1e-12)
     assert rates[360] == 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from algorithm_rows import ROWS
 
 CONFIG = """
 algo: {algo}
@@ -28,15 +29,7 @@ films: false
 log_interval: 1
 hyperparameters: {{{hyperparameters}, learning_rate: lin_1e-3, policy_kwargs: {{net_arch: [16]}}}}
 """
-CASES = {
-    # The replay buffer wraps around in the third segment.
-    "sac": {"algo": "sac", "n_envs": 1, "normalize": "{observations: true}",
-            "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
-    "td3": {"algo": "td3", "n_envs": 2, "normalize": "{}",
-            "hyperparameters": "batch_size: 16, learning_starts: 31"},
-    "ppo": {"algo": "ppo", "n_envs": 2, "normalize": "true",
-            "hyperparameters": "n_steps: 25, batch_size: 10, n_epochs: 2"},
-}  # fmt: skip
+CASES = {algo: {"algo": algo, **row.killed} for algo, row in ROWS.items()}
 WALL_CLOCK = {"time/fps", "time/time_elapsed"}
 
 
@@ -124,15 +117,7 @@ def wait_for_timestep(home, process, timestep, delay):
     time.sleep(delay)
 
 
-@pytest.mark.parametrize(
-    ("case", "kills"),
-    [
-        # (boundary to wait for, seconds more): in the middle of segments, evaluations, writes.
-        ("sac", [(100, 0.0), (300, 0.3), (500, 0.02)]),
-        ("td3", [(200, 0.1), (600, 0.01)]),
-        ("ppo", [(100, 0.0), (200, 0.05), (500, 0.0)]),
-    ],
-)
+@pytest.mark.parametrize(("case", "kills"), [(algo, row.kills) for algo, row in ROWS.items()])
 def test_killed_and_resumed_is_the_same_as_never_stopped(case, kills, references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES[case]))
     process = start(tmp_path, "config.yaml", "--name", "a")

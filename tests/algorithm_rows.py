@@ -1,0 +1,88 @@
+"""What the tests need of each algorithm: a row for a new one is all that they ask."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gallop.algorithms.table import ALGORITHMS
+
+NATIVE, SB3 = ("native",), ("sb3",)
+BOTH = ("native", "sb3")
+
+
+class Row(NamedTuple):
+    """One algorithm."""
+
+    tiny: dict[str, Any]
+    """Hyper-parameters for three segments of 120 timesteps, episodes of 50, on Pendulum-v1."""
+    contract: dict[str, tuple[tuple[str, ...], dict[str, Any]]]
+    """Name of a case of the contract suite -> learners, and settings beside `tiny`."""
+    killed: dict[str, str]
+    """Settings of the run of 600 timesteps that is killed, as YAML."""
+    kills: list[tuple[int, float]]
+    """Boundary to wait for, seconds more: in the middle of segments, evaluations, writes."""
+
+
+ROWS = {
+    "sac": Row(
+        # The buffer of 150 wraps around in the second segment.
+        tiny={"buffer_size": 150, "batch_size": 16, "learning_starts": 31},
+        contract={
+            "buffer wraps": (BOTH, {}),
+            "fixed entropy coefficient": (
+                NATIVE,
+                {"hyperparameters": {"ent_coef": 0.1, "policy_kwargs": {"activation_fn": "tanh"}}},
+            ),
+            "2 environments": (BOTH, {"n_envs": 2, "hyperparameters": {"utd": 0.5}}),
+            "normalised, worker processes": (
+                NATIVE,
+                {"n_envs": 2, "vec_env": "subproc", "normalize": True,
+                 "hyperparameters": {"utd": 2}},
+            ),
+            "gSDE": (SB3, {"hyperparameters": {"use_sde": True}}),
+        },
+        # The replay buffer wraps around in the third segment.
+        killed={"n_envs": "1", "normalize": "{observations: true}",
+                "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
+        kills=[(100, 0.0), (300, 0.3), (500, 0.02)],
+    ),
+    "td3": Row(
+        # An odd number of gradient steps at the boundaries: TD3's delayed policy depends on it.
+        tiny={"buffer_size": 5000, "batch_size": 16, "learning_starts": 31},
+        contract={
+            "with noise": (BOTH, {}),
+            "2 environments": (BOTH, {"n_envs": 2, "normalize": {"observations": True}}),
+            "Ornstein-Uhlenbeck": (
+                SB3, {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}}
+            ),
+        },
+        killed={"n_envs": "2", "normalize": "{}",
+                "hyperparameters": "batch_size: 16, learning_starts: 31"},
+        kills=[(200, 0.1), (600, 0.01)],
+    ),
+    "ppo": Row(
+        tiny={"n_steps": 30, "batch_size": 15, "n_epochs": 2},
+        contract={
+            "normalised": (BOTH, {"normalize": True}),
+            "2 environments": (
+                BOTH, {"n_envs": 2, "normalize": True, "hyperparameters": {"clip_range_vf": 0.2}}
+            ),
+            "early stop": (NATIVE, {"hyperparameters": {"target_kl": 1e-4}}),
+            "discrete, worker processes": (
+                BOTH, {"env": "CartPole-v1", "n_envs": 2, "vec_env": "subproc"}
+            ),
+        },
+        killed={"n_envs": "2", "normalize": "true",
+                "hyperparameters": "n_steps: 25, batch_size: 10, n_epochs: 2"},
+        kills=[(100, 0.0), (200, 0.05), (500, 0.0)],
+    ),
+}  # fmt: skip
+
+
+def learners_of(algo: str) -> tuple[str, ...]:
+    """The learners that train it."""
+    return BOTH if ALGORITHMS[algo].native_class else SB3
+
+
+EVERY = [(algo, learner) for algo in ALGORITHMS for learner in learners_of(algo)]
+"""Every algorithm with each of its learners."""
