@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.cli import main
 from gallop.experiments import presets
 from gallop.experiments.yaml_file import load
@@ -14,7 +15,7 @@ from gallop.runs import workflow
 
 MUJOCO = ("HalfCheetah", "Hopper", "Walker2d", "Ant", "Humanoid", "Swimmer", "Reacher", "Pusher")
 TASKS = [f"{name}-v5" for name in MUJOCO] + ["Pendulum-v1", "MountainCarContinuous-v0"]
-EXPECTED = {(algo, task) for algo in ("sac", "td3", "ppo") for task in TASKS}
+EXPECTED = {(algo, task) for algo in ALGORITHMS for task in TASKS}
 EXPECTED |= {("ppo", "CartPole-v1"), ("ppo", "Acrobot-v1")}
 
 
