@@ -84,8 +84,6 @@ class OffPolicyHyperparameters(Hyperparameters):
     """Timesteps with random actions and without gradient steps."""
     batch_size: PositiveInt = 256
     """Transitions a gradient step."""
-    tau: Annotated[Float, Field(gt=0, le=1)] = 0.005
-    """Polyak factor of the target networks, 0 to 1."""
     train_freq: PositiveInt = 1
     """Timesteps of every environment between two rounds of gradient steps."""
     utd: Annotated[Float, Field(ge=0)] | None = None
@@ -143,3 +141,10 @@ class OffPolicyHyperparameters(Hyperparameters):
         quantum = self.quantum(n_envs)
         rounds = timesteps // quantum - self.learning_starts // quantum
         return max(0, rounds) * self.gradient_steps_a_quantum(n_envs)
+
+
+class TargetNetworkHyperparameters(OffPolicyHyperparameters):
+    """What algorithms with target networks share."""
+
+    tau: Annotated[Float, Field(gt=0, le=1)] = 0.005
+    """Polyak factor of the target networks, 0 to 1."""

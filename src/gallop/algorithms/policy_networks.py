@@ -59,6 +59,11 @@ def has_gaussian_actor(shapes: Shapes) -> bool:
     return any(name.startswith("actor.log_std") for name in shapes)
 
 
+def has_target_critics(shapes: Shapes) -> bool:
+    """Whether the critics have target networks."""
+    return any(name.startswith("critic_target.") for name in shapes)
+
+
 def n_quantiles(shapes: Shapes) -> int:
     """Outputs of a critic: quantiles of the return, or its mean alone."""
     return (widths(shapes, "critic.qf0") or [1])[-1]

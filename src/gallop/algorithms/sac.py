@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
+from gallop.algorithms.hyperparameters import TargetNetworkHyperparameters
 from gallop.algorithms.policy_networks import (
     PolicyNetworks,
     Shapes,
     gaussian_arch,
     has_gaussian_actor,
+    has_target_critics,
     n_critics,
     n_quantiles,
 )
@@ -52,7 +53,7 @@ EntropyCoefficient = Annotated[float | str, BeforeValidator(_entropy_coefficient
 TargetEntropy = Annotated[float | str, BeforeValidator(_target_entropy)]
 
 
-class SACHyperparameters(OffPolicyHyperparameters):
+class SACHyperparameters(TargetNetworkHyperparameters):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), as in SB3."""
 
     ent_coef: EntropyCoefficient = "auto"
@@ -70,7 +71,7 @@ class SACHyperparameters(OffPolicyHyperparameters):
 
 
 def _recognises(shapes: Shapes) -> bool:
-    return has_gaussian_actor(shapes) and n_quantiles(shapes) == 1
+    return has_gaussian_actor(shapes) and has_target_critics(shapes) and n_quantiles(shapes) == 1
 
 
 SAC = AlgorithmSpec(

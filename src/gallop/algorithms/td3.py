@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
+from gallop.algorithms.hyperparameters import TargetNetworkHyperparameters
 from gallop.algorithms.policy_networks import (
     Arch,
     PolicyNetworks,
@@ -21,7 +21,7 @@ from gallop.algorithms.spec import AlgorithmSpec, Cost
 from gallop.fields import Float, PositiveInt, Schedule
 
 
-class TD3Hyperparameters(OffPolicyHyperparameters):
+class TD3Hyperparameters(TargetNetworkHyperparameters):
     """Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477), as in SB3, with noise."""
 
     learning_rate: Schedule = 1e-3

@@ -9,3 +9,14 @@ if TYPE_CHECKING:
 
 Env: TypeAlias = "gymnasium.Env[Any, Any]"
 Space: TypeAlias = "gymnasium.Space[Any]"
+
+
+def place_of_policy_class(observation_space: Space) -> int:
+    """Which of SB3's three policy classes takes these observations: 0 MLP, 1 CNN, 2 several inputs.
+
+    As in SB3, images are bytes in three dimensions.
+    """
+    if type(observation_space).__name__ == "Dict":
+        return 2
+    is_image = observation_space.dtype == "uint8" and len(observation_space.shape or ()) == 3
+    return int(is_image)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from gallop import machine
-from gallop.algorithms.spec import imported
+from gallop.algorithms.spec import AlgorithmSpec, imported
 from gallop.algorithms.table import ALGORITHMS
-from gallop.environments.spaces import Space
-from gallop.errors import ExperimentError
+from gallop.environments.spaces import Space, place_of_policy_class
+from gallop.errors import ExperimentError, alternatives
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import Learner
 from gallop.policies import kernels
@@ -59,6 +59,7 @@ def choose_learner(
             "algo",
         )
     is_dict = type(observation_space).__name__ == "Dict"
+    _check_observations(experiment.algorithm, observation_space)
     policy = experiment.hyperparameters.policy
     if policy != "auto" and (policy == "MultiInputPolicy") != is_dict:
         raise ExperimentError(
@@ -93,6 +94,18 @@ def choose_learner(
         )
     why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
     return Choice("native", why, kernels.n_threads(experiment.n_threads), machine.instruction_set())
+
+
+def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
+    """Not every algorithm has networks for images and for Dict spaces."""
+    place = place_of_policy_class(observation_space)
+    if place < len(spec.networks.policy_classes):
+        return
+    able = [s.name for s in ALGORITHMS.values() if place < len(s.networks.policy_classes)]
+    what = "Dict observations" if place == 2 else "images"
+    raise ExperimentError(
+        f"{spec.name} has no networks for {what}; use algo: {alternatives(able)}", "algo"
+    )
 
 
 def unserved(

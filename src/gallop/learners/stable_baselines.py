@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from safetensors.numpy import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -28,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
 from gallop.algorithms.spec import imported
-from gallop.environments.spaces import Space
+from gallop.environments.spaces import Space, place_of_policy_class
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
@@ -336,11 +335,8 @@ def policy_class(name: str, observation_space: Space) -> str:
     """SB3's name of a policy class; auto: by the observation space."""
     if name != "auto":
         return name
-    if isinstance(observation_space, spaces.Dict):
-        return "MultiInputPolicy"
-    shape = observation_space.shape or ()
-    is_image = observation_space.dtype == np.uint8 and len(shape) == 3
-    return "CnnPolicy" if is_image else "MlpPolicy"
+    names = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
+    return names[place_of_policy_class(observation_space)]
 
 
 def _policy_kwargs(experiment: Experiment) -> dict[str, Any]:
