@@ -23,6 +23,7 @@ from gymnasium import spaces
 from sb3_contrib import TQC
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.make import make_env
 from gallop.policies import normalizer_file, safe_archive, sb3_zip
 from gallop.policies.sb3_zip import PolicyFileError
@@ -101,17 +102,18 @@ def test_sb3s_zips_act_the_same_here(kind, tmp_path):
     assert np.ptp(expected, axis=0).max() > 0, "a policy that always does the same shows nothing"
 
 
-@pytest.mark.parametrize(("algo", "algorithm"), [("sac", SAC), ("td3", TD3), ("ppo", PPO)])
-def test_plain_sb3_opens_ours_and_trains_on(algo, algorithm, trainers, tmp_path):
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_plain_sb3_opens_ours_and_trains_on(algo, trainers, tmp_path):
+    module, _, name = ALGORITHMS[algo].sb3_class.partition(":")
     trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}))
     next(trainer.segments())
     trainer.learner.save_policy(tmp_path / "a.zip")
     program = f"""
 import sys
 sys.modules["gallop"] = None  # as where Gallop is not installed
-from stable_baselines3 import {algorithm.__name__}
+from {module} import {name}
 import gymnasium, numpy
-model = {algorithm.__name__}.load("a.zip", env=gymnasium.make("Pendulum-v1"), device="cpu")
+model = {name}.load("a.zip", env=gymnasium.make("Pendulum-v1"), device="cpu")
 numpy.save("actions.npy", model.predict(numpy.ones((4, 3), dtype="float32"), deterministic=True)[0])
 assert model.num_timesteps == 120
 model.learn(60)
