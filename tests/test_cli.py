@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from gallop.algorithms.table import ALGORITHMS
-from gallop.commands.cli import main
+from gallop.commands import run, tune
+from gallop.commands.cli import main, make_parser
 from gallop.errors import RunError
 from gallop.experiments.yaml_file import load
 from gallop.run_folder.directory import RunDirectory
@@ -56,6 +57,16 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", "--resume"], ["no unfinished run below results"]),
         (["run", "--resume", "none"], ["none is no run"]),
         (["run", "--resume", "none", "--seed", "3"], ["leave out --training_seed"]),
+        (["run", "--resume", "none", "-params", "gamma:1"], ["leave out --hyperparameters.gamma"]),
+        (["run", REFERENCE, "--resume"], ["--resume goes on", "leave out CONFIG"]),
+        (["run", "--resume", "none", "--seeds", "0..1"], ["--resume goes on", "leave out --seeds"]),
+        (["run", "--resume", "none", "--dry-run"], ["--resume goes on", "leave out --dry-run"]),
+        (["run", "--resume", "none", "--workers", "2"], ["--workers belongs to --seeds"]),
+        (["run", "--extend", "none", "--no-preset"], ["--extend goes on", "leave out --no-preset"]),
+        (["run", REFERENCE, "--extend", "none"], ["--extend goes on", "leave out CONFIG"]),
+        (["run", REFERENCE, "--workers", "2"], ["--workers belongs to --seeds"]),
+        (["run", REFERENCE, "--seeds", "0..1", "--new-horizon"],
+         ["--new-horizon belongs to --extend"]),
         (["watch"], ["no run with a policy below results"]),
         (["watch", "none.zip"], ["none.zip", "no such file"]),
         (["watch", "--episodes", "0"], ["--episodes 0"]),
@@ -112,6 +123,19 @@ def test_a_mistake_gets_one_line_and_writes_nothing(
     assert all(word in printed.err for word in words), printed.err
     assert "secret" not in printed.err + printed.out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("modes", "command", "taken_by_all"),
+    [
+        (run.MODES, "run", {"results", "quiet", "verbose", "params"}),
+        (tune.MODES, "tune", {"folder", "quiet"}),
+    ],
+)
+def test_each_flag_is_listed_with_the_modes_that_take_it(modes, command, taken_by_all):
+    given = vars(make_parser().parse_args([command])).keys() - {"command", "call", "parser"}
+    listed = {name for mode in modes for name in (mode.flag, *mode.takes)} - {None}
+    assert listed == given - taken_by_all
 
 
 def test_a_truncated_file_is_refused_at_its_line(tmp_path, capsys):

@@ -84,7 +84,7 @@ def look_at(name, folder, results="results", before="", prefix=(), **environment
     """[state, found, mend] of one check in a child."""
     program = (
         f"import json\nfrom pathlib import Path\n{before}\n"
-        "from gallop.commands.doctor import _checks\n"
+        "from gallop.commands.checks import _checks\n"
         f"check = dict(_checks(Path({results!r})))[{name!r}]()\n"
         "print(json.dumps(check[1:]))"
     )
@@ -279,7 +279,7 @@ def test_a_torch_that_cannot_be_imported_hides_nothing_else(tmp_path):
 
 
 def test_a_display_is_a_window_and_none_is_a_note(tmp_path):
-    program = "from gallop.commands.doctor import _display; print(_display().state)"
+    program = "from gallop.commands.checks import _display; print(_display().state)"
     if sys.platform == "linux":
         assert run(program, tmp_path).stdout.strip() == "note"
     assert run(program, tmp_path, DISPLAY=":9").stdout.strip() == "works"
@@ -290,7 +290,7 @@ def test_each_check_is_announced_before_it_begins(tmp_path):
 import sys
 from itertools import islice
 from pathlib import Path
-from gallop.commands.doctor import examine
+from gallop.commands.checks import examine
 
 def announce(name):
     print(name, "gallop.policies.kernels" in sys.modules)

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from gallop.commands.evaluate import evaluate
-    from gallop.commands.watch import watch
+    from gallop.commands.playing import watch
+    from gallop.commands.scoring import evaluate
     from gallop.environments.make import make_env
     from gallop.experiments.presets import experiment
     from gallop.runs.seed_group import run_seeds
@@ -32,11 +32,11 @@ __all__ = ["evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "wa
 _OFFERED = {
     "experiment": "gallop.experiments.presets",
     "run": "gallop.runs.workflow",
-    "evaluate": "gallop.commands.evaluate",
+    "evaluate": "gallop.commands.scoring",
     "run_seeds": "gallop.runs.seed_group",
     "tune": "gallop.tuning.rounds",
     "make_env": "gallop.environments.make",
-    "watch": "gallop.commands.watch",
+    "watch": "gallop.commands.playing",
 }
 
 

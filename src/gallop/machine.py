@@ -1,5 +1,5 @@
-"""This machine, as far as it decides bits and speed. Cores, quotas and instruction sets are asked
-for here and nowhere else."""
+"""This machine, as far as it decides bits and speed. Processors, memory and instruction sets are
+asked for here and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import contextlib
 import os
 import platform
 from pathlib import Path
-from typing import Any
+
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def instruction_set() -> str:
@@ -24,34 +25,50 @@ def has_bf16() -> bool:
     return _kernels.has_bf16()
 
 
-def available_processors() -> int:
+def available_processors(control_group: Path = CONTROL_GROUP) -> int:
     """Processors that this process may use: by its affinity and by its control group's quota."""
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(n, _control_group_quota()))
+    quota = _processor_quota(control_group)
+    return n if quota is None else max(1, min(n, quota))
 
 
-def _control_group_quota() -> int:
-    """Whole processors' worth of time that Linux's control group allows (version 2, then 1)."""
-    root = Path("/sys/fs/cgroup")
+def available_memory(control_group: Path = CONTROL_GROUP) -> int | None:
+    """Bytes that a new process may use, as far as the system says; at most its control group's."""
+    memory = None
     try:
-        quota, period = (root / "cpu.max").read_text().split()
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                memory = int(line.split()[1]) * 1024
+    except OSError:
+        with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
+            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, then 1
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limit = int((control_group / name).read_text())
+            memory = limit if memory is None else min(memory, limit)
+    return memory
+
+
+def _processor_quota(control_group: Path) -> int | None:
+    """Whole processors' worth of time that a control group allows (version 2, then 1)."""
+    try:
+        quota, period = (control_group / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (root / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu" / "cpu.cfs_period_us").read_text().strip()
+            quota = (control_group / "cpu" / "cpu.cfs_quota_us").read_text().strip()
+            period = (control_group / "cpu" / "cpu.cfs_period_us").read_text().strip()
         except OSError:
-            return 2**31
+            return None
     if quota == "max" or int(quota) <= 0:
-        return 2**31
-    return max(1, int(quota) // int(period))
+        return None
+    return int(quota) // int(period)
 
 
-def machine() -> dict[str, Any]:
+def machine(control_group: Path = CONTROL_GROUP) -> dict[str, str | int]:
     """This machine, as far as it decides bits and speed."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": _cpu(),
-        "cores": cores,
+        "cores": available_processors(control_group),
         "platform": platform.platform(),
         "python": platform.python_version(),
     }
@@ -63,3 +80,8 @@ def _cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def all_processors() -> int | None:
+    """Processors of this machine, also those that this process may not use."""
+    return os.cpu_count()

@@ -1,76 +1,39 @@
-"""What works on this machine, and the one line that mends what does not.
-
-Everything that can be tried is tried: a sphere is drawn, a film encoded, a file written.
-"""
+"""`gallop doctor`: what works on this machine, and the lines that fix the rest."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from gallop.commands.arguments import Commands, add_command, add_log_folder
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from packaging.requirements import Requirement
+    from rich.table import Table
 
+    from gallop.commands.checks import Check
 
-GIGABYTE = 1_000_000_000
-RUN_MEMORY = GIGABYTE // 2  # what a run takes beside its replay buffer
-RUN_DISK = GIGABYTE  # the reference experiment plans a fifth of it
-BUFFER_TRANSITIONS = 1_000_000  # SAC's and TD3's default
-# The benchmark, and the largest of Gymnasium's MuJoCo tasks: numbers an observation and an action.
-BUFFER_TASKS = {"HalfCheetah-v5": (17, 6), "Humanoid-v5": (348, 17)}
-EXTRAS = ("wandb", "mlflow", "trackio", "huggingface_hub")
-
-_INSTALL_PYTHON = {
-    "linux": "sudo apt-get install python3 python3-venv",
-    "darwin": "brew install python",
-    "win32": "winget install Python.Python.3.13",
-}
-_INSTALL_COMPILER = {
-    "linux": "sudo apt-get install g++",
-    # It returns at once, while a window asks and installs.
-    "darwin": 'xcode-select --install && echo "Enter, once it is installed" && read -r',
-    "win32": "winget install Microsoft.VisualStudio.2022.BuildTools "
-    '--override "--passive --add Microsoft.VisualStudio.Workload.VCTools --includeRecommended"',
-}
-_INSTALL_FFMPEG = {
-    "linux": "sudo apt-get install ffmpeg",
-    "darwin": "brew install ffmpeg",
-    "win32": "winget install Gyan.FFmpeg",
-}
 _COLOURS = {"works": "green", "missing": "bold red", "note": "yellow"}
 
 
-class Check(NamedTuple):
-    """One thing that was looked at."""
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "doctor",
+        "what works on this machine, and how to mend the rest",
+        "Say what works on this machine, and the one line that mends what does not.",
+        _doctor,
+    )
+    add_log_folder(parser)
 
-    name: str
-    state: Literal["works", "missing", "note"]
-    """A note is good to know, and no run fails for it."""
-    found: str
-    """What there is, or what is wrong."""
-    mend: str
-    """The line that mends it; empty where there is nothing to mend."""
+
+def _doctor(options: argparse.Namespace) -> int:
+    return doctor(options.results)
 
 
 def doctor(results: Path = Path("results")) -> int:
-    """Print what works here and the lines that mend the rest.
+    """Print what works here and the lines that fix the rest.
 
     Args:
         results: the folder that runs would be written to.
@@ -78,23 +41,22 @@ def doctor(results: Path = Path("results")) -> int:
     Returns:
         The exit code: 0 if everything that a run needs works, else 1.
     """
+    from rich.console import Console
+    from rich.text import Text
+
+    from gallop.commands.checks import examine
+
     console = Console(highlight=False)
     with console.status("looking") as status:
         checks = list(examine(results, lambda name: status.update(f"looking at {name}")))
-    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
-    table.add_column("what", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    for check in checks:
-        table.add_row(check.name, Text(check.state, _COLOURS[check.state]), Text(check.found))
-    console.print(table)
+    console.print(_table(checks))
     console.print()
     missing = [check for check in checks if check.state == "missing"]
     if not missing:
         console.print("Everything that a run needs works.")
         return 0
     console.print(f"Missing: {', '.join(check.name for check in missing)}.")
-    lines = dict.fromkeys(check.mend for check in missing if check.mend)
+    lines = dict.fromkeys(check.fix for check in missing if check.fix)
     if lines:
         console.print(f"To mend {'it' if len(missing) == 1 else 'them'}:\n")
     for line in lines:
@@ -102,318 +64,15 @@ def doctor(results: Path = Path("results")) -> int:
     return 1
 
 
-def examine(
-    results: Path, announce: Callable[[str], object] = lambda name: None
-) -> Iterator[Check]:
-    """Look at one thing after the other; all of them take some seconds.
-
-    Args:
-        results: the folder that runs would be written to.
-        announce: called with the name of each check before it begins.
-    """
-    for name, look in _checks(results):
-        announce(name)
-        try:
-            check = look()
-        except Exception as error:  # one broken part must not hide the state of the others
-            check = Check(name, "missing", f"{type(error).__name__}: {error}", "")
-        if check is not None:
-            yield check
-
-
-def _checks(results: Path) -> Iterator[tuple[str, Callable[[], Check | None]]]:
-    yield "Python", _python
-    yield "dependencies", _dependencies
-    yield "kernels", _kernels
-    yield "threads", _threads
-    yield "memory", _memory
-    yield "results folder", partial(_results_folder, results)
-    with contextlib.suppress(ImportError):  # then the rest say what is not installed
-        from gallop.report import video
-
-        for backend in video.candidates():
-            yield f"OpenGL {backend}".strip(), partial(_backend, backend)
-    yield "films", _films
-    yield "ffmpeg", _ffmpeg
-    yield "display", _display
-    yield "extras", _extras
-
-
-# --- Python and what is installed ----------------------------------------------------------------
-
-
-def _python() -> Check:
-    from packaging.specifiers import SpecifierSet
-
-    version = ".".join(str(part) for part in sys.version_info[:3])
-    wanted = importlib.metadata.metadata("gallop")["Requires-Python"]
-    if SpecifierSet(wanted).contains(version, prereleases=True):
-        return Check("Python", "works", version, "")
-    return Check("Python", "missing", f"{version}; wanted {wanted}", _here(_INSTALL_PYTHON))
-
-
-def _dependencies() -> Check:
-    installed, wrong, outside = [], [], []
-    for requirement in _requirements():
-        name = requirement.name
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = ""
-        installed.append(f"{name} {version}")
-        if not version or not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{name} {version or 'is not installed'}, wanted {_range(requirement)}")
-            outside.append(requirement)
-    if wrong:
-        mend = f"{_pip()} {_quoted(outside)}"
-        return Check("dependencies", "missing", "; ".join(wrong), mend)
-    return Check("dependencies", "works", ", ".join(installed), "")
-
-
-def _requirements() -> list[Requirement]:
-    """What Gallop needs here, without its extras."""
-    from packaging.requirements import Requirement
-
-    every = [Requirement(line) for line in importlib.metadata.requires("gallop") or ()]
-    return [r for r in every if r.marker is None or r.marker.evaluate({"extra": ""})]
-
-
-def _quoted(requirements: Iterable[Requirement]) -> str:
-    """For any shell: < and > would redirect."""
-    return " ".join(f'"{r.name}{_range(r)}"' for r in requirements)
-
-
-def _range(requirement: Requirement) -> str:
-    """As one writes it: the lower bound first."""
-    return ",".join(sorted(map(str, requirement.specifier), reverse=True))
-
-
-def _extras() -> Check | None:
-    """What some people have beside Gallop; None where there is nothing."""
-    found = []
-    for name in EXTRAS:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name} {importlib.metadata.version(name)}")
-    return Check("extras", "note", ", ".join(found), "") if found else None
-
-
-# --- what training needs -------------------------------------------------------------------------
-
-
-def _kernels() -> Check:
-    from gallop import machine
-    from gallop.policies import kernels
-
-    if why := kernels.missing():
-        has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-        steps = [*([] if has_compiler else [_here(_INSTALL_COMPILER)]), _reinstall()]
-        found = f"not built ({why}); runs train on SB3, which takes several times as long"
-        return Check("kernels", "missing", found, " && ".join(steps))
-    best = machine.instruction_set()
-    bf16 = "with bfloat16" if machine.has_bf16() else "no bfloat16"
-    amx = "with AMX" if best == "amx" else "no AMX"
-    return Check("kernels", "works", f"built; best here: {best} ({bf16}, {amx})", "")
-
-
-def _threads() -> Check:
-    from gallop import machine
-    from gallop.policies import kernels
-
-    try:
-        import torch
-    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
-        mend = (
-            f"{_pip()} --force-reinstall {_quoted(r for r in _requirements() if r.name == 'torch')}"
-        )
-        return Check("threads", "missing", f"PyTorch cannot be imported: {error}", mend)
-
-    usable, default = machine.available_processors(), kernels.n_threads(None)
-    found = (
-        f"{usable} usable of {os.cpu_count()} processors; PyTorch would take "
-        f"{torch.get_num_threads()}; n_threads by default: native {default}, SB3 1"
-    )
-    return Check("threads", "works", found, "")
-
-
-def _memory() -> Check | None:
-    """Whether replay buffers fit; None where the system does not say what it has."""
-    from gallop.policies import kernels
-
-    memory = _available_memory()
-    if memory is None:
-        return None
-    sizes = {
-        task: _buffer_bytes(*numbers, native=not kernels.missing())
-        for task, numbers in BUFFER_TASKS.items()
-    }
-    too_large = [task for task, size in sizes.items() if size + RUN_MEMORY > memory]
-    shown = ", ".join(f"{size / GIGABYTE:.1f} GB for {task}" for task, size in sizes.items())
-    found = f"{memory / GIGABYTE:.1f} GB available; a replay buffer of 1M transitions takes {shown}"
-    if not too_large:
-        return Check("memory", "works", f"{found}: both fit", "")
-    if too_large != list(sizes):
-        return Check("memory", "note", f"{found}: not enough for {', '.join(too_large)}", "")
-    mend = "gallop run --algo sac --env HalfCheetah-v5 --hyperparameters.buffer_size 100_000"
-    return Check("memory", "missing", f"{found}: not enough for either", mend)
-
-
-def _buffer_bytes(n_observation: int, n_action: int, native: bool) -> int:
-    """Of 1M transitions: the native learner stores float32 and every observation once, SB3 twice
-    and in the task's float64; each has action, reward and the end's flag."""
-    observations = 4 * n_observation if native else 2 * 8 * n_observation
-    return BUFFER_TRANSITIONS * (observations + 4 * n_action + 4 + 4 + 1)
-
-
-def _available_memory() -> int | None:
-    """Bytes that a new process may use, as far as the system says; at most its control group's."""
-    memory = None
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                memory = int(line.split()[1]) * 1024
-    except OSError:
-        with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
-            memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, then 1
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
-            limit = int((Path("/sys/fs/cgroup") / name).read_text())
-            memory = limit if memory is None else min(memory, limit)
-    return memory
-
-
-def _results_folder(results: Path) -> Check:
-    """Free space, and whether a file can be written there or where the folder would be made."""
-    folder = results
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    name = str(results) if folder == results else f"{results} (not there yet, in {folder})"
-    elsewhere = "gallop run CONFIG --log-folder ANOTHER_FOLDER"
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"gallop")
-        free = shutil.disk_usage(folder).free
-    except PermissionError:
-        mend = _allow_writing(folder)
-        return Check("results folder", "missing", f"{name}: may not be written", mend)
-    except OSError as error:
-        found = f"{name}: cannot be written: {error.strerror}"
-        return Check("results folder", "missing", found, elsewhere)
-    found = f"{name}: writable, {free / GIGABYTE:,.1f} GB free"
-    if free < RUN_DISK:
-        return Check("results folder", "missing", f"{found}, which is little", elsewhere)
-    return Check("results folder", "works", found, "")
-
-
-def _allow_writing(folder: Path) -> str:
-    path = folder.absolute()
-    if sys.platform == "win32":
-        return f'icacls "{path}" /grant "%USERNAME%:(OI)(CI)M"'
-    if path.stat().st_uid == os.geteuid():
-        return f'chmod u+rwx "{path}"'
-    return f'sudo chown "$USER" "{path}"'
-
-
-# --- what films and windows need -----------------------------------------------------------------
-
-
-def _backend(name: str) -> Check:
-    """One way to draw. That it does not work is a note: films need any one of them."""
-    from gallop.report import video
-
-    label = f"OpenGL {name}".strip()
-    if backend := video.probe(name):
-        return Check(label, "works", _drawn_by(backend.renderer, backend.is_software), "")
-    without_display = name == "glfw" and not video.has_display()
-    return Check(label, "note", "needs a display" if without_display else "does not draw here", "")
-
-
-def _films() -> Check:
-    from gallop.report import video
-
-    backend = video.find_backend()  # has been probed above
-    if backend is None:
-        found = f"{video.NO_BACKEND}; MuJoCo's tasks train and are not filmed"
-        return Check("films", "missing", found, video.mend())
-    how = _drawn_by(backend.renderer, backend.is_software)
-    return Check("films", "works", f"films use {backend.name or 'the default'}: {how}", "")
-
-
-def _drawn_by(renderer: str, is_software: bool) -> str:
-    if renderer == "unknown":
-        return "draws, by what is unknown"
-    return f"{renderer}, {'software' if is_software else 'hardware'}"
-
-
-def _ffmpeg() -> Check:
-    """Whether a few frames become a film; that there is a file of that name says little."""
-    from gallop.report import video
-
-    owner = "system's" if shutil.which("ffmpeg") else "imageio-ffmpeg's"
-    try:
-        path = video.ffmpeg()
-        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60)
-        version = (done.stdout.split() or ["", "", "unknown"])[2]
-        with tempfile.TemporaryDirectory() as folder:
-            film = Path(folder) / "film.mp4"
-            video.record(_moving_square(), film, 20)
-            if b"avc1" not in film.read_bytes():  # H.264's name in an mp4
-                raise video.FilmError("the film is not H.264")
-    except (OSError, RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
-        # A system's ffmpeg goes before any other, so that it mends whatever was tried.
-        return Check("ffmpeg", "missing", f"no films: {error}", _here(_INSTALL_FFMPEG))
-    found = f"{owner} {version} at {_short(path)}; encodes H.264"
-    return Check("ffmpeg", "works", found, "")
-
-
-def _moving_square() -> Iterator[NDArray[np.uint8]]:
-    import numpy as np
-
-    for start in range(0, 40, 4):
-        frame = np.zeros((64, 64, 3), np.uint8)
-        frame[16:48, start : start + 16] = 255
-        yield frame
-
-
-def _display() -> Check:
-    from gallop.report import video
-
-    if video.has_display():
-        return Check("display", "works", "`gallop watch` opens a window", "")
-    return Check("display", "note", "none: `gallop watch` makes a film instead of a window", "")
-
-
-# --- lines to copy -------------------------------------------------------------------------------
-
-
-def _here(lines: dict[str, str]) -> str:
-    return lines.get(sys.platform, lines["linux"])
-
-
-def _pip() -> str:
-    """pip of this very Python, from where the person stands."""
-    python = Path(sys.executable)
-    if python.is_relative_to(Path.cwd()):
-        python = python.relative_to(Path.cwd())
-    return f'"{python}" -m pip install' if " " in str(python) else f"{python} -m pip install"
-
-
-def _reinstall() -> str:
-    """Build Gallop again from where it came; the variable makes a failure loud."""
-    origin = importlib.metadata.distribution("gallop").read_text("direct_url.json")
-    source = "."
-    if origin is not None:
-        details = json.loads(origin)
-        version_control = details.get("vcs_info", {}).get("vcs")
-        source = f"{version_control}+{details['url']}" if version_control else details["url"]
-        if details.get("dir_info", {}).get("editable"):
-            source = f"-e {source}"
-    loud = "" if sys.platform == "win32" else "GALLOP_REQUIRE_KERNELS=1 "
-    return f"{loud}{_pip()} --force-reinstall --no-deps --no-cache-dir {source}"
-
-
-def _short(path: str) -> str:
-    """Without the environment's folder, or with ~ for one's home."""
-    for start, short in ((Path(sys.prefix), ""), (Path.home(), "~")):
-        if Path(path).is_relative_to(start):
-            return str(short / Path(path).relative_to(start))
-    return path
+def _table(checks: Sequence[Check]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table.add_column("what", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for check in checks:
+        table.add_row(check.name, Text(check.state, _COLOURS[check.state]), Text(check.found))
+    return table

@@ -1,149 +1,43 @@
-"""See a policy move: in a window, or into a film where there is no display."""
+"""`gallop watch`."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+import argparse
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from rich.progress import track
-
-from gallop.environments.spaces import Env
-from gallop.errors import ExperimentError
-from gallop.evaluation.episodes import stack
-from gallop.policies import sb3_zip
-from gallop.policies.policy import Policy
-from gallop.policies.sb3_zip import Options
-from gallop.report import video
-from gallop.report.display import Display
-from gallop.run_folder.find_policy import Named, find_policy, policy_path
+from gallop.commands.arguments import Commands, add_command, add_policy_flags
 
 
-def watch(
-    what: str | Path | None = None,
-    *,
-    env: str | None = None,
-    n_episodes: int = 3,
-    seed: int = 0,
-    output: Path | None = None,
-    results: Path = Path("results"),
-    normalizer: Path | None = None,
-    trust: bool = False,
-) -> int:
-    """Play a policy for a few episodes, and print their returns.
-
-    Args:
-        what: a run's folder, a milestone's, or an SB3 zip; None: the newest run.
-        env: the task, for a zip that lies in no run's folder.
-        n_episodes: how many.
-        seed: of the first episode's start; the next ones count on.
-        output: an .mp4 to write instead of opening a window.
-        results: the folder of all runs.
-        normalizer: where the policy's normaliser lies, if not beside it.
-        trust: let SB3's own loader run the code of a file that cannot be read otherwise.
-
-    Returns:
-        An exit code: 0, or 1 where nothing can be drawn on this machine.
-
-    Raises:
-        ExperimentError: if there is no such policy, or it is one of another task.
-    """
-    if n_episodes < 1:
-        raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
-    if output is not None and output.suffix != ".mp4":
-        raise ExperimentError(f"{output}: films are written as .mp4")
-    path = policy_path(None if what is None else Path(what), results)
-    filming = output is not None or not video.has_display()
-    # Before anything imports MuJoCo, which looks at MUJOCO_GL only then.
-    backend = video.find_backend() if filming else None
-    late = backend is not None and "mujoco" in sys.modules
-    if backend is not None and not late:
-        os.environ["MUJOCO_GL"] = backend.name
-    named = find_policy(path, env=env, results=results)
-    display = Display()
-    if named.note:
-        display.say(f"{named.path}: {named.note}")
-    options = Options(normalizer=normalizer, trust=trust)
-    if not filming:
-        _show(named, options, n_episodes, seed, display)
-        return 0
-    output = output or named.path.with_name(f"{named.path.stem}_watch.mp4")
-    if backend is None and video.is_mujoco(named.task.env):
-        display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
-        return 1
-    if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
-        arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
-        arguments += ["--output", str(output), *(["--env", env] if env else [])]
-        arguments += [*(["--normalizer", str(normalizer)] if normalizer else [])]
-        return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    software = backend is not None and backend.is_software
-    _film(named, options, n_episodes, seed, output, software, display)
-    return 0
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "watch",
+        "see a policy move",
+        "Play a policy in a window, or into a film where there is no display.",
+        _watch,
+    )
+    parser.add_argument(
+        "what", nargs="?", type=Path, metavar="RUN|MILESTONE|ZIP",
+        help="a run's or milestone's folder, or an SB3 zip (default: the newest run's best policy)",
+    )  # fmt: skip
+    parser.add_argument("--episodes", type=int, default=3, help="how many (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode (default: 0)")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.mp4", help="film instead of opening a window"
+    )
+    add_policy_flags(parser)
 
 
-def _in_a_child(arguments: list[str], backend: str) -> int:
-    """Where MuJoCo was imported without a GL backend, as after training, another process films."""
-    environment = {
-        **os.environ,
-        "MUJOCO_GL": backend,
-        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for tasks of one's own
-    }
-    command = [sys.executable, "-m", "gallop", "watch", *arguments]
-    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode
+def _watch(options: argparse.Namespace) -> int:
+    from gallop.commands.playing import watch
 
-
-def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
-    env = named.task.make("human")
-    policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
-    display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
-    for number in range(n):
-        for _ in _episode(policy, env, seed + number, display):
-            pass
-    env.close()
-
-
-def _film(
-    named: Named,
-    options: Options,
-    n: int,
-    seed: int,
-    output: Path,
-    software: bool,
-    display: Display,
-) -> None:
-    mujoco = video.is_mujoco(named.task.env)
-    env = named.task.make(None if mujoco else "rgb_array")
-    policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
-    camera = video.Camera(env, software)
-
-    def frames() -> Iterator[NDArray[np.uint8]]:
-        for number in track(range(n), "filming", console=display.console):
-            for _ in _episode(policy, env, seed + number, display):
-                yield camera.frame()
-
-    try:
-        video.record(frames(), output, video.fps(env))
-    finally:
-        camera.close()
-        env.close()
-    display.say(f"film    {output}")
-
-
-def _episode(policy: Policy, env: Env, seed: int, display: Display) -> Iterator[None]:
-    """Play one episode, yielding at its start and after each timestep."""
-    observation, _ = env.reset(seed=seed)
-    total, length, ended = 0.0, 0, False
-    yield
-    while not ended:
-        action = policy.act(stack([observation]))[0]
-        observation, reward, terminated, truncated, _ = env.step(
-            action.item() if action.ndim == 0 else action
-        )
-        total, length, ended = total + float(reward), length + 1, terminated or truncated
-        yield
-    display.say(f"seed {seed}: return {total:,.1f} in {length:,} timesteps")
+    return watch(
+        options.what,
+        env=options.env,
+        n_episodes=options.episodes,
+        seed=options.seed,
+        output=options.output,
+        results=options.results,
+        normalizer=options.normalizer,
+        trust=options.trust,
+    )

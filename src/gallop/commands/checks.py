@@ -1,0 +1,286 @@
+"""What works on this machine, and the one line that fixes what does not.
+
+Everything that can be tried is tried: a sphere is drawn, a film encoded, a file written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from gallop.commands import fixes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+GIGABYTE = 1_000_000_000
+RUN_MEMORY = GIGABYTE // 2  # what a run takes beside its replay buffer
+RUN_DISK = GIGABYTE  # the reference experiment plans a fifth of it
+BUFFER_TRANSITIONS = 1_000_000  # SAC's and TD3's default
+# The benchmark, and the largest of Gymnasium's MuJoCo tasks: numbers an observation and an action.
+BUFFER_TASKS = {"HalfCheetah-v5": (17, 6), "Humanoid-v5": (348, 17)}
+EXTRAS = ("wandb", "mlflow", "trackio", "huggingface_hub")
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    state: Literal["works", "missing", "note"]
+    """A note is good to know, and no run fails for it."""
+    found: str
+    """What there is, or what is wrong."""
+    fix: str
+    """The line that fixes it; empty where there is nothing to fix."""
+
+
+def examine(
+    results: Path, announce: Callable[[str], object] = lambda name: None
+) -> Iterator[Check]:
+    """Look at one thing after the other; all of them take some seconds.
+
+    Args:
+        results: the folder that runs would be written to.
+        announce: called with the name of each check before it begins.
+    """
+    for name, look in _checks(results):
+        announce(name)
+        try:
+            check = look()
+        except Exception as error:  # one broken part must not hide the state of the others
+            check = Check(name, "missing", f"{type(error).__name__}: {error}", "")
+        if check is not None:
+            yield check
+
+
+def _checks(results: Path) -> Iterator[tuple[str, Callable[[], Check | None]]]:
+    yield "Python", _python
+    yield "dependencies", _dependencies
+    yield "kernels", _kernels
+    yield "threads", _threads
+    yield "memory", _memory
+    yield "results folder", partial(_results_folder, results)
+    with contextlib.suppress(ImportError):  # then the rest say what is not installed
+        from gallop.report import video
+
+        for backend in video.candidates():
+            yield f"OpenGL {backend}".strip(), partial(_backend, backend)
+    yield "films", _films
+    yield "ffmpeg", _ffmpeg
+    yield "display", _display
+    yield "extras", _extras
+
+
+# --- Python and what is installed ----------------------------------------------------------------
+
+
+def _python() -> Check:
+    from packaging.specifiers import SpecifierSet
+
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    wanted = importlib.metadata.metadata("gallop")["Requires-Python"]
+    if SpecifierSet(wanted).contains(version, prereleases=True):
+        return Check("Python", "works", version, "")
+    return Check("Python", "missing", f"{version}; wanted {wanted}", fixes.install("Python"))
+
+
+def _dependencies() -> Check:
+    installed, wrong, outside = [], [], []
+    for requirement in fixes.requirements():
+        name = requirement.name
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        installed.append(f"{name} {version}")
+        if not version or not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(
+                f"{name} {version or 'is not installed'}, wanted {fixes.version_range(requirement)}"
+            )
+            outside.append(requirement)
+    if wrong:
+        return Check("dependencies", "missing", "; ".join(wrong), fixes.pip_install(outside))
+    return Check("dependencies", "works", ", ".join(installed), "")
+
+
+def _extras() -> Check | None:
+    """What some people have beside Gallop; None where there is nothing."""
+    found = []
+    for name in EXTRAS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return Check("extras", "note", ", ".join(found), "") if found else None
+
+
+# --- what training needs -------------------------------------------------------------------------
+
+
+def _kernels() -> Check:
+    from gallop import machine
+    from gallop.policies import kernels
+
+    if why := kernels.missing():
+        found = f"not built ({why}); runs train on SB3, which takes several times as long"
+        return Check("kernels", "missing", found, fixes.rebuild_kernels())
+    best = machine.instruction_set()
+    bf16 = "with bfloat16" if machine.has_bf16() else "no bfloat16"
+    amx = "with AMX" if best == "amx" else "no AMX"
+    return Check("kernels", "works", f"built; best here: {best} ({bf16}, {amx})", "")
+
+
+def _threads() -> Check:
+    from gallop import machine
+    from gallop.policies import kernels
+
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
+        found = f"PyTorch cannot be imported: {error}"
+        torch_alone = [r for r in fixes.requirements() if r.name == "torch"]
+        return Check("threads", "missing", found, fixes.pip_install(torch_alone, force=True))
+
+    usable, default = machine.available_processors(), kernels.n_threads(None)
+    found = (
+        f"{usable} usable of {machine.all_processors()} processors; PyTorch would take "
+        f"{torch.get_num_threads()}; n_threads by default: native {default}, SB3 1"
+    )
+    return Check("threads", "works", found, "")
+
+
+def _memory() -> Check | None:
+    """Whether replay buffers fit; None where the system does not say what it has."""
+    from gallop import machine
+    from gallop.policies import kernels
+
+    memory = machine.available_memory()
+    if memory is None:
+        return None
+    sizes = {
+        task: _buffer_bytes(*numbers, native=not kernels.missing())
+        for task, numbers in BUFFER_TASKS.items()
+    }
+    too_large = [task for task, size in sizes.items() if size + RUN_MEMORY > memory]
+    shown = ", ".join(f"{size / GIGABYTE:.1f} GB for {task}" for task, size in sizes.items())
+    found = f"{memory / GIGABYTE:.1f} GB available; a replay buffer of 1M transitions takes {shown}"
+    if not too_large:
+        return Check("memory", "works", f"{found}: both fit", "")
+    if too_large != list(sizes):
+        return Check("memory", "note", f"{found}: not enough for {', '.join(too_large)}", "")
+    smaller = "gallop run --algo sac --env HalfCheetah-v5 --hyperparameters.buffer_size 100_000"
+    return Check("memory", "missing", f"{found}: not enough for either", smaller)
+
+
+def _buffer_bytes(n_observation: int, n_action: int, native: bool) -> int:
+    """Of 1M transitions: the native learner stores float32 and every observation once, SB3 twice
+    and in the task's float64; each has action, reward and the end's flag."""
+    observations = 4 * n_observation if native else 2 * 8 * n_observation
+    return BUFFER_TRANSITIONS * (observations + 4 * n_action + 4 + 4 + 1)
+
+
+def _results_folder(results: Path) -> Check:
+    """Free space, and whether a file can be written there or where the folder would be made."""
+    folder = results
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    name = str(results) if folder == results else f"{results} (not there yet, in {folder})"
+    elsewhere = "gallop run CONFIG --log-folder ANOTHER_FOLDER"
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"gallop")
+        free = shutil.disk_usage(folder).free
+    except PermissionError:
+        found = f"{name}: may not be written"
+        return Check("results folder", "missing", found, fixes.allow_writing(folder))
+    except OSError as error:
+        found = f"{name}: cannot be written: {error.strerror}"
+        return Check("results folder", "missing", found, elsewhere)
+    found = f"{name}: writable, {free / GIGABYTE:,.1f} GB free"
+    if free < RUN_DISK:
+        return Check("results folder", "missing", f"{found}, which is little", elsewhere)
+    return Check("results folder", "works", found, "")
+
+
+# --- what films and windows need -----------------------------------------------------------------
+
+
+def _backend(name: str) -> Check:
+    """One way to draw. That it does not work is a note: films need any one of them."""
+    from gallop.report import video
+
+    label = f"OpenGL {name}".strip()
+    if backend := video.probe(name):
+        return Check(label, "works", _drawn_by(backend.renderer, backend.is_software), "")
+    without_display = name == "glfw" and not video.has_display()
+    return Check(label, "note", "needs a display" if without_display else "does not draw here", "")
+
+
+def _films() -> Check:
+    from gallop.report import video
+
+    backend = video.find_backend()  # has been probed above
+    if backend is None:
+        found = f"{video.NO_BACKEND}; MuJoCo's tasks train and are not filmed"
+        return Check("films", "missing", found, video.mend())
+    how = _drawn_by(backend.renderer, backend.is_software)
+    return Check("films", "works", f"films use {backend.name or 'the default'}: {how}", "")
+
+
+def _drawn_by(renderer: str, is_software: bool) -> str:
+    if renderer == "unknown":
+        return "draws, by what is unknown"
+    return f"{renderer}, {'software' if is_software else 'hardware'}"
+
+
+def _ffmpeg() -> Check:
+    """Whether a few frames become a film; that there is a file of that name says little."""
+    from gallop.report import video
+
+    owner = "system's" if shutil.which("ffmpeg") else "imageio-ffmpeg's"
+    try:
+        path = video.ffmpeg()
+        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60)
+        version = (done.stdout.split() or ["", "", "unknown"])[2]
+        with tempfile.TemporaryDirectory() as folder:
+            film = Path(folder) / "film.mp4"
+            video.record(_moving_square(), film, 20)
+            if b"avc1" not in film.read_bytes():  # H.264's name in an mp4
+                raise video.FilmError("the film is not H.264")
+    except (OSError, RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
+        # A system's ffmpeg goes before any other, so that it replaces whichever was tried.
+        return Check("ffmpeg", "missing", f"no films: {error}", fixes.install("ffmpeg"))
+    found = f"{owner} {version} at {_short(path)}; encodes H.264"
+    return Check("ffmpeg", "works", found, "")
+
+
+def _moving_square() -> Iterator[NDArray[np.uint8]]:
+    import numpy as np
+
+    for start in range(0, 40, 4):
+        frame = np.zeros((64, 64, 3), np.uint8)
+        frame[16:48, start : start + 16] = 255
+        yield frame
+
+
+def _display() -> Check:
+    from gallop.report import video
+
+    if video.has_display():
+        return Check("display", "works", "`gallop watch` opens a window", "")
+    return Check("display", "note", "none: `gallop watch` makes a film instead of a window", "")
+
+
+def _short(path: str) -> str:
+    """Without the environment's folder, or with ~ for one's home."""
+    for start, short in ((Path(sys.prefix), ""), (Path.home(), "~")):
+        if Path(path).is_relative_to(start):
+            return str(short / Path(path).relative_to(start))
+    return path

@@ -1,0 +1,44 @@
+"""`gallop export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
+from gallop.errors import ExperimentError
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "export",
+        "make a run ready to share",
+        "Write a run as the Zoo's folder, or as a folder for the Hugging Face hub.",
+        _export,
+    )
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="default: the newest")
+    parser.add_argument("--zoo", type=Path, metavar="DIR", help="in the Zoo's layout below DIR")
+    parser.add_argument("--hub", type=Path, metavar="DIR", help="model card, film, zip, results")
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="with --hub: push it to that repository of the hub"
+    )
+    add_log_folder(parser)
+
+
+def _export(options: argparse.Namespace) -> int:
+    if options.zoo is None and options.hub is None:
+        raise ExperimentError("--zoo DIR or --hub DIR is needed")
+    if options.push is not None and options.hub is None:
+        raise ExperimentError("--push belongs to --hub DIR")
+    from gallop.sharing import export
+
+    run = run_or_newest(options)
+    if options.zoo is not None:
+        print(f"zoo     {export.export_zoo(run, options.zoo)}")
+    if options.hub is not None:
+        folder = export.export_hub(run, options.hub)
+        print(f"hub     {folder}")
+        if options.push is not None:
+            print(f"pushed  {export.push(folder, options.push)}")
+    return 0

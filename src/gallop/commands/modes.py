@@ -1,0 +1,53 @@
+"""Modes of a command: `run`, `run --seeds`, `run --resume` … each take some of its flags."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gallop.commands.arguments import Call
+from gallop.errors import ExperimentError
+
+
+class Mode(NamedTuple):
+    """One way of calling a command. Flags go by their names in the parsed options."""
+
+    flag: str | None
+    """The flag that chooses this mode; None: it is the one without such a flag."""
+    call: Call
+    takes: tuple[str, ...]
+    """The other flags that it takes. Those that no mode lists are taken by all."""
+    refusal: str = ""
+    """Why it takes no others."""
+
+
+def choose_mode(modes: Sequence[Mode], options: argparse.Namespace) -> Mode:
+    """The first mode whose flag is given.
+
+    Raises:
+        ExperimentError: if a flag is given that this mode does not take.
+    """
+    mode = next(mode for mode in modes if mode.flag is None or _is_given(mode.flag, options))
+    choosing = [other.flag for other in modes if other.flag is not None]
+    for name in dict.fromkeys([*choosing, *(name for other in modes for name in other.takes)]):
+        if name in (mode.flag, *mode.takes) or not _is_given(name, options):
+            continue
+        owners = [other.flag for other in modes if name in other.takes]
+        if len(owners) == 1 and owners[0] is not None:
+            raise ExperimentError(f"{_shown(name, options)} belongs to --{owners[0]}")
+        raise ExperimentError(f"{mode.refusal}: leave out {_shown(name, options)}")
+    return mode
+
+
+def _is_given(name: str, options: argparse.Namespace) -> bool:
+    return getattr(options, name) not in (None, False, {})
+
+
+def _shown(name: str, options: argparse.Namespace) -> str:
+    """A flag as it is written on the command line; of several settings, the first."""
+    if name == "config":
+        return "CONFIG"
+    if name == "settings":
+        return f"--{next(iter(options.settings))}"
+    return f"--{name.replace('_', '-')}"

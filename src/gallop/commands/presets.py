@@ -1,0 +1,27 @@
+"""`gallop presets`."""
+
+from __future__ import annotations
+
+import argparse
+
+from gallop.commands.arguments import Commands, add_command
+
+
+def add(commands: Commands) -> None:
+    add_command(
+        commands,
+        "presets",
+        "list tuned starting points",
+        "List tuned starting points; gallop run --algo ALGO --env TASK takes one.",
+        _presets,
+    )
+
+
+def _presets(options: argparse.Namespace) -> int:
+    from gallop.experiments.presets import all_presets
+    from gallop.report.display import Display
+
+    display = Display()
+    display.presets(all_presets())
+    display.say("gallop run --algo ALGO --env TASK takes its preset; --dry-run shows the plan")
+    return 0

@@ -1,0 +1,222 @@
+"""One stage alone, from files: score policies on the evaluation seeds, or the random policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gallop.environments.make import Task, evaluation_task
+from gallop.errors import ExperimentError
+from gallop.evaluation.episodes import Episodes, RandomPolicy
+from gallop.evaluation.episodes import evaluate as play
+from gallop.evaluation.statistics import compare, summarise
+from gallop.experiments import seeding
+from gallop.experiments.seeding import spans
+from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
+from gallop.experiments.yaml_file import load
+from gallop.policies.normalizer_file import normalizer_beside
+from gallop.policies.policy import Array, Observations, Policy
+from gallop.policies.sb3_zip import Options
+from gallop.report.display import Display, Pair, Row
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.find_policy import find_policy, with_reset_noise
+from gallop.run_folder.numbers import write_rewards
+
+# The evaluation seeds go on where more episodes are asked for; validation seeds begin behind them.
+MAX_EPISODES = seeding.VALIDATION_SEEDS[0] - seeding.EVALUATION_SEEDS[0]
+
+
+def evaluate(
+    what: str | Path | None = None,
+    *,
+    env: str | None = None,
+    n_episodes: int | None = None,
+    seeds: Sequence[int] | None = None,
+    reset_noise_scale: float | None = None,
+    stochastic: bool = False,
+    normalizer: Path | None = None,
+    trust: bool = False,
+    results: Path = Path("results"),
+) -> Episodes:
+    """Play a policy's episodes, one a seed; nothing is written or printed.
+
+    Args:
+        what: a run's folder (its best policy), a milestone's, or an SB3 zip; None: the newest run.
+        env: the task, for a zip that does not tell it by its place or name.
+        n_episodes: how many; default 10, which are the product's evaluation seeds.
+        seeds: of the first states, instead of `n_episodes`.
+        reset_noise_scale: spread of the first states, instead of the run's or the task's own.
+        stochastic: draw actions from the policy's distribution, from a fixed seed.
+        normalizer: where the policy's normaliser lies, if not beside it.
+        trust: let SB3's own loader run the code of a file that cannot be read otherwise.
+        results: the folder of all runs.
+
+    Raises:
+        ExperimentError: if there is no such policy, it is one of another task, or cannot be read.
+    """
+    named = find_policy(
+        None if what is None else Path(what),
+        env=env,
+        results=results,
+        reset_noise_scale=reset_noise_scale,
+    )
+    options = Options(normalizer, 0 if stochastic else None, trust)
+    return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
+
+
+class _Counted:
+    """A policy that says when a timestep has passed: all episodes step together."""
+
+    def __init__(self, policy: Policy, on_timestep: Callable[[], None]) -> None:
+        self._policy, self._on_timestep = policy, on_timestep
+
+    def act(self, observations: Observations) -> Array:
+        self._on_timestep()
+        return self._policy.act(observations)
+
+
+def _limit(task: Task) -> int:
+    """Timesteps of the longest episode."""
+    limit = task.kwargs.get("max_episode_steps") or task_spec(task.env).max_episode_steps
+    return int(limit or UNLIMITED_EPISODE_TIMESTEPS)
+
+
+def chosen_seeds(n_episodes: int | None, seeds: Sequence[int] | None) -> list[int]:
+    """The seeds given, or the first `n_episodes` evaluation seeds.
+
+    Raises:
+        ExperimentError: if both are given, or there are none or too many.
+    """
+    if seeds is not None:
+        if n_episodes is not None:
+            raise ExperimentError("--episodes and --seeds are two answers to one question")
+        if not seeds or any(seed < 0 for seed in seeds):
+            raise ExperimentError("--seeds: at least one is needed, none below 0")
+        return list(seeds)
+    n = len(seeding.EVALUATION_SEEDS) if n_episodes is None else n_episodes
+    if not 1 <= n <= MAX_EPISODES:
+        raise ExperimentError(f"--episodes {n}: 1 to {MAX_EPISODES} are possible")
+    first = seeding.EVALUATION_SEEDS[0]
+    return list(range(first, first + n))
+
+
+def evaluate_all(
+    what: Sequence[Path],
+    *,
+    env: str | None,
+    seeds: Sequence[int],
+    reset_noise_scale: float | None,
+    options: Options,
+    results: Path,
+    output: Path | None,
+    display: Display,
+) -> None:
+    """Score policies on the same seeds, print a table, and compare each with the first.
+
+    Raises:
+        ExperimentError: as `evaluate` does; and if two are of different tasks.
+    """
+    names: list[Path | None] = [*what] if what else [None]
+    found = [
+        find_policy(name, env=env, results=results, reset_noise_scale=reset_noise_scale)
+        for name in names
+    ]
+    for named in found[1:]:
+        if named.task.env != found[0].task.env:
+            raise ExperimentError(
+                f"{named.path} plays {named.task.env} and {found[0].path} {found[0].task.env}: "
+                "only policies of one task can be compared"
+            )
+    for named in found:
+        if named.note:
+            display.say(f"{named.path}: {named.note}")
+    judged = []
+    for named in found:
+        policy = named.read(options)
+        normalizer = options.normalizer or normalizer_beside(named.path)
+        if normalizer is not None:
+            display.say(f"{named.label}: observations normalised by {normalizer}")
+        with display.episodes(named.label, len(seeds), _limit(named.task)) as on_timestep:
+            judged.append(play(_Counted(policy, on_timestep), named.task.make, seeds))
+    rows = [
+        Row(named.label, None, summarise(episodes.returns, generator()))
+        for named, episodes in zip(found, judged, strict=True)
+    ]
+    pairs = [
+        Pair(f"{_letter(i)} − A", compare(judged[i].returns, judged[0].returns, generator()))
+        for i in range(1, len(judged))
+    ]
+    if pairs:
+        rows = [row._replace(policy=f"{_letter(i)}: {row.policy}") for i, row in enumerate(rows)]
+    title = found[0].task.env if pairs else f"{found[0].task.env}, {found[0].path}"
+    display.results(title, rows, pairs)
+    kind = "deterministic" if options.stochastic_seed is None else "stochastic"
+    display.say(
+        f"Returns of {len(seeds)} {kind} episodes, seeds {spans(seeds)}"
+        + ("" if reset_noise_scale is None else f", reset noise {reset_noise_scale:g}")
+        + ".\nIntervals are over the starts of one trained policy, not over training seeds."
+    )
+    for episodes, named in zip(judged, found, strict=True):
+        if episodes.n_unstable:
+            display.say(f"{named.label}: physics blew up in {episodes.n_unstable} episodes")
+    if output is not None:
+        write_rewards(output, judged[0])
+        display.say(f"rewards {output}" + (" (of the first policy)" if pairs else ""))
+
+
+def baseline(
+    what: Path | None,
+    *,
+    env: str | None,
+    seeds: Sequence[int],
+    reset_noise_scale: float | None,
+    output: Path | None,
+    display: Display,
+) -> Episodes:
+    """Score the random policy on a task, a run's, or an experiment file's.
+
+    Raises:
+        ExperimentError: if the task is not known or does not work.
+    """
+    task = with_reset_noise(_task_of(what, env), reset_noise_scale)
+    made = task.make()
+    made.close()
+    policy = RandomPolicy(made.action_space, seeds)
+    with display.episodes("random policy", len(seeds), _limit(task)) as on_timestep:
+        episodes = play(_Counted(policy, on_timestep), task.make, seeds)
+    row = Row("random", None, summarise(episodes.returns, generator()))
+    display.results(f"Random policy on {task.env}", [row])
+    display.say(f"Returns of {len(seeds)} episodes, seeds {spans(seeds)}.")
+    if output is not None:
+        write_rewards(output, episodes)
+        display.say(f"rewards {output}")
+    return episodes
+
+
+def _task_of(what: Path | None, env: str | None) -> Task:
+    if env is not None:
+        if what is not None:
+            raise ExperimentError(f"{what} and --env {env} are two answers to one question")
+        task_spec(env)
+        return Task(env, {})
+    if what is None:
+        raise ExperimentError("a RUN, a CONFIG or --env is needed")
+    if what.is_dir():
+        return evaluation_task(RunDirectory(what).read_experiment())
+    if what.suffix in (".yaml", ".yml"):
+        return evaluation_task(load(what))
+    if not what.exists():  # a task's id in the place of a file
+        task_spec(str(what))
+        return Task(str(what), {})
+    raise ExperimentError(f"{what} is no run, no experiment file and no task")
+
+
+def generator() -> np.random.Generator:
+    """For bootstrap intervals: the same returns always have the same interval."""
+    return np.random.default_rng(0)
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"#{number + 1}"
