@@ -28,7 +28,8 @@ from gallop.policies.normalizer import Normalizer
 from gallop.report.display import Display
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs import workflow
-from gallop.sharing.export import export_hub, export_zoo, push
+from gallop.sharing.hub import export_hub, push
+from gallop.sharing.zoo_folder import export_zoo
 
 EXPERIMENTS = {
     "sac": tiny("sac", films=True, source="``` and ~~~"),
@@ -304,7 +305,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
 PUSH = """
 import sys
 from pathlib import Path
-from gallop.sharing.export import push
+from gallop.sharing.hub import push
 from gallop.errors import ExperimentError
 try:
     print(push(Path(sys.argv[1]), sys.argv[2]))

@@ -12,7 +12,8 @@ from gallop.errors import ExperimentError
 from gallop.experiments.yaml_file import from_dict, load
 from gallop.policies import sb3_names
 from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
-from gallop.sharing.zoo_import import ACTIVATIONS, import_zoo, read_literal, read_zoo_file
+from gallop.sharing.zoo_import import import_zoo, read_zoo_file
+from gallop.sharing.zoo_literal import ACTIVATIONS, read_literal
 
 SAC = """\
 default:

@@ -31,14 +31,14 @@ def _export(options: argparse.Namespace) -> int:
         raise ExperimentError("--zoo DIR or --hub DIR is needed")
     if options.push is not None and options.hub is None:
         raise ExperimentError("--push belongs to --hub DIR")
-    from gallop.sharing import export
+    from gallop.sharing import hub, zoo_folder
 
     run = run_or_newest(options)
     if options.zoo is not None:
-        print(f"zoo     {export.export_zoo(run, options.zoo)}")
+        print(f"zoo     {zoo_folder.export_zoo(run, options.zoo)}")
     if options.hub is not None:
-        folder = export.export_hub(run, options.hub)
+        folder = hub.export_hub(run, options.hub)
         print(f"hub     {folder}")
         if options.push is not None:
-            print(f"pushed  {export.push(folder, options.push)}")
+            print(f"pushed  {hub.push(folder, options.push)}")
     return 0

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import keyword
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import yaml
 
 from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
 from gallop.experiments.settings import Experiment, Normalization
-from gallop.sharing.zoo_import import ACTIVATIONS
+from gallop.sharing.zoo_literal import write_literal
 
 
 def zoo_name(env: str) -> str:
@@ -30,7 +26,7 @@ def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
     """
     settings = experiment.hyperparameters
     chosen = settings.policy if settings.policy != "auto" else policy
-    data: dict[str, Any] = {
+    data: dict[str, object] = {
         "n_timesteps": experiment.total_timesteps,
         "n_envs": experiment.n_envs,
         **settings.model_dump(mode="json", exclude={"utd", "policy_kwargs"}, exclude_none=True),
@@ -42,7 +38,7 @@ def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
             del data["noise_type"], data["noise_std"]
     kwargs = settings.policy_kwargs.model_dump(mode="json", exclude_none=True)
     if kwargs:
-        data["policy_kwargs"] = _python(kwargs)
+        data["policy_kwargs"] = write_literal(kwargs)
     normalize = _zoo_normalize(experiment.normalize)
     if normalize is not None:
         data["normalize"] = normalize
@@ -115,32 +111,10 @@ def to_zoo_args(experiment: Experiment) -> str:
 def _zoo_normalize(settings: Normalization) -> bool | str | None:
     if not settings.observations and not settings.rewards:
         return None
-    words: dict[str, Any] = {"norm_obs": settings.observations, "norm_reward": settings.rewards}
+    words: dict[str, object] = {"norm_obs": settings.observations, "norm_reward": settings.rewards}
     defaults = Normalization()
     if settings.clip_observations != defaults.clip_observations:
         words["clip_obs"] = settings.clip_observations
     if settings.clip_rewards != defaults.clip_rewards:
         words["clip_reward"] = settings.clip_rewards
-    return True if all(value is True for value in words.values()) else _python(words)
-
-
-def _python(value: Any) -> str:
-    """A value as the Zoo writes it: dict(net_arch=[400, 300]).
-
-    >>> _python({"activation_fn": "relu", "net_arch": {"pi": [64]}, "optimizer_kwargs": {"a b": 1}})
-    "dict(activation_fn=nn.ReLU, net_arch=dict(pi=[64]), optimizer_kwargs={'a b': 1})"
-    """
-    if isinstance(value, Mapping):
-        if all(name.isidentifier() and not keyword.iskeyword(name) for name in value):
-            return f"dict({', '.join(_items(value))})"
-        return f"{{{', '.join(f'{name!r}: {_python(part)}' for name, part in value.items())}}}"
-    if isinstance(value, list):
-        return f"[{', '.join(_python(part) for part in value)}]"
-    return repr(value)
-
-
-def _items(mapping: Mapping[str, Any]) -> Iterator[str]:
-    classes = {ours: name for name, ours in ACTIVATIONS.items()}
-    for name, value in mapping.items():
-        is_class = name == "activation_fn" and value in classes
-        yield f"{name}={f'nn.{classes[value]}' if is_class else _python(value)}"
+    return True if all(value is True for value in words.values()) else write_literal(words)

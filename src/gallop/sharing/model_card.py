@@ -1,0 +1,246 @@
+"""README.md of a folder for the Hugging Face hub: the policy, its returns, how to use it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from gallop import __version__
+from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
+from gallop.experiments.plan import make_plan
+from gallop.policies.normalizer import Normalizer
+from gallop.policies.normalizer_file import normalizer_path
+from gallop.sharing.finished_run import FinishedRun
+
+REPLAY = "replay.mp4"  # the name under which the hub looks for a film
+CARD, RESULTS = "README.md", "results.json"
+
+
+def model_card(done: FinishedRun, missing_film: str) -> str:
+    """YAML that the hub reads, then Markdown.
+
+    Args:
+        missing_film: why there is no film; empty if there is one.
+    """
+    front = yaml.safe_dump(_metadata(done), sort_keys=False, allow_unicode=True)
+    parts = [
+        _introduction(done, missing_film),
+        _results_section(done),
+        _sb3_section(done),
+        _gallop_section(done),
+        _settings_section(done),
+    ]
+    return f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _metadata(done: FinishedRun) -> dict[str, object]:
+    """What the hub's index and the Zoo's scripts look for."""
+    env, returns = done.experiment.env, done.episodes.returns
+    task = "reinforcement-learning"
+    metric = {
+        "type": "mean_reward",
+        "value": f"{returns.mean():.2f} +/- {returns.std():.2f}",
+        "name": "mean_reward",
+        "verified": False,
+    }
+    result = {
+        "task": {"type": task, "name": task},
+        "dataset": {"name": env, "type": env},
+        "metrics": [metric],
+    }
+    return {
+        "library_name": "stable-baselines3",
+        "pipeline_tag": task,
+        "tags": [env, "deep-reinforcement-learning", task, "stable-baselines3", "gallop"],
+        "model-index": [{"name": done.experiment.algo.upper(), "results": [result]}],
+    }
+
+
+def _introduction(done: FinishedRun, missing_film: str) -> str:
+    algo, env = done.experiment.algo.upper(), _plain(done.experiment.env)
+    horizon = make_plan(done.experiment).horizon
+    film = f"[A film]({REPLAY}) shows the episode of seed {int(done.episodes.seeds[0])}."
+    if missing_film:
+        film = f"There is no film of it: {_plain(missing_film)}."
+    return (
+        f"# {algo} on {env}\n\n"
+        f"A policy that {algo} trained on {env} for {horizon:,} timesteps, training seed "
+        f"{done.experiment.training_seed}, with Gallop {__version__}. It is an ordinary zip of "
+        f"Stable-Baselines3. {film}"
+    )
+
+
+def _results_section(done: FinishedRun) -> str:
+    generator = np.random.default_rng(0)  # the same returns always have the same interval
+    ours, random = done.episodes.returns, done.baseline.returns
+    seeds = ", ".join(str(seed) for seed in done.episodes.seeds)
+    rows = [
+        _row("this policy", summarise(ours, generator)),
+        _row("random actions", summarise(random, generator)),
+    ]
+    text = (
+        "## Results\n\n"
+        "| policy | episodes | mean ± std | IQM | 95 % interval of the mean |\n"
+        "|---|---:|---:|---:|---:|\n" + "\n".join(rows) + "\n\n"
+        f"Returns of one episode for each of the seeds {seeds}, which training never saw; the "
+        "policy acts deterministically. Its episodes are in `results.json`. Intervals are over "
+        "starts of one policy, not over training seeds: they say nothing about how well the "
+        "algorithm does when it is trained again."
+    )
+    if done.episodes.seeds.tolist() == done.baseline.seeds.tolist():
+        text += " " + _difference(compare(ours, random, generator))
+    return text
+
+
+def _row(policy: str, summary: Summary) -> str:
+    low, high = summary.mean_interval
+    return (
+        f"| {policy} | {summary.n} | {summary.mean:,.2f} ± {summary.std:,.2f} | "
+        f"{summary.iqm:,.2f} | {low:,.2f} … {high:,.2f} |"
+    )
+
+
+def _difference(comparison: Comparison) -> str:
+    difference = comparison.difference
+    low, high = difference.interval
+    return (
+        f"Seed by seed it is {difference.mean:+,.2f} from random actions "
+        f"(95 % interval {low:+,.2f} … {high:+,.2f})."
+    )
+
+
+def _sb3_section(done: FinishedRun) -> str:
+    return (
+        "## With Stable-Baselines3 alone\n\n"
+        "In a folder with this repository's files (`load` unpickles, and so runs, what is in a "
+        "zip: open only those that you trust):\n\n" + _fenced("python", _sb3_code(done))
+    )
+
+
+def _sb3_code(done: FinishedRun) -> str:
+    """A program that gives the numbers of the card; what a user chose is in it as literals only."""
+    experiment, normalizer = done.experiment, done.normalizer
+    kwargs = experiment.model_dump(mode="json")
+    env_kwargs = {**kwargs["env_kwargs"], **kwargs["eval_env_kwargs"]}
+    made = ", ".join([repr(experiment.env), *([f"**{env_kwargs!r}"] if env_kwargs else [])])
+    wrappers = [
+        f"env = getattr(importlib.import_module({module!r}), {name!r})(env, **{arguments!r})"
+        for wrapper in kwargs["wrappers"]
+        for path, arguments in wrapper.items()
+        for module, _, name in [path.replace(":", ".").rpartition(".")]
+    ]
+    library, algo = _sb3_class(experiment.algo)
+    observation = "observation"
+    lines = [
+        *(["import importlib", ""] if wrappers else []),
+        "import gymnasium",
+        "import numpy as np",
+        f"from {library} import {algo}",
+        "",
+        f'model = {algo}.load({f"{done.stem}.zip"!r}, device="cpu")',
+        f"env = gymnasium.make({made})",
+        *wrappers,
+    ]
+    if normalizer is not None:
+        observation = "normalise(observation)"
+        lines += ["", *_normaliser_code(done.stem, normalizer)]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "returns = []",
+            f"for seed in {[int(seed) for seed in done.episodes.seeds]}:",
+            "    observation, _ = env.reset(seed=seed)",
+            "    total, ended = 0.0, False",
+            "    while not ended:",
+            f"        action, _ = model.predict({observation}, deterministic=True)",
+            "        observation, reward, terminated, truncated, _ = env.step(action)",
+            "        total, ended = total + float(reward), terminated or truncated",
+            "    returns.append(total)",
+            'print(f"{np.mean(returns):.2f} +/- {np.std(returns):.2f}")',
+        ]
+    )
+
+
+def _sb3_class(algo: str) -> tuple[str, str]:
+    """Module and name of the class that loads the zip."""
+    return "stable_baselines3", algo.upper()
+
+
+def _normaliser_code(stem: str, normalizer: Normalizer) -> list[str]:
+    """What policies trained on normalised observations need: arithmetic, no VecNormalize."""
+    file = normalizer_path(Path(f"{stem}.zip")).name
+    result = "    return scale(observation)"
+    if "" not in normalizer.mean:
+        keys = sorted(normalizer.mean)
+        result = (
+            "    return {key: scale(part, key) if key in "
+            f"{keys!r} else part for key, part in observation.items()}}"
+        )
+    return [
+        f"statistics = np.load({file!r})",
+        "",
+        "",
+        'def scale(values, key=""):',
+        '    variance = statistics[f"variance/{key}"] + statistics["epsilon"]',
+        '    scaled = (values - statistics[f"mean/{key}"]) / np.sqrt(variance)',
+        '    return np.clip(scaled, -statistics["clip"], statistics["clip"]).astype(np.float32)',
+        "",
+        "",
+        "def normalise(observation):",
+        result,
+        "",
+    ]
+
+
+def _gallop_section(done: FinishedRun) -> str:
+    commands = (
+        f"gallop watch {done.stem}.zip\n"
+        f"gallop run experiment.yaml   # trains it again, from the same seed"
+    )
+    return "## With Gallop\n\nGallop reads the zip without running any code in it:\n\n" + _fenced(
+        "console", commands
+    )
+
+
+def _settings_section(done: FinishedRun) -> str:
+    experiment = done.experiment
+    shown = experiment.model_dump(
+        mode="json",
+        exclude_none=True,
+        include={
+            *("algo", "env", "env_kwargs", "eval_env_kwargs", "wrappers", "total_timesteps"),
+            *("n_envs", "normalize", "hyperparameters", "training_seed", "source"),
+        },
+    )
+    shown = {name: value for name, value in shown.items() if value not in ({}, [], "")}
+    found = done.provenance.get("versions")
+    versions = {"python": done.provenance.get("python", "unknown")}
+    versions |= found if isinstance(found, dict) else {}
+    listed = ", ".join(f"{_plain(name)} {_plain(value)}" for name, value in versions.items())
+    learner = _plain(done.provenance.get("learner", "unknown"))
+    return (
+        "## Hyper-parameters\n\n"
+        + _fenced("yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
+        + "\n\nAll settings are in `experiment.yaml`.\n\n"
+        f"## Versions\n\nTrained with the {learner} learner; {listed}."
+    )
+
+
+def _plain(text: object) -> str:
+    """Text that Markdown shows as it is.
+
+    >>> print(_plain("a_b*<c>|d"))
+    a\\_b\\*\\<c\\>\\|d
+    """
+    return re.sub(r"([\\`*_\[\]<>|#~!$&])", r"\\\1", " ".join(str(text).split()))
+
+
+def _fenced(language: str, text: str) -> str:
+    """A block of code; its fence is longer than any that the text might close it with."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text}\n{fence}"

@@ -1,0 +1,106 @@
+"""A finished run as the Zoo's folder of a trained agent: there whole or not at all, beside others.
+
+The Zoo keeps the normalisation of observations as a pickle, so its export writes one, with SB3's
+own VecNormalize. Whoever opens a pickle runs what is in it: Gallop never reads one that way.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from gallop.environments.make import evaluation_env
+from gallop.environments.spaces import Env
+from gallop.experiments.settings import Experiment
+from gallop.run_folder.directory import RunDirectory
+from gallop.sharing.finished_run import (
+    FinishedRun,
+    explaining_errors,
+    finished,
+    temporary_folder,
+)
+from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
+
+
+def export_zoo(run: RunDirectory, folder: Path) -> Path:
+    """Write a run in the layout of rl-baselines3-zoo: `<folder>/<algo>/<ENV>_<N>/`.
+
+    N is one more than the greatest there. `vecnormalize.pkl` holds the statistics of the final
+    policy, as the Zoo's own does. It is written where rewards alone were normalised too, because
+    the Zoo asks for it then.
+
+    Returns:
+        The new folder.
+
+    Raises:
+        RunError: if the folder holds no run, the run is under way or unfinished, or nothing can be
+            written there.
+    """
+    with finished(run) as done, explaining_errors(folder):
+        experiment, name = done.experiment, zoo_name(done.experiment.env)
+        parent = folder / experiment.algo
+        with temporary_folder(parent) as temporary:
+            shutil.copyfile(run.final_model, temporary / f"{name}.zip")
+            for path in (run.best_model, run.path / "evaluations.npz"):
+                if path.exists():
+                    shutil.copyfile(path, temporary / path.name)
+            details = temporary / name
+            details.mkdir()
+            (details / "args.yml").write_text(to_zoo_args(experiment), encoding="utf-8")
+            env = evaluation_env(experiment)
+            try:
+                _write_zoo_config(experiment, env, details / "config.yml")
+                if experiment.normalize.observations or experiment.normalize.rewards:
+                    _write_vecnormalize(done, env, details / "vecnormalize.pkl")
+            finally:
+                env.close()
+            return _rename_to_next(temporary, parent, name)
+
+
+def _rename_to_next(temporary: Path, parent: Path, name: str) -> Path:
+    """Give it the next number; whoever took that in the meantime keeps it."""
+    temporary.chmod(0o755)
+    while True:
+        numbers = [path.name.removeprefix(f"{name}_") for path in parent.glob("*_*")]
+        last = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        target = parent / f"{name}_{last + 1}"
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.exists():
+                raise
+        else:
+            return target
+
+
+def _write_zoo_config(experiment: Experiment, env: Env, path: Path) -> None:
+    from gallop.learners.stable_baselines import policy_class
+
+    policy = policy_class(experiment.hyperparameters.policy, env.observation_space)
+    path.write_text(to_zoo_config(experiment, policy), encoding="utf-8")
+
+
+def _write_vecnormalize(done: FinishedRun, env: Env, path: Path) -> None:
+    """VecNormalize's own pickle, with the statistics of the final policy's normaliser."""
+    from stable_baselines3.common.running_mean_std import RunningMeanStd
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    settings, normalizer = done.experiment.normalize, done.normalizer
+    wrapped = VecNormalize(
+        DummyVecEnv([lambda: env]),
+        training=False,
+        norm_obs=settings.observations,
+        norm_reward=settings.rewards,
+        clip_obs=settings.clip_observations,
+        clip_reward=settings.clip_rewards,
+        gamma=done.experiment.hyperparameters.gamma,
+    )
+    if normalizer is not None:
+        known = wrapped.obs_rms
+        parts: dict[str, RunningMeanStd] = known if isinstance(known, dict) else {"": known}
+        for key, statistics in parts.items():
+            statistics.mean = normalizer.mean[key]
+            statistics.var = normalizer.variance[key]
+            statistics.count = normalizer.count
+        wrapped.epsilon = normalizer.epsilon
+    wrapped.save(str(path))
