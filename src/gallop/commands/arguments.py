@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from gallop.errors import ExperimentError
-from gallop.experiments.settings import EXPERIMENTS
 from gallop.experiments.yaml_file import parse
 
 if TYPE_CHECKING:
@@ -43,17 +42,6 @@ def add_command(
     )  # fmt: skip
     parser.set_defaults(call=call, parser=parser)
     return parser
-
-
-def algorithms() -> list[str]:
-    """The names that --algo takes."""
-    return list(EXPERIMENTS)
-
-
-def any_algorithm() -> str:
-    """The same names for a help text, such as "sac, td3 or ppo"."""
-    *others, last = algorithms()
-    return f"{', '.join(others)} or {last}"
 
 
 def whole_number(text: str, flag: str) -> int:

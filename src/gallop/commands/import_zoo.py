@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, any_algorithm
+from gallop.algorithms.table import ALGORITHMS
+from gallop.commands.arguments import Commands, add_command
+from gallop.errors import alternatives
 
 
 def add(commands: Commands) -> None:
@@ -18,7 +20,9 @@ def add(commands: Commands) -> None:
         _import_zoo,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="such as hyperparams/sac.yml")
-    parser.add_argument("--algo", help=f"{any_algorithm()} (default: as the file's name says)")
+    parser.add_argument(
+        "--algo", help=f"{alternatives(ALGORITHMS)} (default: as the file's name says)"
+    )
     parser.add_argument("--env", help="this task alone")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("configs/zoo"), metavar="DIR",

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import (
     Commands,
     Parser,
     add_command,
     add_log_folder,
-    algorithms,
     n_workers,
 )
 from gallop.commands.modes import Mode, choose_mode
@@ -203,20 +203,20 @@ def _experiment(options: argparse.Namespace) -> tuple[Experiment, str]:
 def _preset(settings: dict[str, str]) -> tuple[Path | None, str]:
     """The preset of --algo and --env, and what to say about it."""
     algo, env = settings.get("algo", "").lower(), settings.get("env", "")
-    if algo not in algorithms() or not env:
+    if algo not in ALGORITHMS or not env:
         return None, ""
     from gallop.experiments import presets
 
-    found = presets.find(algo, env)
+    found, title = presets.find(algo, env), ALGORITHMS[algo].title
     if found is None:
         near = presets.hint(algo, env)
         if "total_timesteps" not in settings:
             raise ExperimentError(
-                f"no preset for {algo.upper()} on {env} ({near}); without one, -n is needed"
+                f"no preset for {title} on {env} ({near}); without one, -n is needed"
             )
-        return None, f"no preset for {algo.upper()} on {env} ({near}): SB3's defaults"
+        return None, f"no preset for {title} on {env} ({near}): SB3's defaults"
     return found.path, (
-        f"preset for {algo.upper()} on {env}: {found.source} (--no-preset takes SB3's defaults)"
+        f"preset for {title} on {env}: {found.source} (--no-preset takes SB3's defaults)"
     )
 
 

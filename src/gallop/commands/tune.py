@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import (
     Commands,
     add_command,
-    any_algorithm,
     n_workers,
     whole_number,
 )
 from gallop.commands.modes import Mode, choose_mode
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, alternatives
 from gallop.experiments.yaml_file import parse
 
 EXAMPLES = """\
@@ -39,7 +39,9 @@ def add(commands: Commands) -> None:
         "config", nargs="?", type=Path, metavar="CONFIG",
         help="a search's YAML file (default: the space of --algo, for --env)",
     )  # fmt: skip
-    parser.add_argument("--algo", help=f"{any_algorithm()}: its own search space, without CONFIG")
+    parser.add_argument(
+        "--algo", help=f"{alternatives(ALGORITHMS)}: its own search space, without CONFIG"
+    )
     parser.add_argument("--env", help="the task, instead of the file's")
     parser.add_argument(
         "-n", "--n-timesteps", metavar="N", help="timesteps of each seed of a trial"

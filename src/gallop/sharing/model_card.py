@@ -55,12 +55,12 @@ def _metadata(done: FinishedRun) -> dict[str, object]:
         "library_name": "stable-baselines3",
         "pipeline_tag": task,
         "tags": [env, "deep-reinforcement-learning", task, "stable-baselines3", "gallop"],
-        "model-index": [{"name": done.experiment.algo.upper(), "results": [result]}],
+        "model-index": [{"name": done.experiment.algorithm.title, "results": [result]}],
     }
 
 
 def _introduction(done: FinishedRun, missing_film: str) -> str:
-    algo, env = done.experiment.algo.upper(), _plain(done.experiment.env)
+    algo, env = done.experiment.algorithm.title, _plain(done.experiment.env)
     horizon = make_plan(done.experiment).horizon
     film = f"[A film]({REPLAY}) shows the episode of seed {int(done.episodes.seeds[0])}."
     if missing_film:
@@ -132,7 +132,7 @@ def _sb3_code(done: FinishedRun) -> str:
         for path, arguments in wrapper.items()
         for module, _, name in [path.replace(":", ".").rpartition(".")]
     ]
-    library, algo = _sb3_class(experiment.algo)
+    library, _, algo = experiment.algorithm.sb3_class.partition(":")
     observation = "observation"
     lines = [
         *(["import importlib", ""] if wrappers else []),
@@ -163,11 +163,6 @@ def _sb3_code(done: FinishedRun) -> str:
             'print(f"{np.mean(returns):.2f} +/- {np.std(returns):.2f}")',
         ]
     )
-
-
-def _sb3_class(algo: str) -> tuple[str, str]:
-    """Module and name of the class that loads the zip."""
-    return "stable_baselines3", algo.upper()
 
 
 def _normaliser_code(stem: str, normalizer: Normalizer) -> list[str]:

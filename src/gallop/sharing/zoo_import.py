@@ -14,7 +14,8 @@ from typing import NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from gallop.algorithms.hyperparameters import Hyperparameters, OffPolicyHyperparameters
+from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
+from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError, nearest, printable
 from gallop.experiments.settings import EXPERIMENTS, Experiment
 from gallop.experiments.yaml_file import from_dict
@@ -113,9 +114,9 @@ _Dumper.add_representer(list, _Dumper.brackets)
 
 def _algorithm(path: Path, algo: object) -> str:
     name = str(algo or path.stem).lower()
-    if name not in EXPERIMENTS:
+    if name not in ALGORITHMS:
         raise ExperimentError(
-            f"{path}: {name} is no algorithm of ours, allowed: {', '.join(EXPERIMENTS)}; "
+            f"{path}: {name} is no algorithm of ours, allowed: {', '.join(ALGORITHMS)}; "
             "the file's name says which one it is about, unless it is named"
         )
     return name
@@ -142,7 +143,7 @@ def _imported(entry: Entry, algo: str) -> Imported:
 
 def _translated(entry: Entry, algo: str) -> dict[str, object]:
     """Settings as in our YAML, not yet checked."""
-    defaults = _default_hyperparameters(algo)
+    defaults = ALGORITHMS[algo].hyperparameters()
     data: dict[str, object] = {"algo": algo, "env": entry.env}
     hyperparameters: dict[str, object] = {}
     for key, value in entry.settings.items():
@@ -181,12 +182,6 @@ def _add_sb3_defaults(
         hyperparameters["noise_type"] = "none"
     elif "noise_type" in hyperparameters and "noise_std" not in hyperparameters:
         raise entry.error("noise_type", "needs noise_std beside it")
-
-
-def _default_hyperparameters(algo: str) -> Hyperparameters:
-    defaults = EXPERIMENTS[algo].model_fields["hyperparameters"].default
-    assert isinstance(defaults, Hyperparameters)
-    return defaults
 
 
 def _validated(entry: Entry, algo: str, data: dict[str, object]) -> Experiment:
