@@ -9,13 +9,14 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from gallop.algorithms.hyperparameters import NetArch
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError
+from gallop.experiments.explain import explain, section
 from gallop.experiments.resolve import resolve
 from gallop.experiments.search_results import (
     DEFAULT_ROOT,
@@ -308,60 +309,7 @@ def _validate(data: dict[str, Any]) -> Experiment:
         first = min(
             details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
         )
-        raise _explain(model, first) from None
-
-
-def _explain(model: type[BaseModel], detail: Any) -> ExperimentError:
-    """Pydantic's error as one line: the value, what is allowed, the nearest right name."""
-    fields = [part for part in detail["loc"] if isinstance(part, str)]
-    known: list[str] = []
-    owner: type[BaseModel] | None = model
-    for part in fields:
-        if owner is None or part not in owner.model_fields:
-            break
-        known.append(part)
-        owner = section(owner, part)
-    kind, value = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        known = [*known, fields[-1]]
-        if owner is None:
-            return ExperimentError("unknown setting", ".".join(known))
-        return ExperimentError(
-            f"unknown setting; {nearest(fields[-1], list(owner.model_fields))}", ".".join(known)
-        )
-    name = ".".join(known)
-    if kind == "missing":
-        return ExperimentError("is missing, and has no default", name)
-    if kind == "literal_error":
-        allowed = [text.strip("'") for text in _allowed(model, known)]
-        return ExperimentError(f"{value!r} is unknown; {nearest(str(value), allowed)}", name)
-    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    shown = "" if isinstance(value, dict) else f"{value!r}: "
-    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
-
-
-def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model behind a field, if it is a section of its own."""
-    annotation = owner.model_fields[name].annotation
-    for candidate in (annotation, *get_args(annotation)):
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            return candidate
-    return None
-
-
-def _allowed(model: type[BaseModel], names: list[str]) -> list[str]:
-    owner: type[BaseModel] | None = model
-    for name in names[:-1]:
-        owner = section(owner, name) if owner else None
-    annotation = owner.model_fields[names[-1]].annotation if owner else None
-    choices = [annotation, *get_args(annotation)]
-    return [
-        str(value)
-        for choice in choices
-        for inner in (choice, *get_args(choice))
-        for value in (get_args(inner) or [inner])
-        if isinstance(value, str)
-    ]
+        raise explain(model, first) from None
 
 
 # --- the command line follows from the declarations ----------------------------------------------

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, get_args
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from gallop.errors import ExperimentError, nearest
 from gallop.experiments import seeding
+from gallop.experiments.explain import explain
 from gallop.experiments.settings import EXPERIMENTS, Algo, Experiment
-from gallop.experiments.yaml_file import from_dict, override, place, read_yaml, section
+from gallop.experiments.yaml_file import from_dict, override, place, read_yaml
 from gallop.fields import Float, Int, PositiveInt, Settings
 from gallop.tuning.space import Space, check_names, extremes, hyperparameters, narrowed, target
 
@@ -208,7 +209,8 @@ def from_data(data: Mapping[str, Any]) -> Search:
         search = Search.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        raise _explained(min(details, key=lambda d: d["type"] != "extra_forbidden")) from None
+        first = min(details, key=lambda d: d["type"] != "extra_forbidden")
+        raise explain(Search, first, keys_and_indices=True) from None
     _check(search)
     return search
 
@@ -224,33 +226,6 @@ def to_yaml(search: Search) -> str:
             for name, parameter in part["space"].items()
         }
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-
-
-def _explained(detail: Any) -> ExperimentError:
-    """Pydantic's error as one line."""
-    location = [str(part) for part in detail["loc"]]
-    owner: Any = Search
-    for part in location[:-1]:
-        owner = _below(owner, part)
-    kind, value, name = detail["type"], detail["input"], ".".join(location)
-    if kind == "extra_forbidden":
-        known = list(owner.model_fields) if owner is not None else []
-        return ExperimentError(f"unknown setting; {nearest(location[-1], known)}", name)
-    if kind == "missing":
-        return ExperimentError("is missing, and has no default", name)
-    if kind == "literal_error":
-        allowed = [str(choice) for choice in get_args(owner.model_fields[location[-1]].annotation)]
-        return ExperimentError(f"{value!r} is unknown; {nearest(str(value), allowed)}", name)
-    message = str(detail["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    shown = "" if isinstance(value, dict | list | tuple) else f"{value!r}: "
-    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
-
-
-def _below(owner: Any, part: str) -> Any:
-    """The model of one part of a place; a list's number and a dictionary's key stay with theirs."""
-    if owner is None or part not in getattr(owner, "model_fields", {}):
-        return owner
-    return section(owner, part)
 
 
 # --- what depends on several settings ------------------------------------------------------------

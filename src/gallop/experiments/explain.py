@@ -1,0 +1,92 @@
+"""Pydantic's errors as one line: the place, the value, what is allowed, the nearest right name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, get_args
+
+from pydantic import BaseModel
+
+from gallop.errors import ExperimentError, nearest
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+
+def explain(
+    model: type[BaseModel], detail: ErrorDetails, keys_and_indices: bool = False
+) -> ExperimentError:
+    """One of pydantic's errors as one line.
+
+    Args:
+        model: what was validated.
+        keys_and_indices: name the place inside lists and mappings too, as in
+            `rounds.0.space.gamma`; a list's value is then not repeated.
+    """
+    kind, value, location = detail["type"], detail["input"], detail["loc"]
+    if kind == "extra_forbidden":
+        place = _place(model, location[:-1], keys_and_indices)
+        name = ".".join([*place.names, str(location[-1])])
+        if place.owner is None:
+            return ExperimentError("unknown setting", name)
+        hint = nearest(str(location[-1]), list(place.owner.model_fields))
+        return ExperimentError(f"unknown setting; {hint}", name)
+    place = _place(model, location, keys_and_indices)
+    name = ".".join(place.names)
+    if kind == "missing":
+        return ExperimentError("is missing, and has no default", name)
+    if kind == "literal_error":
+        hint = nearest(str(value), _texts(place.annotation))
+        return ExperimentError(f"{value!r} is unknown; {hint}", name)
+    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    hidden = (dict, list, tuple) if keys_and_indices else (dict,)
+    shown = "" if isinstance(value, hidden) else f"{value!r}: "
+    return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
+
+
+def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
+    """The model behind a field, if it is a section of its own."""
+    annotation = owner.model_fields[name].annotation
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+class _Place(NamedTuple):
+    """Where in a model an error is."""
+
+    names: list[str]
+    owner: type[BaseModel] | None
+    """The model there; None inside a plain value."""
+    annotation: object
+    """Type of the last setting on the way."""
+
+
+def _place(
+    model: type[BaseModel], location: tuple[int | str, ...], keys_and_indices: bool
+) -> _Place:
+    names: list[str] = []
+    owner: type[BaseModel] | None = model
+    annotation: object = None
+    for part in location:
+        if owner is not None and isinstance(part, str) and part in owner.model_fields:
+            names.append(part)
+            annotation = owner.model_fields[part].annotation
+            owner = section(owner, part)
+        elif keys_and_indices:
+            names.append(str(part))
+        elif isinstance(part, str):  # the member of a union that pydantic tried
+            break
+    return _Place(names, owner, annotation)
+
+
+def _texts(annotation: object) -> list[str]:
+    """Texts that a Literal allows, alone or in a union."""
+    texts = [
+        value
+        for choice in (annotation, *get_args(annotation))
+        for inner in (choice, *get_args(choice))
+        for value in (get_args(inner) or [inner])
+        if isinstance(value, str)
+    ]
+    return list(dict.fromkeys(texts))  # a Literal is found on the way to its texts, too
