@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gallop.errors import ExperimentError
 from gallop.tuning import search as searches
-from gallop.tuning.search import from_data, load, n_evaluations, spaces, to_yaml
+from gallop.tuning.search import from_data, load, spaces, to_yaml
+from gallop.tuning.search_settings import n_evaluations
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 REFERENCE = CONFIGS / "halfcheetah_sac_search.yaml"

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from gallop.errors import ExperimentError
 from gallop.experiments.yaml_file import from_dict
-from gallop.tuning import space
-from gallop.tuning.space import Parameter
+from gallop.tuning import algorithm, check_space, names, space
+from gallop.tuning.parameter import Parameter
 
 ZOO_PPO_NETWORKS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
 ZOO_NETWORKS = {
@@ -88,7 +88,7 @@ def test_ppos_names_mean_what_they_mean_in_the_zoo(
         "learning_rate": 1e-3,
         "clip_range": 0.3,
     }
-    found, wanted = space.hyperparameters("ppo", sampled), zoo_on_policy(sampled)
+    found, wanted = names.hyperparameters("ppo", sampled), zoo_on_policy(sampled)
     for name in ("gamma", "gae_lambda"):
         assert found.pop(name) == pytest.approx(wanted.pop(name), abs=1e-12)
     assert found == wanted
@@ -112,24 +112,24 @@ def test_sacs_and_td3s_names_mean_what_they_mean_in_the_zoo(
         "train_freq": train_freq,
         "subsample_steps": subsample,
     }
-    assert space.hyperparameters(algo, sampled) == zoo_off_policy(sampled)
+    assert names.hyperparameters(algo, sampled) == zoo_off_policy(sampled)
 
 
 def test_the_zoos_linear_schedule_begins_at_the_learning_rate():
     linear = {"lr_schedule": "linear", "learning_rate": 1e-3}
-    assert space.hyperparameters("sac", linear) == {"learning_rate": "lin_0.001"}
+    assert names.hyperparameters("sac", linear) == {"learning_rate": "lin_0.001"}
     constant = {"learning_rate": 1e-3, "lr_schedule": "constant"}
-    assert space.hyperparameters("sac", constant) == {"learning_rate": 1e-3}
+    assert names.hyperparameters("sac", constant) == {"learning_rate": 1e-3}
 
 
 def test_no_noise_is_none_of_the_zoo():
-    assert space.hyperparameters("td3", {"noise_type": None}) == {"noise_type": "none"}
+    assert names.hyperparameters("td3", {"noise_type": None}) == {"noise_type": "none"}
 
 
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
 def test_every_word_for_a_network_is_one_that_trains(algo):
-    for word, layers in space.NETWORKS[algo].items():
-        hyperparameters = space.hyperparameters(algo, {"net_arch": word})
+    for word, layers in algorithm.networks(algo).words.items():
+        hyperparameters = names.hyperparameters(algo, {"net_arch": word})
         experiment = from_dict(
             {"algo": algo, "env": "Pendulum-v1", "total_timesteps": 40_960,
              "milestones": [100], "hyperparameters": hyperparameters}
@@ -138,7 +138,7 @@ def test_every_word_for_a_network_is_one_that_trains(algo):
 
 
 def test_one_minus_gamma_gives_the_decimal_that_a_person_would_write():
-    assert space.hyperparameters("sac", {"one_minus_gamma": 0.01})["gamma"] == 0.99
+    assert names.hyperparameters("sac", {"one_minus_gamma": 0.01})["gamma"] == 0.99
 
 
 # --- what Optuna draws ---------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_a_list_comes_back_as_a_list():
         "big",
     }
     found = {
-        trial["net_arch"]: space.hyperparameters("sac", trial)["policy_kwargs"] for trial in trials
+        trial["net_arch"]: names.hyperparameters("sac", trial)["policy_kwargs"] for trial in trials
     }
     assert found["[64, 64]"] == {"net_arch": [64, 64], "optimizer_kwargs": {"eps": 1e-5}}
     assert found["big"]["net_arch"] == [400, 300]
@@ -302,6 +302,11 @@ def test_a_default_that_is_no_number_falls_into_the_middle():
     values, moved = space.defaults("sac", ranges, {})
     assert values["ent_coef"] == pytest.approx(1e-3)  # the geometric mean
     assert moved == [f"ent_coef auto → {values['ent_coef']}"]
+
+
+def test_no_noise_is_the_default_under_the_zoos_name_too():
+    values, moved = space.defaults("sac", parameters(noise_type=["normal", None]), {})
+    assert (values, moved) == ({"noise_type": None}, [])
 
 
 def test_ppos_powers_of_its_defaults():
@@ -407,14 +412,14 @@ def test_a_later_round_changes_what_it_names_and_keeps_the_rest_of_the_winner():
         "activation_fn": "relu",
     }
     values = {"learning_rate": 2e-3, "gamma": 0.5, "train_freq": 4, "net_arch": "small"}
-    assert space.hyperparameters("sac", space.beside(winner, values)) == {
+    assert names.hyperparameters("sac", names.beside(winner, values)) == {
         "learning_rate": "lin_0.002",  # the winner's schedule
         "gamma": 0.5,
         "train_freq": 4,
         "gradient_steps": 2,  # every second timestep, as the winner's
         "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "relu"},
     }
-    assert space.beside({"gradient_steps": 2}, {"utd": 1}) == {"utd": 1}
+    assert names.beside({"gradient_steps": 2}, {"utd": 1}) == {"utd": 1}
 
 
 # --- mistakes ------------------------------------------------------------------------------------
@@ -443,8 +448,10 @@ def test_a_later_round_changes_what_it_names_and_keeps_the_rest_of_the_winner():
         ({"around": [1]}, ["around"]),
         ([{1, 2}], ["{1, 2}", "no text, number, list or mapping"]),
         ([[b"x"]], ["no text, number, list or mapping"]),
+        ({"low": 1, "high": 2, "when": {"x": [1, {"y": {2}}]}},
+         ["when {'y': {2}}", "no text, number, list or mapping"]),
     ],
-)
+)  # fmt: skip
 def test_a_parameter_that_is_no_range_is_refused(part, words):
     with pytest.raises(ValidationError) as caught:
         Parameter.model_validate(part)
@@ -509,7 +516,7 @@ LAST = parameters(learning_rate=RATE, batch_size=[64, 128])
 )  # fmt: skip
 def test_a_space_that_means_nothing_is_refused(algo, parts, last, field, words):
     with pytest.raises(ExperimentError) as caught:
-        space.check_names(algo, parameters(**parts), last)
+        check_space.check_names(algo, parameters(**parts), last)
     assert caught.value.field == field
     assert caught.value.message.isprintable()
     assert all(word in caught.value.message for word in words), caught.value.message
@@ -517,17 +524,17 @@ def test_a_space_that_means_nothing_is_refused(algo, parts, last, field, words):
 
 def test_the_order_of_schedule_and_learning_rate_does_not_matter():
     one = parameters(lr_schedule=["linear", "constant"], learning_rate=RATE)
-    space.check_names("sac", one, None)
-    space.check_names("sac", dict(reversed(one.items())), None)
-    found = space.hyperparameters("sac", {"lr_schedule": "linear", "learning_rate": 0.5})
+    check_space.check_names("sac", one, None)
+    check_space.check_names("sac", dict(reversed(one.items())), None)
+    found = names.hyperparameters("sac", {"lr_schedule": "linear", "learning_rate": 0.5})
     assert found == {"learning_rate": "lin_0.5"}
 
 
 def test_every_known_name_sets_something_that_the_algorithm_has():
     for algo in ("sac", "td3", "ppo"):
-        for name in space.known_names(algo):
-            section, _, last = space.target(name).rpartition(".")
+        for name in names.known_names(algo):
+            section, _, last = names.target(name).rpartition(".")
             assert section in ("", "policy_kwargs")
-            assert last != "policy_kwargs" and isinstance(space.is_whole(algo, name), bool)
-    assert "n_steps_pow" not in space.known_names("sac")
-    assert {"n_steps_pow", "one_minus_gae_lambda"} <= set(space.known_names("ppo"))
+            assert last != "policy_kwargs" and isinstance(names.is_whole(algo, name), bool)
+    assert "n_steps_pow" not in names.known_names("sac")
+    assert {"n_steps_pow", "one_minus_gae_lambda"} <= set(names.known_names("ppo"))

@@ -18,8 +18,8 @@ from gallop.experiments.search_results import SearchResults
 from gallop.run_folder.files import write_bytes
 from gallop.tuning import study_figures, study_page
 from gallop.tuning.retraining import DEFAULTS, Again, gain
-from gallop.tuning.search import Search, n_evaluations
 from gallop.tuning.search_directory import RoundDirectory, RoundRecord
+from gallop.tuning.search_settings import Search, n_evaluations
 from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
 

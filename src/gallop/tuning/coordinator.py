@@ -22,9 +22,10 @@ from gallop.experiments.settings import Experiment
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.stopping import Stop
-from gallop.tuning.search import Search, n_evaluations
+from gallop.tuning.names import beside, hyperparameters
+from gallop.tuning.parameter import Value
 from gallop.tuning.search_directory import RoundDirectory
-from gallop.tuning.space import Value, beside, hyperparameters
+from gallop.tuning.search_settings import Search, n_evaluations
 from gallop.tuning.study import Asker, is_stopped_again
 from gallop.tuning.trial import command, make_folder
 

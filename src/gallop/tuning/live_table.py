@@ -16,7 +16,8 @@ from rich.text import Text
 from gallop.report.display import Display, duration
 from gallop.tuning.artefacts import parameters, shown
 from gallop.tuning.coordinator import Look
-from gallop.tuning.search import Cost, Search, n_evaluations
+from gallop.tuning.search import Cost
+from gallop.tuning.search_settings import Search, n_evaluations
 from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
 

@@ -24,8 +24,8 @@ from gallop.experiments import seeding
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.stopping import Stop
 from gallop.tuning.coordinator import SECONDS_BETWEEN_LOOKS, timestep_of
-from gallop.tuning.search import Search
 from gallop.tuning.search_directory import RoundDirectory
+from gallop.tuning.search_settings import Search
 from gallop.tuning.trial import command, make_folder
 
 DEFAULTS = "defaults"

@@ -20,17 +20,19 @@ from gallop.report.display import Display
 from gallop.run_folder.provenance import now
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.workflow import plan_run
-from gallop.tuning import artefacts, space, study
+from gallop.tuning import artefacts, names, space, study
 from gallop.tuning.coordinator import Coordinator, Look
 from gallop.tuning.live_table import LiveTable
+from gallop.tuning.parameter import Space
 from gallop.tuning.retraining import DEFAULTS, Again, Candidate, train_again
-from gallop.tuning.search import Cost, Search, cost, load, spaces
+from gallop.tuning.search import Cost, cost, load, spaces
 from gallop.tuning.search_directory import (
     RoundDirectory,
     RoundRecord,
     search_folder,
     without_password,
 )
+from gallop.tuning.search_settings import Search
 
 OWN_DATABASE = "study.db"  # in a round's own folder
 
@@ -290,7 +292,7 @@ class _Rounds:
         engine.close()  # those that were stopped early have to put down their folders
         directory.forget_states()
 
-    def _first_trial(self, ranges: space.Space, record: RoundRecord) -> study.First | None:
+    def _first_trial(self, ranges: Space, record: RoundRecord) -> study.First | None:
         if record.number:
             winner = record.winner or {}
             values = {name: winner[name] for name in ranges if name in winner}
@@ -324,7 +326,7 @@ class _Rounds:
                 else f"{base}-round{number + 1}",
                 start=now(),
                 reproducible=record.reproducible,
-                winner=space.beside(record.winner or {}, winner.params),
+                winner=names.beside(record.winner or {}, winner.params),
             ),
         )
         return following
@@ -361,7 +363,7 @@ class _Rounds:
         """SB3's defaults, moved into the first round's space, and what they came to there."""
         ranges = spaces(self.search, 0, None)
         values, _ = space.defaults(self.algo, ranges, self.search.defaults)
-        settings = space.hyperparameters(self.algo, values)
+        settings = names.hyperparameters(self.algo, values)
         results = search_results.read(self.first.path) if self.first.results_file.exists() else None
         value = None
         for trial in results.trials if results else ():

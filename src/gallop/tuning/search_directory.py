@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments import search_results
@@ -27,7 +27,9 @@ from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, write_bytes
 from gallop.run_folder.lookup import run_path
-from gallop.tuning.search import Search, load, to_yaml
+from gallop.tuning.parameter import Value
+from gallop.tuning.search import load, to_yaml
+from gallop.tuning.search_settings import Search
 
 
 class RoundRecord(NamedTuple):
@@ -42,7 +44,7 @@ class RoundRecord(NamedTuple):
     study_name: str
     start: str
     reproducible: bool
-    winner: dict[str, Any] | None = None
+    winner: dict[str, Value] | None = None
     """Of the round before: values as searched, by name."""
 
 

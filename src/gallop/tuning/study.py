@@ -21,9 +21,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from gallop.errors import ExperimentError
-from gallop.tuning.search import Pruner, Sampler, Search, n_evaluations
+from gallop.tuning.parameter import Space, Value
 from gallop.tuning.search_directory import without_password
-from gallop.tuning.space import Space, Value, suggest
+from gallop.tuning.search_settings import Pruner, Sampler, Search, n_evaluations
+from gallop.tuning.space import suggest
 
 IDENTITY = "gallop"  # user attribute of a study: whose it is
 SECONDS_TO_CONNECT = 10
