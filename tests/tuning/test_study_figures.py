@@ -14,7 +14,7 @@ from matplotlib import pyplot
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from PIL import Image
 
-from gallop.tuning import study_figures
+from gallop.tuning import study_axes, study_figures, study_summary
 
 NAMES = ["history.png", "importances.png", "parallel.png", "slice.png"]
 RATE = FloatDistribution(1e-5, 1e-2, log=True)
@@ -124,13 +124,13 @@ def test_all_four_are_drawn_and_pyplot_is_as_before(kind, tmp_path):
 def test_without_finished_trials_every_figure_says_so(kind, tmp_path, monkeypatch):
     figures = drawn(EMPTY[kind](), tmp_path, monkeypatch)
     assert len(figures) == 4
-    assert all(study_figures.NOTHING_YET in words(figure) for figure in figures.values())
+    assert all(study_summary.NOTHING_YET in words(figure) for figure in figures.values())
 
 
 def test_trials_without_parameters_have_a_history_and_sentences(tmp_path, monkeypatch):
     figures = drawn(study_of(({}, {}, 1.0), ({}, {}, 2.0)), tmp_path, monkeypatch)
     assert "2 finished" in words(figures.pop("history"))
-    assert all(study_figures.NO_PARAMETERS in words(figure) for figure in figures.values())
+    assert all(study_summary.NO_PARAMETERS in words(figure) for figure in figures.values())
 
 
 def test_the_figures_speak_of_returns_and_trials(mixed_figures):
@@ -188,14 +188,14 @@ def test_the_same_study_gives_the_same_files_in_another_process(tmp_path):
 
 
 def test_the_importance_of_a_single_parameter_is_one():
-    assert study_figures.importances(study_of(*rates(1e-3))) == {"rate": 1.0}
+    assert study_summary.importances(study_of(*rates(1e-3))) == {"rate": 1.0}
 
 
 def test_importances_find_the_parameter_that_matters_and_sum_to_one():
     both = {"matters": FloatDistribution(0, 1), "idle": FloatDistribution(0, 1)}
     numbers = np.random.default_rng(0).uniform(size=(60, 2))
     study = study_of(*(({"matters": a, "idle": b}, both, a) for a, b in numbers.tolist()))
-    found = study_figures.importances(study)
+    found = study_summary.importances(study)
     assert list(found) == ["matters", "idle"]
     assert found["matters"] > 0.8
     assert sum(found.values()) == pytest.approx(1)
@@ -205,7 +205,7 @@ def test_importances_find_the_parameter_that_matters_and_sum_to_one():
 def test_importances_that_cannot_be_told_are_not_made_up(returns, tmp_path, monkeypatch):
     both = {"a": FloatDistribution(0, 9), "b": FloatDistribution(0, 9)}
     study = study_of(*(({"a": n * 1.0, "b": 9.0 - n}, both, r) for n, r in enumerate(returns)))
-    assert study_figures.importances(study) == {}
+    assert study_summary.importances(study) == {}
     said = words(drawn(study, tmp_path, monkeypatch)["importances"])
     assert "Importances cannot be told yet" in said
 
@@ -215,4 +215,4 @@ def test_importances_that_cannot_be_told_are_not_made_up(returns, tmp_path, monk
     [(300_000, "300k"), (3e-4, "3e-4"), (1e-5, "1e-5"), (0.985, "0.985"), (-2000, "-2k"), (0, "0")],
 )
 def test_numbers_at_ticks_are_short(value, text):
-    assert study_figures._number(value) == text
+    assert study_axes._number(value) == text

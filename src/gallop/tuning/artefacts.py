@@ -6,7 +6,7 @@ import io
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -20,8 +20,9 @@ from gallop.tuning import study_figures, study_page
 from gallop.tuning.retraining import DEFAULTS, Again, gain
 from gallop.tuning.search_directory import RoundDirectory, RoundRecord
 from gallop.tuning.search_settings import Search, n_evaluations
-from gallop.tuning.study_figures import many
+from gallop.tuning.study import optuna_versions
 from gallop.tuning.study_page import PageTable
+from gallop.tuning.study_summary import many
 
 if TYPE_CHECKING:
     from gallop.evaluation.statistics import Interval
@@ -41,13 +42,12 @@ def write_results(
     """Write results.json and trials.csv."""
     best = chosen(study, again)
     trials = [_trial(search, record, trial) for trial in study.get_trials(deepcopy=False)]
-    utd = next((t["utd_ratio"] for t in trials if best and t["number"] == best.number), None)
     results = SearchResults(
         algo=search.algo,
         env=search.env,
         study_name=study.study_name,
         finished=finished,
-        utd_ratio=utd,
+        utd_ratio=_utd_ratio(search, record, best) if best else None,
         best_trial=best.number if best else None,
         best_params=best.user_attrs["hyperparameters"] if best else {},
         best_value=best.value if best else None,
@@ -60,7 +60,7 @@ def write_results(
             "trained_again": [_again(one, again) for one in again],
             "seconds": study.user_attrs.get(SECONDS, 0.0),
             "core_seconds": study.user_attrs.get(CORE_SECONDS, 0.0),
-            "versions": {"gallop": __version__, "optuna": optuna.__version__},
+            "versions": {"gallop": __version__, "optuna": ", ".join(optuna_versions(study))},
         },
     )
     write_bytes(directory.results_file, search_results.write_text(results).encode())
@@ -86,21 +86,15 @@ def complete(study: optuna.Study) -> list[FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
-def _trial(search: Search, record: RoundRecord, trial: FrozenTrial) -> dict[str, Any]:
-    settings = trial.user_attrs.get("hyperparameters", {})
-    try:
-        experiment = search.trial_experiment(record.number, settings, 0)
-        utd: float | None = experiment.hyperparameters.utd_ratio(experiment.n_envs)
-    except ExperimentError:
-        utd = None
+def _trial(search: Search, record: RoundRecord, trial: FrozenTrial) -> dict[str, object]:
     start, end = trial.datetime_start, trial.datetime_complete
     return {
         "number": trial.number,
         "state": trial.state.name,
         "value": trial.value,
         "params": trial.params,
-        "hyperparameters": settings,
-        "utd_ratio": utd,
+        "hyperparameters": trial.user_attrs.get("hyperparameters", {}),
+        "utd_ratio": _utd_ratio(search, record, trial),
         "scores": trial.user_attrs.get("scores", []),
         "training_seeds": trial.user_attrs.get("training_seeds", []),
         "n_timesteps": trial.user_attrs.get("n_timesteps", 0),
@@ -112,7 +106,17 @@ def _trial(search: Search, record: RoundRecord, trial: FrozenTrial) -> dict[str,
     }
 
 
-def _again(one: Again, every: Sequence[Again]) -> dict[str, Any]:
+def _utd_ratio(search: Search, record: RoundRecord, trial: FrozenTrial) -> float | None:
+    """Of a trial; None where its settings do not go together."""
+    settings = trial.user_attrs.get("hyperparameters", {})
+    try:
+        experiment = search.trial_experiment(record.number, settings, 0)
+        return experiment.hyperparameters.utd_ratio(experiment.n_envs)
+    except ExperimentError:
+        return None
+
+
+def _again(one: Again, every: Sequence[Again]) -> dict[str, object]:
     difference = gain(one, _defaults(every)) if one.candidate.name != DEFAULTS else None
     return {
         "name": one.candidate.name,
@@ -190,7 +194,7 @@ def facts(
         ("round before", record.parent or "none: this is the first"),
         ("folder", directory.path.name),
         ("storage", f"{record.storage}, study {study.study_name}"),
-        ("versions", f"Gallop {__version__}, Optuna {optuna.__version__}"),
+        ("versions", f"Gallop {__version__}, Optuna {', '.join(optuna_versions(study))}"),
     ]
 
 
@@ -266,11 +270,11 @@ def _trials_table(study: optuna.Study) -> PageTable:
     return PageTable("Every trial", ("trial", "state", "return", *names, "note"), rows)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A parameter's value in a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def parameters(values: Mapping[str, Any]) -> str:
+def parameters(values: Mapping[str, object]) -> str:
     """A trial's values in one line."""
     return ", ".join(f"{name} {shown(value)}" for name, value in values.items())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -19,14 +19,16 @@ from gallop.evaluation.statistics import interquartile_mean
 from gallop.execution.work import Engine, WorkItem
 from gallop.experiments import seeding
 from gallop.experiments.settings import Experiment
+from gallop.policies.policy import Array
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.stopping import Stop
 from gallop.tuning.names import beside, hyperparameters
+from gallop.tuning.optuna_adapter import is_stopped_again, reported
 from gallop.tuning.parameter import Value
 from gallop.tuning.search_directory import RoundDirectory
 from gallop.tuning.search_settings import Search, n_evaluations
-from gallop.tuning.study import Asker, is_stopped_again
+from gallop.tuning.study import Asker
 from gallop.tuning.trial import command, make_folder
 
 if TYPE_CHECKING:
@@ -154,7 +156,7 @@ class Coordinator:
             if not folder.is_finished():
                 self._engine.submit(WorkItem(folder.path, command(folder)))
 
-    def settings(self, values: dict[str, Value]) -> dict[str, Any]:
+    def settings(self, values: dict[str, Value]) -> dict[str, object]:
         """A trial's hyper-parameters, nested: the last winner's, then its own."""
         return hyperparameters(self._search.algo, beside(self._fixed, values))
 
@@ -217,9 +219,7 @@ class _Judge:
     ) -> None:
         self._search, self._trial, self._folders = search, trial, folders
         self._by_seed = search.pruner.name == "wilcoxon"
-        self._reported: dict[int, float] = dict(
-            trial.study._storage.get_trial(trial._trial_id).intermediate_values
-        )
+        self._reported = reported(trial)
         experiment = search.trial_experiment(round_number, {}, 0)
         self._n_evaluations = n_evaluations(experiment)
         self._n_looked_at = 0  # evaluations of the seed that is looked at
@@ -267,10 +267,10 @@ class _Judge:
             self._reported[step] = value
             return not last and self._trial.should_prune()
         # It was reported before a kill. What went on after it, goes on.
-        later = any(reported > step for reported in self._reported)
+        later = max(self._reported) > step
         return not last and not later and is_stopped_again(self._trial, value)
 
-    def _means(self, folder: RunDirectory) -> Any:
+    def _means(self, folder: RunDirectory) -> Array:
         evaluations = folder.numbers.read_evaluations()
         return np.zeros(0) if evaluations is None else evaluations.results.mean(axis=1)
 

@@ -18,8 +18,8 @@ from gallop.tuning.artefacts import parameters, shown
 from gallop.tuning.coordinator import Look
 from gallop.tuning.search import Cost
 from gallop.tuning.search_settings import Search, n_evaluations
-from gallop.tuning.study_figures import many
 from gallop.tuning.study_page import PageTable
+from gallop.tuning.study_summary import many
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

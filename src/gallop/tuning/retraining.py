@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,7 +38,7 @@ class Candidate(NamedTuple):
     """`trial-007`, or `defaults`; also the folder's."""
     trial: int | None
     """Its number; None for the defaults, unless one of the best trials had them."""
-    settings: Mapping[str, Any]
+    settings: Mapping[str, object]
     """Hyper-parameters, nested."""
     in_the_search: float | None
     """Its value in the search."""

@@ -11,22 +11,22 @@ import contextlib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import optuna
-from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from gallop.errors import ExperimentError
+from gallop.tuning.optuna_adapter import KeyedHyperband, in_memory, running_trial
 from gallop.tuning.parameter import Space, Value
 from gallop.tuning.search_directory import without_password
 from gallop.tuning.search_settings import Pruner, Sampler, Search, n_evaluations
 from gallop.tuning.space import suggest
 
 IDENTITY = "gallop"  # user attribute of a study: whose it is
+OPTUNA_VERSIONS = "optuna_versions"  # likewise: those that have drawn its trials, in order
 SECONDS_TO_CONNECT = 10
 
 
@@ -58,7 +58,7 @@ def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
         ) from None
 
 
-def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study:
+def open_study(url: str, name: str, identity: Mapping[str, Value]) -> optuna.Study:
     """A new study, or the one that is there under this name.
 
     Args:
@@ -80,6 +80,7 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
         )
         found = study.user_attrs.get(IDENTITY)
         if found is None and not study.get_trials(deepcopy=False):
+            study.set_user_attr(OPTUNA_VERSIONS, [optuna.__version__])
             study.set_user_attr(IDENTITY, dict(identity))
             found = dict(identity)
     if not isinstance(found, dict):
@@ -101,7 +102,7 @@ def open_study(url: str, name: str, identity: Mapping[str, Any]) -> optuna.Study
     return study
 
 
-def identity(search: Search, round_number: int, space: Space) -> dict[str, Any]:
+def identity(search: Search, round_number: int, space: Space) -> dict[str, Value]:
     """What a round's study is about: trials of another one would mean something else."""
     return {
         "algo": search.algo,
@@ -111,6 +112,44 @@ def identity(search: Search, round_number: int, space: Space) -> dict[str, Any]:
         "n_seeds": search.n_seeds,
         "parameters": ", ".join(space),
     }
+
+
+def optuna_versions(study: optuna.Study) -> list[str]:
+    """Versions of Optuna that have drawn the study's trials, in order."""
+    # Gallop recorded none while it needed 5.0.0 exactly.
+    return [str(version) for version in study.user_attrs.get(OPTUNA_VERSIONS) or ["5.0.0"]]
+
+
+def check_optuna_version(study: optuna.Study, reproducible: bool) -> str:
+    """Whether the installed Optuna is the one that has drawn the study's trials.
+
+    From the same seed and the same history, another version may draw other trials. What the
+    trials are worth is the same, so a search that promises no particular trials can go on.
+
+    Returns:
+        What to tell the user of another version; empty if it is the same.
+
+    Raises:
+        ExperimentError: if it is another, and the search is reproducible.
+    """
+    last, installed = optuna_versions(study)[-1], optuna.__version__
+    if last == installed:
+        return ""
+    both = (
+        f"study {study.study_name!r} was searched with Optuna {last}, and {installed} is installed"
+    )
+    back = f'pip install "optuna=={last}"'
+    if reproducible:
+        raise ExperimentError(
+            f"{both}, which may draw other trials from the same seed, and the search is "
+            f"reproducible: {back} goes on with the same trials"
+        )
+    return f"{both}: it goes on with {installed}, which may draw other trials ({back} for the same)"
+
+
+def add_optuna_version(study: optuna.Study) -> None:
+    """Record that the installed Optuna goes on with the study."""
+    study.set_user_attr(OPTUNA_VERSIONS, [*optuna_versions(study), optuna.__version__])
 
 
 def make_sampler(
@@ -132,17 +171,6 @@ def make_sampler(
         )
 
 
-class _Hyperband(HyperbandPruner):
-    """Deals trials to brackets by a key of ours, where Optuna takes the study's name."""
-
-    def __init__(self, key: str, max_resource: int, settings: Pruner) -> None:
-        super().__init__(settings.min_resource, max_resource, settings.reduction_factor)
-        self._key = key
-
-    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        return super()._get_bracket_id(SimpleNamespace(study_name=self._key), trial)  # type: ignore[arg-type]
-
-
 def make_pruner(settings: Pruner, n_steps: int, key: str) -> optuna.pruners.BasePruner:
     """The pruner of a round; `n_steps` reports make a whole trial.
 
@@ -160,7 +188,7 @@ def make_pruner(settings: Pruner, n_steps: int, key: str) -> optuna.pruners.Base
                 min_resource=settings.min_resource, reduction_factor=settings.reduction_factor
             )
         if settings.name == "hyperband":
-            return _Hyperband(key, n_steps, settings)
+            return KeyedHyperband(key, settings.min_resource, n_steps, settings.reduction_factor)
         if settings.name == "wilcoxon":
             return optuna.pruners.WilcoxonPruner(
                 p_threshold=settings.p_threshold, n_startup_steps=settings.n_warmup_steps
@@ -174,45 +202,6 @@ def n_steps(search: Search, round_number: int) -> int:
         return search.n_seeds
     experiment = search.trial_experiment(round_number, {}, 0)
     return search.n_seeds * n_evaluations(experiment)
-
-
-def is_stopped_again(trial: optuna.Trial, value: float) -> bool:
-    """What the pruner says of a trial's last report, if it may have been asked already.
-
-    Successive halving writes down the rungs that a trial has reached, and would take the same
-    question for one about the next rung. So it is asked in a copy that does not know of the first.
-
-    Args:
-        value: of the last report.
-    """
-    study = trial.study
-    trials = study.get_trials()
-    kept = trials[trial.number].system_attrs.items()
-    trials[trial.number].system_attrs = {k: v for k, v in kept if not (_is_rung(k) and v == value)}
-    copied = _in_memory(study, trials)
-    stopped = study.pruner.prune(copied, copied.get_trials()[trial.number])
-    for name, reached in copied.get_trials()[trial.number].system_attrs.items():
-        if _is_rung(name):
-            study._storage.set_trial_system_attr(trial._trial_id, name, reached)
-    return stopped
-
-
-def _is_rung(attribute: str) -> bool:
-    return attribute.startswith("completed_rung_")
-
-
-def _in_memory(
-    study: optuna.Study, trials: list[FrozenTrial], sampler: BaseSampler | None = None
-) -> optuna.Study:
-    """A copy to try things in, whose trials have the same numbers."""
-    copied = optuna.create_study(
-        storage=optuna.storages.InMemoryStorage(),
-        direction="maximize",
-        sampler=sampler,
-        pruner=study.pruner,
-    )
-    copied.add_trials(trials)
-    return copied
 
 
 class First(NamedTuple):
@@ -248,7 +237,7 @@ class Asker:
         before = self._study.get_trials()
         settings, seed = self._search.sampler, self._search.search_seed
         sampler = make_sampler(settings, seed, self._round, len(before), self._conditional)
-        copied = _in_memory(self._study, before, sampler)
+        copied = in_memory(self._study, before, sampler)
         attributes = {}
         if self._first is not None and not before:
             copied.enqueue_trial(dict(self._first.values))
@@ -276,4 +265,4 @@ class Asker:
 
     def _begun(self, frozen: FrozenTrial) -> tuple[optuna.Trial, dict[str, Value]]:
         values = {name: frozen.params[name] for name in self._space if name in frozen.params}
-        return optuna.trial.Trial(self._study, frozen._trial_id), values
+        return running_trial(self._study, frozen), values

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gallop.report.figures import BASELINE, TRAINED
 from gallop.run_folder.files import write_bytes
-from gallop.tuning.study_figures import (
+from gallop.tuning.study_summary import (
     NO_IMPORTANCES,
     NOTHING_YET,
     finished_trials,
