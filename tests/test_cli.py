@@ -269,7 +269,7 @@ def test_postgresql_without_its_driver_says_how_to_get_it(tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     error = refused(["tune", SEARCH, "--storage", "postgresql+psycopg://localhost:1/x"], capsys)
-    assert 'pip install "gallop[postgresql]"' in error
+    assert 'pip install "gallop-rl[postgresql]"' in error
     assert not list(tmp_path.iterdir())
 
 

@@ -421,7 +421,7 @@ def test_a_push_that_cannot_be_says_why_in_one_line(hub, pushed):
 def test_a_push_without_the_client_names_the_extra(pushed, tmp_path):
     without = "import sys; sys.modules['huggingface_hub'] = None\n" + PUSH
     said = python(without, str(pushed.folder), "me/x", cwd=tmp_path)
-    assert said == "refused: pushing needs huggingface_hub: pip install 'gallop[hub]'\n"
+    assert said == "refused: pushing needs huggingface_hub: pip install 'gallop-rl[hub]'\n"
 
 
 def test_only_an_export_is_pushed(tmp_path):

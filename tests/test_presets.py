@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,58 @@ def test_params_are_dotted_overrides(capsys, tmp_path, monkeypatch):
     assert found.hyperparameters.ent_coef == "auto_0.1"
     assert found.hyperparameters.policy_kwargs.net_arch == [8]
     assert found.hyperparameters.learning_rate == 1e-3, "the preset's"
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml", "halfcheetah_sac"])
+def test_run_takes_an_example_by_name_from_any_folder(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", name, "--dry-run"]) == 0
+    assert "SAC on HalfCheetah-v5" in capsys.readouterr().out
+    assert (
+        presets.experiment(name).total_timesteps
+        == load(presets.config_file(Path(name))).total_timesteps
+    )
+
+
+def test_tune_and_baseline_take_an_example_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", "halfcheetah_sac_search", "--dry-run"]) == 0
+    assert main(["baseline", "quickstart", "--episodes", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "20 trials" in shown
+    assert "Random policy on HalfCheetah-v5" in shown
+
+
+def test_a_file_in_the_current_folder_goes_before_an_example(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("quickstart").write_text("algo: ppo\nenv: Pendulum-v1\ntotal_timesteps: 8192\n")
+    assert main(["run", "quickstart", "--dry-run"]) == 0
+    assert "PPO on Pendulum-v1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "name", "nearest"),
+    [
+        ("run", "quikstart", "quickstart"),
+        ("run", "halfcheetah_sax.yaml", "halfcheetah_sac"),
+        ("tune", "halfcheetah_sac_serch", "halfcheetah_sac_search"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_example(
+    command, name, nearest, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gallop: {name}: No such file or example; did you")
+    assert nearest in error and error.count("\n") == 1
+
+
+def test_presets_lists_the_examples_with_the_command_that_takes_each(capsys):
+    assert main(["presets"]) == 0
+    shown = capsys.readouterr().out
+    assert "gallop run quickstart\n" in shown
+    assert "gallop tune halfcheetah_sac_search\n" in shown
 
 
 @pytest.mark.slow

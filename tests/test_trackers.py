@@ -159,7 +159,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_
         trackers.check_installed(["no_such_tracker", "numpy"])
     assert caught.value.field == "trackers"
     assert "\n" not in str(caught.value)
-    assert 'pip install "gallop[no_such_tracker]"' in str(caught.value)
+    assert 'pip install "gallop-rl[no_such_tracker]"' in str(caught.value)
 
 
 def test_a_folder_of_its_name_is_no_installed_package(tmp_path, monkeypatch):
@@ -174,7 +174,7 @@ def test_nothing_is_written_if_a_tracker_is_not_installed(tmp_path):
     missing = [name for name in trackers.TRACKERS if not is_installed(name)]
     if not missing:
         pytest.skip("all are installed")
-    with pytest.raises(ExperimentError, match=re.escape(f'"gallop[{",".join(missing)}]"')):
+    with pytest.raises(ExperimentError, match=re.escape(f'"gallop-rl[{",".join(missing)}]"')):
         run(tiny("sac", trackers=missing), tmp_path / "results")
     assert list(tmp_path.iterdir()) == []
 

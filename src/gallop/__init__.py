@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+DISTRIBUTION = "gallop-rl"  # as pip knows it; "gallop" on PyPI is somebody else's package
 
 if TYPE_CHECKING:
     from gallop.commands.playing import watch

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from gallop import DISTRIBUTION
 from gallop.commands import fixes
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def _python() -> Check:
     from packaging.specifiers import SpecifierSet
 
     version = ".".join(str(part) for part in sys.version_info[:3])
-    wanted = importlib.metadata.metadata("gallop")["Requires-Python"]
+    wanted = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if SpecifierSet(wanted).contains(version, prereleases=True):
         return Check("Python", "works", version, "")
     return Check("Python", "missing", f"{version}; wanted {wanted}", fixes.install("Python"))

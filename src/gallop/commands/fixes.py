@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gallop import DISTRIBUTION
+
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
@@ -59,7 +61,7 @@ def _pip() -> str:
 def rebuild_kernels() -> str:
     """Build Gallop again from where it was installed from, after a compiler where there is none."""
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
-    origin = importlib.metadata.distribution("gallop").read_text("direct_url.json")
+    origin = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
     source = "."
     if origin is not None:
         details = json.loads(origin)
@@ -77,7 +79,7 @@ def requirements() -> list[Requirement]:
     """What Gallop needs here, without its extras."""
     from packaging.requirements import Requirement
 
-    every = [Requirement(line) for line in importlib.metadata.requires("gallop") or ()]
+    every = [Requirement(line) for line in importlib.metadata.requires(DISTRIBUTION) or ()]
     return [r for r in every if r.marker is None or r.marker.evaluate({"extra": ""})]
 
 

@@ -18,10 +18,12 @@ def add(commands: Commands) -> None:
 
 
 def _presets(options: argparse.Namespace) -> int:
-    from gallop.experiments.presets import all_presets
+    from gallop.experiments.presets import all_presets, examples, is_search
     from gallop.report.display import Display
 
     display = Display()
     display.presets(all_presets())
+    for example in examples():
+        display.say(f"example: gallop {'tune' if is_search(example) else 'run'} {example.stem}")
     display.say("gallop run --algo ALGO --env TASK takes its preset; --dry-run shows the plan")
     return 0

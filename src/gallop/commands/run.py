@@ -16,6 +16,7 @@ from gallop.commands.arguments import (
 )
 from gallop.commands.modes import Mode, choose_mode
 from gallop.errors import ExperimentError, nearest
+from gallop.experiments.presets import config_file
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import flags, load, parse
 
@@ -40,13 +41,13 @@ ALIASES = {
 }
 EXAMPLES = """\
 examples:
-  gallop run configs/quickstart.yaml
-  gallop run configs/halfcheetah_sac.yaml --seed 1 --name second
+  gallop run quickstart
+  gallop run halfcheetah_sac --seed 1 --name second
   gallop run --algo ppo --env Hopper-v5                 (takes the preset of PPO on Hopper-v5)
   gallop run --algo ppo --env CartPole-v1 -n 100_000 -params gamma:0.98 n_epochs:10
-  gallop run configs/halfcheetah_sac.yaml --hyperparameters.batch_size 256 --dry-run
-  gallop run configs/quickstart.yaml --seeds 0..4
-  gallop run configs/halfcheetah_sac.yaml --best_params best --trial 7
+  gallop run halfcheetah_sac --hyperparameters.batch_size 256 --dry-run
+  gallop run quickstart --seeds 0..4
+  gallop run halfcheetah_sac --best_params best --trial 7
   gallop run --resume
   gallop run --extend results/SAC_HalfCheetah-v5/second -n 4_000_000
 """
@@ -63,7 +64,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "config", nargs="?", type=Path, metavar="CONFIG",
-        help="a YAML file (default: the preset of --algo and --env)",
+        help="a YAML file, or an example's name (default: the preset of --algo and --env)",
     )  # fmt: skip
     parser.add_argument("--name", help="name of the run's folder (default: date and time)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -191,10 +192,8 @@ def run_seeds(options: argparse.Namespace) -> int:
 def _experiment(options: argparse.Namespace) -> tuple[Experiment, str]:
     """The experiment of the file, the preset or the settings, and what to say about the preset."""
     if options.config is None and not options.settings:
-        raise ExperimentError(
-            "a CONFIG is needed, such as configs/quickstart.yaml, or --algo and --env"
-        )
-    config, note = options.config, ""
+        raise ExperimentError("a CONFIG is needed, such as quickstart, or --algo and --env")
+    config, note = options.config and config_file(options.config), ""
     if config is None and not options.no_preset:
         config, note = _preset(options.settings)
     return load(config, options.settings), note

@@ -13,6 +13,7 @@ from gallop.evaluation.episodes import Episodes, RandomPolicy
 from gallop.evaluation.episodes import evaluate as play
 from gallop.evaluation.statistics import compare, summarise
 from gallop.experiments import seeding
+from gallop.experiments.presets import find_example
 from gallop.experiments.seeding import spans
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.experiments.yaml_file import load
@@ -203,6 +204,7 @@ def _task_of(what: Path | None, env: str | None) -> Task:
         return Task(env, {})
     if what is None:
         raise ExperimentError("a RUN, a CONFIG or --env is needed")
+    what = find_example(what) or what
     if what.is_dir():
         return evaluation_task(RunDirectory(what).read_experiment())
     if what.suffix in (".yaml", ".yml"):

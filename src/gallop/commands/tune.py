@@ -14,15 +14,16 @@ from gallop.commands.arguments import (
 )
 from gallop.commands.modes import Mode, choose_mode
 from gallop.errors import ExperimentError, alternatives
+from gallop.experiments.presets import config_file
 from gallop.experiments.yaml_file import parse
 
 EXAMPLES = """\
 examples:
-  gallop tune configs/halfcheetah_sac_search_robust.yaml --dry-run
-  gallop tune configs/halfcheetah_sac_search.yaml --workers 2
+  gallop tune halfcheetah_sac_search_robust --dry-run
+  gallop tune halfcheetah_sac_search --workers 2
   gallop tune --algo td3 --env Hopper-v5 -n 50_000 --n-trials 40
   gallop tune --resume
-  gallop run configs/halfcheetah_sac.yaml --best_params best
+  gallop run halfcheetah_sac --best_params best
 """
 
 
@@ -37,7 +38,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "config", nargs="?", type=Path, metavar="CONFIG",
-        help="a search's YAML file (default: the space of --algo, for --env)",
+        help="a search's YAML file, or an example's name (default: the space of --algo)",
     )  # fmt: skip
     parser.add_argument(
         "--algo", help=f"{alternatives(ALGORITHMS)}: its own search space, without CONFIG"
@@ -80,7 +81,7 @@ def add(commands: Commands) -> None:
 def search_new(options: argparse.Namespace) -> int:
     """Search in a new folder."""
     workers, totals = n_workers(options), _n_trials(options)
-    path = options.config or _search_space(options)
+    path = config_file(options.config) if options.config else _search_space(options)
     given = {
         "experiment.env": options.env,
         "experiment.total_timesteps": _parsed(options.n_timesteps),
@@ -116,7 +117,7 @@ def _search_space(options: argparse.Namespace) -> Path:
     """The search of an algorithm, for whatever task."""
     if options.algo is None or options.env is None:
         raise ExperimentError(
-            "a CONFIG is needed, such as configs/halfcheetah_sac_search.yaml, or --algo and --env"
+            "a CONFIG is needed, such as halfcheetah_sac_search, or --algo and --env"
         )
     from gallop.experiments.presets import search_space
 

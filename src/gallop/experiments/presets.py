@@ -1,4 +1,8 @@
-"""Presets: tuned starting points, a YAML file for each algorithm and task, each with its source."""
+"""The configurations that Gallop brings: presets, searches and examples, all YAML files.
+
+Presets are tuned starting points, one for each algorithm and task, each with its source. Examples
+are whole experiments and searches, and are found by name from any folder.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,8 @@ class Preset(NamedTuple):
 
 def all_presets() -> list[Preset]:
     """Every preset, by algorithm and task."""
-    return [Preset(f.parent.name, f.stem, f) for f in sorted(_folder().glob("*/*.yaml"))]
+    files = sorted((_folder() / "presets").glob("*/*.yaml"))
+    return [Preset(file.parent.name, file.stem, file) for file in files]
 
 
 def find(algo: str, env: str) -> Preset | None:
@@ -49,6 +54,36 @@ def hint(algo: str, env: str) -> str:
     return found if found.startswith("did") else "gallop presets lists those there are"
 
 
+def examples() -> list[Path]:
+    """The example experiments and searches, by name."""
+    return sorted(_folder().glob("*.yaml"))
+
+
+def is_search(example: Path) -> bool:
+    """Whether `gallop tune` takes this example; else `gallop run` does."""
+    return read_setting(example, "rounds") is not None
+
+
+def find_example(name: Path) -> Path | None:
+    """The example of this name, with or without .yaml; None where a file has that path."""
+    if name.is_file() or name.name != str(name):
+        return None
+    return next((path for path in examples() if str(name) in (path.stem, path.name)), None)
+
+
+def config_file(config: Path) -> Path:
+    """The file that CONFIG means: a path, or the name of an example.
+
+    Raises:
+        ExperimentError: for a name that is neither.
+    """
+    found = find_example(config)
+    if found is None and config.name == str(config) and not config.exists():
+        names = [path.stem for path in examples()]
+        raise ExperimentError(f"{config}: No such file or example; {nearest(config.stem, names)}")
+    return found or config
+
+
 def experiment(
     config: str | Path | None = None, *, preset: bool = True, **settings: Any
 ) -> Experiment:
@@ -58,21 +93,20 @@ def experiment(
     0.999
 
     Args:
-        config: a YAML file; None takes the preset of `algo` and `env`, where there is one.
+        config: a YAML file, or an example's name; None takes the preset of `algo` and `env`, where
+            there is one.
         preset: False leaves presets aside: what is not given keeps SB3's default.
         settings: as in YAML, on top of the file's: `hyperparameters={"gamma": 0.98}` changes one.
 
     Raises:
         ExperimentError: naming the setting, the value and what is allowed.
     """
-    path = None if config is None else Path(config)
+    path = None if config is None else config_file(Path(config))
     if path is None and preset and {"algo", "env"} <= settings.keys():
         found = find(str(settings["algo"]), str(settings["env"]))
         path = found.path if found else None
     if path is None and not settings:
-        raise ExperimentError(
-            "a CONFIG is needed, such as configs/quickstart.yaml, or algo and env"
-        )
+        raise ExperimentError("a CONFIG is needed, such as quickstart, or algo and env")
     return compose(path, settings)
 
 
@@ -82,14 +116,15 @@ def search_space(algo: str) -> Path:
     Raises:
         ExperimentError: if there is no such algorithm.
     """
-    names = [file.stem for file in sorted(_folder("searches").glob("*.yaml"))]
+    folder = _folder() / "searches"
+    names = [file.stem for file in sorted(folder.glob("*.yaml"))]
     if algo.lower() not in names:
         raise ExperimentError(f"--algo {algo!r} is unknown; {nearest(algo, names)}")
-    return _folder("searches") / f"{algo.lower()}.yaml"
+    return folder / f"{algo.lower()}.yaml"
 
 
-def _folder(name: str = "presets") -> Path:
-    """An installed package has them inside; a checkout, in configs/."""
-    here = Path(__file__).resolve().parent
-    inside = here.parent / "configs" / name
-    return inside if inside.is_dir() else here.parents[2] / "configs" / name
+def _folder() -> Path:
+    """An installed package has the files inside; a checkout, in configs/."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parents[1] / "configs"

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gallop import __version__
+from gallop import DISTRIBUTION, __version__
 from gallop.learners.choose import Choice
 from gallop.machine import machine
 
@@ -34,7 +34,7 @@ def provenance(choice: Choice) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of Gallop and of everything that it requires."""
     found = {"gallop": __version__}
-    for requirement in importlib.metadata.requires("gallop") or ():
+    for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
         if "extra ==" in requirement:
             continue
         name = requirement.partition(">")[0].partition("<")[0].partition("=")[0].strip()

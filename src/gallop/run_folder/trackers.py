@@ -50,7 +50,7 @@ def check_installed(names: Iterable[str]) -> None:
     if missing:
         raise ExperimentError(
             f"trackers: {' and '.join(missing)} not installed; "
-            f'to install: pip install "gallop[{",".join(missing)}]"',
+            f'to install: pip install "gallop-rl[{",".join(missing)}]"',
             "trackers",
         )
 

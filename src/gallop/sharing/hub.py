@@ -117,7 +117,9 @@ def push(folder: Path, repo_id: str) -> str:
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError:
-        raise ExperimentError("pushing needs huggingface_hub: pip install 'gallop[hub]'") from None
+        raise ExperimentError(
+            "pushing needs huggingface_hub: pip install 'gallop-rl[hub]'"
+        ) from None
     if repo_id.count("/") != 1:
         raise ExperimentError(f"{repo_id!r} is no name of a repository: user/name is needed")
     if get_token() is None:

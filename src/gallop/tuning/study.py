@@ -51,7 +51,7 @@ def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)
         if isinstance(cause, ModuleNotFoundError) and cause.name == "psycopg":
-            reason += ': pip install "gallop[postgresql]" mends that'
+            reason += ': pip install "gallop-rl[postgresql]" mends that'
         reason = re.sub(r"[^\s'\"]*@", "", reason)  # the end of a password that has an @ itself
         raise ExperimentError(
             f"storage {without_password(url)} cannot be used: {reason[:200]}"
