@@ -1,6 +1,6 @@
 """Train a cheetah, and make a film of it.
 
-python examples/train_and_film.py                                # about eight minutes
+python examples/train_and_film.py                                # about four minutes
 python examples/train_and_film.py total_timesteps=8000 segment=1000 evaluation.interval=1000
 """
 
@@ -11,8 +11,6 @@ import yaml
 
 import gallop
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
-
 
 def main() -> None:
     settings: dict = {}
@@ -20,7 +18,7 @@ def main() -> None:
         name, _, value = argument.partition("=")
         section, _, last = name.rpartition(".")
         (settings.setdefault(section, {}) if section else settings)[last] = yaml.safe_load(value)
-    run = gallop.run(gallop.experiment(CONFIG, **settings))
+    run = gallop.run(gallop.experiment("quickstart", **settings))
     gallop.watch(run.path, n_episodes=1, output=Path("cheetah.mp4"))
 
 

@@ -2,7 +2,7 @@
 
     import gallop
 
-    experiment = gallop.experiment("configs/quickstart.yaml", training_seed=1)
+    experiment = gallop.experiment("quickstart", training_seed=1)
     run = gallop.run(experiment)
     gallop.watch(run.path)
 

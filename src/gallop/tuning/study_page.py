@@ -276,6 +276,8 @@ def _scripts(drawings: Sequence[_Drawing]) -> list[str]:
 
 
 def _script(name: str, figure: Figure) -> str:
+    # Not plotly.io.to_html: its scripts come inside its HTML, where they cannot be hashed for the
+    # content security policy, and texts have to be escaped before they become JSON.
     figure.update_layout(
         title=None,
         template="plotly_white",

@@ -1,0 +1,71 @@
+"""`make`'s installer: what it reads, what it says on the way, and what it says when pip fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def install():
+    spec = importlib.util.spec_from_file_location("install", ROOT / "install.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def environment(folder):
+    """A folder that looks like a virtual environment of this Python."""
+    (folder / "bin").mkdir()
+    python = folder / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    return folder
+
+
+def test_packages_and_gallop_itself_are_told_apart(install, tmp_path):
+    (tmp_path / "r.txt").write_text("# all\na==1  # why\nb[c]==2\n\n-e .\n")
+    assert install.read_requirements(tmp_path / "r.txt") == (["a==1", "b[c]==2"], ["."])
+
+
+def test_the_projects_requirements_pin_every_package_and_end_with_gallop(install):
+    packages, folders = install.read_requirements(ROOT / "requirements.txt")
+    assert all("==" in package for package in packages) and folders == ["."]
+
+
+def test_the_line_counts_what_was_downloaded_and_then_what_was_unpacked(install, tmp_path):
+    since = time.time() - 10
+    lines = [
+        "Looking in links: /opt/wheels",
+        "Collecting numpy==2.4.6",
+        "  Downloading numpy-2.4.6-cp311-cp311-linux_x86_64.whl (16 MB)",
+        "Processing /opt/files/torch-2.13.0-cp311-cp311-linux_x86_64.whl",
+    ]
+    found = install.progress_of_packages(lines, tmp_path, 3, since)
+    assert found == "downloading 2 of 3: torch"
+    lines.append("Installing collected packages: numpy, torch, rich")
+    (tmp_path / "numpy-2.4.6.dist-info").mkdir()
+    found = install.progress_of_packages(lines, tmp_path, 3, since)
+    assert found == "unpacking 1 of 3: torch"
+    later = install.progress_of_packages(lines, tmp_path, 3, time.time() + 10)
+    assert later == "unpacking 0 of 3: numpy", "what was there before does not count"
+
+
+def test_a_failure_ends_with_what_pip_said(install, tmp_path):
+    folder = environment(tmp_path)
+    (tmp_path / "r.txt").write_text("./no_such.whl\n")
+    with pytest.raises(SystemExit, match=r"no_such\.whl.*\n.*pip failed \(packages\)"):
+        install.main(str(folder), str(tmp_path / "r.txt"))
+
+
+def test_what_is_installed_already_takes_seconds_and_says_so(install, tmp_path, capsys):
+    folder = environment(tmp_path)
+    (tmp_path / "r.txt").write_text("numpy\n")
+    install.main(str(folder), str(tmp_path / "r.txt"))
+    assert capsys.readouterr().out.splitlines()[-1].startswith("installed in ")
