@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from gallop.environments.make import Task, evaluation_task
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import Episodes, RandomPolicy
 from gallop.evaluation.episodes import evaluate as play
+from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import compare, summarise
 from gallop.experiments import seeding
 from gallop.experiments.presets import find_example
@@ -142,11 +141,13 @@ def evaluate_all(
         with display.episodes(named.label, len(seeds), _limit(named.task)) as on_timestep:
             judged.append(play(_Counted(policy, on_timestep), named.task.make, seeds))
     rows = [
-        Row(named.label, None, summarise(episodes.returns, generator()))
+        Row(named.label, None, summarise(episodes.returns, interval_generator()))
         for named, episodes in zip(found, judged, strict=True)
     ]
     pairs = [
-        Pair(f"{_letter(i)} − A", compare(judged[i].returns, judged[0].returns, generator()))
+        Pair(
+            f"{_letter(i)} − A", compare(judged[i].returns, judged[0].returns, interval_generator())
+        )
         for i in range(1, len(judged))
     ]
     if pairs:
@@ -187,7 +188,7 @@ def baseline(
     policy = RandomPolicy(made.action_space, seeds)
     with display.episodes("random policy", len(seeds), _limit(task)) as on_timestep:
         episodes = play(_Counted(policy, on_timestep), task.make, seeds)
-    row = Row("random", None, summarise(episodes.returns, generator()))
+    row = Row("random", None, summarise(episodes.returns, interval_generator()))
     display.results(f"Random policy on {task.env}", [row])
     display.say(f"Returns of {len(seeds)} episodes, seeds {spans(seeds)}.")
     if output is not None:
@@ -213,11 +214,6 @@ def _task_of(what: Path | None, env: str | None) -> Task:
         task_spec(str(what))
         return Task(str(what), {})
     raise ExperimentError(f"{what} is no run, no experiment file and no task")
-
-
-def generator() -> np.random.Generator:
-    """For bootstrap intervals: the same returns always have the same interval."""
-    return np.random.default_rng(0)
 
 
 def _letter(number: int) -> str:

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
+from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import (
     Difference,
     Interval,
@@ -63,7 +62,7 @@ class Again(NamedTuple):
         """95 % bootstrap interval of the IQM over seeds; None with one seed."""
         if len(self.scores) < 2:
             return None
-        generator = np.random.default_rng(0)
+        generator = interval_generator()
         return bootstrap_interval(self.scores, generator, interquartile_mean)
 
 

@@ -1,0 +1,52 @@
+"""What this machine allows a process, as its affinity and its control group say."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gallop import machine
+
+ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+@pytest.fixture(params=["version 1", "version 2"])
+def limited_to(request, tmp_path):
+    """Makes a control group's folder with a quota, in hundredths of a processor."""
+
+    def write(hundredths):
+        quota = "max" if hundredths is None else str(hundredths * 1000)
+        if request.param == "version 2":
+            (tmp_path / "cpu.max").write_text(f"{quota} 100000\n")
+        else:
+            (tmp_path / "cpu").mkdir()
+            v1 = "-1" if hundredths is None else quota
+            (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{v1}\n")
+            (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("hundredths", "expected"),
+    [(100, 1), (190, 1), (50, 1), (100_000, ALLOWED), (None, ALLOWED)],
+)
+def test_the_cores_of_the_provenance_respect_the_quota(limited_to, hundredths, expected):
+    folder = limited_to(hundredths)
+    assert machine.machine(folder)["cores"] == expected
+    assert machine.available_processors(folder) == expected
+
+
+def test_without_a_control_group_the_affinity_decides(tmp_path):
+    assert machine.available_processors(tmp_path) == ALLOWED
+
+
+def test_memory_is_at_most_the_control_groups(tmp_path):
+    free = machine.available_memory(tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    # Others on this machine use memory in between.
+    assert machine.available_memory(tmp_path) == pytest.approx(free, rel=0.5)
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert machine.available_memory(tmp_path) == 1000
