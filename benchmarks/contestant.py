@@ -44,11 +44,13 @@ def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
     from gallop.environments.vectorised import training_environments
     from gallop.experiments.seeding import initialisation_seed
     from gallop.experiments.yaml_file import from_dict
-    from gallop.learners.choose import make_learner
+    from gallop.learners.choose import choose_learner, make_learner
 
     experiment = from_dict(spec["experiment"])
     environments = training_environments(experiment)
-    learner: Any = make_learner(experiment, environments, initialisation_seed(0))
+    spaces = environments.observation_space, environments.action_space
+    choice = choose_learner(experiment, *spaces)
+    learner: Any = make_learner(experiment, choice, environments, initialisation_seed(0))
     if spec.get("full"):
         fill_native(learner.replay)
     return experiment, environments, learner

@@ -25,7 +25,9 @@ from gallop.experiments import search_results
 from gallop.experiments.seeding import seeds_from
 from gallop.experiments.yaml_file import from_dict
 from gallop.report import figures
-from gallop.runs.seed_group import SeedGroup, evaluations_over_seeds, run_seeds
+from gallop.report.group_report import evaluations_over_seeds
+from gallop.run_folder.seed_group import SeedGroup
+from gallop.runs.seed_group import run_seeds
 
 COLOURS = [figures.INK, figures.BASELINE, figures.TRAINED, "#8a6d3b", "#5b4a8a"]
 
@@ -58,8 +60,7 @@ def draw(title: str, groups: dict[str, SeedGroup], path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for (name, group), colour in zip(groups.items(), COLOURS, strict=False):
-        runs = {seed: group.run(seed) for seed in group.read_seeds()}
-        timesteps, returns, seeds = evaluations_over_seeds(runs)
+        timesteps, returns, seeds = evaluations_over_seeds(group.runs())
         axes.plot(timesteps, returns.T, color=colour, linewidth=0.8, alpha=0.4)
         what = "SB3's defaults" if name == "defaults" else f"winner of {name}"
         label = f"{what}: IQM over {len(seeds)} training seeds (thin: each)"

@@ -26,7 +26,7 @@ from gallop.evaluation.statistics import bootstrap_interval
 from gallop.experiments import seeding
 from gallop.experiments.plan import make_plan
 from gallop.experiments.yaml_file import load
-from gallop.learners.choose import make_learner
+from gallop.learners.choose import choose_learner, make_learner
 from gallop.run_folder import resume_state
 from gallop.runs.training import train
 
@@ -49,7 +49,9 @@ def main() -> None:
     experiment = load(REFERENCE, {name: str(value) for name, value in overrides.items()})
     plan = make_plan(experiment, 308)
     environments = training_environments(experiment)
-    learner = make_learner(experiment, environments, seeding.initialisation_seed(0))
+    spaces = environments.observation_space, environments.action_space
+    choice = choose_learner(experiment, *spaces)
+    learner = make_learner(experiment, choice, environments, seeding.initialisation_seed(0))
     segments = train(plan, learner, environments, 0, 0, lambda timestep: None)
     settings = experiment.hyperparameters
     sb3 = SAC(

@@ -16,7 +16,7 @@ from gallop.experiments import seeding
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict
-from gallop.learners.choose import make_learner
+from gallop.learners.choose import choose_learner, make_learner
 from gallop.learners.learner import Learner
 from gallop.run_folder import resume_state
 from gallop.runs.training import Outcome, train
@@ -54,7 +54,9 @@ class Trainer:
         self.plan: Plan = make_plan(experiment, 0)
         self.environments = training_environments(experiment)
         seed = seeding.initialisation_seed(experiment.training_seed)
-        self.learner: Learner = make_learner(experiment, self.environments, seed)
+        spaces = self.environments.observation_space, self.environments.action_space
+        choice = choose_learner(experiment, *spaces)
+        self.learner: Learner = make_learner(experiment, choice, self.environments, seed)
 
     def segments(self, first: int = 0) -> Iterator[Outcome]:
         return train(

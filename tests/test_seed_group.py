@@ -23,10 +23,13 @@ from rich.console import Console
 from gallop.errors import ExperimentError, RunError
 from gallop.execution.work import Ended
 from gallop.report.display import Display
+from gallop.report.group_progress import GroupProgress
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.prepared import prepare
+from gallop.run_folder.seed_group import SeedGroup
 from gallop.runs import seed_group, workflow
-from gallop.runs.seed_group import SeedGroup, SeedsFailedError, resume_group, run_seeds, with_seed
+from gallop.runs.seed_group import SeedsFailedError, resume_group, run_seeds, with_seed
 from gallop.runs.stopping import Stopped
 
 TESTS = Path(__file__).parent
@@ -56,9 +59,10 @@ class InThisProcess:
 
 
 @pytest.fixture
-def no_processes(monkeypatch):
-    monkeypatch.setattr(seed_group, "Processes", InThisProcess)
+def in_this_process(monkeypatch):
+    """Keyword arguments of a group whose runs need no processes."""
     monkeypatch.setattr(seed_group, "SECONDS_BETWEEN_POLLS", 0.0)
+    return {"display": Display(quiet=True), "make_engine": InThisProcess}
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +154,7 @@ def test_the_screen_shows_plan_progress_and_table(done):
         assert words in shown
 
 
-def test_asked_again_only_new_seeds_are_trained(done, no_processes):
+def test_asked_again_only_new_seeds_are_trained(done, in_this_process):
     group, _ = done
     results, name = group.path.parents[1], group.path.name
     before = [untouched(group.run(seed)) for seed in (0, 7)]
@@ -158,7 +162,7 @@ def test_asked_again_only_new_seeds_are_trained(done, no_processes):
     (group.run(3).path / "state").mkdir(parents=True)
     (group.path / ".new-left").mkdir()
     experiment = with_seed(tiny("sac"), 3)
-    run_seeds(experiment, [3, 0], results=results, name=name, display=Display(quiet=True))
+    run_seeds(experiment, [3, 0], results=results, name=name, **in_this_process)
     assert [untouched(group.run(seed)) for seed in (0, 7)] == before
     assert group.run(3).is_finished() and not (group.path / ".new-left").exists()
     assert group.read_seeds() == [0, 7, 3]
@@ -198,10 +202,10 @@ def test_a_policy_that_cannot_be_read_is_refused_before_anything_is_written(tmp_
     assert not list(tmp_path.iterdir())
 
 
-def test_all_seeds_start_from_the_same_policy(done, no_processes, tmp_path):
+def test_all_seeds_start_from_the_same_policy(done, in_this_process, tmp_path):
     group, _ = done
     experiment = tiny("sac", init_from=str(group.run(0).final_model))
-    ours = run_seeds(experiment, [5], results=tmp_path, name="g", display=Display(quiet=True))
+    ours = run_seeds(experiment, [5], results=tmp_path, name="g", **in_this_process)
     alone = workflow.run(with_seed(experiment, 5), tmp_path, "alone", Display(quiet=True))
     assert parameters(ours.run(5).final_model) == parameters(alone.final_model)
 
@@ -222,11 +226,11 @@ def test_only_one_process_runs_a_group(done):
         resume_group(group.path, Display(quiet=True))
 
 
-def test_a_run_that_another_process_holds_is_waited_for(tmp_path, no_processes):
+def test_a_run_that_another_process_holds_is_waited_for(tmp_path, in_this_process):
     experiment = tiny("ppo")
     group = SeedGroup(tmp_path / "g")
     group.write(experiment, [0])
-    run = workflow.prepare(group.run(0).path, experiment, *workflow.plan_run(experiment))
+    run = workflow.make_folder(group.run(0).path, prepare(experiment))
     held = threading.Event()
 
     def hold():
@@ -236,7 +240,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path, no_processes):
 
     threading.Thread(target=hold).start()
     held.wait()
-    resume_group(group.path, Display(quiet=True))  # at once, it would be refused
+    resume_group(group.path, **in_this_process)  # at once, it would be refused
     assert run.is_finished()
 
 
@@ -249,13 +253,13 @@ def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
             resume_group(tmp_path)
 
 
-def test_on_a_terminal_a_row_shows_each_run(done, no_processes):
+def test_on_a_terminal_a_row_shows_each_run(done):
     group, _ = done
     display = Display()
     display.console = Console(record=True, width=80, force_terminal=True)
     runs = {0: group.run(0), 9: group.run(9)}
     states = {0: "finished", 9: "waiting"}
-    with seed_group._Progress(display, runs, states, 360) as progress:
+    with GroupProgress(display, runs, states, 360) as progress:
         progress.show(at_once=True)
     last = [float(group.run(0).numbers.read_evaluations().results[-1].mean())]
     shown = display.console.export_text()

@@ -20,7 +20,7 @@ from stable_baselines3.common.logger import Logger
 
 from gallop import machine
 from gallop.environments.vectorised import training_environments
-from gallop.learners.choose import make_learner
+from gallop.learners.choose import choose_learner, make_learner
 from gallop.learners.stable_baselines import make_model
 from parity import reference
 
@@ -44,7 +44,9 @@ class Arms:
         self.entropy = None
         self.environments = training_environments(self.experiment)
         with instruction_set(isa):
-            self.native = make_learner(self.experiment, self.environments, 7)
+            spaces = self.environments.observation_space, self.environments.action_space
+            choice = choose_learner(self.experiment, *spaces)
+            self.native = make_learner(self.experiment, choice, self.environments, 7)
         self.sb3 = make_model(self.experiment, self.environments, 7)
         self.sb3.set_logger(Logger(folder=None, output_formats=[]))
         self.exact = copy.deepcopy(self.sb3.policy).double()

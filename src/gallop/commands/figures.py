@@ -13,7 +13,7 @@ def add(commands: Commands) -> None:
         commands,
         "figures",
         "draw a run's figures anew",
-        "Draw a run's figures anew, from files.",
+        "Draw a run's figures anew, and print what it ended with, from files.",
         _figures,
     )
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="default: the newest")
@@ -21,13 +21,12 @@ def add(commands: Commands) -> None:
 
 
 def _figures(options: argparse.Namespace) -> int:
-    from gallop.report import run_report
-    from gallop.runs import seed_group
+    from gallop.report import group_report, run_report
+    from gallop.report.display import Display
+    from gallop.run_folder.seed_group import SeedGroup, is_group
 
-    if options.run is not None and seed_group.is_group(options.run):
-        drawn = seed_group.draw_all(options.run)
+    if options.run is not None and is_group(options.run):
+        group_report.redraw(SeedGroup(options.run), Display())
     else:
-        drawn = run_report.draw_all(run_or_newest(options))
-    for path in drawn:
-        print(f"figure  {path}")
+        run_report.redraw(run_or_newest(options), Display())
     return 0

@@ -226,11 +226,12 @@ def resume(options: argparse.Namespace) -> int:
     """Go on with a run, or with a group of training seeds."""
     from gallop.run_folder import lookup
     from gallop.run_folder.directory import RunDirectory
+    from gallop.run_folder.seed_group import is_group
     from gallop.runs import seed_group, workflow
 
     display = _display(options)
     newest = options.resume == Path()
-    if seed_group.is_group(options.resume):
+    if is_group(options.resume):
         seed_group.resume_group(options.resume, display)
         return 0
     run = (
@@ -238,7 +239,7 @@ def resume(options: argparse.Namespace) -> int:
         if newest
         else RunDirectory(options.resume)
     )
-    if newest and seed_group.is_group(run.path.parent):
+    if newest and is_group(run.path.parent):
         seed_group.resume_group(run.path.parent, display)
     else:
         workflow.resume(run, display)
@@ -278,10 +279,9 @@ def _display(options: argparse.Namespace, note: str = "") -> Display:
 
 
 def _show_plan(experiment: Experiment, display: Display) -> None:
-    from gallop.runs import workflow
+    from gallop.run_folder.prepared import prepare
 
-    plan, choice = workflow.plan_run(experiment)
-    display.plan(experiment, plan, choice, None)
+    display.plan(prepare(experiment), None)
 
 
 # --- which flags each of them takes --------------------------------------------------------------

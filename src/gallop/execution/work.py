@@ -6,8 +6,9 @@ nothing: the truth is the folder with its state and its lock, never what an engi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 HELD = 75
 """Exit code of an item's process that found its folder held by another: to be tried again."""
@@ -49,3 +50,7 @@ class Engine(Protocol):
     @property
     def is_hungry(self) -> bool:
         """Whether another item could begin at once."""
+
+
+MakeEngine: TypeAlias = Callable[[int], Engine]
+"""Takes how many items are to be worked on side by side."""

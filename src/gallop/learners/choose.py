@@ -158,13 +158,14 @@ def _check_device(device: str) -> None:
         ) from None
 
 
-def make_learner(experiment: Experiment, environments: VecEnv, seed: int) -> Learner:
+def make_learner(
+    experiment: Experiment, choice: Choice, environments: VecEnv, seed: int
+) -> Learner:
     """The chosen learner with first weights from `seed`.
 
     Raises:
         ExperimentError: if the hyper-parameters do not make one.
     """
-    choice = choose_learner(experiment, environments.observation_space, environments.action_space)
     try:
         if choice.name == "sb3":
             from gallop.learners.stable_baselines import StableBaselinesLearner

@@ -23,12 +23,10 @@ from rich.table import Table
 from rich.text import Text
 
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
-from gallop.experiments.plan import Plan
 from gallop.experiments.presets import Preset
-from gallop.experiments.settings import Experiment
-from gallop.learners.choose import Choice
 from gallop.report.figures import short
 from gallop.run_folder.listing import Listed
+from gallop.run_folder.prepared import PreparedRun
 
 
 class Row(NamedTuple):
@@ -93,8 +91,9 @@ class Display:
 
     # --- before ---
 
-    def plan(self, experiment: Experiment, plan: Plan, choice: Choice, folder: Path | None) -> None:
+    def plan(self, prepared: PreparedRun, folder: Path | None) -> None:
         """What the run will do and what it will cost."""
+        experiment, plan, choice = prepared.experiment, prepared.plan, prepared.choice
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")
         table.add_column(overflow="fold")

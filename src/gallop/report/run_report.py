@@ -1,75 +1,49 @@
-"""A run's figures and milestone records, from its files alone."""
+"""What a run has come to, from its files alone: as text, and as the records of its milestones.
+
+`gallop run` ends with `show`, and `gallop figures` with the same words.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.errors import RunError
 from gallop.evaluation.episodes import Episodes
-from gallop.evaluation.statistics import Interval, Slope, compare, slope_of_last_quarter, summarise
+from gallop.evaluation.intervals import interval_generator
+from gallop.evaluation.statistics import (
+    Difference,
+    Interval,
+    Probability,
+    Slope,
+    Summary,
+    compare,
+    slope_of_last_quarter,
+    summarise,
+)
+from gallop.experiments import seeding
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
-from gallop.report import figures
+from gallop.report.display import Display, Pair, Row
+from gallop.report.run_figures import draw_all, milestone_returns, title_of
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import Json
 from gallop.run_folder.provenance import versions
 
 
-def milestone_returns(
-    folder: RunDirectory, plan: Plan
-) -> dict[int, tuple[int, NDArray[np.float64]]]:
-    """Percentage -> timestep and returns of the milestones that are there."""
-    found = {}
-    for boundary in plan.boundaries:
-        if boundary.milestone is not None:
-            returns = folder.milestone(boundary.milestone).read_rewards()
-            if returns is not None:
-                found[boundary.milestone] = (boundary.timestep, returns)
-    return found
+class _Judged(NamedTuple):
+    """A policy on the evaluation seeds."""
+
+    label: str
+    timestep: int
+    returns: NDArray[np.float64]
 
 
-def draw_curves(folder: RunDirectory, experiment: Experiment) -> list[Path]:
-    """Both learning curves, from the evaluations so far."""
-    evaluations, baseline = folder.numbers.read_evaluations(), folder.numbers.read_baseline()
-    if evaluations is None or baseline is None:
-        return []
-    title = f"{_title(experiment)}, training seed {experiment.training_seed}"
-    figures.save(figures.learning_curve(title, evaluations), folder.learning_curve)
-    figures.save(figures.comparison(title, evaluations, baseline), folder.comparison)
-    return [folder.learning_curve, folder.comparison]
-
-
-def draw_milestone(
-    folder: RunDirectory, experiment: Experiment, percent: int, timestep: int
-) -> list[Path]:
-    """Both figures of a milestone."""
-    milestone, baseline = folder.milestone(percent), folder.numbers.read_baseline()
-    returns = milestone.read_rewards()
-    if returns is None or baseline is None:
-        return []
-    title = f"{_title(experiment)}, {percent} % ({timestep:,} timesteps)"
-    figures.save(figures.trained_vs_random(title, returns, baseline), milestone.boxplot)
-    figures.save(figures.histogram(title, returns), milestone.histogram)
-    return [milestone.boxplot, milestone.histogram]
-
-
-def draw_milestone_bars(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[Path]:
-    """The milestones beside each other."""
-    baseline, found = folder.numbers.read_baseline(), milestone_returns(folder, plan)
-    if baseline is None or not found:
-        return []
-    returns = {percent: values for percent, (_, values) in found.items()}
-    timesteps = {percent: timestep for percent, (timestep, _) in found.items()}
-    bars = figures.milestone_bars(_title(experiment), returns, timesteps, baseline)
-    figures.save(bars, folder.milestone_bars)
-    return [folder.milestone_bars]
-
-
-def draw_all(folder: RunDirectory) -> list[Path]:
-    """Every figure of a run anew, from its files; the paths drawn.
+def redraw(folder: RunDirectory, display: Display) -> None:
+    """Draw every figure of a run anew, and say what it has come to.
 
     Raises:
         RunError: if the folder holds no run, nothing to draw yet, or another process is running it.
@@ -77,58 +51,114 @@ def draw_all(folder: RunDirectory) -> list[Path]:
     experiment = folder.read_experiment()
     plan = make_plan(experiment)
     with folder.locked():
-        drawn = draw_curves(folder, experiment)
-        for percent, (timestep, _) in milestone_returns(folder, plan).items():
-            drawn += draw_milestone(folder, experiment, percent, timestep)
-        drawn += draw_milestone_bars(folder, experiment, plan)
-    if not drawn:
-        raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")
-    return drawn
+        drawn = draw_all(folder, experiment, plan)
+        if not drawn:
+            raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")
+        for path in drawn:
+            if path.parent != folder.path:  # `show` names the others
+                display.say(f"figure  {path}")
+        show(folder, experiment, plan, display)
 
 
-def _title(experiment: Experiment) -> str:
-    return f"{experiment.algo.upper()} on {experiment.env}"
+def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Display) -> None:
+    """Print all policies' returns so far, whether the return still rises, and where things are."""
+    growing, ends = _judged(folder, plan)
+    rows = [Row(j.label, j.timestep, _summary(j.returns)) for j in (*growing, *ends)]
+    pairs = [_pair(later, before) for before, later in pairwise(growing)]
+    if len(ends) == 2:
+        pairs.append(_pair(*ends))
+    display.results(f"{title_of(experiment)}, {folder.path}", rows, pairs)
+    display.meaning(len(seeding.EVALUATION_SEEDS))
+    evaluations = folder.numbers.read_evaluations()
+    n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
+    display.slope(slope_at(folder, plan.horizon), n_evaluations)
+    _show_where_things_are(folder, experiment, display)
 
 
-def _generator() -> np.random.Generator:
-    """For bootstrap intervals: the same returns always have the same interval."""
-    return np.random.default_rng(0)
+def _judged(folder: RunDirectory, plan: Plan) -> tuple[list[_Judged], list[_Judged]]:
+    """The random policy and the milestones, in order; and the best and the final policy."""
+    numbers = folder.numbers
+    growing, ends = [], []
+    baseline = numbers.read_baseline()
+    if baseline is not None:
+        growing.append(_Judged("random", 0, baseline))
+    for percent, (timestep, returns) in milestone_returns(folder, plan).items():
+        growing.append(_Judged(f"{percent} %", timestep, returns))
+    evaluations = numbers.read_evaluations()
+    if evaluations is not None:
+        for label, timestep in (("best", evaluations.best_timestep), ("final", plan.horizon)):
+            episodes = numbers.read_episodes(label)
+            if episodes is not None:
+                ends.append(_Judged(label, timestep, episodes.returns))
+    return growing, ends
 
 
-def _slope(folder: RunDirectory, timestep: int) -> Slope | None:
+def _summary(returns: NDArray[np.float64]) -> Summary:
+    return summarise(returns, interval_generator())
+
+
+def _pair(ours: _Judged, theirs: _Judged) -> Pair:
+    label = f"{ours.label} − {theirs.label}"
+    return Pair(label, compare(ours.returns, theirs.returns, interval_generator()))
+
+
+def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display: Display) -> None:
+    display.say("")
+    for path in (folder.learning_curve, folder.comparison, folder.milestone_bars):
+        if path.exists():
+            display.say(f"figure  {path}")
+    for percent in experiment.milestones:
+        milestone = folder.milestone(percent)
+        missing = (milestone.read_meta() or {}).get("missing", {})
+        if milestone.film.exists():
+            display.say(f"film    {milestone.film}")
+        elif milestone.film.name in missing:
+            display.say(f"film    {milestone.film} is missing: {missing[milestone.film.name]}")
+    if folder.best_model.exists():
+        display.say(f"policy  {folder.best_model}")
+        display.say(f"to see it move: gallop watch {folder.path}")
+
+
+# --- milestones ----------------------------------------------------------------------------------
+
+
+def slope_at(folder: RunDirectory, timestep: int) -> Slope | None:
     """How the evaluation return was rising at that timestep."""
     evaluations = folder.numbers.read_evaluations()
     if evaluations is None:
         return None
     until = evaluations.timesteps <= timestep
-    means = evaluations.results.mean(axis=1)
-    return slope_of_last_quarter(evaluations.timesteps[until], means[until])
+    return slope_of_last_quarter(evaluations.timesteps[until], evaluations.mean_returns[until])
 
 
-def _meta(
+def milestone_record(
     experiment: Experiment,
     timestep: int,
     episodes: Episodes,
     baseline: NDArray[np.float64],
     slope: Slope | None,
-) -> dict[str, Any]:
+) -> Json:
+    """What meta.json says of a milestone, but for the files that it lacks."""
+    compared = compare(episodes.returns, baseline, interval_generator())
     return {
         "algo": experiment.algo.upper(),
         "env": experiment.env,
         "steps": timestep,
         "seeds": episodes.seeds.tolist(),
-        "return": as_plain(summarise(episodes.returns, _generator())),
-        "compared_to_random": as_plain(compare(episodes.returns, baseline, _generator())),
+        "return": as_plain(_summary(episodes.returns)),
+        "compared_to_random": as_plain(compared),
         "slope_of_last_quarter": None if slope is None else as_plain(slope),
         "n_unstable_episodes": episodes.n_unstable,
         "versions": versions(),
     }
 
 
-def as_plain(value: Any) -> Any:
+def as_plain(statistics: NamedTuple) -> Json:
     """Named tuples as dictionaries, intervals as lists, for JSON."""
-    if isinstance(value, Interval):
-        return list(value)
-    if hasattr(value, "_asdict"):
-        return {name: as_plain(part) for name, part in value._asdict().items()}
-    return value
+
+    def plain(value: object) -> object:
+        if isinstance(value, Interval):
+            return list(value)
+        return as_plain(value) if isinstance(value, Difference | Probability) else value
+
+    return {name: plain(value) for name, value in statistics._asdict().items()}

@@ -8,10 +8,8 @@ anew and renamed, so that a reader, or a crash, never sees half of one.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +18,9 @@ from gallop.errors import HeldError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import to_yaml
-from gallop.run_folder.files import hold, replacing, write_bytes
+from gallop.run_folder.files import Json, hold, read_json, replacing, write_bytes, write_json
 from gallop.run_folder.imported_code import read_trained
-from gallop.run_folder.numbers import (
-    RunNumbers,
-    _read_rewards,
-    write_rewards,
-)
+from gallop.run_folder.numbers import RunNumbers, read_rewards, write_rewards
 
 GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
 
@@ -143,11 +137,6 @@ class RunDirectory:
         """Write experiment.yaml."""
         write_bytes(self.experiment_file, to_yaml(experiment).encode())
 
-    def kept_while_growing(self) -> list[Path]:
-        """What a run appends to while it trains."""
-        names = ("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv")
-        return [*(self.path / name for name in names), self.tensorboard]
-
     def read_experiment(self) -> Experiment:
         """The resolved experiment that this run was started with.
 
@@ -185,27 +174,22 @@ class RunDirectory:
         except (OSError, ValueError):
             return False
 
-    # --- numbers ---
+    # --- records ---
 
-    def write_json(self, name: str, data: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, data: Mapping[str, object]) -> None:
         """seeds.json or provenance.json."""
-        write_bytes(self.path / name, (json.dumps(data, indent=2) + "\n").encode())
+        write_json(self.path / name, data)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
-        return data
+    def read_json(self, name: str) -> Json:
+        return read_json(self.path / name)
 
     def read_tracker_runs(self) -> dict[str, str]:
         """Tracker -> its own id of this run; those that have one so far."""
-        if not self._tracker_runs.exists():
-            return {}
-        runs: dict[str, str] = json.loads(self._tracker_runs.read_text(encoding="utf-8"))
-        return runs
+        return read_json(self._tracker_runs) if self._tracker_runs.exists() else {}
 
     def write_tracker_run(self, tracker: str, run_id: str) -> None:
         """Remember a tracker's id of this run, so that a resumed run goes on with the same one."""
-        runs = self.read_tracker_runs() | {tracker: run_id}
-        write_bytes(self._tracker_runs, (json.dumps(runs, indent=2) + "\n").encode())
+        write_json(self._tracker_runs, self.read_tracker_runs() | {tracker: run_id})
 
 
 class Milestone:
@@ -236,19 +220,26 @@ class Milestone:
 
     def files(self) -> list[Path]:
         """All that a milestone holds beside its meta.json."""
-        rewards = self.path / "trained_rewards.npz"
-        return [self.model, rewards, self.boxplot, self.histogram, self.film, self.gif]
+        return [self.model, self._rewards, self.boxplot, self.histogram, self.film, self.gif]
+
+    @property
+    def _rewards(self) -> Path:
+        return self.path / "trained_rewards.npz"
 
     def write_rewards(self, episodes: Episodes) -> None:
-        write_rewards(self.path / "trained_rewards.npz", episodes)
+        write_rewards(self._rewards, episodes)
 
     def read_rewards(self) -> NDArray[np.float64] | None:
         """Returns of the evaluation episodes, or None before they exist."""
-        return _read_rewards(self.path / "trained_rewards.npz")
+        return read_rewards(self._rewards)
 
-    def write_meta(self, meta: Mapping[str, Any]) -> None:
-        write_bytes(self.path / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+    @property
+    def _meta(self) -> Path:
+        return self.path / "meta.json"
 
-    def read_meta(self) -> dict[str, Any] | None:
-        path = self.path / "meta.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    def write_meta(self, meta: Mapping[str, object]) -> None:
+        write_json(self._meta, meta)
+
+    def read_meta(self) -> Json | None:
+        """What is recorded of it, or None before it exists."""
+        return read_json(self._meta) if self._meta.exists() else None

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object as read from a file, or to be written to one."""
 
 
 @contextlib.contextmanager
@@ -44,7 +49,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         (folder / path.name).write_bytes(content)
 
 
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, object]) -> None:
+    """Replace a JSON file, indented for people."""
+    write_bytes(path, (json.dumps(data, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> Json:
+    """The object that a JSON file holds."""
+    data: Json = json.loads(path.read_text(encoding="utf-8"))
+    return data
+
+
+def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
     """Replace an .npz of plain arrays."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)

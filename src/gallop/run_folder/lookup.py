@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 
@@ -18,6 +19,11 @@ def run_path(results: Path, algo: str, env: str, name: str) -> Path:
     if not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
         raise RunError(f"{name!r} is no name of a run: one path component is needed")
     return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
+
+
+def name_of_now() -> str:
+    """YYYYMMDD_HHMMSS: what a run is called that nobody named."""
+    return datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
 
 
 def all_runs(results: Path) -> list[RunDirectory]:

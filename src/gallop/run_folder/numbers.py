@@ -27,10 +27,21 @@ class Evaluations:
     ep_lengths: NDArray[np.int64]  # [k, n_episodes]
     seeds: NDArray[np.int64]  # [n_episodes]
 
+    @property
+    def mean_returns(self) -> NDArray[np.float64]:
+        """Of each evaluation, [k]."""
+        means: NDArray[np.float64] = self.results.mean(axis=1)
+        return means
+
+    @property
+    def best_timestep(self) -> int:
+        """Of the evaluation with the highest mean return; the first of several."""
+        return int(self.timesteps[self.mean_returns.argmax()])
+
     def log_rows(self) -> list[LogRow]:
         """What SB3 would log of each."""
         names = ("eval/mean_reward", "eval/mean_ep_length")
-        means = np.stack([self.results.mean(axis=1), self.ep_lengths.mean(axis=1)], axis=1)
+        means = np.stack([self.mean_returns, self.ep_lengths.mean(axis=1)], axis=1)
         return [
             LogRow(timestep, dict(zip(names, values, strict=True)))
             for timestep, values in zip(self.timesteps.tolist(), means.tolist(), strict=True)
@@ -47,12 +58,18 @@ class RunNumbers:
         """
         self.path = path
 
+    @property
+    def files(self) -> list[Path]:
+        """What the run appends to while it trains."""
+        names = ("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv")
+        return [self.path / name for name in names]
+
     def write_baseline(self, episodes: Episodes) -> None:
         write_rewards(self.path / "random_baseline_rewards.npz", episodes)
 
     def read_baseline(self) -> NDArray[np.float64] | None:
         """The random policy's returns, or None before they exist."""
-        return _read_rewards(self.path / "random_baseline_rewards.npz")
+        return read_rewards(self.path / "random_baseline_rewards.npz")
 
     def read_evaluations(self) -> Evaluations | None:
         """All evaluations so far, or None before the first."""
@@ -169,13 +186,17 @@ class RunNumbers:
                 _write_csv(self.path / name, columns, rows)
 
 
+# --- the file of a policy's rewards, also of a milestone's ---
+
+
 def write_rewards(path: Path, episodes: Episodes) -> None:
     """Replace an .npz of rewards, seeds and ep_lengths."""
     arrays = {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
     write_npz(path, arrays)
 
 
-def _read_rewards(path: Path) -> NDArray[np.float64] | None:
+def read_rewards(path: Path) -> NDArray[np.float64] | None:
+    """Returns of the episodes; None before they exist."""
     if not path.exists():
         return None
     with np.load(path, allow_pickle=False) as file:

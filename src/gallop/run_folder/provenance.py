@@ -1,4 +1,4 @@
-"""What a run records about itself: command, versions, commit, machine, learner, times."""
+"""What a run records about itself before its first timestep: provenance.json and seeds.json."""
 
 from __future__ import annotations
 
@@ -7,15 +7,32 @@ import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from gallop import DISTRIBUTION, __version__
+from gallop.experiments import seeding
 from gallop.learners.choose import Choice
 from gallop.machine import machine
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.prepared import PreparedRun
 
 
-def provenance(choice: Choice) -> dict[str, Any]:
-    """What provenance.json holds at the start of a run."""
+def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
+    """Both."""
+    folder.write_json("provenance.json", provenance(prepared.choice))
+    write_seeds(folder, prepared)
+
+
+def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
+    """seeds.json: every seed that the run will draw from."""
+    experiment, n_segments = prepared.experiment, len(prepared.plan.boundaries)
+    n_validation = experiment.evaluation.n_episodes
+    seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
+    folder.write_json("seeds.json", seeds)
+
+
+def provenance(choice: Choice) -> dict[str, object]:
+    """What provenance.json holds at the start of a run: command, versions, commit, machine,
+    learner and times."""
     return {
         "command": sys.argv,
         "start": now(),

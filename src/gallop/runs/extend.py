@@ -8,7 +8,6 @@ as one planned whole. Milestones that were passed without being kept are named a
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 from collections.abc import Mapping
@@ -19,15 +18,15 @@ from gallop.errors import ExperimentError, RunError
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import compose
-from gallop.learners.choose import Choice
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import new_folder
-from gallop.run_folder.lookup import run_path
-from gallop.run_folder.provenance import provenance
-from gallop.runs.workflow import go_on, plan_run, write_seeds
+from gallop.run_folder.lookup import name_of_now, run_path
+from gallop.run_folder.prepared import PreparedRun, prepare
+from gallop.run_folder.provenance import provenance, write_seeds
+from gallop.runs.workflow import check_learner, go_on
 
 # What a longer run may change; all else decides bits that have been drawn already.
 CHANGEABLE = ("total_timesteps", "milestones", "evaluation.interval", "films", "trackers", "source")
@@ -59,22 +58,20 @@ def extend(
     display = display or Display()
     before = run.read_experiment()
     experiment = longer(before, overrides, new_horizon)
-    plan, choice = plan_run(experiment)
-    name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
-    folder = RunDirectory(run_path(results, experiment.algo, experiment.env, name))
+    prepared = prepare(experiment)
+    path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
+    folder = RunDirectory(path)
     with run.locked():
         old_plan = make_plan(before)
         _check_finished(run, old_plan)
-        record = run.read_json("provenance.json")
-        if record["learner"] != choice.name:
-            raise RunError(f"{run.path} was trained by {record['learner']}, not {choice.name}")
-        display.plan(experiment, plan, choice, folder.path)
-        if folder.path.exists():
-            raise RunError(f"{folder.path} exists already; --name gives another")
-        with new_folder(folder.path) as temporary:
-            _begin(run, RunDirectory(temporary), experiment, plan, old_plan, choice)
+        check_learner(run, prepared)
+        display.plan(prepared, path)
+        if path.exists():
+            raise RunError(f"{path} exists already; --name gives another")
+        with new_folder(path) as temporary:
+            _begin(run, RunDirectory(temporary), prepared, old_plan)
     display.say(f"begins with {run.path} at timestep {old_plan.horizon:,}")
-    go_on(folder, experiment, plan, display)
+    go_on(folder, prepared, display)
     return folder
 
 
@@ -129,29 +126,31 @@ def _check_finished(run: RunDirectory, plan: Plan) -> None:
         )
 
 
-def _begin(
-    run: RunDirectory,
-    folder: RunDirectory,
-    experiment: Experiment,
-    plan: Plan,
-    old_plan: Plan,
-    choice: Choice,
-) -> None:
+def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_plan: Plan) -> None:
     """Fill the new folder with what it would hold by now."""
-    folder.write_experiment(experiment)
+    folder.write_experiment(prepared.experiment)
     record = {"run": str(run.path), "timestep": old_plan.horizon}
     old = run.read_json("provenance.json")
-    folder.write_json("provenance.json", provenance(choice) | {"extends": {**record, "its": old}})
-    write_seeds(folder, experiment, plan)
+    ours = provenance(prepared.choice)
+    folder.write_json("provenance.json", ours | {"extends": {**record, "its": old}})
+    write_seeds(folder, prepared)
     shutil.copytree(run.state, folder.state, copy_function=_link, ignore=_not_state)
-    for path in run.kept_while_growing():
+    _copy_what_grows(run, folder)
+    _copy_milestones(run, folder, prepared.plan, old_plan)
+
+
+def _copy_what_grows(run: RunDirectory, folder: RunDirectory) -> None:
+    """Numbers, TensorBoard's events and the best policy so far."""
+    best = run.best_model
+    for path in (*run.numbers.files, run.tensorboard, best, normalizer_path(best)):
         if path.is_dir():
             shutil.copytree(path, folder.path / path.name)
         elif path.exists():
             shutil.copy2(path, folder.path / path.name)
-    for path in (run.best_model, normalizer_path(run.best_model)):
-        if path.exists():
-            shutil.copy2(path, folder.path / path.name)
+
+
+def _copy_milestones(run: RunDirectory, folder: RunDirectory, plan: Plan, old_plan: Plan) -> None:
+    """Those that fall where one was kept, under their new percentages; the others are missing."""
     policies = {"random": "random", "current": "current"}
     kept = {b.timestep: b.milestone for b in old_plan.boundaries if b.milestone is not None}
     for boundary in plan.boundaries:

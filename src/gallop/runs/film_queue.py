@@ -12,7 +12,6 @@ from pathlib import Path
 from gallop.report.video import NO_BACKEND, Backend, find_backend, is_mujoco_job, mend
 from gallop.run_folder.directory import RunDirectory
 
-FILM, GIF = "rollout.mp4", "rollout.gif"
 NOT_YET = "not filmed yet"
 
 log = logging.getLogger(__name__)
@@ -129,5 +128,6 @@ class FilmQueue:
             self._failed.add(percent)  # the job stays: `run --resume` tries again
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
-            missing = {} if error is None else {FILM: error, GIF: error}
+            names = (milestone.film.name, milestone.gif.name)
+            missing = {} if error is None else dict.fromkeys(names, error)
             milestone.write_meta(meta | {"missing": missing})

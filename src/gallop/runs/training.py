@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.vectorised import rebuild, training_environments
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary, Plan
-from gallop.experiments.settings import Experiment
 from gallop.learners.choose import make_learner
 from gallop.learners.learner import Learner, SegmentDiagnostics, Tick
+from gallop.run_folder.find_policy import policy_path
+from gallop.run_folder.prepared import PreparedRun
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
@@ -25,16 +27,26 @@ class Outcome(NamedTuple):
 
 
 @contextlib.contextmanager
-def learner_for(experiment: Experiment) -> Iterator[tuple[VecEnv, Learner]]:
+def learner_for(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
     """The experiment's environments and a fresh learner."""
+    experiment = prepared.experiment
     environments = training_environments(experiment)
     try:
         seed = seeding.initialisation_seed(experiment.training_seed)
-        learner = make_learner(experiment, environments, seed)
+        learner = make_learner(experiment, prepared.choice, environments, seed)
         yield environments, learner
         learner.close()
     finally:
         environments.close()
+
+
+@contextlib.contextmanager
+def initial_learner(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
+    """As at timestep 0: with the policy of `init_from`, if the experiment names one."""
+    with learner_for(prepared) as (environments, learner):
+        if prepared.experiment.init_from:
+            learner.read_policy(policy_path(Path(prepared.experiment.init_from)))
+        yield environments, learner
 
 
 def train(

@@ -16,7 +16,6 @@ from gallop.errors import ExperimentError, RunError
 from gallop.experiments.yaml_file import to_yaml
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.run_folder.directory import RunDirectory
-from gallop.runs.film_queue import FILM
 from gallop.sharing.finished_run import (
     FinishedRun,
     explaining_errors,
@@ -92,7 +91,7 @@ def _missing_film(run: RunDirectory, done: FinishedRun) -> str:
     if milestone.film.exists():
         return ""
     missing = (milestone.read_meta() or {}).get("missing", {})
-    return str(missing.get(FILM, "it is not in the run's folder"))
+    return str(missing.get(milestone.film.name, "it is not in the run's folder"))
 
 
 # --- the upload ----------------------------------------------------------------------------------

@@ -11,8 +11,8 @@ from gallop.execution.processes import n_workers
 from gallop.experiments import search_results
 from gallop.machine import available_processors
 from gallop.report.display import Display
+from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now
-from gallop.runs.workflow import plan_run
 from gallop.tuning import study
 from gallop.tuning.live_table import LiveTable
 from gallop.tuning.search import Cost, cost, load, spaces
@@ -162,8 +162,8 @@ def expected_cost(search: Search) -> Cost:
     """
     seconds = []
     for number in range(len(search.rounds)):
-        plan, choice = plan_run(search.trial_experiment(number, {}, 0))
-        seconds.append(plan.expected_seconds * choice.n_threads)
+        prepared = prepare(search.trial_experiment(number, {}, 0))
+        seconds.append(prepared.plan.expected_seconds * prepared.choice.n_threads)
     return cost(search, seconds)
 
 

@@ -20,12 +20,11 @@ from gallop.environments.make import evaluation_env
 from gallop.errors import DivergedError, ExperimentError, HeldError
 from gallop.evaluation.episodes import evaluate
 from gallop.execution.work import HELD
-from gallop.experiments.plan import make_plan
 from gallop.experiments.settings import Experiment
-from gallop.learners.choose import choose_learner
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
+from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now, provenance
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.training import learner_for, train
@@ -61,13 +60,12 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         Stopped: after a signal; the last boundary is kept.
     """
     experiment = folder.read_experiment()
-    plan = make_plan(experiment)
+    prepared = prepare(experiment)
     episode_seeds: list[int] = folder.read_json("seeds.json")["search_seeds"]
     make = functools.partial(evaluation_env, experiment)
-    with learner_for(experiment) as (environments, learner):
+    with learner_for(prepared) as (environments, learner):
         if not (folder.path / "provenance.json").exists():
-            spaces = environments.observation_space, environments.action_space
-            folder.write_json("provenance.json", provenance(choose_learner(experiment, *spaces)))
+            folder.write_json("provenance.json", provenance(prepared.choice))
         saved = resume_state.newest_boundary(folder.state)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
         folder.numbers.forget_after(timestep)
@@ -75,7 +73,7 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
             resume_state.load_boundary(saved, learner)
         tick = functools.partial(_tick, stop)
         seed = experiment.training_seed
-        for outcome in train(plan, learner, environments, seed, n_done, tick):
+        for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
                 episodes = evaluate(learner.policy, make, episode_seeds)
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)

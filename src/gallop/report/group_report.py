@@ -1,0 +1,126 @@
+"""What the runs of a group say together, from their files alone: curve, figure, summary, table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop.errors import RunError
+from gallop.evaluation.intervals import interval_generator
+from gallop.evaluation.statistics import SeedCurve, curve_over_seeds, summarise_seeds
+from gallop.experiments.settings import Experiment
+from gallop.report import figures
+from gallop.report.display import Display
+from gallop.report.run_figures import title_of
+from gallop.report.run_report import as_plain
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import Json, write_bytes, write_json
+from gallop.run_folder.seed_group import SeedGroup
+
+
+def redraw(group: SeedGroup, display: Display) -> None:
+    """Curve, figure and summary anew, and what they say.
+
+    Raises:
+        RunError: if the folder is no group, or nothing of it was evaluated so far.
+    """
+    experiment, runs = group.read_experiment(), group.runs()
+    if not draw(group, runs, experiment):
+        raise RunError(
+            f"{group.path} has nothing to draw yet: none of its runs was evaluated so far"
+        )
+    show(group, runs, experiment, display)
+
+
+def show(
+    group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment, display: Display
+) -> None:
+    """Print the returns of the finished runs, and where things are."""
+    returns = final_and_best(runs)
+    if returns:
+        final = summarise_seeds([final for final, _ in returns.values()], interval_generator())
+        display.seeds(f"{title_of(experiment)}, {group.path}", returns, final)
+    for what, path in (("\nfigure ", group.learning_curve), ("numbers", group.summary_file)):
+        if path.exists():
+            display.say(f"{what} {path}")
+
+
+def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> list[Path]:
+    """curve.csv, learning_curve.png and summary.json, as far as the runs are; the paths written."""
+    written = []
+    timesteps, returns, seeds = evaluations_over_seeds(runs)
+    if seeds:
+        curve = curve_over_seeds(returns, interval_generator())
+        _write_curve(group.curve_file, timesteps, curve)
+        figure = figures.curves_over_seeds(title_of(experiment), timesteps, returns, seeds, curve)
+        figures.save(figure, group.learning_curve)
+        written += [group.curve_file, group.learning_curve]
+    judged = final_and_best(runs)
+    if judged:
+        summary = _summary(experiment, judged, [seed for seed in runs if seed not in judged])
+        write_json(group.summary_file, summary)
+        written.append(group.summary_file)
+    return written
+
+
+def _write_curve(path: Path, timesteps: NDArray[np.int64], curve: SeedCurve) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["timestep", "iqm", "low", "high", "n"])
+    columns = (timesteps, curve.iqm, curve.low, curve.high, curve.n)
+    writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
+    write_bytes(path, text.getvalue().encode())
+
+
+def _summary(
+    experiment: Experiment, judged: Mapping[int, tuple[float, float]], unfinished: Sequence[int]
+) -> Json:
+    """summary.json: the final and the best policies over the training seeds that are finished."""
+    summary: Json = {
+        "algo": experiment.algo.upper(),
+        "env": experiment.env,
+        "training_seeds": list(judged),
+        "unfinished_training_seeds": list(unfinished),
+    }
+    for place, policy in enumerate(("final", "best")):
+        returns = {str(seed): values[place] for seed, values in judged.items()}
+        over_seeds = summarise_seeds(list(returns.values()), interval_generator())
+        summary[policy] = as_plain(over_seeds) | {"mean_return_of_seed": returns}
+    return summary
+
+
+def final_and_best(runs: Mapping[int, RunDirectory]) -> dict[int, tuple[float, float]]:
+    """Training seed -> mean evaluation return of its final and its best policy; finished runs."""
+    found = {}
+    for seed, run in runs.items():
+        policies = [run.numbers.read_episodes(policy) for policy in ("final", "best")]
+        if run.is_finished() and all(policies):
+            final, best = (float(episodes.returns.mean()) for episodes in policies if episodes)
+            found[seed] = final, best
+    return found
+
+
+def evaluations_over_seeds(
+    runs: Mapping[int, RunDirectory],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], list[int]]:
+    """Every evaluation during training so far.
+
+    Returns:
+        Timesteps [k]; mean returns [n_runs, k], NaN where a run has no such evaluation; and the
+        seeds [n_runs] of those that have any.
+    """
+    means: dict[int, dict[int, float]] = {}
+    for seed, run in runs.items():
+        evaluations = run.numbers.read_evaluations()
+        if evaluations is not None and len(evaluations.timesteps):
+            rows = evaluations.mean_returns.tolist()
+            means[seed] = dict(zip(evaluations.timesteps.tolist(), rows, strict=True))
+    timesteps = sorted({timestep for row in means.values() for timestep in row})
+    returns = [[row.get(timestep, np.nan) for timestep in timesteps] for row in means.values()]
+    shape = len(means), len(timesteps)
+    return np.array(timesteps, dtype=np.int64), np.array(returns).reshape(shape), list(means)

@@ -1,0 +1,60 @@
+"""A run made ready: what follows from its experiment, worked out once and handed down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gallop.environments.make import try_out
+from gallop.environments.spaces import Space
+from gallop.experiments.plan import Plan, make_plan
+from gallop.experiments.settings import Experiment
+from gallop.learners.choose import Choice, choose_learner
+from gallop.run_folder.trackers import check_installed
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """An experiment that can be run on this machine, and how it will be."""
+
+    experiment: Experiment
+    observation_space: Space
+    action_space: Space
+    choice: Choice
+    """The learner that trains it."""
+    plan: Plan
+
+
+def prepare(experiment: Experiment) -> PreparedRun:
+    """Try out what the experiment needs, choose its learner and plan it. Nothing is written.
+
+    Raises:
+        ExperimentError: if the task does not work, the algorithm cannot serve it, or a tracker is
+            not installed.
+    """
+    check_installed(experiment.trackers)
+    observation_space, action_space = try_out(experiment)
+    choice = choose_learner(experiment, observation_space, action_space)
+    transition_bytes = 0
+    if hasattr(experiment.hyperparameters, "buffer_size"):
+        rounded = choice.name == "native"
+        transition_bytes = _transition_bytes(observation_space, action_space, rounded)
+    plan = make_plan(experiment, transition_bytes, choice.name)
+    return PreparedRun(experiment, observation_space, action_space, choice, plan)
+
+
+def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:
+    """Bytes of a transition in the replay buffer: the task's own numbers in SB3's, `rounded` to
+    float32 in the native learner's."""
+    from gymnasium import spaces
+
+    def size(space: Space) -> int:
+        if isinstance(space, spaces.Dict):
+            return sum(size(part) for part in space.values())
+        dtype = np.float32 if rounded else space.dtype or np.float32
+        return int(np.prod(space.shape or (1,))) * np.dtype(dtype).itemsize
+
+    actions = int(np.prod(action_space.shape or (1,))) * 4
+    ends = 1 if rounded else 2 * 4  # SB3 has done and timeout
+    return 2 * size(observation_space) + actions + 4 + ends  # reward: 4

@@ -1,0 +1,125 @@
+"""The folder of a group: runs of one experiment with several training seeds.
+
+results/<ALGO>_<ENV_ID>/<name>/
+├── group.yaml            the resolved experiment, with the first training seed
+├── seeds.json            the training seeds; they stand nowhere else
+├── seed-0/, seed-1/, …   an ordinary run each: any command takes it
+├── curve.csv, learning_curve.png
+└── summary.json
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gallop.errors import ExperimentError, RunError
+from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import to_yaml
+from gallop.run_folder.directory import GROUP_FILE, RunDirectory
+from gallop.run_folder.files import hold, read_json, write_bytes, write_json
+from gallop.run_folder.imported_code import read_trained
+
+LOCK = "lock"
+
+
+class SeedGroup:
+    """Paths and formats of one group. Making the object touches nothing on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def experiment_file(self) -> Path:
+        return self.path / GROUP_FILE
+
+    @property
+    def seeds_file(self) -> Path:
+        return self.path / "seeds.json"
+
+    @property
+    def learning_curve(self) -> Path:
+        return self.path / "learning_curve.png"
+
+    @property
+    def curve_file(self) -> Path:
+        return self.path / "curve.csv"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    def run(self, seed: int) -> RunDirectory:
+        """The run of one training seed, whether it is there or not."""
+        return RunDirectory(self.path / f"seed-{seed}")
+
+    def write(self, experiment: Experiment, seeds: Sequence[int]) -> None:
+        """Write the seeds and then the experiment, which makes the folder a group."""
+        write_json(self.seeds_file, {"training_seeds": list(seeds)})
+        write_bytes(self.experiment_file, to_yaml(experiment).encode())
+
+    def read_experiment(self) -> Experiment:
+        """The resolved experiment, with the first training seed.
+
+        Raises:
+            RunError: if the folder is no group.
+        """
+        if not is_group(self.path):
+            raise RunError(f"{self.path} is no group of training seeds: it holds no {GROUP_FILE}")
+        return read_trained(self.experiment_file)
+
+    def read_seeds(self) -> list[int]:
+        """The training seeds, in the order in which they were asked for.
+
+        Raises:
+            RunError: if the file that names them is damaged.
+        """
+        try:
+            seeds = read_json(self.seeds_file)["training_seeds"]
+            return each_once([int(seed) for seed in seeds])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise RunError(f"{self.seeds_file} does not name training seeds: {reason}") from None
+
+    def runs(self) -> dict[int, RunDirectory]:
+        """Training seed -> its run, whether it is there or not.
+
+        Raises:
+            RunError: if the file that names the seeds is damaged.
+        """
+        return {seed: self.run(seed) for seed in self.read_seeds()}
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the group, whose folder is made; a second process that wants it is refused.
+
+        Raises:
+            RunError: if another process is running it, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
+        busy = RunError(f"{self.path} is being run by another process")
+        with hold(self.path / LOCK, self.path, busy):
+            yield
+
+
+def is_group(path: Path) -> bool:
+    """Whether a folder is a group of training seeds."""
+    return (path / GROUP_FILE).is_file()
+
+
+def each_once(seeds: Sequence[int]) -> list[int]:
+    """The training seeds of a group.
+
+    Raises:
+        ExperimentError: if there is none, or one is given twice.
+    """
+    if not seeds:
+        raise ExperimentError("no training seed is given; --seeds 0..9 gives ten")
+    twice = [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]
+    if twice:
+        raise ExperimentError(f"training seed {twice[0]} is given twice; each is trained once")
+    return list(seeds)

@@ -1,0 +1,230 @@
+"""The stages of a run: random policy → segments and their evaluations → best and final policy.
+
+The commit point is `resume_state.save_boundary`: whatever a killed run wrote after its last
+boundary is forgotten, or written again with the same bits.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gallop import __version__
+from gallop.environments.make import evaluation_env
+from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
+from gallop.experiments import seeding
+from gallop.experiments.plan import Boundary
+from gallop.learners.learner import Learner
+from gallop.policies.policy import Policy
+from gallop.report import run_report, video
+from gallop.report.display import Display
+from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
+from gallop.run_folder import resume_state, trackers
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import replacing
+from gallop.run_folder.prepared import PreparedRun
+from gallop.run_folder.provenance import now
+from gallop.run_folder.trackers import Tracker, Trackers
+from gallop.runs.film_queue import NOT_YET, FilmQueue
+from gallop.runs.run_log import logging_to
+from gallop.runs.stopping import Stop, Stopped
+from gallop.runs.training import Outcome, train
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+log = logging.getLogger(__name__)
+
+
+class Stages:
+    """A run under way."""
+
+    def __init__(
+        self,
+        folder: RunDirectory,
+        prepared: PreparedRun,
+        display: Display,
+        own_trackers: Sequence[Tracker],
+    ) -> None:
+        self.folder, self.prepared, self.display = folder, prepared, display
+        self.experiment, self.plan = prepared.experiment, prepared.plan
+        self.stop = Stop()
+        self.films = FilmQueue(folder)
+        self.trackers = Trackers()
+        self.own_trackers = own_trackers
+        self.make_env = functools.partial(evaluation_env, prepared.experiment)
+
+    def go(self, environments: VecEnv, learner: Learner) -> None:
+        """From wherever the folder stands to the end."""
+        with self.folder.locked(), logging_to(self.folder.log_file), self.stop.listening():
+            try:
+                self._go(environments, learner)
+            except Stopped as stopped:
+                self._say_what_is_kept(stopped)
+                raise
+            finally:
+                self.films.close()
+
+    def _go(self, environments: VecEnv, learner: Learner) -> None:
+        log.info("gallop %s: %s", __version__, " ".join(sys.argv))
+        baseline = self.folder.numbers.read_baseline()
+        if baseline is None:
+            baseline = self._evaluate_random_policy()
+        self.stop.check()
+        self._train(environments, learner, baseline)
+        self._finish()
+
+    # --- stages ---
+
+    def _evaluate_random_policy(self) -> NDArray[np.float64]:
+        self.display.say("random policy: 10 episodes")
+        policy = RandomPolicy(self.prepared.action_space, seeding.EVALUATION_SEEDS)
+        episodes = self._evaluate(policy, seeding.EVALUATION_SEEDS)
+        self.folder.numbers.append_episodes("random", 0, "evaluation", episodes)
+        self.folder.numbers.write_baseline(episodes)
+        return episodes.returns
+
+    def _train(self, environments: VecEnv, learner: Learner, baseline: NDArray[np.float64]) -> None:
+        saved = resume_state.newest_boundary(self.folder.state)
+        n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
+        self.folder.numbers.forget_after(timestep)
+        if n_done == len(self.plan.boundaries):
+            return
+        if saved:
+            resume_state.load_boundary(saved, learner)
+            self.display.say(f"going on from timestep {timestep:,}")
+            log.info("resumed at timestep %d", timestep)
+        seed = self.experiment.training_seed
+        opened = trackers.opened(self.folder, self.experiment, timestep, self.own_trackers)
+        with opened as self.trackers, self.display.bar(self.plan.horizon, timestep):
+            self.display.learning()
+            for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
+                self._note(outcome, learner)
+                self._judge(outcome.boundary, learner, baseline)
+                resume_state.save_boundary(self.folder.state, learner, outcome.boundary.segment + 1)
+                self.films.poll()
+                self.stop.check()
+                self.display.learning()
+
+    def _note(self, outcome: Outcome, learner: Learner) -> None:
+        """Write down what the segment tells about itself."""
+        timestep, diagnostics = outcome.boundary.timestep, outcome.diagnostics
+        self.display.tick(timestep)
+        speed = diagnostics.n_timesteps / diagnostics.seconds
+        n_gradient_steps = learner.n_gradient_steps
+        log.info("timestep %d: %.0f SPS, %d gradient steps", timestep, speed, n_gradient_steps)
+        if diagnostics.n_unstable:
+            log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
+        self.folder.numbers.append_log(diagnostics.rows)
+        self.trackers.log(diagnostics.rows)
+
+    def _tick(self, timestep: int) -> None:
+        self.stop.check()
+        self.display.tick(timestep)
+        self.films.poll()
+
+    def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
+        """Evaluate, keep the best policy, and fill a milestone, as the boundary asks."""
+        if at.evaluates:
+            self.display.activity("evaluating")
+            self._evaluate_during_training(at.timestep, learner)
+        if at.milestone is not None:
+            self.display.activity(f"{at.milestone} % milestone")
+            self._fill_milestone(at.milestone, at.timestep, learner, baseline)
+        if at.evaluates:
+            draw_curves(self.folder, self.experiment)
+        if at.timestep == self.plan.horizon:
+            with replacing(self.folder.path) as temporary:
+                learner.save_policy(temporary / self.folder.final_model.name)
+
+    def _evaluate_during_training(self, timestep: int, learner: Learner) -> None:
+        seeds = seeding.VALIDATION_SEEDS[: self.experiment.evaluation.n_episodes]
+        episodes = self._evaluate(learner.policy, seeds)
+        self.folder.numbers.append_episodes("current", timestep, "validation", episodes)
+        evaluations = self.folder.numbers.append_evaluation(timestep, episodes)
+        means = evaluations.mean_returns
+        if means[-1] > max(means[:-1], default=-np.inf):
+            with replacing(self.folder.path) as temporary:
+                learner.save_policy(temporary / self.folder.best_model.name)
+        self.trackers.log(evaluations.log_rows()[-1:])
+        self.display.evaluated(timestep, float(means[-1]))
+
+    def _fill_milestone(
+        self, percent: int, timestep: int, learner: Learner, baseline: NDArray[np.float64]
+    ) -> None:
+        milestone = self.folder.milestone(percent)
+        episodes = self._evaluate(learner.policy, seeding.EVALUATION_SEEDS)
+        self.folder.numbers.append_episodes(f"{percent:03d}", timestep, "evaluation", episodes)
+        with replacing(milestone.path) as temporary:
+            learner.save_policy(temporary / milestone.model.name)
+        milestone.write_rewards(episodes)
+        draw_milestone(self.folder, self.experiment, percent, timestep)
+        missing = {milestone.film.name: "films: false"}
+        if self.experiment.films:
+            video.write_job(self.folder.film_job(percent), self.experiment, episodes, index=0)
+            missing = dict.fromkeys((milestone.film.name, milestone.gif.name), NOT_YET)
+        slope = run_report.slope_at(self.folder, timestep)
+        record = run_report.milestone_record(self.experiment, timestep, episodes, baseline, slope)
+        milestone.write_meta(record | {"missing": missing})
+
+    def _finish(self) -> None:
+        """What is done once, after the last segment; doing it again changes nothing."""
+        self.stop.check()
+        draw_milestone_bars(self.folder, self.experiment, self.plan)
+        self._evaluate_best_and_final_policy()
+        self._wait_for_films()
+        record = self.folder.read_json("provenance.json")
+        if record["end"] is None:
+            self.folder.write_json("provenance.json", record | {"end": now()})
+        run_report.show(self.folder, self.experiment, self.plan, self.display)
+
+    def _evaluate_best_and_final_policy(self) -> None:
+        self.display.say("best and final policy: 10 episodes each, read back from their zips")
+        evaluations = self.folder.numbers.read_evaluations()
+        assert evaluations is not None
+        for label, path, timestep in (
+            ("best", self.folder.best_model, evaluations.best_timestep),
+            ("final", self.folder.final_model, self.plan.horizon),
+        ):
+            episodes = self._evaluate(self._read_policy(path), seeding.EVALUATION_SEEDS)
+            self.folder.numbers.append_episodes(label, timestep, "evaluation", episodes)
+            self.stop.check()
+
+    # --- helpers ---
+
+    def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
+        episodes = evaluate(policy, self.make_env, seeds)
+        if episodes.n_unstable:
+            log.warning("physics blew up in %d of %d episodes", episodes.n_unstable, len(seeds))
+        return episodes
+
+    def _read_policy(self, path: Path) -> Policy:
+        from gallop.policies import sb3_zip
+
+        return sb3_zip.read(path, self.prepared.observation_space, self.prepared.action_space)
+
+    def _wait_for_films(self) -> None:
+        with self.display.console.status("filming") as status:
+            while self.films.poll():
+                status.update(self.films.describe())
+                self.stop.check()
+                time.sleep(0.2)
+
+    def _say_what_is_kept(self, stopped: Stopped) -> None:
+        saved = resume_state.newest_boundary(self.folder.state)
+        kept = saved.timestep if saved else 0
+        lost = max(0, self.display.timestep - kept)
+        self.display.say(
+            f"stopped by {stopped}: kept everything up to timestep {kept:,}; "
+            f"lost {lost:,} timesteps since then\n"
+            f"to go on: gallop run --resume {self.folder.path}"
+        )
+        log.info("stopped by %s; resumable from timestep %d", stopped, kept)
