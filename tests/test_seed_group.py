@@ -22,6 +22,7 @@ from rich.console import Console
 
 from gallop.errors import ExperimentError, RunError
 from gallop.execution.work import Ended
+from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress
 from gallop.run_folder import resume_state
@@ -152,6 +153,17 @@ def test_the_screen_shows_plan_progress_and_table(done):
         *("seed 0:        120 of 360 timesteps", "seed 7: finished", "training seed final best"),
     ):
         assert words in shown
+
+
+def test_figures_prints_what_the_group_ended_with(done):
+    group, shown = done
+    group.learning_curve.unlink()
+    again = Display()
+    again.console = Console(record=True, width=120)
+    group_report.redraw(group, again)
+    assert group.learning_curve.exists()
+    assert shown.endswith(again.console.export_text())
+    assert str(group.summary_file) in shown.splitlines()[-1]
 
 
 def test_asked_again_only_new_seeds_are_trained(done, in_this_process):

@@ -187,6 +187,7 @@ def test_the_provenance_says_what_was_run(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["command"][1:] == ["run", "config.yaml", "--name", "a", "--seed", "5"]
     assert provenance["learner"] == "native"
+    assert provenance["cores"] == machine.available_processors()
     assert provenance["n_threads"] == kernels.n_threads(None)
     assert provenance["instruction_set"] == machine.instruction_set()
     assert provenance["start"] <= provenance["end"]
@@ -215,6 +216,21 @@ def test_resuming_a_finished_run_changes_no_number(folder):
     assert re.search(r"^ *final +400 ", again.stdout, re.MULTILINE)
     assert rows(folder / "episodes.csv")[-1]["policy"] == "final"
     assert [(folder / name).read_bytes() for name in names] == before
+
+
+def test_figures_prints_what_the_run_ended_with(done):
+    folder, process = done
+    home = folder.parents[2]
+    again = gallop("figures", folder.relative_to(home), cwd=home)
+    assert (again.returncode, again.stderr) == (0, "")
+    drawn, start, closing = again.stdout.partition("SAC on HalfCheetah-v5, ")
+    _, _, ended_with = process.stdout.partition("back from their zips\n")
+    assert start + closing == ended_with
+    assert ended_with.count("film    ") == 3 and "to see it move" in ended_with
+    names = ("boxplot_trained_vs_random.png", "trained_rewards_hist.png")
+    milestones = folder.relative_to(home) / "checkpoints"
+    expected = [milestones / p / name for p in ("025", "050", "100") for name in names]
+    assert drawn.splitlines() == [f"figure  {path}" for path in expected]
 
 
 def test_watch_films_the_newest_run_where_there_is_no_display(folder):

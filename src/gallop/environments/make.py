@@ -10,13 +10,14 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from gallop.environments.spaces import Env, Space
-from gallop.environments.wrappers import _follow, _stop_at_unstable_physics
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
+
+Keywords: TypeAlias = Mapping[str, Any]
 
 
 def make_env(
@@ -26,7 +27,7 @@ def make_env(
     frame_skip: int | None = None,
     reset_noise_scale: float | None = None,
     render_mode: str | None = None,
-    wrappers: Sequence[Mapping[str, Mapping[str, Any]]] = (),
+    wrappers: Sequence[Mapping[str, Keywords]] = (),
     **task_kwargs: Any,
 ) -> Env:
     """One environment of a Gymnasium task, its random streams seeded.
@@ -46,6 +47,8 @@ def make_env(
     """
     import gymnasium
 
+    from gallop.environments.wrappers import StopAtUnstablePhysics, follow
+
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
     kwargs = {name: value for name, value in chosen.items() if value is not None} | task_kwargs
     known = _task_keywords(task)
@@ -63,9 +66,9 @@ def make_env(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
         ) from None
     if hasattr(env.unwrapped, "mujoco_renderer"):
-        env = _stop_at_unstable_physics(env)
+        env = StopAtUnstablePhysics(env)
         if render_mode is not None:
-            _follow(env)
+            follow(env)
     for wrapper in wrappers:
         for path, wrapper_kwargs in wrapper.items():
             wrap = _import(path)
@@ -84,8 +87,8 @@ class Task:
     """All that makes an environment, except its seed."""
 
     env: str
-    kwargs: Mapping[str, Any]
-    wrappers: tuple[Mapping[str, Mapping[str, Any]], ...] = ()
+    kwargs: Keywords
+    wrappers: tuple[Mapping[str, Keywords], ...] = ()
 
     def make(self, render_mode: str | None = None) -> Env:
         """One environment; seed it by `reset`."""
@@ -138,7 +141,7 @@ def _task_keywords(task: str) -> tuple[str, ...]:
             raise ExperimentError(f"{task} cannot be imported: {error}", "env") from None
     if entry_point is None:
         return ()
-    inits: list[Any] = [entry_point]
+    inits: list[Callable[..., object]] = [entry_point]
     if inspect.isclass(entry_point):
         inits = [vars(c)["__init__"] for c in entry_point.__mro__ if "__init__" in vars(c)]
     found: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""Gymnasium's environments and spaces as types. What is in them is the task's own."""
+"""Gymnasium's environments and spaces as types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import gymnasium
 
-Env: TypeAlias = "gymnasium.Env[Any, Any]"
+# One of each, as the task gives and takes it: an array, a number, or a dictionary of arrays.
+Observation: TypeAlias = Any
+Action: TypeAlias = Any
+
+Env: TypeAlias = "gymnasium.Env[Observation, Action]"
 Space: TypeAlias = "gymnasium.Space[Any]"
 
 

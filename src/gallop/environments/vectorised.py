@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gallop.environments.make import make_env
-from gallop.environments.spaces import Env
+from gallop.environments.spaces import Action, Env, Observation
 from gallop.experiments.settings import Experiment
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _rebuildable(make: Callable[[], Env]) -> Env:
     import gymnasium
     from stable_baselines3.common.monitor import Monitor
 
-    class Rebuildable(gymnasium.Wrapper[Any, Any, Any, Any]):
+    class Rebuildable(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         def rebuild(self) -> None:
             self.env.close()
             self.env = Monitor(make())

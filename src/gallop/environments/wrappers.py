@@ -1,78 +1,96 @@
-"""Wrappers: the time that is left, an end where physics blows up, a camera that follows."""
+"""Wrappers: the time that is left, an end where physics blows up, a camera that follows.
+
+Importing this module imports Gymnasium; make.py does so when it makes an environment.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, SupportsFloat, cast
 
+import gymnasium
 import numpy as np
 
-from gallop.environments.spaces import Env
+from gallop.environments.spaces import Action, Env, Observation
+
+if TYPE_CHECKING:
+    from gymnasium.envs.mujoco import MujocoEnv
 
 # mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC: MuJoCo has found NaN or infinity and has silently
 # put the simulator back to its first state.
 _UNSTABLE = slice(3, 6)
 
 
-def time_feature(env: Env, n_timesteps: int = 1000) -> Any:
+class _Wrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """A wrapper that keeps the types of its environment."""
+
+
+def time_feature(env: Env, n_timesteps: int = 1000) -> Env:
     """A wrapper: one more observation, 1 − t / n_timesteps, the time that is left of an episode.
 
     Older policies of the Zoo were trained with it: 18 inputs on Walker2d, 112 on Ant.
     Source: Pardo et al. 2018 (arXiv:1712.00378); the Zoo's TimeFeatureWrapper.
     """
-    import gymnasium
-
-    inner: Any = env.observation_space
-    low, high = (
-        np.append(bound, end).astype(inner.dtype)
-        for bound, end in ((inner.low, 0.0), (inner.high, 1.0))
-    )
-    space = gymnasium.spaces.Box(low, high, dtype=inner.dtype)
-
-    class TimeFeature(gymnasium.Wrapper[Any, Any, Any, Any]):
-        def __init__(self) -> None:
-            super().__init__(env)
-            self.observation_space = space
-            self._timestep = 0
-
-        def reset(self, **kwargs: Any) -> Any:
-            observation, info = self.env.reset(**kwargs)
-            self._timestep = 0
-            return self._with_time(observation), info
-
-        def step(self, action: Any) -> Any:
-            observation, *rest = self.env.step(action)
-            self._timestep += 1
-            return self._with_time(observation), *rest
-
-        def _with_time(self, observation: Any) -> Any:
-            return np.append(observation, 1 - self._timestep / n_timesteps).astype(space.dtype)
-
-    return TimeFeature()
+    return TimeFeature(env, n_timesteps)
 
 
-def _stop_at_unstable_physics(env: Env) -> Env:
-    """Truncate the episode in which MuJoCo's physics blows up, and say so in `info`."""
-    import gymnasium
-    import mujoco
+class TimeFeature(_Wrapper):
+    """What `time_feature` makes."""
 
-    simulator: Any = env.unwrapped
+    def __init__(self, env: Env, n_timesteps: int) -> None:
+        super().__init__(env)
+        inner = cast("gymnasium.spaces.Box", env.observation_space)
+        self._dtype = inner.dtype
+        low, high = (
+            np.append(bound, end).astype(inner.dtype)
+            for bound, end in ((inner.low, 0.0), (inner.high, 1.0))
+        )
+        self.observation_space = gymnasium.spaces.Box(low, high, dtype=inner.dtype)
+        self._n_timesteps, self._timestep = n_timesteps, 0
 
-    class StopAtUnstablePhysics(gymnasium.Wrapper[Any, Any, Any, Any]):
-        def step(self, action: Any) -> Any:
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            if simulator.data.warning.number[_UNSTABLE].any():
-                truncated, info["unstable_physics"] = True, True
-            return observation, reward, terminated, truncated, info
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[Observation, dict[str, object]]:
+        observation, info = self.env.reset(seed=seed, options=options)
+        self._timestep = 0
+        return self._with_time(observation), info
 
-    mujoco.set_mju_user_warning(lambda message: None)  # else it writes MUJOCO_LOG.TXT where we are
-    return StopAtUnstablePhysics(env)
+    def step(
+        self, action: Action
+    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        observation, *rest = self.env.step(action)
+        self._timestep += 1
+        return self._with_time(observation), *rest
+
+    def _with_time(self, observation: Observation) -> Observation:
+        time_left = 1 - self._timestep / self._n_timesteps
+        return np.append(observation, time_left).astype(self._dtype)
 
 
-def _follow(env: Env) -> None:
+class StopAtUnstablePhysics(_Wrapper):
+    """Truncates the episode in which MuJoCo's physics blows up, and says so in `info`."""
+
+    def __init__(self, env: Env) -> None:
+        import mujoco
+
+        super().__init__(env)
+        self._simulator = cast("MujocoEnv", env.unwrapped)
+        # Else it writes MUJOCO_LOG.TXT where we are.
+        mujoco.set_mju_user_warning(lambda message: None)
+
+    def step(
+        self, action: Action
+    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if self._simulator.data.warning.number[_UNSTABLE].any():
+            truncated, info["unstable_physics"] = True, True
+        return observation, reward, terminated, truncated, info
+
+
+def follow(env: Env) -> None:
     """Point both of Gymnasium's cameras (film, window) at the body that the task's own tracks."""
     import mujoco
 
-    simulator: Any = env.unwrapped
+    simulator = cast("MujocoEnv", env.unwrapped)
     renderer, model = simulator.mujoco_renderer, simulator.model
     camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
     if camera >= 0:

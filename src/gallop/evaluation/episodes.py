@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.environments.spaces import Env, Space
+from gallop.environments.spaces import Env, Observation, Space
 from gallop.policies.policy import Array, Observations, Policy
 
 REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the reward under this prefix
@@ -87,11 +86,11 @@ class _Record:
     def __init__(self) -> None:
         self.total = 0.0
         self.terms: dict[str, float] = {}
-        self.actions: list[Any] = []
+        self.actions: list[Array] = []
         self.ended = False
         self.unstable = False
 
-    def add(self, environment: Env, action: Any) -> Any:
+    def add(self, environment: Env, action: Array) -> Observation:
         """Step the environment and return the next observation."""
         # Discrete actions are plain integers for most tasks.
         step = environment.step(action.item() if action.ndim == 0 else action)
@@ -106,7 +105,7 @@ class _Record:
         return observation
 
 
-def stack(observations: Sequence[Any]) -> Observations:
+def stack(observations: Sequence[Observation]) -> Observations:
     """One batch [n, ...] of n observations; a dictionary of batches for Dict spaces."""
     if isinstance(observations[0], Mapping):
         return {key: np.stack([o[key] for o in observations]) for key in observations[0]}

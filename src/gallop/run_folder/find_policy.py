@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.make import Task, evaluation_task
 from gallop.errors import ExperimentError, RunError
@@ -148,8 +148,7 @@ def _with_time_feature(named: Named) -> Named:
     ours = env.observation_space.shape
     if not shape or len(shape) != 1 or ours != (shape[0] - 1,):
         return named
-    spec: Any = env.spec
-    limit = spec.max_episode_steps if spec is not None else None
+    limit = env.spec.max_episode_steps if env.spec is not None else None
     wrapper = {TIME_FEATURE: {"n_timesteps": limit or 1000}}
     task = Task(named.task.env, named.task.kwargs, (*named.task.wrappers, wrapper))
     note = f"{shape[0]} observations, one more than the task gives: taken as the time that is left"

@@ -18,12 +18,12 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from safetensors.numpy import load_file, save
 
 from gallop.learners.learner import Learner
-from gallop.run_folder.files import new_folder, write_bytes
+from gallop.run_folder.files import Json, new_folder, read_json, write_bytes
 
 N_KEPT = 2
 _MANIFEST = "boundary.json"
@@ -128,9 +128,8 @@ def _folders(state: Path) -> list[Path]:
     return sorted(folder for folder in state.glob("[0-9]*") if folder.is_dir())
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
-    return manifest
+def _manifest(folder: Path) -> Json:
+    return read_json(folder / _MANIFEST)
 
 
 def _prune(state: Path) -> None:

@@ -15,7 +15,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
@@ -70,7 +70,7 @@ class Trackers:
     def __init__(self) -> None:
         self._trackers: list[Tracker] = []
 
-    def open(self, make: Callable[..., Tracker], *arguments: Any) -> None:
+    def open(self, make: Callable[..., Tracker], *arguments: object) -> None:
         """Open one more."""
         try:
             self._trackers.append(make(*arguments))
@@ -143,7 +143,7 @@ class TensorBoard:
 
         # What a killed run wrote after its last boundary is to be forgotten.
         purge_step = timestep + 1 if folder.tensorboard.exists() else None
-        self._writer: Any = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
+        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
 
     def log(self, row: LogRow) -> None:
         for name, value in row.values.items():
@@ -165,7 +165,7 @@ class WeightsAndBiases:
         if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
             raise RuntimeError("not logged in; wandb login does it, WANDB_MODE=offline needs none")
         run_id = folder.read_tracker_runs().get("wandb", uuid.uuid4().hex)
-        self._run: Any = wandb.init(
+        self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),
             id=run_id,
             name=_run_name(folder),
@@ -203,7 +203,7 @@ class MLflow:
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
-        self._client: Any = MlflowClient()
+        self._client = MlflowClient()
         self._end, self._timestep = experiment.total_timesteps, 0
         run_id = folder.read_tracker_runs().get("mlflow")
         if run_id is None:
@@ -222,13 +222,14 @@ class MLflow:
         for row in folder.numbers.read_log():
             self.log(row)
 
-    def _mlflow_experiment(self) -> Any:
+    def _mlflow_experiment(self) -> str:
         """What MLflow calls an experiment is a collection of runs."""
         if "MLFLOW_EXPERIMENT_ID" in os.environ:
             return os.environ["MLFLOW_EXPERIMENT_ID"]
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         found = self._client.get_experiment_by_name(name)
-        return found.experiment_id if found else self._client.create_experiment(name)
+        known: str = found.experiment_id if found else self._client.create_experiment(name)
+        return known
 
     def _last_steps(self) -> dict[str, int]:
         """Last step of each metric: MLflow forgets nothing, so nothing may be told it twice."""
@@ -261,10 +262,10 @@ class Trackio:
         with contextlib.redirect_stdout(io.StringIO()):
             import trackio
 
-            self._trackio: Any = trackio
+            self._trackio = trackio
             # Of the same name may also be a run whose folder was deleted since.
             is_known = "trackio" in folder.read_tracker_runs()
-            self._run: Any = trackio.init(
+            self._run = trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
                 name=_run_name(folder),
                 config=experiment.model_dump(mode="json"),

@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments.plan import Plan, make_plan
@@ -22,7 +21,7 @@ from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import new_folder
+from gallop.run_folder.files import Json, new_folder
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import provenance, write_seeds
@@ -34,7 +33,7 @@ CHANGEABLE = ("total_timesteps", "milestones", "evaluation.interval", "films", "
 
 def extend(
     run: RunDirectory,
-    overrides: Mapping[str, Any],
+    overrides: Mapping[str, object],
     *,
     results: Path = Path("results"),
     name: str | None = None,
@@ -75,7 +74,7 @@ def extend(
     return folder
 
 
-def longer(before: Experiment, overrides: Mapping[str, Any], new_horizon: bool) -> Experiment:
+def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: bool) -> Experiment:
     """The experiment of the longer run.
 
     Raises:
@@ -102,7 +101,7 @@ def longer(before: Experiment, overrides: Mapping[str, Any], new_horizon: bool) 
             f"{scheduled[0]} has come to its end at timestep {before.total_timesteps}; "
             "--new-horizon lets it go on as if the new total had been planned from the start"
         )
-    settings: dict[str, Any] = before.model_dump(mode="json")
+    settings: Json = before.model_dump(mode="json")
     for name, value in overrides.items():
         section, _, last = name.rpartition(".")
         (settings[section] if section else settings)[last] = value
