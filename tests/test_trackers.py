@@ -204,6 +204,20 @@ def test_tensorboard_forgets_what_came_after_the_boundary(tmp_path):
     assert tensorboard_points(folder, "train/x") == [(100, 0.5), (200, 0.25)]
 
 
+def test_tensorboard_reads_what_was_opened_later_as_later(tmp_path, monkeypatch):
+    from tensorboard.summary.writer import event_file_writer as writer
+
+    # It numbers the files that a process opens. In one second, 10 would be read before 9.
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(9))
+    folder, experiment = RunDirectory(tmp_path / "a"), tiny("sac")
+    for timestep in (100, 200):
+        with trackers.opened(folder, experiment, timestep) as opened:
+            opened.log([row(timestep, **{"train/x": 0.5})])
+    files = sorted(file.name.rpartition(".")[2] for file in folder.tensorboard.iterdir())
+    assert files == ["10", "9"]
+    assert [step for step, _ in tensorboard_points(folder, "train/x")] == [100, 200]
+
+
 def test_a_stopped_run_closes_its_trackers_and_goes_on_in_them(tmp_path):
     stopped, resumed, whole = Stopping(), Notebook(), Notebook()
     with pytest.raises(KeyboardInterrupt):

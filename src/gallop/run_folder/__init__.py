@@ -1,1 +1,1 @@
-"""A run's folder: names and formats, whole writes, resume states, lookup, provenance, trackers."""
+"""A run and its folder: prepared, recorded, found again; names, formats and whole writes."""

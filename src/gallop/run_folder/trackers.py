@@ -15,6 +15,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from gallop.errors import ExperimentError
@@ -143,6 +144,7 @@ class TensorBoard:
 
         # What a killed run wrote after its last boundary is to be forgotten.
         purge_step = timestep + 1 if folder.tensorboard.exists() else None
+        _wait_for_a_new_second(folder.tensorboard)
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
 
     def log(self, row: LogRow) -> None:
@@ -152,6 +154,18 @@ class TensorBoard:
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _wait_for_a_new_second(tensorboard: Path) -> None:
+    """Let the next event file be read last.
+
+    Readers sort the files by name: by the second in which each was opened, then by the digits of a
+    counter, of which 10 comes before 9.
+    """
+    names = (file.name.split(".") for file in tensorboard.glob("events.out.tfevents.*"))
+    newest = max((int(parts[3]) for parts in names), default=0)
+    while int(time.time()) == newest:
+        time.sleep(0.02)
 
 
 class WeightsAndBiases:
