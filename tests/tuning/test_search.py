@@ -10,6 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError
 from gallop.tuning import search as searches
 from gallop.tuning.search import from_data, load, spaces, to_yaml
@@ -101,7 +102,7 @@ def test_a_committed_search_loads_and_reads_back_equal(path, tmp_path):
     assert search.source
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 @pytest.mark.parametrize("env", ["HalfCheetah-v5", "Pendulum-v1"])
 def test_the_search_of_an_algorithm_serves_whatever_task(algo, env):
     search = load(CONFIGS / "searches" / f"{algo}.yaml", {"experiment.env": env})

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError
 from gallop.experiments.yaml_file import from_dict
-from gallop.tuning import algorithm, check_space, names, space
+from gallop.tuning import check_space, names, space
 from gallop.tuning.parameter import Parameter
 
 ZOO_PPO_NETWORKS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
@@ -126,9 +127,9 @@ def test_no_noise_is_none_of_the_zoo():
     assert names.hyperparameters("td3", {"noise_type": None}) == {"noise_type": "none"}
 
 
-@pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_every_word_for_a_network_is_one_that_trains(algo):
-    for word, layers in algorithm.networks(algo).words.items():
+    for word, layers in ALGORITHMS[algo].network_words.items():
         hyperparameters = names.hyperparameters(algo, {"net_arch": word})
         experiment = from_dict(
             {"algo": algo, "env": "Pendulum-v1", "total_timesteps": 40_960,

@@ -83,6 +83,7 @@ PPO = AlgorithmSpec(
     # Guessed from SAC's figures and those of other machines, for networks of 64×64.
     sb3_cost=Cost(gradient_step=0.0016, row=2e-6, timestep=0.0009),
     native_cost=Cost(gradient_step=0.0, row=1e-6, timestep=0.00025),
-    default_net_arch=(64, 64),
+    default_net_arch=[64, 64],
     default_activation="tanh",
+    network_words={"tiny": [64], "small": [64, 64], "medium": [256, 256]},
 )

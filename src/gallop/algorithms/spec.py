@@ -7,11 +7,25 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gallop.algorithms.hyperparameters import Hyperparameters, NetArch, OffPolicyHyperparameters
-from gallop.algorithms.policy_networks import PolicyNetworks
+from gallop.algorithms.hyperparameters import (
+    Hyperparameters,
+    NetArch,
+    OffPolicyHyperparameters,
+    PolicyKwargs,
+)
+from gallop.algorithms.policy_networks import Arch, PolicyNetworks
+
+OFF_POLICY_NETWORKS: dict[str, Arch] = {
+    "small": [64, 64],
+    "medium": [256, 256],
+    "big": [400, 300],
+    "large": [256, 256, 256],
+    "verybig": [512, 512, 512],
+}
+"""The words of rl-baselines3-zoo's convert_offpolicy_params."""
 
 
 class Cost(NamedTuple):
@@ -47,15 +61,22 @@ class AlgorithmSpec:
     """Why there is no native learner, where there is none."""
     native_cost: Cost | None = None
     """Of training on the native learner."""
-    default_net_arch: tuple[int, ...] | Mapping[str, tuple[int, ...]] = (256, 256)
+    default_net_arch: Arch = field(default_factory=lambda: [256, 256])
     """Hidden layers where `policy_kwargs` says nothing: SB3's default."""
     default_activation: str = "relu"
     """Activation function where `policy_kwargs` says nothing."""
+    network_words: Mapping[str, Arch] = field(default_factory=lambda: OFF_POLICY_NETWORKS)
+    """The Zoo's words for hidden layers, which search spaces may use -> the layers."""
 
     @property
     def title(self) -> str:
         """For people, and in the names of folders: `SAC`."""
         return self.name.upper()
+
+    @property
+    def policy_kwargs(self) -> type[PolicyKwargs]:
+        """Declares what `policy_kwargs` may hold."""
+        return type(self.hyperparameters().policy_kwargs)
 
     @property
     def on_policy(self) -> bool:

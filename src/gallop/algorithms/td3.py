@@ -64,5 +64,5 @@ TD3 = AlgorithmSpec(
     # Guessed from SAC's figures and those of other machines, for networks of 256×256.
     sb3_cost=Cost(gradient_step=0.0052, row=2.6e-5, timestep=0.0009),
     native_cost=Cost(gradient_step=0.0, row=0.9e-5, timestep=0.00025),
-    default_net_arch=(400, 300),
+    default_net_arch=[400, 300],
 )

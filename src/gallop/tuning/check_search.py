@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 
+from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError, nearest
 from gallop.experiments import seeding
 from gallop.experiments.settings import Experiment
-from gallop.tuning import algorithm
 from gallop.tuning.check_space import check_names
 from gallop.tuning.names import SCHEDULE, hyperparameters, target
 from gallop.tuning.search_settings import Search, n_evaluations
@@ -22,9 +22,9 @@ def check(search: Search) -> None:
         ExperimentError: naming the place.
     """
     algo = str(search.experiment.get("algo", "")).lower()
-    if algo not in algorithm.names():
+    if algo not in ALGORITHMS:
         raise ExperimentError(
-            f"{algo!r} is unknown; {nearest(algo, algorithm.names())}"
+            f"{algo!r} is unknown; {nearest(algo, list(ALGORITHMS))}"
             if algo
             else "is missing, and has no default",
             "experiment.algo",

@@ -11,8 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, get_args, get_origin
 
-from gallop.algorithms.hyperparameters import PolicyKwargs
-from gallop.tuning.algorithm import hyperparameter_class, networks
+from gallop.algorithms.table import ALGORITHMS
 from gallop.tuning.parameter import Value
 
 
@@ -44,13 +43,14 @@ ZOO = {
 SCHEDULE, SUBSAMPLE = "lr_schedule", "subsample_steps"  # they change another parameter's meaning
 SCHEDULES = ["constant", "linear"]
 NET_ARCH = "policy_kwargs.net_arch"
+_POLICY_KWARGS = {n for spec in ALGORITHMS.values() for n in spec.policy_kwargs.model_fields}
 
 
 def known_names(algo: str) -> list[str]:
     """Every name that a space of this algorithm may hold."""
-    fields = hyperparameter_class(algo).model_fields
-    own = [name for name in fields if name != "policy_kwargs"]
-    inner = list(PolicyKwargs.model_fields)
+    spec = ALGORITHMS[algo]
+    own = [name for name in spec.hyperparameters.model_fields if name != "policy_kwargs"]
+    inner = list(spec.policy_kwargs.model_fields)
     zoo = [name for name, meaning in ZOO.items() if meaning.target in own]
     more = [name for name in (SCHEDULE, SUBSAMPLE) if target(name) in own]
     return [*own, *inner, *(f"policy_kwargs.{name}" for name in inner), *zoo, *more]
@@ -64,7 +64,7 @@ def target(name: str) -> str:
         return "learning_rate"
     if name == SUBSAMPLE:
         return "gradient_steps"
-    return f"policy_kwargs.{name}" if name in PolicyKwargs.model_fields else name
+    return f"policy_kwargs.{name}" if name in _POLICY_KWARGS else name
 
 
 def subject(name: str) -> str:
@@ -96,7 +96,8 @@ def is_whole(algo: str, name: str) -> bool:
 def kinds_of(algo: str, name: str) -> set[object]:
     """Types that the hyper-parameter may have."""
     section, _, last = target(name).rpartition(".")
-    model = PolicyKwargs if section else hyperparameter_class(algo)
+    spec = ALGORITHMS[algo]
+    model = spec.policy_kwargs if section else spec.hyperparameters
     found: set[object] = set()
     new: set[object] = {model.model_fields[last].annotation}
     while new:  # Annotated types of a union hold theirs inside
@@ -139,7 +140,7 @@ def _meaning(algo: str, name: str, value: Value) -> object:
     if isinstance(value, str) and value[:1] in ("[", "{"):
         return json.loads(value)  # a choice that Optuna cannot hold as it is
     if target(name) == NET_ARCH and isinstance(value, str):
-        return networks(algo).words.get(value, value)
+        return ALGORITHMS[algo].network_words.get(value, value)
     return "none" if name == "noise_type" and value is None else value
 
 

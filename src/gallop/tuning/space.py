@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from gallop.algorithms.hyperparameters import Hyperparameters
-from gallop.tuning.algorithm import hyperparameter_class, networks
+from gallop.algorithms.table import ALGORITHMS
 from gallop.tuning.names import NET_ARCH, SCHEDULE, SUBSAMPLE, ZOO, is_whole, target
 from gallop.tuning.parameter import Parameter, Space, Value, label, options
 
@@ -90,7 +90,7 @@ def defaults(
     Returns:
         The values, and what was moved: "gamma 0.99 → 0.995".
     """
-    model = hyperparameter_class(algo).model_validate(dict(given))
+    model = ALGORITHMS[algo].hyperparameters.model_validate(dict(given))
     values: dict[str, Value] = {}
     moved = []
     for name, parameter in space.items():
@@ -115,10 +115,11 @@ def _default(algo: str, name: str, parameter: Parameter, model: Hyperparameters)
     if isinstance(value, BaseModel):
         value = value.model_dump(exclude_none=True)
     if target(name) == NET_ARCH:
-        layers = value or networks(algo).net_arch
-        return next((w for w, sizes in networks(algo).words.items() if sizes == layers), layers)
+        spec = ALGORITHMS[algo]
+        layers = value or spec.default_net_arch
+        return next((w for w, sizes in spec.network_words.items() if sizes == layers), layers)
     if target(name) == "policy_kwargs.activation_fn":
-        return value or networks(algo).activation_fn
+        return value or ALGORITHMS[algo].default_activation
     if name == "noise_type" and value == "none" and None in parameter.labels:
         return None  # the Zoo's word for it
     if isinstance(value, str) and value.startswith("lin_"):
@@ -149,7 +150,7 @@ def _nearest_choice(
     if label(wanted) in labels:
         return label(wanted)
     if target(name) == NET_ARCH and isinstance(wanted, str):
-        layers = label(networks(algo).words.get(wanted))
+        layers = label(ALGORITHMS[algo].network_words.get(wanted))
         if layers in labels:
             return layers
     numbers = [x for x in labels if isinstance(x, int | float) and not isinstance(x, bool)]
