@@ -102,6 +102,7 @@ JOBS = [
 ]
 # Names of what depends on the clock, on what is installed, or on the folder.
 TIMES = {"time/fps", "time/time_elapsed", "datetime_start", "datetime_complete", "duration"}
+TIMES |= {"user_attrs_n_timesteps"}  # how far a trial had come when it was stopped
 SETTINGS = ("seeds.json", "learner.json", "boundary.json")
 
 

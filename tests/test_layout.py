@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gallop.algorithms.table import ALGORITHMS
+
 PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 
 # The reading order of the code tour. A package imports only from those above it.
@@ -94,6 +96,16 @@ def test_the_code_tour_names_every_package_in_this_order():
     places = [max(tour.find(f"`{name}/`"), tour.find(f"`{name}.py`")) for name in ORDER[:-1]]
     assert -1 not in places, f"not in the tour: {ORDER[places.index(-1)]}"
     assert places == sorted(places)
+
+
+def test_no_algorithm_is_named_outside_its_file():
+    naming = {}
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text())
+        texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        if package_of(name) != "algorithms" and texts & ALGORITHMS.keys():
+            naming[name] = texts & ALGORITHMS.keys()
+    assert not naming
 
 
 def test_nothing_is_called_utils():
