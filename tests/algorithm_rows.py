@@ -76,6 +76,21 @@ ROWS = {
                 "hyperparameters": "n_steps: 25, batch_size: 10, n_epochs: 2"},
         kills=[(100, 0.0), (200, 0.05), (500, 0.0)],
     ),
+    "tqc": Row(
+        tiny={"buffer_size": 150, "batch_size": 16, "learning_starts": 31},
+        contract={
+            "buffer wraps": (SB3, {}),
+            "other quantiles": (
+                SB3,
+                {"hyperparameters": {"top_quantiles_to_drop_per_net": 1,
+                                     "policy_kwargs": {"net_arch": [16], "n_quantiles": 5, "n_critics": 3}}},
+            ),
+            "gSDE, 2 environments": (SB3, {"n_envs": 2, "hyperparameters": {"use_sde": True}}),
+        },
+        killed={"n_envs": "2", "normalize": "{observations: true}",
+                "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
+        kills=[(100, 0.0), (300, 0.05), (500, 0.01)],
+    ),
 }  # fmt: skip
 
 

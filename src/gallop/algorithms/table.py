@@ -6,6 +6,7 @@ from gallop.algorithms.ppo import PPO
 from gallop.algorithms.sac import SAC
 from gallop.algorithms.spec import AlgorithmSpec
 from gallop.algorithms.td3 import TD3
+from gallop.algorithms.tqc import TQC
 
-ALGORITHMS: dict[str, AlgorithmSpec] = {spec.name: spec for spec in (SAC, TD3, PPO)}
+ALGORITHMS: dict[str, AlgorithmSpec] = {spec.name: spec for spec in (SAC, TD3, PPO, TQC)}
 """Name -> what depends on the algorithm."""

@@ -1,0 +1,77 @@
+"""Truncated quantile critics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from gallop.algorithms.hyperparameters import PolicyKwargs
+from gallop.algorithms.policy_networks import (
+    PolicyNetworks,
+    Shapes,
+    gaussian_arch,
+    has_gaussian_actor,
+    n_critics,
+    n_quantiles,
+)
+from gallop.algorithms.sac import SACHyperparameters
+from gallop.algorithms.spec import AlgorithmSpec, Cost
+from gallop.fields import Int, PositiveInt
+
+
+N_QUANTILES = 25  # sb3-contrib's default
+
+
+class TQCPolicyKwargs(PolicyKwargs):
+    """What sb3-contrib's policy classes of TQC accept."""
+
+    n_quantiles: PositiveInt | None = None
+    """Quantiles of the return that each critic gives (TQC); default 25."""
+
+
+class TQCHyperparameters(SACHyperparameters):
+    """Truncated quantile critics (Kuznetsov et al. 2020, arXiv:2005.04269), as in sb3-contrib."""
+
+    policy_kwargs: TQCPolicyKwargs = TQCPolicyKwargs()
+    """Networks."""
+    top_quantiles_to_drop_per_net: Annotated[Int, Field(ge=0)] = 2
+    """Largest quantiles of each critic that the target leaves out (TQC)."""
+
+    @model_validator(mode="after")
+    def _leaves_a_quantile(self) -> TQCHyperparameters:
+        n = self.policy_kwargs.n_quantiles or N_QUANTILES
+        if self.top_quantiles_to_drop_per_net >= n:
+            raise ValueError(
+                f"top_quantiles_to_drop_per_net {self.top_quantiles_to_drop_per_net} leaves none of "
+                f"{n} quantiles (policy_kwargs.n_quantiles); at most {n - 1} can be dropped"
+            )
+        return self
+
+
+def _recognises(shapes: Shapes) -> bool:
+    return has_gaussian_actor(shapes) and n_quantiles(shapes) > 1
+
+
+TQC = AlgorithmSpec(
+    name="tqc",
+    hyperparameters=TQCHyperparameters,
+    action_spaces=("Box",),
+    sb3_class="sb3_contrib:TQC",
+    networks=PolicyNetworks(
+        policy_classes=(
+            "sb3_contrib.tqc.policies:TQCPolicy",
+            "sb3_contrib.tqc.policies:CnnPolicy",
+            "sb3_contrib.tqc.policies:MultiInputPolicy",
+        ),
+        recognises=_recognises,
+        net_arch=gaussian_arch,
+        arguments=lambda shapes: {
+            "n_critics": n_critics(shapes),
+            "n_quantiles": n_quantiles(shapes),
+        },
+        has_sde=True,
+    ),
+    why_not_native="it has no TQC",
+    sb3_cost=Cost(gradient_step=0.0062, row=3.2e-5, timestep=0.0009),
+)
