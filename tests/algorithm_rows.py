@@ -91,6 +91,23 @@ ROWS = {
                 "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
         kills=[(100, 0.0), (300, 0.05), (500, 0.01)],
     ),
+    "crossq": Row(
+        # 89 gradient steps until the first boundary, which policy_delay does not divide.
+        tiny={"buffer_size": 150, "batch_size": 16, "learning_starts": 31},
+        contract={
+            "buffer wraps": (SB3, {}),
+            "warm-up of the statistics ends": (
+                SB3,
+                {"normalize": {"observations": True},
+                 "hyperparameters": {"policy_kwargs": {"net_arch": {"pi": [16], "qf": [24]},
+                                                       "renorm_warmup_steps": 100}}},
+            ),
+            "gSDE, 2 environments": (SB3, {"n_envs": 2, "hyperparameters": {"use_sde": True}}),
+        },
+        killed={"n_envs": "1", "normalize": "{}",
+                "hyperparameters": "buffer_size: 250, batch_size: 16, learning_starts: 31"},
+        kills=[(100, 0.0), (200, 0.1), (500, 0.01)],
+    ),
 }  # fmt: skip
 
 
