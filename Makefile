@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= quickstart
+CPP = $(shell find native tests -name '*.[ch]pp')
 
 .PHONY: run test test-slow check format lint types clean
 
@@ -19,6 +20,7 @@ check: format lint types test
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -26,8 +26,8 @@ INLINE void put_observation(const Normalization& how, const float* observation, 
   }
 }
 
-// Asks the memory for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting for
-// one after the other would take as long as a layer.
+// Asks the memory for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting
+// for one after the other would take as long as a layer.
 template <class Number>
 INLINE void fetch(const Number* matrix, std::ptrdiff_t at, int n) {
   constexpr int LINE = 64 / sizeof(Number);
@@ -65,8 +65,8 @@ inline void gather_next(const ActorCritic& s, const Replay& replay, const std::i
     for (float* to : {s.actor_next.input, s.input_next})
       put_observation(how, observation, s.n_observations, to, s.batch, row);
     const float reward = replay.rewards[indices[row]];
-    s.rewards[row] = how.reward_scale == 0 ? reward
-                                           : clipped(reward * how.reward_scale, how.reward_clip);
+    s.rewards[row] =
+        how.reward_scale == 0 ? reward : clipped(reward * how.reward_scale, how.reward_clip);
     s.ends[row] = replay.ends[indices[row]];
   }
 }

@@ -51,12 +51,12 @@ struct SacLosses {
 // A tanh-Gaussian at work: everything [batch * actions], padded to whole panels, but log_prob.
 struct GaussianSample {
   float *noise, *mean, *log_std, *std, *action, *slope, *density;  // slope: 1 - action^2
-  float* log_prob;  // [batch]
+  float* log_prob;                                                 // [batch]
 };
 
 struct Sac : ActorCritic {
-  float* entropy;        // log of the coefficient, Adam's two moments of it
-  bool learn_entropy;    // else the coefficient stays
+  float* entropy;      // log of the coefficient, Adam's two moments of it
+  bool learn_entropy;  // else the coefficient stays
   float target_entropy;
   // Work space.
   GaussianSample now, next;
@@ -78,12 +78,12 @@ struct Steps {
   const std::int64_t* indices;  // [n, batch] rows of the replay buffer
   const float* noise;           // [n, 2, batch, actions] (SAC: now, next) or [n, batch, actions]
   const Adam *actor, *critic, *entropy;  // [n] each
-  const bool *delayed;  // [n]: SAC: targets follow; TD3: the actor learns and targets follow
+  const bool* delayed;  // [n]: SAC: targets follow; TD3: the actor learns and targets follow
 };
 
 // A rollout: n transitions in any order.
 struct Rollout {
-  const float *observations, *actions;  // [n, observations], [n, actions]
+  const float *observations, *actions;                     // [n, observations], [n, actions]
   const float *values, *log_probs, *advantages, *returns;  // [n]
 };
 
@@ -96,15 +96,15 @@ struct Ppo {
   bool discrete;  // n_actions choices, else a Gaussian of n_actions dimensions
   bool normalize_advantage;
   Network policy, value;
-  Weights log_std;  // [n_actions] padded to a panel
+  Weights log_std;                     // [n_actions] padded to a panel
   float clip_range, clip_range_value;  // the latter 0: the value function is not clipped
   float entropy_weight, value_weight, max_gradient_norm;
   double target_kl;  // 0: none
   // Work space.
   Batch policy_batch, policy_gradients, value_batch, value_gradients;
   float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout
-  float* advantages;  // [batch]
-  double policy_norm, value_norm;  // squared
+  float* advantages;                                           // [batch]
+  double policy_norm, value_norm;                              // squared
   PpoLosses losses;
 };
 

@@ -39,8 +39,8 @@ inline void forward_single(const Layer& layer, const float* parameters, const fl
     Vec total{};
     for (int panel = 0; panel < panels(layer.inputs); panel++)
       for (int offset = 0; offset < PANEL; offset += LANES)
-        total += load(x + element(rows, row, panel * PANEL) + offset) *
-                 load(w + panel * PANEL + offset);
+        total +=
+            load(x + element(rows, row, panel * PANEL) + offset) * load(w + panel * PANEL + offset);
     const float output = sum(total) + bias;
     if (layer.activation == Activation::relu)
       y[row] = output < 0 ? 0 : output;
@@ -99,8 +99,8 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
         for (int offset = 0; offset < PANEL; offset += LANES) {
           const auto at = element(rows, row, panel * PANEL) + offset;
           const auto of = element(rows, gradients.row_of(row), panel * PANEL) + offset;
-          store(out + at, all(d[row]) * load(w + panel * PANEL + offset) *
-                              slope(below, load(x + of)));
+          store(out + at,
+                all(d[row]) * load(w + panel * PANEL + offset) * slope(below, load(x + of)));
         }
   } else {
     const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
@@ -209,9 +209,8 @@ INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
   const int first = input_panel * PANEL;
   tiled_block(parts_of(network.parts(), batch.rounded_columns[l - 1], gradients.rounded_pairs[l]),
               layer.inputs, n_pairs, first, n_inputs, output_panel, layer.outputs,
-              [&](int row, int column, Vec total) INLINE_LAMBDA {
-                keep(row - first, column - output_panel * PANEL, total);
-              });
+              [&](int row, int column, Vec total)
+                  INLINE_LAMBDA { keep(row - first, column - output_panel * PANEL, total); });
 #else
   Operands operands =
       parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);

@@ -28,9 +28,9 @@ struct Floats {
 struct Halves {
   static constexpr int A_PANEL = HALF_PANEL;
   INLINE static Vec add_product(Vec sum, Vec a, Vec b) {
-    return reinterpret_cast<Vec>(
-        _mm512_dpbf16_ps(reinterpret_cast<__m512>(sum), reinterpret_cast<__m512bh>(a),
-                         reinterpret_cast<__m512bh>(b)));
+    return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum),
+                                                  reinterpret_cast<__m512bh>(a),
+                                                  reinterpret_cast<__m512bh>(b)));
   }
 };
 #else
@@ -100,8 +100,7 @@ INLINE void with_constant(int n, Function&& function) {
 template <class Function>
 INLINE void over_vectors(int columns, Function&& function) {
   int offset = 0;
-  for (; offset + LANES < columns; offset += 2 * LANES)
-    function.template operator()<2>(offset);
+  for (; offset + LANES < columns; offset += 2 * LANES) function.template operator()<2>(offset);
   if (offset < columns) function.template operator()<1>(offset);
 }
 
@@ -113,8 +112,8 @@ INLINE int columns_of(int panel, int columns) {
 // X W for rows [begin, end) of X [rows, inner] and W [inner, columns]; `inner` counts elements:
 // epilogue(row, column, vector of sums).
 template <class Elements, class Epilogue>
-INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int columns,
-                              int begin, int end, Epilogue&& epilogue) {
+INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int columns, int begin,
+                              int end, Epilogue&& epilogue) {
   constexpr int A_PANEL = Elements::A_PANEL;
   for (int panel = 0; panel < panels(columns); panel++) {
     over_vectors(columns_of(panel, columns), [&]<int VECTORS>(int offset) INLINE_LAMBDA {

@@ -32,8 +32,8 @@ enum class Precision { float32, bf16, bf16x3 };
 constexpr int MAX_PARTS = 2;
 
 // Numbers in bfloat16, in words that hold two. Along a row: [rows, columns / 2] in panels of 16
-// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words. Down columns,
-// for AMX only: the transposed matrix along its rows.
+// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words. Down
+// columns, for AMX only: the transposed matrix along its rows.
 using Words = float*;
 constexpr int HALF_PANEL = PANEL / 2;
 
@@ -111,9 +111,9 @@ struct Batch {
 struct Adam {
   float rest1, rest2;  // 1 - beta1, 1 - beta2: from float betas they would lose five digits
   float beta2, epsilon;
-  float step_size;               // learning rate / (1 - beta1^t)
-  float inverse_root_correction; // 1 / sqrt(1 - beta2^t)
-  float weight_decay;            // as torch.optim.Adam has it: added to the gradient
+  float step_size;                // learning rate / (1 - beta1^t)
+  float inverse_root_correction;  // 1 / sqrt(1 - beta2^t)
+  float weight_decay;             // as torch.optim.Adam has it: added to the gradient
 };
 
 }  // namespace gallop

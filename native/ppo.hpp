@@ -86,12 +86,12 @@ inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
     const float* action = rollout.actions + indices[row] * s.n_actions;
     double log_prob = -normalizer;
     for (int i = 0; i < s.n_actions; i++) {
-      const float z = (action[i] - batch.output(s.policy, row, i)) *
-                      __builtin_expf(-s.log_std.parameters[i]);
+      const float z =
+          (action[i] - batch.output(s.policy, row, i)) * __builtin_expf(-s.log_std.parameters[i]);
       log_prob -= 0.5 * static_cast<double>(z) * z;
     }
-    const float slope = surrogate.add(s, log_prob, rollout.log_probs[indices[row]],
-                                      s.advantages[row], rows);
+    const float slope =
+        surrogate.add(s, log_prob, rollout.log_probs[indices[row]], s.advantages[row], rows);
     for (int i = 0; i < s.n_actions; i++) {
       const float inverse = __builtin_expf(-s.log_std.parameters[i]);
       const float z = (action[i] - batch.output(s.policy, row, i)) * inverse;

@@ -55,11 +55,10 @@ inline void round_rows(const Network& network, const Batch& batch, int l, int be
           put_columns(upper[i], lower[i], parts, batch.rounded_columns[l], columns,
                       panel * PANEL + i * LANES, row / 2);
       for (int part = 0; part < parts; part++) {
-        const std::ptrdiff_t to =
-            (static_cast<std::ptrdiff_t>(panel) * rows + row) * HALF_PANEL;
+        const std::ptrdiff_t to = (static_cast<std::ptrdiff_t>(panel) * rows + row) * HALF_PANEL;
         const auto put = [&](Vec* x2, std::ptrdiff_t where) INLINE_LAMBDA {
-          const __m512bh both = _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(x2[1]),
-                                                    reinterpret_cast<__m512>(x2[0]));
+          const __m512bh both =
+              _mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(x2[1]), reinterpret_cast<__m512>(x2[0]));
           std::memcpy(batch.rounded[l][part] + where, &both, sizeof both);
           rounded(x2[0], x2[0]);
           rounded(x2[1], x2[1]);
@@ -77,9 +76,9 @@ inline void round_block(const Network& network, int l, int input_panel, int outp
   const std::ptrdiff_t n_pairs = (layer.inputs + 1) / 2, n_output_pairs = (layer.outputs + 1) / 2;
   const int first = input_panel * PANEL, n_inputs = columns_of(input_panel, layer.inputs);
   const auto row = [&](const float* w, int input, int o) INLINE_LAMBDA {
-    return input < n_inputs
-               ? load(w + layer.weights + element(layer.inputs, first + input, output_panel * PANEL) + o)
-               : Vec{};
+    return input < n_inputs ? load(w + layer.weights +
+                                   element(layer.inputs, first + input, output_panel * PANEL) + o)
+                            : Vec{};
   };
   for (int o = 0; o < PANEL; o += LANES) {
     for (int i = 0; i < n_inputs; i += 2) {

@@ -28,8 +28,8 @@ inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSa
     const TanhAndSlope a = tanh_and_slope(load(g.mean + at) + std * e);
     store(g.action + at, a.value);
     store(g.slope + at, a.slope);
-    store(g.density + at, all(-0.5f) * e * e - bounded - all(HALF_LOG_2_PI) -
-                              log(a.slope + all(TANH_EPSILON)));
+    store(g.density + at,
+          all(-0.5f) * e * e - bounded - all(HALF_LOG_2_PI) - log(a.slope + all(TANH_EPSILON)));
     store(g.std + at, raw == bounded ? std : Vec{});
   }
   for (int row = 0; row < s.batch; row++) {
@@ -60,8 +60,7 @@ inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int
       const int at = row * s.n_actions + i;
       const float of_action = of_actions[element(s.batch, s.place[row], s.n_observations + i)];
       const float a = s.now.action[at], slope = s.now.slope[at], std = s.now.std[at];
-      const float of_mean =
-          share * 2 * a * slope / (slope + TANH_EPSILON) + of_action * slope;
+      const float of_mean = share * 2 * a * slope / (slope + TANH_EPSILON) + of_action * slope;
       s.actor_gradients.output(s.actor, row, i) = of_mean;
       s.actor_gradients.output(s.actor, row, s.n_actions + i) =
           std > 0 ? of_mean * s.now.noise[at] * std - share : 0;

@@ -8,7 +8,8 @@
 namespace gallop {
 
 // A number that threads wait for: spin shortly, then sleep, so that a busy machine does not stall.
-// Where spinning has not helped, as when there are more threads than processors, it is soon given up.
+// Where spinning has not helped, as when there are more threads than processors, it is soon given
+// up.
 class Turnstile {
  public:
   int now() const { return number_.load(std::memory_order_acquire); }

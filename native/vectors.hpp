@@ -19,7 +19,6 @@
 #error "compile with -DLANES=<floats in a vector> -DISA=<namespace of this instruction set>"
 #endif
 
-
 namespace gallop::ISA {
 
 using Vec = float __attribute__((vector_size(LANES * 4)));

@@ -27,19 +27,28 @@ namespace gallop {
 namespace nb = nanobind;
 
 #ifdef HAVE_AMX
-namespace amx { extern const Kernels kernels; }
+namespace amx {
+extern const Kernels kernels;
+}
 #endif
 #ifdef HAVE_AVX512BF16
-namespace avx512bf16 { extern const Kernels kernels; }
+namespace avx512bf16 {
+extern const Kernels kernels;
+}
 #endif
 #ifdef HAVE_AVX512
-namespace avx512 { extern const Kernels kernels; }
+namespace avx512 {
+extern const Kernels kernels;
+}
 #endif
 #ifdef HAVE_AVX2
-namespace avx2 { extern const Kernels kernels; }
+namespace avx2 {
+extern const Kernels kernels;
+}
 #endif
-namespace baseline { extern const Kernels kernels; }
-
+namespace baseline {
+extern const Kernels kernels;
+}
 
 using Floats = nb::ndarray<float, nb::numpy, nb::c_contig, nb::device::cpu>;
 using ConstFloats = nb::ndarray<const float, nb::numpy, nb::c_contig, nb::device::cpu>;
@@ -103,7 +112,8 @@ class Memory {
 
   float* floats(std::ptrdiff_t n) {
     constexpr std::size_t LINE = 64, SHIFT = 17 * LINE;
-    const std::size_t bytes = (static_cast<std::size_t>(n) * sizeof(float) + LINE - 1) / LINE * LINE;
+    const std::size_t bytes =
+        (static_cast<std::size_t>(n) * sizeof(float) + LINE - 1) / LINE * LINE;
     const std::size_t total = bytes + SHIFT * (pieces_.size() % 3 + 1);
     void* piece = std::aligned_alloc(LINE, (total + LINE - 1) / LINE * LINE);
     if (piece == nullptr) throw std::bad_alloc();

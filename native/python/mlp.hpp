@@ -47,8 +47,12 @@ struct Mlp {
     for (int l = 0; l < network.n_layers; l++) {
       const bool is_last = l == network.n_layers - 1;
       Layer& layer = network.layers[l];
-      layer = {widths[l],  widths[l + 1], is_last ? of_last : of_hidden,
-               is_last && widths[l + 1] == 1, at, 0};
+      layer = {widths[l],
+               widths[l + 1],
+               is_last ? of_last : of_hidden,
+               is_last && widths[l + 1] == 1,
+               at,
+               0};
       at += layer.weight_floats();
       layer.biases = at;
       at += panel_floats(1, layer.outputs);
@@ -123,8 +127,7 @@ struct Mlp {
           acting.input[element(rows, row, i)] = x.data()[row * network.inputs() + i];
       engine->kernels->forward(network, network.parameters, acting);
       for (int row = 0; row < rows; row++)
-        for (int i = 0; i < outputs; i++)
-          out[row * outputs + i] = acting.output(network, row, i);
+        for (int i = 0; i < outputs; i++) out[row * outputs + i] = acting.output(network, row, i);
     }
     return {out, {static_cast<std::size_t>(rows), static_cast<std::size_t>(outputs)}, owner};
   }

@@ -89,8 +89,8 @@ NB_MODULE(_kernels, m) {
 
   const auto off_policy = [](auto& c) {
     using T = typename std::remove_reference_t<decltype(c)>::Type;
-    c.def("use_replay", &T::use_replay, "observations"_a, "following"_a, "actions"_a,
-          "rewards"_a, "ends"_a);
+    c.def("use_replay", &T::use_replay, "observations"_a, "following"_a, "actions"_a, "rewards"_a,
+          "ends"_a);
   };
   auto sac = nb::class_<SacLearner>(m, "Sac");
   sac.def(nb::init<std::shared_ptr<Mlp>, std::vector<std::shared_ptr<Mlp>>, int, float, float,
@@ -111,10 +111,10 @@ NB_MODULE(_kernels, m) {
   nb::class_<PpoLearner>(m, "Ppo")
       .def(nb::init<std::shared_ptr<Mlp>, std::shared_ptr<Mlp>, bool, Floats, Floats, Floats, int,
                     bool, float, float, float, double, double, double, double, double>(),
-           "policy"_a, "value"_a, "discrete"_a, "log_std"_a, "log_std_first"_a,
-           "log_std_second"_a, "batch"_a, "normalize_advantage"_a, "entropy_weight"_a,
-           "value_weight"_a, "max_gradient_norm"_a, "target_kl"_a, "beta1"_a, "beta2"_a,
-           "epsilon"_a, "weight_decay"_a)
+           "policy"_a, "value"_a, "discrete"_a, "log_std"_a, "log_std_first"_a, "log_std_second"_a,
+           "batch"_a, "normalize_advantage"_a, "entropy_weight"_a, "value_weight"_a,
+           "max_gradient_norm"_a, "target_kl"_a, "beta1"_a, "beta2"_a, "epsilon"_a,
+           "weight_decay"_a)
       .def("epoch", &PpoLearner::epoch, "indices"_a, "observations"_a, "actions"_a, "values"_a,
            "log_probs"_a, "advantages"_a, "returns"_a, "learning_rate"_a, "n_done"_a,
            "clip_range"_a, "clip_range_value"_a = 0.0f);

@@ -94,8 +94,8 @@ struct OffPolicy {
     ends = ends_;
     n_rows = rows;
     n_observation_rows = n / algorithm.n_observations;
-    replay = {observations.data(), following_.data(), actions.data(), rewards.data(),
-              ends_.data(), {}};
+    replay = {observations.data(), following_.data(), actions.data(),
+              rewards.data(),      ends_.data(),      {}};
   }
 
   // Checks what a step is given, then calls `learn` without the GIL.
@@ -150,7 +150,8 @@ struct SacLearner : OffPolicy<Sac> {
     s.target_entropy = target_entropy;
     const auto n = panel_floats(1, batch * n_actions);
     for (GaussianSample* g : {&s.now, &s.next}) {
-      for (float** array : {&g->noise, &g->mean, &g->log_std, &g->std, &g->action, &g->slope, &g->density})
+      for (float** array :
+           {&g->noise, &g->mean, &g->log_std, &g->std, &g->action, &g->slope, &g->density})
         *array = memory.floats(n);
       g->log_prob = memory.floats(batch);
     }
@@ -170,8 +171,8 @@ struct SacLearner : OffPolicy<Sac> {
       const auto plain = AdamSettings{0.9, 0.999, 1e-8, 0}.from(learning_rate, n_done, n);
       const auto follows = std::make_unique<bool[]>(losses.size());
       for (int i = 0; i < n; i++) follows[i] = (n_before + i) % target_update_interval == 0;
-      const Steps steps{n,           indices.data(), noise.data(),  adams.data(),
-                        adams.data(), plain.data(),   follows.get()};
+      const Steps steps{
+          n, indices.data(), noise.data(), adams.data(), adams.data(), plain.data(), follows.get()};
       engine->kernels->sac(algorithm, replay, steps, engine->team, losses.data());
     });
     std::vector<double> rows;
@@ -208,14 +209,15 @@ struct Td3Learner : OffPolicy<Td3> {
         delayed[i] = step % policy_delay == 0;
         slow.push_back(adam.at(learning_rate, std::max<std::int64_t>(1, step / policy_delay)));
       }
-      const Steps steps{n,           indices.data(), noise.data(),  slow.data(),
-                        critic.data(), nullptr,        delayed.get()};
+      const Steps steps{n,       indices.data(), noise.data(), slow.data(), critic.data(),
+                        nullptr, delayed.get()};
       engine->kernels->td3(algorithm, replay, steps, engine->team, losses.data());
     });
     std::vector<double> rows;
     for (int i = 0; i < n; i++)
-      rows.insert(rows.end(), {(n_done + i + 1) % policy_delay == 0 ? losses[i].actor : std::nan(""),
-                               losses[i].critic});
+      rows.insert(rows.end(),
+                  {(n_done + i + 1) % policy_delay == 0 ? losses[i].actor : std::nan(""),
+                   losses[i].critic});
     return rows_of<2>(std::move(rows));
   }
 };

@@ -52,10 +52,12 @@ struct PpoLearner {
   }
 
   // One epoch. Losses of every minibatch, and how many of them changed the networks.
-  std::tuple<nb::ndarray<nb::numpy, double>, int> epoch(
-      Indices indices, ConstFloats observations, ConstFloats actions, ConstFloats values,
-      ConstFloats log_probs, ConstFloats advantages, ConstFloats returns, double learning_rate,
-      std::int64_t n_done, float clip_range, float clip_range_value) {
+  std::tuple<nb::ndarray<nb::numpy, double>, int> epoch(Indices indices, ConstFloats observations,
+                                                        ConstFloats actions, ConstFloats values,
+                                                        ConstFloats log_probs,
+                                                        ConstFloats advantages, ConstFloats returns,
+                                                        double learning_rate, std::int64_t n_done,
+                                                        float clip_range, float clip_range_value) {
     const auto rows = static_cast<std::int64_t>(values.size());
     const auto holds = [&](const ConstFloats& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
@@ -104,8 +106,9 @@ struct PpoLearner {
 // Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438), [n_steps, n_envs]:
 // starts is 1 where an episode begins, so that nothing flows back across it.
 inline nb::ndarray<nb::numpy, float> advantages(ConstFloats rewards, ConstFloats values,
-                                         ConstFloats starts, ConstFloats last_values,
-                                         ConstFloats last_starts, float gamma, float gae_lambda) {
+                                                ConstFloats starts, ConstFloats last_values,
+                                                ConstFloats last_starts, float gamma,
+                                                float gae_lambda) {
   require(rewards.ndim() == 2, "rewards are [steps, environments]");
   const auto n_steps = static_cast<std::ptrdiff_t>(rewards.shape(0));
   const auto n_envs = static_cast<std::ptrdiff_t>(rewards.shape(1));

@@ -38,8 +38,9 @@ struct Instruction {
   std::ptrdiff_t index = 0;
 
   greg_t value(int number) const {
-    constexpr int ORDER[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                             REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+    constexpr int ORDER[] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                             REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                             REG_R12, REG_R13, REG_R14, REG_R15};
     return registers[ORDER[number]];
   }
 
@@ -142,7 +143,7 @@ void on_illegal_instruction(int, siginfo_t*, void* context) {
 }
 
 __attribute__((constructor)) void install() {
-  struct sigaction action {};
+  struct sigaction action{};
   action.sa_sigaction = on_illegal_instruction;
   action.sa_flags = SA_SIGINFO | SA_NODEFER;
   sigaction(SIGILL, &action, nullptr);
