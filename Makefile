@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= quickstart
 CPP = $(shell find native tests -name '*.[ch]pp')
 
-.PHONY: run test test-slow check format lint types clean
+.PHONY: run test test-slow check format lint types stubs clean
 
 run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
@@ -27,6 +27,11 @@ lint: $(VENV)/installed-dev
 
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
+
+# The kernels' types, after a change of native/python/: nanobind reads them from the built module.
+stubs: $(VENV)/installed-dev
+	$(BIN)/python -m nanobind.stubgen -q -m gallop._kernels -o src/gallop/_kernels.pyi
+	$(BIN)/ruff format -q src/gallop/_kernels.pyi
 
 # Each step leaves a marker file: make repeats only what the requirements' dates ask for.
 $(VENV)/installed: requirements.txt pyproject.toml

@@ -198,10 +198,12 @@ def peak(spec: dict[str, Any]) -> Work:
         noise = rng.standard_normal((*size, *learner._noise_shape()), np.float32)
         started = time.perf_counter()
         for call in range(size[0]):
-            losses = learner._kernel.step(indices[call], noise[call], 3e-4, call * CALL)
+            losses = learner._kernel.step(
+                indices=indices[call], noise=noise[call], learning_rate=3e-4, n_done=call * CALL
+            )
         rate = size[0] * CALL / (time.perf_counter() - started)
         assert np.isfinite(losses[:, 1]).all()  # the critics'
-        possible = _kernels.peak(learner._engine, PEAK_SECONDS)
+        possible = _kernels.peak(engine=learner._engine, seconds=PEAK_SECONDS)
         told = {"gradient steps/s": rate, "GFLOP/s": rate * flop / 1e9}
         return told | {"GFLOP/s of peak": possible / 1e9, "share of peak": rate * flop / possible}
 

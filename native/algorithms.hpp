@@ -30,11 +30,16 @@ struct Replay {
   Normalization normalization;
 };
 
+struct ActorCriticSettings {
+  int batch;    // rows
+  float gamma;  // discount factor
+  float tau;    // Polyak factor of the target networks
+};
+
 // What SAC and TD3 share. Each critic belongs to one thread.
-struct ActorCritic {
-  int batch, n_observations, n_actions, n_critics;
+struct ActorCritic : ActorCriticSettings {
+  int n_observations, n_actions, n_critics;
   Network actor, critics[MAX_CRITICS];
-  float gamma, tau;
   // Work space.
   Batch actor_now, actor_next, actor_gradients;
   Batch critic[MAX_CRITICS], critic_gradients[MAX_CRITICS];
@@ -54,10 +59,14 @@ struct GaussianSample {
   float* log_prob;                                                 // [batch]
 };
 
-struct Sac : ActorCritic {
-  float* entropy;      // log of the coefficient, Adam's two moments of it
+struct SacSettings {
   bool learn_entropy;  // else the coefficient stays
   float target_entropy;
+  int target_update_interval;  // gradient steps
+};
+
+struct Sac : ActorCritic, SacSettings {
+  float* entropy;  // log of the coefficient, Adam's two moments of it
   // Work space.
   GaussianSample now, next;
   int* rows_of[MAX_CRITICS];  // [batch]: the rows where this critic has the smallest value
@@ -68,9 +77,13 @@ struct Td3Losses {
   double actor, critic;
 };
 
-struct Td3 : ActorCritic {
-  float target_noise, target_noise_clip;
+struct Td3Settings {
+  float target_noise;       // standard deviation of the target policy's smoothing noise
+  float target_noise_clip;  // bound of that noise
+  int policy_delay;         // gradient steps of the critics for one of the actor
 };
+
+struct Td3 : ActorCritic, Td3Settings {};
 
 // n gradient steps on batches of `replay`.
 struct Steps {
@@ -91,15 +104,23 @@ struct PpoLosses {
   float policy, value, entropy, clip_fraction, approximate_kl, total;
 };
 
-struct Ppo {
-  int batch, n_observations, n_actions;
+struct PpoSettings {
+  int batch;      // rows
   bool discrete;  // n_actions choices, else a Gaussian of n_actions dimensions
   bool normalize_advantage;
-  Network policy, value;
-  Weights log_std;                     // [n_actions] padded to a panel
-  float clip_range, clip_range_value;  // the latter 0: the value function is not clipped
   float entropy_weight, value_weight, max_gradient_norm;
   double target_kl;  // 0: none
+};
+
+struct PpoClipping {
+  float clip_range;        // of the probability ratio
+  float clip_range_value;  // of the value function; 0: not clipped
+};
+
+struct Ppo : PpoSettings, PpoClipping {
+  int n_observations, n_actions;
+  Network policy, value;
+  Weights log_std;  // [n_actions] padded to a panel
   // Work space.
   Batch policy_batch, policy_gradients, value_batch, value_gradients;
   float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout

@@ -90,11 +90,6 @@ double peak(long n, float* sink) {
 #define NAME_OF(isa) NAME_OF_(isa)
 #define NAME_OF_(isa) #isa
 extern const Kernels kernels;
-#ifdef __AVX512BF16__
-constexpr bool HAS_BF16 = true;
-#else
-constexpr bool HAS_BF16 = false;
-#endif
 #ifdef AMX
 constexpr bool HAS_TILES = true;
 #else

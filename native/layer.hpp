@@ -65,8 +65,8 @@ inline void forward_layer(const Network& network, const float* parameters, const
     rounded_rows_times_matrix(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
                               (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
   } else {
-    rows_times_matrix<Floats>(one(input_of(batch, l), parameters + layer.weights), rows,
-                              layer.inputs, layer.outputs, begin, end, keep);
+    rows_times_matrix(one(input_of(batch, l), parameters + layer.weights), rows, layer.inputs,
+                      layer.outputs, begin, end, keep);
   }
   if (layer.activation == Activation::tanh) apply_tanh(y, rows, layer.outputs, begin, end);
   if (network.fast(l + 1)) round_rows(network, batch, l, begin, end);
@@ -112,8 +112,8 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
           parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
           (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
     } else {
-      rows_times_matrix<Floats>(one(d, network.transposed[l]), rows, layer.outputs, layer.inputs,
-                                begin, end, keep);
+      rows_times_matrix(one(d, network.transposed[l]), rows, layer.outputs, layer.inputs, begin,
+                        end, keep);
     }
   }
   if (l > 0 && network.fast(l - 1)) round_rows(network, gradients, l - 1, begin, end);
@@ -212,14 +212,15 @@ INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
               [&](int row, int column, Vec total)
                   INLINE_LAMBDA { keep(row - first, column - output_panel * PANEL, total); });
 #else
-  Operands operands =
+  Operands<Halves> operands =
       parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);
   for (int part = 0; part < operands.n; part++) {
     operands.left[part] += panel_floats(n_pairs, PANEL) * input_panel;
     operands.right[part] += panel_floats(n_pairs, PANEL) * output_panel;
   }
-  transposed_times_matrix<Halves>(operands, n_inputs, columns_of(output_panel, layer.outputs),
-                                  n_pairs, keep);
+  if constexpr (HAS_BF16)
+    transposed_times_matrix(operands, n_inputs, columns_of(output_panel, layer.outputs), n_pairs,
+                            keep);
 #endif
 }
 
@@ -262,8 +263,8 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
       if (network.fast(l)) {
         rounded_weight_gradient(network, batch, gradients, l, i, o, keep);
       } else {
-        transposed_times_matrix<Floats>(one(x + panel_floats(rows, PANEL) * i, d_panel), n_x, n_d,
-                                        rows, keep);
+        transposed_times_matrix(one(x + panel_floats(rows, PANEL) * i, d_panel), n_x, n_d, rows,
+                                keep);
       }
       if constexpr (!requires { consume.out; }) follow_block(network, l, i, o);
     }

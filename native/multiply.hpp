@@ -20,35 +20,37 @@ constexpr int BLOCK_VECTORS = 2;
 // What a product's elements are: floats, or words of two numbers in bfloat16, whose two products
 // are added to the sum at once.
 struct Floats {
+  using Element = float;
   static constexpr int A_PANEL = PANEL;  // elements of a row in a panel
   INLINE static Vec add_product(Vec sum, Vec a, Vec b) { return sum + a * b; }
 };
 
-#ifdef __AVX512BF16__
 struct Halves {
+  using Element = Word;
   static constexpr int A_PANEL = HALF_PANEL;
-  INLINE static Vec add_product(Vec sum, Vec a, Vec b) {
+#ifdef __AVX512BF16__
+  INLINE static Vec add_product(Vec sum, Ints a, Ints b) {
     return reinterpret_cast<Vec>(_mm512_dpbf16_ps(reinterpret_cast<__m512>(sum),
                                                   reinterpret_cast<__m512bh>(a),
                                                   reinterpret_cast<__m512bh>(b)));
   }
+#endif  // else there is no such instruction, and nothing to multiply words with
 };
-#else
-using Halves = Floats;  // never asked for: python/mlp.hpp offers bfloat16 only where there is some
-#endif
 
 // Pairs of matrices whose products are added up: one, or three where numbers have two parts.
+template <class Elements>
 struct Operands {
+  using Element = typename Elements::Element;
   int n;
-  const float *left[3], *right[3];
+  const Element *left[3], *right[3];
 };
 
-INLINE Operands one(const float* left, const float* right) {
+INLINE Operands<Floats> one(const float* left, const float* right) {
   return {1, {left, nullptr, nullptr}, {right, nullptr, nullptr}};
 }
 
-INLINE Operands parts_of(int parts, const Words* left, const Words* right) {
-  if (parts == 1) return one(left[0], right[0]);
+INLINE Operands<Halves> parts_of(int parts, const Words* left, const Words* right) {
+  if (parts == 1) return {1, {left[0], nullptr, nullptr}, {right[0], nullptr, nullptr}};
   return {3, {left[1], left[0], left[0]}, {right[0], right[1], right[0]}};  // the small ones first
 }
 
@@ -56,15 +58,16 @@ INLINE Operands parts_of(int parts, const Words* left, const Words* right) {
 //
 // left(r, k) is left[r * row_stride + k * k_stride], right(k, v) the v-th vector at right[32 k].
 template <class Elements, int ROWS, int VECTORS, int ROW_STRIDE, int K_STRIDE>
-INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const float* left, const float* right, int n) {
+INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const typename Elements::Element* left,
+                       const typename Elements::Element* right, int n) {
 #pragma GCC unroll 4
   for (int k = 0; k < n; k++, left += K_STRIDE, right += PANEL) {
-    Vec b[VECTORS];
+    decltype(load(right)) b[VECTORS];
 #pragma GCC unroll 2
     for (int v = 0; v < VECTORS; v++) b[v] = load(right + v * LANES);
 #pragma GCC unroll 16
     for (int r = 0; r < ROWS; r++) {
-      const Vec a = all(left[r * ROW_STRIDE]);
+      const auto a = all(left[r * ROW_STRIDE]);
 #pragma GCC unroll 2
       for (int v = 0; v < VECTORS; v++) sums[r][v] = Elements::add_product(sums[r][v], a, b[v]);
     }
@@ -112,8 +115,8 @@ INLINE int columns_of(int panel, int columns) {
 // X W for rows [begin, end) of X [rows, inner] and W [inner, columns]; `inner` counts elements:
 // epilogue(row, column, vector of sums).
 template <class Elements, class Epilogue>
-INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int columns, int begin,
-                              int end, Epilogue&& epilogue) {
+INLINE void rows_times_matrix(const Operands<Elements>& operands, int rows, int inner, int columns,
+                              int begin, int end, Epilogue&& epilogue) {
   constexpr int A_PANEL = Elements::A_PANEL;
   for (int panel = 0; panel < panels(columns); panel++) {
     over_vectors(columns_of(panel, columns), [&]<int VECTORS>(int offset) INLINE_LAMBDA {
@@ -121,8 +124,8 @@ INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int
         with_constant<BLOCK_ROWS>(n, [&]<int ROWS>() INLINE_LAMBDA {
           Vec sums[ROWS][VECTORS] = {};
           for (int i = 0; i < operands.n; i++) {
-            const float* left = operands.left[i] + static_cast<std::ptrdiff_t>(first) * A_PANEL;
-            const float* right = operands.right[i] + panel_floats(inner, PANEL) * panel + offset;
+            const auto* left = operands.left[i] + static_cast<std::ptrdiff_t>(first) * A_PANEL;
+            const auto* right = operands.right[i] + panel_floats(inner, PANEL) * panel + offset;
             for (int k = 0; k < inner; k += A_PANEL) {
               const int here = inner - k < A_PANEL ? inner - k : A_PANEL;
               accumulate<Elements, ROWS, VECTORS, A_PANEL, 1>(sums, left, right, here);
@@ -141,11 +144,11 @@ INLINE void rows_times_matrix(const Operands& operands, int rows, int inner, int
   }
 }
 
-// One block of X^T D: a panel of X, of which n_x columns count, and a panel of D likewise, both with
-// `rows` rows of elements. epilogue(row of the result, column in the panel, vector of sums).
+// One block of X^T D: a panel of X, of which n_x columns count, and a panel of D likewise, both
+// with `rows` rows of elements. epilogue(row of the result, column in the panel, vector of sums).
 constexpr int GRADIENT_ROWS = BLOCK_ROWS >= 8 ? 8 : 4;  // divides a panel
 template <class Elements, class Epilogue>
-INLINE void transposed_times_matrix(const Operands& operands, int n_x, int n_d, int rows,
+INLINE void transposed_times_matrix(const Operands<Elements>& operands, int n_x, int n_d, int rows,
                                     Epilogue&& epilogue) {
   over_vectors(n_d, [&]<int VECTORS>(int offset) INLINE_LAMBDA {
     for (int first = 0; first < n_x; first += GRADIENT_ROWS) {

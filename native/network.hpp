@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))
@@ -31,10 +32,16 @@ constexpr int MAX_LAYERS = 33;  // 32 hidden ones and the last
 enum class Precision { float32, bf16, bf16x3 };
 constexpr int MAX_PARTS = 2;
 
-// Numbers in bfloat16, in words that hold two. Along a row: [rows, columns / 2] in panels of 16
-// words. In pairs: row 2i beside row 2i + 1, [rows / 2, columns] in panels of 32 words. Down
-// columns, for AMX only: the transposed matrix along its rows.
-using Words = float*;
+// Two numbers in bfloat16. A type of its own, so that no product of floats can be given words, and
+// none of words floats.
+struct Word {
+  std::uint32_t bits;
+};
+
+// A matrix of words. Along a row: [rows, columns / 2] in panels of 16 words. In pairs: row 2i beside
+// row 2i + 1, [rows / 2, columns] in panels of 32 words. Down columns, for AMX only: the transposed
+// matrix along its rows.
+using Words = Word*;
 constexpr int HALF_PANEL = PANEL / 2;
 
 // y = activation(x W + b). W is [inputs, outputs] in panels; a last layer of one output has a plain

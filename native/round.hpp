@@ -22,7 +22,7 @@ INLINE Ints rounded(Vec x, Vec& rest) {
 INLINE void pair_up(Vec upper, Vec lower, int parts, Words const* to, std::ptrdiff_t at) {
   for (int part = 0; part < parts; part++) {
     const Ints words = rounded(upper, upper) | (rounded(lower, lower) << 16);
-    store(to[part] + at, bits(words));
+    store(to[part] + at, words);
   }
 }
 
@@ -31,8 +31,9 @@ INLINE void put_columns(Vec upper, Vec lower, int parts, Words const* to, std::p
                         std::ptrdiff_t first, std::ptrdiff_t pair) {
   for (int part = 0; part < parts; part++) {
     const Ints words = rounded(upper, upper) | (rounded(lower, lower) << 16);
-    float* at = to[part] + (pair / HALF_PANEL * rows + first) * HALF_PANEL + pair % HALF_PANEL;
-    for (int i = 0; i < LANES && first + i < rows; i++) at[i * HALF_PANEL] = bits(words)[i];
+    Word* at = to[part] + (pair / HALF_PANEL * rows + first) * HALF_PANEL + pair % HALF_PANEL;
+    for (int i = 0; i < LANES && first + i < rows; i++)
+      at[i * HALF_PANEL] = {static_cast<std::uint32_t>(words[i])};
   }
 }
 

@@ -37,7 +37,7 @@ INLINE void clear_sums() {
 }
 
 // Adds the products of 32 rows of 16 words with 16 rows of a panel of 32 words.
-INLINE void add_products(const float* left, const float* right) {
+INLINE void add_products(const Word* left, const Word* right) {
   asm volatile(
       "tileloadd (%0,%2,1), %%tmm4\n"
       "tileloadd (%1,%3,1), %%tmm6\n"
@@ -66,18 +66,18 @@ INLINE void store_sums(float* to) {
 // X W for `n` <= 32 rows of X [rows, inner] from `first` on, and one panel of W [inner, columns];
 // `inner` counts words: epilogue(row, column, vector of sums).
 template <class Epilogue>
-INLINE void tiled_block(const Operands& operands, std::ptrdiff_t rows, int inner, int first, int n,
-                        int panel, int columns, Epilogue&& epilogue) {
-  constexpr std::size_t ROW = HALF_PANEL * sizeof(float), PANEL_ROW = PANEL * sizeof(float);
+INLINE void tiled_block(const Operands<Halves>& operands, std::ptrdiff_t rows, int inner, int first,
+                        int n, int panel, int columns, Epilogue&& epilogue) {
+  constexpr std::size_t ROW = HALF_PANEL * sizeof(Word), PANEL_ROW = PANEL * sizeof(Word);
   alignas(64) float sums[PANEL * PANEL];
   // What would reach beyond a matrix is taken from here, filled up with zeros.
-  alignas(64) float left_rest[PANEL * HALF_PANEL], right_rest[TILE * PANEL];
+  alignas(64) Word left_rest[PANEL * HALF_PANEL], right_rest[TILE * PANEL];
   if (n < PANEL) std::memset(left_rest, 0, sizeof left_rest);
   clear_sums();
   for (int i = 0; i < operands.n; i++)
     for (int k = 0; k < inner; k += TILE) {
-      const float* left = operands.left[i] + k * rows + std::ptrdiff_t{first} * HALF_PANEL;
-      const float* right = operands.right[i] + panel_floats(inner, PANEL) * panel + k * PANEL;
+      const Word* left = operands.left[i] + k * rows + std::ptrdiff_t{first} * HALF_PANEL;
+      const Word* right = operands.right[i] + panel_floats(inner, PANEL) * panel + k * PANEL;
       if (n < PANEL) {
         std::memcpy(left_rest, left, static_cast<std::size_t>(n) * ROW);
         left = left_rest;
@@ -103,17 +103,18 @@ struct Tiles {
 
 #endif
 
-// X W in bfloat16 for rows [begin, end), as in multiply.hpp.
+// X W in bfloat16 for rows [begin, end), as in multiply.hpp. Nothing where there is no bfloat16:
+// python/mlp.hpp makes no network then that would ask for it.
 template <class Epilogue>
-INLINE void rounded_rows_times_matrix(const Operands& operands, int rows, int inner, int columns,
-                                      int begin, int end, Epilogue&& epilogue) {
+INLINE void rounded_rows_times_matrix(const Operands<Halves>& operands, int rows, int inner,
+                                      int columns, int begin, int end, Epilogue&& epilogue) {
 #ifdef AMX
   for (int panel = 0; panel < panels(columns); panel++)
     for (int first = begin; first < end; first += PANEL)
       tiled_block(operands, rows, inner, first, end - first < PANEL ? end - first : PANEL, panel,
                   columns, epilogue);
 #else
-  rows_times_matrix<Halves>(operands, rows, inner, columns, begin, end, epilogue);
+  if constexpr (HAS_BF16) rows_times_matrix(operands, rows, inner, columns, begin, end, epilogue);
 #endif
 }
 

@@ -21,6 +21,12 @@
 
 namespace gallop::ISA {
 
+#ifdef __AVX512BF16__
+constexpr bool HAS_BF16 = true;
+#else
+constexpr bool HAS_BF16 = false;
+#endif
+
 using Vec = float __attribute__((vector_size(LANES * 4)));
 using Ints = std::int32_t __attribute__((vector_size(LANES * 4)));
 using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -28,6 +34,13 @@ using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_a
 INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, Vec x) { *reinterpret_cast<Unaligned*>(p) = x; }
 INLINE Vec all(float x) { return x - Vec{}; }
+
+// Words are the same in vectors of integers.
+using UnalignedInts = std::int32_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+INLINE Ints load(const Word* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
+INLINE void store(Word* p, Ints x) { *reinterpret_cast<UnalignedInts*>(p) = x; }
+INLINE Ints all(Word x) { return static_cast<std::int32_t>(x.bits) + Ints{}; }
+
 INLINE Vec bits(Ints x) { return reinterpret_cast<Vec>(x); }
 INLINE Ints bits(Vec x) { return reinterpret_cast<Ints>(x); }
 

@@ -122,6 +122,11 @@ class Memory {
     return reinterpret_cast<float*>(static_cast<char*>(piece) + total - bytes);
   }
 
+  Word* words(std::ptrdiff_t n) {
+    static_assert(sizeof(Word) == sizeof(float));
+    return reinterpret_cast<Word*>(floats(n));
+  }
+
  private:
   struct Free {
     void operator()(void* piece) const { std::free(piece); }

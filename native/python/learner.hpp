@@ -7,7 +7,12 @@
 
 namespace gallop {
 
-// Adam's settings; the number of steps done is an argument of every call.
+// Where training stands when a call begins.
+struct Progress {
+  double learning_rate;
+  std::int64_t n_done;  // gradient steps
+};
+
 struct AdamSettings {
   double beta1, beta2, epsilon, weight_decay;
 
@@ -22,9 +27,10 @@ struct AdamSettings {
             static_cast<float>(weight_decay)};
   }
 
-  std::vector<Adam> from(double learning_rate, std::int64_t done, int n) const {
+  // The next n steps.
+  std::vector<Adam> from(const Progress& progress, int n) const {
     std::vector<Adam> all;
-    for (int i = 1; i <= n; i++) all.push_back(at(learning_rate, done + i));
+    for (int i = 1; i <= n; i++) all.push_back(at(progress.learning_rate, progress.n_done + i));
     return all;
   }
 };

@@ -24,6 +24,19 @@ inline Activation activation_of(const std::string& name) {
   return Activation::none;
 }
 
+struct MlpSettings {
+  std::vector<int> widths;   // inputs, then outputs of every layer
+  std::string hidden, last;  // activations
+  std::string precision;
+  bool has_target;
+};
+
+// Arrays of `size` floats each; the moments and the target only where something learns.
+struct MlpArrays {
+  Floats parameters;
+  std::optional<Floats> first_moment, second_moment, target;
+};
+
 // A network over the caller's arrays.
 struct Mlp {
   std::shared_ptr<Engine> engine;
@@ -33,16 +46,16 @@ struct Mlp {
   Batch acting{};  // work space of forward()
   int acting_rows = 0;
 
-  Mlp(std::shared_ptr<Engine> engine_, const std::vector<int>& widths, const std::string& hidden,
-      const std::string& last, const std::string& precision, bool has_target)
-      : engine(std::move(engine_)) {
+  Mlp(std::shared_ptr<Engine> engine_, const MlpSettings& settings) : engine(std::move(engine_)) {
+    const std::vector<int>& widths = settings.widths;
     require(widths.size() >= 2 && widths.size() <= MAX_LAYERS + 1,
             "a network has 1 to " + std::to_string(MAX_LAYERS) + " layers");
     require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width is at least 1");
     network.n_layers = static_cast<int>(widths.size()) - 1;
     require(engine != nullptr, "there is no engine");
-    network.precision = precision_of(precision, *engine->kernels);
-    const Activation of_hidden = activation_of(hidden), of_last = activation_of(last);
+    network.precision = precision_of(settings.precision, *engine->kernels);
+    const Activation of_hidden = activation_of(settings.hidden),
+                     of_last = activation_of(settings.last);
     std::ptrdiff_t at = 0;
     for (int l = 0; l < network.n_layers; l++) {
       const bool is_last = l == network.n_layers - 1;
@@ -59,10 +72,10 @@ struct Mlp {
       if (network.fast(l)) {
         const auto pairs = panel_floats((layer.inputs + 1) / 2, layer.outputs);
         for (int part = 0; part < network.parts(); part++) {
-          network.pairs[l][part] = memory.floats(pairs);
-          if (has_target) network.target_pairs[l][part] = memory.floats(pairs);
+          network.pairs[l][part] = memory.words(pairs);
+          if (settings.has_target) network.target_pairs[l][part] = memory.words(pairs);
           network.transposed_pairs[l][part] =
-              memory.floats(panel_floats((layer.outputs + 1) / 2, layer.inputs));
+              memory.words(panel_floats((layer.outputs + 1) / 2, layer.inputs));
         }
       } else if (!layer.single) {
         network.transposed[l] = memory.floats(panel_floats(layer.outputs, layer.inputs));
@@ -71,16 +84,14 @@ struct Mlp {
     network.size = at;
   }
 
-  // Arrays of `size` floats each; the moments and the target only where something learns.
-  void use(Floats parameters, std::optional<Floats> first, std::optional<Floats> second,
-           std::optional<Floats> target) {
+  void use(const MlpArrays& given) {
     arrays.clear();
-    network.parameters = adopt(parameters);
-    network.first_moment = first ? adopt(*first) : nullptr;
-    network.second_moment = second ? adopt(*second) : nullptr;
-    network.target = target ? adopt(*target) : nullptr;
+    network.parameters = adopt(given.parameters);
+    network.first_moment = given.first_moment ? adopt(*given.first_moment) : nullptr;
+    network.second_moment = given.second_moment ? adopt(*given.second_moment) : nullptr;
+    network.target = given.target ? adopt(*given.target) : nullptr;
     for (int l = 0; l < network.n_layers; l++)
-      require(!target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
+      require(!given.target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
               "the network was made without a target");
     engine->kernels->refresh(network);
   }
@@ -158,12 +169,12 @@ struct Mlp {
       const int columns = network.layers[l].outputs;
       for (int part = 0; part < network.parts(); part++) {
         batch.rounded[l][part] =
-            memory.floats(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
+            memory.words(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
         if (!pairs) continue;
-        batch.rounded_pairs[l][part] = memory.floats(panel_floats((rows + 1) / 2, columns));
+        batch.rounded_pairs[l][part] = memory.words(panel_floats((rows + 1) / 2, columns));
         if (engine.kernels->tiles)
           batch.rounded_columns[l][part] =
-              memory.floats(static_cast<std::ptrdiff_t>(columns) * panels(rows) * HALF_PANEL);
+              memory.words(static_cast<std::ptrdiff_t>(columns) * panels(rows) * HALF_PANEL);
       }
     }
     return batch;

@@ -1,7 +1,9 @@
 // The Python module gallop._kernels: networks and gradient steps over NumPy arrays.
 //
 // All state lives in arrays that Python owns and hands over; what is allocated here is work space.
-// Whatever takes long releases the GIL.
+// Whatever takes long releases the GIL. Arguments are keywords only, and go into named fields at
+// once, so that no two numbers can be swapped on the way. nanobind writes src/gallop/_kernels.pyi
+// from what stands here.
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -48,74 +50,343 @@ double peak(Engine& engine, double seconds) {
   return total;
 }
 
+std::vector<std::string> instruction_sets() {
+  std::vector<std::string> names;
+  for (const Kernels* each : available()) names.emplace_back(each->name);
+  return names;
+}
+
+void bind_functions(nb::module_& m) {
+  m.def("instruction_sets", &instruction_sets,
+        "Instruction sets of this build that this processor has, the best first.");
+  m.def(
+      "has_bf16", [] { return available().front()->bf16; },
+      "Whether the best of them multiplies numbers in bfloat16.");
+  m.def("peak", &peak, nb::kw_only(), "engine"_a, "seconds"_a,
+        R"(
+FLOP a second that all threads of the engine reach together at best.
+
+Args:
+    seconds: for how long to measure.
+)");
+  m.def(
+      "advantages",
+      [](ConstFloats rewards, ConstFloats values, ConstFloats starts, ConstFloats last_values,
+         ConstFloats last_starts, float gamma, float gae_lambda) {
+        return advantages({.rewards = rewards,
+                           .values = values,
+                           .starts = starts,
+                           .last_values = last_values,
+                           .last_starts = last_starts},
+                          {.gamma = gamma, .gae_lambda = gae_lambda});
+      },
+      nb::kw_only(), "rewards"_a, "values"_a, "starts"_a, "last_values"_a, "last_starts"_a,
+      "gamma"_a, "gae_lambda"_a, R"(
+Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438): [n_steps, n_envs].
+
+Args:
+    rewards, values: [n_steps, n_envs].
+    starts: [n_steps, n_envs], 1 where an episode begins and 0 elsewhere.
+    last_values, last_starts: [n_envs], of the timestep that follows.
+    gamma: discount factor, 0 to 1.
+    gae_lambda: factor of the estimation, 0 to 1.
+)");
+}
+
+void bind_networks(nb::module_& m) {
+  nb::class_<Engine>(m, "Engine", "An instruction set and the threads that use it.")
+      .def(nb::init<const std::string&, int>(), nb::kw_only(), "instruction_set"_a, "n_threads"_a)
+      .def_prop_ro(
+          "instruction_set", [](const Engine& e) { return std::string(e.kernels->name); },
+          "One of instruction_sets().")
+      .def_prop_ro("n_threads", [](const Engine& e) { return e.team.n_threads(); });
+
+  nb::class_<Mlp>(m, "Mlp", "A multilayer perceptron over the caller's arrays.")
+      .def(
+          "__init__",
+          [](Mlp* self, std::shared_ptr<Engine> engine, const std::vector<int>& widths,
+             const std::string& hidden, const std::string& last, const std::string& precision,
+             bool has_target) {
+            new (self) Mlp(std::move(engine), {.widths = widths,
+                                               .hidden = hidden,
+                                               .last = last,
+                                               .precision = precision,
+                                               .has_target = has_target});
+          },
+          nb::kw_only(), "engine"_a, "widths"_a, "hidden"_a, "last"_a, "precision"_a = "float32",
+          "has_target"_a = true, R"(
+Args:
+    widths: inputs, then outputs of every layer.
+    hidden: activation of the layers between: relu, tanh or none.
+    last: activation of the last layer.
+    precision: in which the layers between hidden ones multiply: float32, bf16x3 or bf16.
+    has_target: whether `use` may be given a target network.
+)")
+      .def(
+          "use",
+          [](Mlp& self, Floats parameters, std::optional<Floats> first_moment,
+             std::optional<Floats> second_moment, std::optional<Floats> target) {
+            self.use({.parameters = parameters,
+                      .first_moment = first_moment,
+                      .second_moment = second_moment,
+                      .target = target});
+          },
+          nb::kw_only(), "parameters"_a, "first_moment"_a.none(), "second_moment"_a.none(),
+          "target"_a.none(),
+          R"(
+Work on these arrays, [size] each.
+
+Args:
+    first_moment, second_moment: Adam's; None where nothing learns.
+    target: parameters of the target network, or None.
+)")
+      .def("refresh", &Mlp::refresh, "Follow parameters that were changed from outside.")
+      .def("forward", &Mlp::forward, "x"_a, "Outputs [n, outputs] of inputs [n, inputs].")
+      .def_prop_ro("layout", &Mlp::layout,
+                   R"(
+Of each layer: inputs, outputs, and where its weights and its biases begin in the arrays.
+
+Weights lie in panels of PANEL columns; see network.hpp.
+)")
+      .def_prop_ro(
+          "size", [](const Mlp& mlp) { return mlp.network.size; }, "Floats in each array.");
+}
+
+void bind_settings(nb::module_& m) {
+  nb::class_<AdamSettings>(m, "AdamSettings", "Adam (Kingma & Ba 2015), as in torch.optim.Adam.")
+      .def(
+          "__init__",
+          [](AdamSettings* self, double beta1, double beta2, double epsilon, double weight_decay) {
+            new (self) AdamSettings{
+                .beta1 = beta1, .beta2 = beta2, .epsilon = epsilon, .weight_decay = weight_decay};
+          },
+          nb::kw_only(), "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a);
+
+  nb::class_<Normalizer>(m, "Normalizer",
+                         R"(
+How a learner normalises what it takes from the replay buffer.
+
+Observations: clip((x - mean) * scale). Rewards: clip(r * reward_scale).
+)")
+      .def(
+          "__init__",
+          [](Normalizer* self, std::optional<ConstFloats> mean, std::optional<ConstFloats> scale,
+             float clip, float reward_scale, float reward_clip) {
+            new (self) Normalizer{.mean = mean,
+                                  .scale = scale,
+                                  .clip = clip,
+                                  .reward_scale = reward_scale,
+                                  .reward_clip = reward_clip};
+          },
+          nb::kw_only(), "mean"_a.none() = nb::none(), "scale"_a.none() = nb::none(),
+          "clip"_a = 0.0f, "reward_scale"_a = 0.0f, "reward_clip"_a = 0.0f, R"(
+Args:
+    mean, scale: [observations]; None: observations stay as they are.
+    clip: bound of a normalised observation.
+    reward_scale: 0: rewards stay as they are.
+    reward_clip: bound of a scaled reward.
+)");
+}
+
+template <class Learner>
+void bind_use_replay(nb::class_<Learner>& c) {
+  c.def(
+      "use_replay",
+      [](Learner& self, ConstFloats observations, Rows following, ConstFloats actions,
+         ConstFloats rewards, Flags ends) {
+        self.use_replay({.observations = observations,
+                         .following = following,
+                         .actions = actions,
+                         .rewards = rewards,
+                         .ends = ends});
+      },
+      nb::kw_only(), "observations"_a, "following"_a, "actions"_a, "rewards"_a, "ends"_a, R"(
+Learn from the transitions in these arrays from now on.
+
+Args:
+    observations: [at least rows, observations].
+    following: [rows], which row of the observations follows a transition.
+    actions: [rows, actions], scaled to -1 ... 1.
+    rewards: [rows].
+    ends: [rows], whether no value follows; at a timeout one does.
+)");
+}
+
+void bind_sac(nb::module_& m) {
+  nb::class_<SacLearner> c(m, "Sac", "SAC's gradient steps.");
+  c.def(
+      "__init__",
+      [](SacLearner* self, std::shared_ptr<Mlp> actor, std::vector<std::shared_ptr<Mlp>> critics,
+         Floats entropy, const AdamSettings& adam, int batch, float gamma, float tau,
+         bool learn_entropy, float target_entropy, int target_update_interval) {
+        new (self) SacLearner({.actor = std::move(actor), .critics = std::move(critics)}, entropy,
+                              {.batch = batch, .gamma = gamma, .tau = tau},
+                              {.learn_entropy = learn_entropy,
+                               .target_entropy = target_entropy,
+                               .target_update_interval = target_update_interval},
+                              adam);
+      },
+      nb::kw_only(), "actor"_a, "critics"_a, "entropy"_a, "adam"_a, "batch"_a, "gamma"_a, "tau"_a,
+      "learn_entropy"_a, "target_entropy"_a, "target_update_interval"_a, R"(
+Args:
+    actor: gives the means, then the logarithms of the standard deviations.
+    critics: each with a target network.
+    entropy: [3], the logarithm of the entropy coefficient, and Adam's two moments of it.
+    adam: of the networks.
+    batch: transitions a gradient step.
+    gamma: discount factor, 0 to 1.
+    tau: Polyak factor of the target networks, 0 to 1.
+    learn_entropy: whether the entropy coefficient is learnt.
+    target_entropy: entropy that it aims at, in nats.
+    target_update_interval: gradient steps between two updates of the target networks.
+)");
+  c.def(
+      "step",
+      [](SacLearner& self, Indices indices, ConstFloats noise, double learning_rate,
+         std::int64_t n_done, int n_before, const Normalizer& normalizer) {
+        return self.step({.indices = indices, .noise = noise},
+                         {.learning_rate = learning_rate, .n_done = n_done}, n_before, normalizer);
+      },
+      nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a, "n_before"_a = 0,
+      "normalizer"_a = Normalizer{}, R"(
+Gradient steps; losses [n, 4]: actor, critics, entropy coefficient (not a loss), its loss.
+
+Args:
+    indices: [n, batch] rows of the replay buffer.
+    noise: [n, 2, batch, actions], standard normal, for this observation and the next one.
+    n_done: gradient steps before these.
+    n_before: those of them since target_update_interval began to count.
+)");
+  bind_use_replay(c);
+}
+
+void bind_td3(nb::module_& m) {
+  nb::class_<Td3Learner> c(m, "Td3", "TD3's gradient steps.");
+  c.def(
+      "__init__",
+      [](Td3Learner* self, std::shared_ptr<Mlp> actor, std::vector<std::shared_ptr<Mlp>> critics,
+         const AdamSettings& adam, int batch, float gamma, float tau, float target_noise,
+         float target_noise_clip, int policy_delay) {
+        new (self) Td3Learner({.actor = std::move(actor), .critics = std::move(critics)},
+                              {.batch = batch, .gamma = gamma, .tau = tau},
+                              {.target_noise = target_noise,
+                               .target_noise_clip = target_noise_clip,
+                               .policy_delay = policy_delay},
+                              adam);
+      },
+      nb::kw_only(), "actor"_a, "critics"_a, "adam"_a, "batch"_a, "gamma"_a, "tau"_a,
+      "target_noise"_a, "target_noise_clip"_a, "policy_delay"_a, R"(
+Args:
+    actor, critics: each with a target network.
+    adam: of all networks.
+    batch: transitions a gradient step.
+    gamma: discount factor, 0 to 1.
+    tau: Polyak factor of the target networks, 0 to 1.
+    target_noise: standard deviation of the target policy's smoothing noise.
+    target_noise_clip: bound of that noise.
+    policy_delay: gradient steps of the critics for one of the actor.
+)");
+  c.def(
+      "step",
+      [](Td3Learner& self, Indices indices, ConstFloats noise, double learning_rate,
+         std::int64_t n_done, const Normalizer& normalizer) {
+        return self.step({.indices = indices, .noise = noise},
+                         {.learning_rate = learning_rate, .n_done = n_done}, normalizer);
+      },
+      nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
+      "normalizer"_a = Normalizer{}, R"(
+Gradient steps; losses [n, 2]: actor (NaN where it does not learn), critics.
+
+Args:
+    indices: [n, batch] rows of the replay buffer.
+    noise: [n, batch, actions], standard normal.
+    n_done: gradient steps before these.
+)");
+  bind_use_replay(c);
+}
+
+void bind_ppo(nb::module_& m) {
+  nb::class_<PpoLearner> c(m, "Ppo", "PPO's epochs.");
+  c.def(
+      "__init__",
+      [](PpoLearner* self, std::shared_ptr<Mlp> policy, std::shared_ptr<Mlp> value, Floats log_std,
+         Floats log_std_first_moment, Floats log_std_second_moment, const AdamSettings& adam,
+         int batch, bool discrete, bool normalize_advantage, float entropy_weight,
+         float value_weight, float max_gradient_norm, double target_kl) {
+        new (self) PpoLearner({.policy = std::move(policy), .value = std::move(value)},
+                              {.parameters = log_std,
+                               .first_moment = log_std_first_moment,
+                               .second_moment = log_std_second_moment},
+                              {.batch = batch,
+                               .discrete = discrete,
+                               .normalize_advantage = normalize_advantage,
+                               .entropy_weight = entropy_weight,
+                               .value_weight = value_weight,
+                               .max_gradient_norm = max_gradient_norm,
+                               .target_kl = target_kl},
+                              adam);
+      },
+      nb::kw_only(), "policy"_a, "value"_a, "log_std"_a, "log_std_first_moment"_a,
+      "log_std_second_moment"_a, "adam"_a, "batch"_a, "discrete"_a, "normalize_advantage"_a,
+      "entropy_weight"_a, "value_weight"_a, "max_gradient_norm"_a, "target_kl"_a, R"(
+Args:
+    policy: gives the means of a Gaussian, or the logits of choices.
+    log_std: [actions], padded to a panel: the logarithm of the standard deviation.
+        It is unused where actions are choices, and so are its moments.
+    adam: of both networks and log_std.
+    batch: transitions a gradient step.
+    discrete: whether actions are choices.
+    normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
+    entropy_weight, value_weight: of these two losses beside the policy's.
+    max_gradient_norm: bound of the gradient's norm.
+    target_kl: KL divergence, in nats, beyond 1.5 times which an epoch ends early; 0: none.
+)");
+  c.def(
+      "epoch",
+      [](PpoLearner& self, Indices indices, ConstFloats observations, ConstFloats actions,
+         ConstFloats values, ConstFloats log_probs, ConstFloats advantages, ConstFloats returns,
+         double learning_rate, std::int64_t n_done, float clip_range, float clip_range_value) {
+        return self.epoch(indices,
+                          {.observations = observations,
+                           .actions = actions,
+                           .values = values,
+                           .log_probs = log_probs,
+                           .advantages = advantages,
+                           .returns = returns},
+                          {.learning_rate = learning_rate, .n_done = n_done},
+                          {.clip_range = clip_range, .clip_range_value = clip_range_value});
+      },
+      nb::kw_only(), "indices"_a, "observations"_a, "actions"_a, "values"_a, "log_probs"_a,
+      "advantages"_a, "returns"_a, "learning_rate"_a, "n_done"_a, "clip_range"_a,
+      "clip_range_value"_a = 0.0f, R"(
+One pass over a rollout of n transitions.
+
+Returns the losses [minibatches, 6]: policy, value, entropy, share of clipped ratios,
+approximate KL divergence in nats, weighted sum of the first three; and the number of
+minibatches that changed the networks, fewer than there are once target_kl is passed.
+
+Args:
+    indices: the rollout's rows, in the order to learn from them.
+    observations: [n, observations], normalised already.
+    actions: [n, actions], or [n, 1] choices.
+    values, log_probs: [n], when they were collected.
+    advantages, returns: [n].
+    n_done: gradient steps before these.
+    clip_range: of the probability ratio.
+    clip_range_value: of the value function, in its own units; 0: not clipped.
+)");
+}
+
 }  // namespace
 }  // namespace gallop
 
 NB_MODULE(_kernels, m) {
-  using namespace gallop;
-  m.attr("PANEL") = PANEL;
-  m.def("instruction_sets", [] {
-    std::vector<std::string> names;
-    for (const Kernels* each : available()) names.emplace_back(each->name);
-    return names;
-  });
-  m.def("has_bf16", [] { return available().front()->bf16; });
-  m.def("advantages", &advantages, "rewards"_a, "values"_a, "starts"_a, "last_values"_a,
-        "last_starts"_a, "gamma"_a, "gae_lambda"_a);
-  m.def("peak", &peak, "engine"_a, "seconds"_a);
-
-  nb::class_<Engine>(m, "Engine")
-      .def(nb::init<const std::string&, int>(), "instruction_set"_a, "n_threads"_a)
-      .def_prop_ro("instruction_set", [](const Engine& e) { return std::string(e.kernels->name); })
-      .def_prop_ro("n_threads", [](const Engine& e) { return e.team.n_threads(); });
-
-  nb::class_<Mlp>(m, "Mlp")
-      .def(nb::init<std::shared_ptr<Engine>, const std::vector<int>&, const std::string&,
-                    const std::string&, const std::string&, bool>(),
-           "engine"_a, "widths"_a, "hidden"_a, "last"_a, "precision"_a = "float32",
-           "has_target"_a = true)
-      .def("use", &Mlp::use, "parameters"_a, "first_moment"_a.none(), "second_moment"_a.none(),
-           "target"_a.none())
-      .def("refresh", &Mlp::refresh)
-      .def("forward", &Mlp::forward, "x"_a)
-      .def_prop_ro("layout", &Mlp::layout)
-      .def_prop_ro("size", [](const Mlp& mlp) { return mlp.network.size; });
-
-  nb::class_<Normalizer>(m, "Normalizer")
-      .def(nb::init<std::optional<ConstFloats>, std::optional<ConstFloats>, float, float, float>(),
-           "mean"_a.none() = nb::none(), "scale"_a.none() = nb::none(), "clip"_a = 0.0f,
-           "reward_scale"_a = 0.0f, "reward_clip"_a = 0.0f);
-  const Normalizer as_it_is{};
-
-  const auto off_policy = [](auto& c) {
-    using T = typename std::remove_reference_t<decltype(c)>::Type;
-    c.def("use_replay", &T::use_replay, "observations"_a, "following"_a, "actions"_a, "rewards"_a,
-          "ends"_a);
-  };
-  auto sac = nb::class_<SacLearner>(m, "Sac");
-  sac.def(nb::init<std::shared_ptr<Mlp>, std::vector<std::shared_ptr<Mlp>>, int, float, float,
-                   Floats, bool, float, double, double, double, double>(),
-          "actor"_a, "critics"_a, "batch"_a, "gamma"_a, "tau"_a, "entropy"_a, "learn_entropy"_a,
-          "target_entropy"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a)
-      .def("step", &SacLearner::step, "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
-           "target_update_interval"_a = 1, "n_before"_a = 0, "normalizer"_a = as_it_is);
-  off_policy(sac);
-  auto td3 = nb::class_<Td3Learner>(m, "Td3");
-  td3.def(nb::init<std::shared_ptr<Mlp>, std::vector<std::shared_ptr<Mlp>>, int, float, float,
-                   float, float, double, double, double, double>(),
-          "actor"_a, "critics"_a, "batch"_a, "gamma"_a, "tau"_a, "target_noise"_a,
-          "target_noise_clip"_a, "beta1"_a, "beta2"_a, "epsilon"_a, "weight_decay"_a)
-      .def("step", &Td3Learner::step, "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
-           "policy_delay"_a = 2, "normalizer"_a = as_it_is);
-  off_policy(td3);
-  nb::class_<PpoLearner>(m, "Ppo")
-      .def(nb::init<std::shared_ptr<Mlp>, std::shared_ptr<Mlp>, bool, Floats, Floats, Floats, int,
-                    bool, float, float, float, double, double, double, double, double>(),
-           "policy"_a, "value"_a, "discrete"_a, "log_std"_a, "log_std_first"_a, "log_std_second"_a,
-           "batch"_a, "normalize_advantage"_a, "entropy_weight"_a, "value_weight"_a,
-           "max_gradient_norm"_a, "target_kl"_a, "beta1"_a, "beta2"_a, "epsilon"_a,
-           "weight_decay"_a)
-      .def("epoch", &PpoLearner::epoch, "indices"_a, "observations"_a, "actions"_a, "values"_a,
-           "log_probs"_a, "advantages"_a, "returns"_a, "learning_rate"_a, "n_done"_a,
-           "clip_range"_a, "clip_range_value"_a = 0.0f);
+  m.doc() = "The compiled kernels: networks and gradient steps over NumPy arrays.";
+  m.attr("PANEL") = gallop::PANEL;
+  gallop::bind_functions(m);
+  gallop::bind_networks(m);
+  gallop::bind_settings(m);
+  gallop::bind_sac(m);
+  gallop::bind_td3(m);
+  gallop::bind_ppo(m);
 }

@@ -21,6 +21,28 @@ struct Normalizer {
   }
 };
 
+// The arrays of a replay buffer; see Replay.
+struct ReplayArrays {
+  ConstFloats observations;
+  Rows following;
+  ConstFloats actions, rewards;
+  Flags ends;
+};
+
+struct ActorCriticNetworks {
+  std::shared_ptr<Mlp> actor;
+  std::vector<std::shared_ptr<Mlp>> critics;
+};
+
+// What a call of step() learns from: [gradient steps, batch] rows of the replay buffer, and
+// standard normal noise for each of them.
+struct Batches {
+  Indices indices;
+  ConstFloats noise;
+
+  int n() const { return static_cast<int>(indices.shape(0)); }
+};
+
 // What SacLearner and Td3Learner share.
 template <class Algorithm>
 struct OffPolicy {
@@ -30,28 +52,25 @@ struct OffPolicy {
   Algorithm algorithm{};
   AdamSettings adam{};
   Replay replay{};
-  std::vector<ConstFloats> arrays;  // the replay buffer's, kept alive
-  std::optional<Rows> following;
-  std::optional<Flags> ends;
+  std::optional<ReplayArrays> arrays;  // kept alive
   std::int64_t n_rows = 0, n_observation_rows = 0;
   Memory memory;
 
-  void set_up(std::shared_ptr<Mlp> actor_, std::vector<std::shared_ptr<Mlp>> critics_, int batch,
-              int n_actions, float gamma, float tau, AdamSettings adam_) {
-    actor = std::move(actor_);
-    critics = std::move(critics_);
+  void set_up(const ActorCriticNetworks& networks, int n_actions,
+              const ActorCriticSettings& settings, const AdamSettings& adam_) {
+    actor = networks.actor;
+    critics = networks.critics;
     adam = adam_;
+    const int batch = settings.batch;
     engine = actor->engine;
     Algorithm& s = algorithm;
     require(batch >= 1, "a batch has at least one row");
     require(!critics.empty() && critics.size() <= MAX_CRITICS,
             "there are 1 to " + std::to_string(MAX_CRITICS) + " critics");
-    s.batch = batch;
+    static_cast<ActorCriticSettings&>(s) = settings;
     s.n_observations = actor->network.inputs();
     s.n_actions = n_actions;
     s.n_critics = static_cast<int>(critics.size());
-    s.gamma = gamma;
-    s.tau = tau;
     const int n_inputs = s.n_observations + n_actions;
     require_moments(actor->network);
     s.actor_now = Mlp::make_batch(memory, *engine, actor->network, batch, true);
@@ -75,34 +94,34 @@ struct OffPolicy {
     s.ends = memory.floats(batch);
   }
 
-  void use_replay(ConstFloats observations, Rows following_, ConstFloats actions,
-                  ConstFloats rewards, Flags ends_) {
-    const auto rows = static_cast<std::int64_t>(rewards.size());
+  void use_replay(const ReplayArrays& given) {
+    const auto rows = static_cast<std::int64_t>(given.rewards.size());
     const auto holds = [&](const auto& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
               "the replay buffer's arrays have " + std::to_string(rows) + " rows each");
     };
-    holds(following_, 1);
-    holds(actions, algorithm.n_actions);
-    holds(ends_, 1);
-    const auto n = static_cast<std::int64_t>(observations.size());
+    holds(given.following, 1);
+    holds(given.actions, algorithm.n_actions);
+    holds(given.ends, 1);
+    const auto n = static_cast<std::int64_t>(given.observations.size());
     require(n % algorithm.n_observations == 0 && n >= rows * algorithm.n_observations,
             "observations have " + std::to_string(algorithm.n_observations) +
                 " columns, and a row for every transition");
-    arrays = {observations, actions, rewards};
-    following = following_;
-    ends = ends_;
+    arrays = given;
     n_rows = rows;
     n_observation_rows = n / algorithm.n_observations;
-    replay = {observations.data(), following_.data(), actions.data(),
-              rewards.data(),      ends_.data(),      {}};
+    replay = {.observations = given.observations.data(),
+              .following = given.following.data(),
+              .actions = given.actions.data(),
+              .rewards = given.rewards.data(),
+              .ends = given.ends.data(),
+              .normalization = {}};
   }
 
   // Checks what a step is given, then calls `learn` without the GIL.
   template <class Learn>
-  void run(const Indices& indices, const ConstFloats& noise, int noise_arrays,
-           const Normalizer& normalizer, Learn learn) {
-    check(indices, noise, noise_arrays);
+  void run(const Batches& batches, int noise_arrays, const Normalizer& normalizer, Learn learn) {
+    check(batches, noise_arrays);
     replay.normalization = normalizer.of(algorithm.n_observations);
     nb::gil_scoped_release released;
     const std::lock_guard lock(engine->busy);
@@ -112,7 +131,8 @@ struct OffPolicy {
     learn();
   }
 
-  void check(const Indices& indices, const ConstFloats& noise, int noise_arrays) const {
+  void check(const Batches& batches, int noise_arrays) const {
+    const auto& [indices, noise] = batches;
     require(n_rows > 0, "there is no replay buffer yet");
     require(indices.ndim() == 2 && static_cast<int>(indices.shape(1)) == algorithm.batch,
             "indices are [gradient steps, " + std::to_string(algorithm.batch) + "]");
@@ -134,91 +154,95 @@ struct SacLearner : OffPolicy<Sac> {
   Floats entropy;
   std::vector<int> rows;  // which critic takes them back
 
-  SacLearner(std::shared_ptr<Mlp> actor_, std::vector<std::shared_ptr<Mlp>> critics_, int batch,
-             float gamma, float tau, Floats entropy_, bool learn_entropy, float target_entropy,
-             double beta1, double beta2, double epsilon, double weight_decay)
+  SacLearner(const ActorCriticNetworks& networks, Floats entropy_,
+             const ActorCriticSettings& shared, const SacSettings& own, const AdamSettings& adam_)
       : entropy(entropy_) {
-    require(actor_->network.outputs() % 2 == 0 && entropy_.size() == 3,
-            "SAC's actor gives a mean and a log_std for each action; the entropy coefficient has "
+    require(networks.actor->network.outputs() % 2 == 0 && entropy.size() == 3,
+            "SAC's actor gives mean and standard deviation; the entropy coefficient has "
             "three numbers");
-    const int n_actions = actor_->network.outputs() / 2;
-    set_up(std::move(actor_), std::move(critics_), batch, n_actions, gamma, tau,
-           {beta1, beta2, epsilon, weight_decay});
+    require(own.target_update_interval >= 1, "target_update_interval is at least 1");
+    const int n_actions = networks.actor->network.outputs() / 2;
+    set_up(networks, n_actions, shared, adam_);
     Sac& s = algorithm;
+    static_cast<SacSettings&>(s) = own;
     s.entropy = entropy.data();
-    s.learn_entropy = learn_entropy;
-    s.target_entropy = target_entropy;
-    const auto n = panel_floats(1, batch * n_actions);
+    const auto n = panel_floats(1, s.batch * n_actions);
     for (GaussianSample* g : {&s.now, &s.next}) {
       for (float** array :
            {&g->noise, &g->mean, &g->log_std, &g->std, &g->action, &g->slope, &g->density})
         *array = memory.floats(n);
-      g->log_prob = memory.floats(batch);
+      g->log_prob = memory.floats(s.batch);
     }
-    rows.resize(static_cast<std::size_t>(s.n_critics + 1) * batch);
-    for (int i = 0; i < s.n_critics; i++) s.rows_of[i] = rows.data() + i * batch;
-    s.place = rows.data() + s.n_critics * batch;
+    rows.resize(static_cast<std::size_t>(s.n_critics + 1) * s.batch);
+    for (int i = 0; i < s.n_critics; i++) s.rows_of[i] = rows.data() + i * s.batch;
+    s.place = rows.data() + s.n_critics * s.batch;
   }
 
-  nb::ndarray<nb::numpy, double> step(Indices indices, ConstFloats noise, double learning_rate,
-                                      std::int64_t n_done, int target_update_interval, int n_before,
-                                      const Normalizer& normalizer) {
-    const int n = static_cast<int>(indices.shape(0));
+  nb::ndarray<nb::numpy, double> step(const Batches& batches, const Progress& progress,
+                                      int n_before, const Normalizer& normalizer) {
+    const int n = batches.n();
     std::vector<SacLosses> losses(n);
-    run(indices, noise, 2, normalizer, [&] {
-      const auto adams = adam.from(learning_rate, n_done, n);
+    run(batches, 2, normalizer, [&] {
+      const auto adams = adam.from(progress, n);
       // The entropy coefficient's Adam is torch's own, whatever the networks' is.
-      const auto plain = AdamSettings{0.9, 0.999, 1e-8, 0}.from(learning_rate, n_done, n);
+      const AdamSettings torchs{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0};
+      const auto of_entropy = torchs.from(progress, n);
       const auto follows = std::make_unique<bool[]>(losses.size());
-      for (int i = 0; i < n; i++) follows[i] = (n_before + i) % target_update_interval == 0;
-      const Steps steps{
-          n, indices.data(), noise.data(), adams.data(), adams.data(), plain.data(), follows.get()};
+      for (int i = 0; i < n; i++)
+        follows[i] = (n_before + i) % algorithm.target_update_interval == 0;
+      const Steps steps{.n = n,
+                        .indices = batches.indices.data(),
+                        .noise = batches.noise.data(),
+                        .actor = adams.data(),
+                        .critic = adams.data(),
+                        .entropy = of_entropy.data(),
+                        .delayed = follows.get()};
       engine->kernels->sac(algorithm, replay, steps, engine->team, losses.data());
     });
-    std::vector<double> rows;
+    std::vector<double> table;
     for (const SacLosses& each : losses)
-      rows.insert(rows.end(), {each.actor, each.critic, each.entropy_coefficient,
-                               each.entropy_coefficient_loss});
-    return rows_of<4>(std::move(rows));
+      table.insert(table.end(), {each.actor, each.critic, each.entropy_coefficient,
+                                 each.entropy_coefficient_loss});
+    return rows_of<4>(std::move(table));
   }
 };
 
 struct Td3Learner : OffPolicy<Td3> {
-  Td3Learner(std::shared_ptr<Mlp> actor_, std::vector<std::shared_ptr<Mlp>> critics_, int batch,
-             float gamma, float tau, float target_noise, float target_noise_clip, double beta1,
-             double beta2, double epsilon, double weight_decay) {
-    require(actor_->network.target != nullptr, "TD3's actor has a target");
-    const int n_actions = actor_->network.outputs();
-    set_up(std::move(actor_), std::move(critics_), batch, n_actions, gamma, tau,
-           {beta1, beta2, epsilon, weight_decay});
-    algorithm.target_noise = target_noise;
-    algorithm.target_noise_clip = target_noise_clip;
+  Td3Learner(const ActorCriticNetworks& networks, const ActorCriticSettings& shared,
+             const Td3Settings& own, const AdamSettings& adam_) {
+    require(networks.actor->network.target != nullptr, "TD3's actor has a target");
+    set_up(networks, networks.actor->network.outputs(), shared, adam_);
+    require(own.policy_delay >= 1, "policy_delay is at least 1");
+    static_cast<Td3Settings&>(algorithm) = own;
   }
 
-  nb::ndarray<nb::numpy, double> step(Indices indices, ConstFloats noise, double learning_rate,
-                                      std::int64_t n_done, int policy_delay,
+  nb::ndarray<nb::numpy, double> step(const Batches& batches, const Progress& progress,
                                       const Normalizer& normalizer) {
-    const int n = static_cast<int>(indices.shape(0));
+    const int n = batches.n(), policy_delay = algorithm.policy_delay;
     std::vector<Td3Losses> losses(n);
-    run(indices, noise, 1, normalizer, [&] {
-      const auto critic = adam.from(learning_rate, n_done, n);
+    const auto delayed = std::make_unique<bool[]>(losses.size());
+    run(batches, 1, normalizer, [&] {
+      const auto critic = adam.from(progress, n);
       std::vector<Adam> slow;  // the actor has learnt only every policy_delay steps
-      const auto delayed = std::make_unique<bool[]>(losses.size());
       for (int i = 0; i < n; i++) {
-        const std::int64_t step = n_done + i + 1;
+        const std::int64_t step = progress.n_done + i + 1;
         delayed[i] = step % policy_delay == 0;
-        slow.push_back(adam.at(learning_rate, std::max<std::int64_t>(1, step / policy_delay)));
+        slow.push_back(
+            adam.at(progress.learning_rate, std::max<std::int64_t>(1, step / policy_delay)));
       }
-      const Steps steps{n,       indices.data(), noise.data(), slow.data(), critic.data(),
-                        nullptr, delayed.get()};
+      const Steps steps{.n = n,
+                        .indices = batches.indices.data(),
+                        .noise = batches.noise.data(),
+                        .actor = slow.data(),
+                        .critic = critic.data(),
+                        .entropy = nullptr,
+                        .delayed = delayed.get()};
       engine->kernels->td3(algorithm, replay, steps, engine->team, losses.data());
     });
-    std::vector<double> rows;
+    std::vector<double> table;
     for (int i = 0; i < n; i++)
-      rows.insert(rows.end(),
-                  {(n_done + i + 1) % policy_delay == 0 ? losses[i].actor : std::nan(""),
-                   losses[i].critic});
-    return rows_of<2>(std::move(rows));
+      table.insert(table.end(), {delayed[i] ? losses[i].actor : std::nan(""), losses[i].critic});
+    return rows_of<2>(std::move(table));
   }
 };
 

@@ -5,42 +5,45 @@
 
 namespace gallop {
 
+struct PpoNetworks {
+  std::shared_ptr<Mlp> policy, value;
+};
+
+// The logarithm of the standard deviation, and Adam's two moments of it: padded to a panel each.
+struct LogStd {
+  Floats parameters, first_moment, second_moment;
+};
+
+// The arrays of a rollout; see Rollout.
+struct RolloutArrays {
+  ConstFloats observations, actions, values, log_probs, advantages, returns;
+};
+
 struct PpoLearner {
   std::shared_ptr<Mlp> policy, value;
-  Floats log_std, log_std_first, log_std_second;
+  LogStd log_std;
   Ppo ppo{};
   AdamSettings adam;
   Memory memory;
 
-  PpoLearner(std::shared_ptr<Mlp> policy_, std::shared_ptr<Mlp> value_, bool discrete,
-             Floats log_std_, Floats first, Floats second, int batch, bool normalize_advantage,
-             float entropy_weight, float value_weight, float max_gradient_norm, double target_kl,
-             double beta1, double beta2, double epsilon, double weight_decay)
-      : policy(std::move(policy_)),
-        value(std::move(value_)),
-        log_std(log_std_),
-        log_std_first(first),
-        log_std_second(second),
-        adam{beta1, beta2, epsilon, weight_decay} {
+  PpoLearner(const PpoNetworks& networks, const LogStd& log_std_, const PpoSettings& settings,
+             const AdamSettings& adam_)
+      : policy(networks.policy), value(networks.value), log_std(log_std_), adam(adam_) {
+    const int batch = settings.batch;
     require(batch >= 1, "a batch has at least one row");
     require(policy->engine == value->engine, "all networks run on one engine");
     require(policy->network.inputs() == value->network.inputs() && value->network.outputs() == 1,
             "the value function takes the policy's observations and gives one value");
     const int n = policy->network.outputs();
     const auto padded = static_cast<std::size_t>(panel_floats(1, n));
-    require(log_std.size() == padded && first.size() == padded && second.size() == padded,
-            "log_std and its moments are padded to " + std::to_string(padded));
+    for (const Floats* each : {&log_std.parameters, &log_std.first_moment, &log_std.second_moment})
+      require(each->size() == padded,
+              "log_std and its moments are padded to " + std::to_string(padded));
     require_moments(policy->network);
     require_moments(value->network);
-    ppo.batch = batch;
+    static_cast<PpoSettings&>(ppo) = settings;
     ppo.n_observations = policy->network.inputs();
     ppo.n_actions = n;
-    ppo.discrete = discrete;
-    ppo.normalize_advantage = normalize_advantage;
-    ppo.entropy_weight = entropy_weight;
-    ppo.value_weight = value_weight;
-    ppo.max_gradient_norm = max_gradient_norm;
-    ppo.target_kl = target_kl;
     ppo.policy_batch = Mlp::make_batch(memory, *policy->engine, policy->network, batch, true);
     ppo.value_batch = Mlp::make_batch(memory, *policy->engine, value->network, batch, true);
     ppo.policy_gradients = Mlp::make_batch(memory, *policy->engine, policy->network, batch, false);
@@ -52,26 +55,25 @@ struct PpoLearner {
   }
 
   // One epoch. Losses of every minibatch, and how many of them changed the networks.
-  std::tuple<nb::ndarray<nb::numpy, double>, int> epoch(Indices indices, ConstFloats observations,
-                                                        ConstFloats actions, ConstFloats values,
-                                                        ConstFloats log_probs,
-                                                        ConstFloats advantages, ConstFloats returns,
-                                                        double learning_rate, std::int64_t n_done,
-                                                        float clip_range, float clip_range_value) {
-    const auto rows = static_cast<std::int64_t>(values.size());
+  std::tuple<nb::ndarray<nb::numpy, double>, int> epoch(const Indices& indices,
+                                                        const RolloutArrays& given,
+                                                        const Progress& progress,
+                                                        const PpoClipping& clipping) {
+    const auto rows = static_cast<std::int64_t>(given.values.size());
     const auto holds = [&](const ConstFloats& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
               "the rollout's arrays have " + std::to_string(rows) + " rows each");
     };
-    holds(observations, ppo.n_observations);
-    holds(actions, ppo.discrete ? 1 : ppo.n_actions);
-    for (const auto* array : {&log_probs, &advantages, &returns}) holds(*array, 1);
+    holds(given.observations, ppo.n_observations);
+    holds(given.actions, ppo.discrete ? 1 : ppo.n_actions);
+    for (const auto* array : {&given.log_probs, &given.advantages, &given.returns})
+      holds(*array, 1);
     for (std::size_t i = 0; i < indices.size(); i++) {
       const std::int64_t row = indices.data()[i];
       if (row < 0 || row >= rows)
         throw std::out_of_range("index " + std::to_string(row) + " is not in the rollout");
       if (ppo.discrete) {
-        const float action = actions.data()[row];
+        const float action = given.actions.data()[row];
         require(action >= 0 && action < static_cast<float>(ppo.n_actions),
                 "an action is not one of the choices");
       }
@@ -85,12 +87,18 @@ struct PpoLearner {
       const std::lock_guard lock(engine.busy);
       ppo.policy = policy->network;
       ppo.value = value->network;
-      ppo.log_std = {log_std.data(), log_std_first.data(), log_std_second.data(), nullptr};
-      ppo.clip_range = clip_range;
-      ppo.clip_range_value = clip_range_value;
-      const Rollout rollout{observations.data(), actions.data(),    values.data(),
-                            log_probs.data(),    advantages.data(), returns.data()};
-      const auto adams = adam.from(learning_rate, n_done, n_batches);
+      ppo.log_std = {.parameters = log_std.parameters.data(),
+                     .first_moment = log_std.first_moment.data(),
+                     .second_moment = log_std.second_moment.data(),
+                     .target = nullptr};
+      static_cast<PpoClipping&>(ppo) = clipping;
+      const Rollout rollout{.observations = given.observations.data(),
+                            .actions = given.actions.data(),
+                            .values = given.values.data(),
+                            .log_probs = given.log_probs.data(),
+                            .advantages = given.advantages.data(),
+                            .returns = given.returns.data()};
+      const auto adams = adam.from(progress, n_batches);
       n_learnt = engine.kernels->ppo(ppo, rollout, indices.data(), n, adams.data(), engine.team,
                                      losses.data());
     }
@@ -103,12 +111,22 @@ struct PpoLearner {
   }
 };
 
-// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438), [n_steps, n_envs]:
-// starts is 1 where an episode begins, so that nothing flows back across it.
-inline nb::ndarray<nb::numpy, float> advantages(ConstFloats rewards, ConstFloats values,
-                                                ConstFloats starts, ConstFloats last_values,
-                                                ConstFloats last_starts, float gamma,
-                                                float gae_lambda) {
+// What advantages are computed from: [n_steps, n_envs], the last ones [n_envs]. starts is 1 where
+// an episode begins, so that nothing flows back across it.
+struct AdvantageArrays {
+  ConstFloats rewards, values, starts, last_values, last_starts;
+};
+
+struct AdvantageSettings {
+  float gamma;       // discount factor
+  float gae_lambda;  // of generalised advantage estimation
+};
+
+// Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438).
+inline nb::ndarray<nb::numpy, float> advantages(const AdvantageArrays& given,
+                                                const AdvantageSettings& settings) {
+  const auto& [rewards, values, starts, last_values, last_starts] = given;
+  const auto [gamma, gae_lambda] = settings;
   require(rewards.ndim() == 2, "rewards are [steps, environments]");
   const auto n_steps = static_cast<std::ptrdiff_t>(rewards.shape(0));
   const auto n_envs = static_cast<std::ptrdiff_t>(rewards.shape(1));

@@ -98,6 +98,10 @@ def replay(seed=0):
     }
 
 
+def adam(epsilon):
+    return _kernels.AdamSettings(beta1=0.9, beta2=0.999, epsilon=epsilon, weight_decay=0.0)
+
+
 class OffPolicy:
     """SAC's or TD3's kernel with its networks, on random transitions."""
 
@@ -108,13 +112,26 @@ class OffPolicy:
         self.actor = network(engine, [N_OBSERVATIONS, *hidden, outputs], last=last)
         self.critics = [network(engine, [inputs, *hidden, 1], seed=i) for i in range(n_critics)]
         self.entropy = np.zeros(3, np.float32)
-        networks = (self.actor.kernel, [critic.kernel for critic in self.critics])
-        adam = (0.9, 0.999, 1e-8, 0.0)
+        shared = {
+            "actor": self.actor.kernel,
+            "critics": [critic.kernel for critic in self.critics],
+            "adam": adam(epsilon=1e-8),
+            "batch": batch,
+            "gamma": 0.99,
+            "tau": 0.005,
+        }
         if algo == "sac":
-            arguments = (batch, 0.99, 0.005, self.entropy, True, -3.0)
-            self.kernel = _kernels.Sac(*networks, *arguments, *adam)
+            self.kernel = _kernels.Sac(
+                **shared,
+                entropy=self.entropy,
+                learn_entropy=True,
+                target_entropy=-3.0,
+                target_update_interval=1,
+            )
         else:
-            self.kernel = _kernels.Td3(*networks, batch, 0.99, 0.005, 0.2, 0.5, *adam)
+            self.kernel = _kernels.Td3(
+                **shared, target_noise=0.2, target_noise_clip=0.5, policy_delay=2
+            )
         self.kernel.use_replay(**replay())
         self.batch, self.n_noise = batch, 2 if algo == "sac" else 1
 
@@ -122,7 +139,12 @@ class OffPolicy:
         rng = np.random.default_rng(seed)
         indices = rng.integers(0, ROWS, (n, self.batch))
         noise = normal(rng, n, self.n_noise, self.batch, N_ACTIONS)
-        return self.kernel.step(indices, noise, 1e-3, 0, **how)
+        return self.step_on(indices, noise, **how)
+
+    def step_on(self, indices, noise, n_done=0, **how):
+        return self.kernel.step(
+            indices=indices, noise=noise, learning_rate=1e-3, n_done=n_done, **how
+        )
 
     def bits(self):
         arrays = [self.entropy]
@@ -137,9 +159,20 @@ class OnPolicy:
         self.value = network(engine, [N_OBSERVATIONS, 20, 1], "tanh", seed=1)
         self.log_std = [aligned_zeros(32, shift) for shift in range(3)]
         self.discrete = discrete
-        arguments = (batch, True, 0.01, 0.5, 0.5, target_kl, 0.9, 0.999, 1e-5, 0.0)
         self.kernel = _kernels.Ppo(
-            self.policy.kernel, self.value.kernel, discrete, *self.log_std, *arguments
+            policy=self.policy.kernel,
+            value=self.value.kernel,
+            log_std=self.log_std[0],
+            log_std_first_moment=self.log_std[1],
+            log_std_second_moment=self.log_std[2],
+            adam=adam(epsilon=1e-5),
+            batch=batch,
+            discrete=discrete,
+            normalize_advantage=True,
+            entropy_weight=0.01,
+            value_weight=0.5,
+            max_gradient_norm=0.5,
+            target_kl=target_kl,
         )
 
     def epoch(self, rows=100, **changed):
@@ -157,7 +190,7 @@ class OnPolicy:
         }
         settings = {"learning_rate": 1e-3, "n_done": 0, "clip_range": 0.2}
         order = changed.pop("indices", rng.permutation(rows))
-        return self.kernel.epoch(order, **{**arrays, **settings, **changed})
+        return self.kernel.epoch(indices=order, **{**arrays, **settings, **changed})
 
     def bits(self):
         arrays = [*self.log_std]
@@ -201,9 +234,9 @@ def test_steps_in_one_call_equal_steps_one_by_one():
     rng = np.random.default_rng(0)
     indices = rng.integers(0, ROWS, (3, 16))
     noise = normal(rng, 3, 2, 16, N_ACTIONS)
-    whole.kernel.step(indices, noise, 1e-3, 0)
+    whole.step_on(indices, noise)
     for i in range(3):
-        parts.kernel.step(indices[i : i + 1].copy(), noise[i : i + 1].copy(), 1e-3, i)
+        parts.step_on(indices[i : i + 1].copy(), noise[i : i + 1].copy(), n_done=i)
     assert whole.bits() == parts.bits()
 
 
@@ -227,24 +260,24 @@ def test_what_does_not_fit_is_refused():
     noise = np.zeros((1, 2, 8, N_ACTIONS), np.float32)
     for index in (-1, ROWS):
         with pytest.raises(IndexError, match=f"index {index} is not in the replay buffer"):
-            run.kernel.step(np.full((1, 8), index), noise, 1e-3, 0)
+            run.step_on(np.full((1, 8), index), noise)
     for follows in (-1, 2 * ROWS):
         run.kernel.use_replay(**replay() | {"following": np.full(ROWS, follows, np.int32)})
         with pytest.raises(IndexError, match="what follows transition 3 is not in the replay"):
-            run.kernel.step(np.full((1, 8), 3), noise, 1e-3, 0)
+            run.step_on(np.full((1, 8), 3), noise)
     run.kernel.use_replay(**replay())
     with pytest.raises(ValueError, match=r"indices are \[gradient steps, 8\]"):
-        run.kernel.step(np.zeros((1, 7), np.int64), noise, 1e-3, 0)
+        run.step_on(np.zeros((1, 7), np.int64), noise)
     with pytest.raises(ValueError, match="the noise does not fit"):
-        run.kernel.step(np.zeros((2, 8), np.int64), noise, 1e-3, 0)
+        run.step_on(np.zeros((2, 8), np.int64), noise)
     with pytest.raises(ValueError, match="the network takes"):
         run.actor.forward(np.zeros((1, N_OBSERVATIONS + 1), np.float32))
     with pytest.raises(ValueError, match="does not fit one of"):
         run.actor.write(run.actor.parameters, random_layers([N_OBSERVATIONS, 40, 34, 6]))
     with pytest.raises(ValueError, match="a width is at least 1"):
-        _kernels.Mlp(kernels.engine(1), [3, 0, 1], "relu", "none")
+        _kernels.Mlp(engine=kernels.engine(1), widths=[3, 0, 1], hidden="relu", last="none")
     with pytest.raises(ValueError, match="elu: the activations are relu, tanh and none"):
-        _kernels.Mlp(kernels.engine(1), [3, 1], "elu", "none")
+        _kernels.Mlp(engine=kernels.engine(1), widths=[3, 1], hidden="elu", last="none")
     with pytest.raises(ValueError, match="sparc: no such instruction set here; there are"):
         kernels.engine(1, "sparc")
     ppo = OnPolicy(kernels.engine(1), 10, discrete=True)

@@ -254,7 +254,7 @@ def on_policy(n_batches, batch, env_kwargs, isa=None, n_threads=1, seed=0, **hyp
     reference.ppo(arms.exact, arms.settings, batches)
     settings = arms.settings
     arms.losses, n_learnt = arms.native._kernel.epoch(
-        order,
+        indices=order,
         **data,
         learning_rate=settings.learning_rate,
         n_done=0,

@@ -12,17 +12,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
+from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
+from gallop.learners.native_replay import NativeReplay
 from gallop.learners.normalization import RunningNormalization
 from gallop.learners.stable_baselines import make_model
 from gallop.policies import acting, kernels, sb3_names, sb3_zip
@@ -31,14 +35,31 @@ from gallop.policies.mlp_policy import MlpPolicy, bounds
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array, Policy
 
+if TYPE_CHECKING:
+    from gallop import _kernels
+
 TICK_SECONDS = 0.1
 STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
 
+H = TypeVar("H", bound=Hyperparameters)
 
-class NativeLearner:
-    """What SAC, TD3 and PPO share. Subclasses have `_learn`."""
+Infos: TypeAlias = list[dict[str, Any]]
+"""What each environment says about its timestep. The keys are Gymnasium's, SB3's and the task's."""
 
-    replay: Any = None
+
+class Optimized(NamedTuple):
+    """One of SB3's optimizers and the parameters that it moves."""
+
+    parameters: dict[str, torch.nn.Parameter]
+    """By SB3's names, in the optimizer's own order."""
+    optimizer: torch.optim.Optimizer
+
+
+class NativeLearner(Generic[H]):
+    """What SAC, TD3 and PPO share. Subclasses have `_learn` and `_optimizers`."""
+
+    _hyperparameters: type[H]
+    replay: NativeReplay | None = None
     _targets = False
     _target_of_actor = False
 
@@ -52,8 +73,9 @@ class NativeLearner:
         torch.set_num_threads(1)
         _spare_the_compiler()
         self._experiment = experiment
-        self._settings: Any = experiment.hyperparameters
-        self._template = make_model(experiment, environments, seed)
+        assert isinstance(experiment.hyperparameters, self._hyperparameters)
+        self._settings: H = experiment.hyperparameters
+        self._template: BaseAlgorithm = make_model(experiment, environments, seed)
         for buffer in ("replay_buffer", "rollout_buffer"):  # memory that nobody would use
             if hasattr(self._template, buffer):
                 setattr(self._template, buffer, None)
@@ -166,9 +188,9 @@ class NativeLearner:
         model, normalizer = self._template, self._normalization.normalizer()
         model.policy.load_state_dict(_torch(self._tensors()))
         first, second = self._moments("first_moment"), self._moments("second_moment")
-        for module, optimizer in self._optimizers():
+        for parameters, optimizer in self._optimizers():
             optimizer.state.clear()
-            for name, parameter in module.items():
+            for name, parameter in parameters.items():
                 if (n_steps := self._n_optimizer_steps(name)) > 0:
                     optimizer.state[parameter] = {
                         "step": torch.tensor(float(n_steps)),
@@ -178,7 +200,7 @@ class NativeLearner:
         model.num_timesteps, model._n_updates = self.timestep, self._n_updates
         model._episode_num = self._n_episodes
         # PPO's readers tell by this that observations were normalised (policy_file.py).
-        raw = np.zeros((model.n_envs, *model.observation_space.shape), np.float32)
+        raw = np.zeros((model.n_envs, *(model.observation_space.shape or ())), np.float32)
         model._last_original_obs = raw if normalizer is not None else None
         sb3_zip.write(model, normalizer, path)
 
@@ -191,7 +213,7 @@ class NativeLearner:
             raise sb3_zip.does_not_fit(path, error) from None
         self._normalization.take(found.normalizer, path)
         self._take(found.tensors)
-        names = [list(module) for module, _ in self._optimizers()]
+        names = [list(parameters) for parameters, _ in self._optimizers()]
         states = [found.optimizers.get(key, {}) for key in self._optimizer_files()]
         for moment, key in (("first_moment", "exp_avg"), ("second_moment", "exp_avg_sq")):
             known = {
@@ -235,21 +257,19 @@ class NativeLearner:
         """Members of an SB3 zip, without their suffix, in the order of `_optimizers`."""
         return ["actor.optimizer", "critic.optimizer"]
 
-    def _optimizers(self) -> list[tuple[dict[str, Any], Any]]:
-        """SB3's optimizers with their parameters by name, in the optimizer's own order."""
-        policy = self._template.policy
-        return [
-            ({f"actor.{n}": p for n, p in policy.actor.named_parameters()}, policy.actor.optimizer),
-            (
-                {f"critic.{n}": p for n, p in policy.critic.named_parameters()},
-                policy.critic.optimizer,
-            ),
-        ]
+    def _optimizers(self) -> list[Optimized]:
+        """SB3's optimizers."""
+        raise NotImplementedError
 
-    def _adam(self) -> tuple[float, float, float, float]:
-        """β1, β2, ε and weight decay, from SB3's optimizer."""
-        group = self._optimizers()[0][1].param_groups[0]
-        return (*group["betas"], group["eps"], group["weight_decay"])
+    def _adam(self) -> _kernels.AdamSettings:
+        """The settings of SB3's optimizer."""
+        from gallop import _kernels
+
+        group = self._optimizers()[0].optimizer.param_groups[0]
+        beta1, beta2 = group["betas"]
+        return _kernels.AdamSettings(
+            beta1=beta1, beta2=beta2, epsilon=group["eps"], weight_decay=group["weight_decay"]
+        )
 
     def _rate(self, setting: float | str, horizon: int) -> float:
         """A schedule's value now."""
@@ -258,30 +278,29 @@ class NativeLearner:
             return float(setting.removeprefix("lin_")) * progress_remaining
         return float(setting)
 
-    def _normalizer_of_batches(self) -> Any:
+    def _normalizer_of_batches(self) -> _kernels.Normalizer:
         """How the kernels shall normalise what they take from a replay buffer."""
         from gallop import _kernels
 
         settings = self._experiment.normalize
-        arguments: dict[str, Any] = {}
+        mean = scale = None
         if settings.observations:
             statistics = self._normalization.observations
+            mean = statistics.mean.reshape(-1).astype(np.float32)
             scale = 1 / np.sqrt(statistics.var + Normalizer.epsilon)
-            arguments |= {
-                "mean": statistics.mean.reshape(-1).astype(np.float32),
-                "scale": scale.reshape(-1).astype(np.float32),
-                "clip": settings.clip_observations,
-            }
+            scale = scale.reshape(-1).astype(np.float32)
+        reward_scale = 0.0
         if settings.rewards:
-            arguments |= {
-                "reward_scale": float(
-                    1 / np.sqrt(self._normalization.returns.var + Normalizer.epsilon)
-                ),
-                "reward_clip": settings.clip_rewards,
-            }
-        return _kernels.Normalizer(**arguments)
+            reward_scale = float(1 / np.sqrt(self._normalization.returns.var + Normalizer.epsilon))
+        return _kernels.Normalizer(
+            mean=mean,
+            scale=scale,
+            clip=settings.clip_observations,
+            reward_scale=reward_scale,
+            reward_clip=settings.clip_rewards,
+        )
 
-    def _note_episodes(self, dones: Array, infos: list[dict[str, Any]]) -> int:
+    def _note_episodes(self, dones: Array, infos: Infos) -> int:
         """Remember what finished episodes tell; how many there were."""
         n_finished = 0
         for done, info in zip(dones, infos, strict=True):
@@ -398,6 +417,12 @@ class _Ticks:
         if now >= self._next:
             self._next = now + TICK_SECONDS
             self._on_tick(timestep)
+
+
+def as_array(observations: VecEnvObs) -> Array:
+    """Observations of a Box space, the only ones that the native learner serves."""
+    assert isinstance(observations, np.ndarray)
+    return observations
 
 
 def _arrays(state: Mapping[str, torch.Tensor]) -> dict[str, Array]:

@@ -3,27 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
 
+from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
 from gallop.experiments.settings import Experiment
-from gallop.learners.native import NativeLearner
+from gallop.learners.native import Infos, NativeLearner, Optimized, as_array
 from gallop.learners.native_replay import NativeReplay
 from gallop.policies.mlp_policy import as_rows, unscale
-from gallop.policies.policy import Array, Observations
+from gallop.policies.policy import Array
+
+if TYPE_CHECKING:
+    from gallop import _kernels
 
 NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
 
 
-class NativeOffPolicy(NativeLearner):
+H = TypeVar("H", bound=OffPolicyHyperparameters)
+
+
+class SharedArguments(TypedDict):
+    """What both kernels are made with."""
+
+    actor: _kernels.Mlp
+    critics: list[_kernels.Mlp]
+    adam: _kernels.AdamSettings
+    batch: int
+    gamma: float
+    tau: float
+
+
+class NativeOffPolicy(NativeLearner[H]):
     """What SAC and TD3 share."""
 
     _targets = True
     _noise_arrays: int  # of standard normal noise that a gradient step takes
-    _kernel: Any
+    replay: NativeReplay
 
     def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
         super().__init__(experiment, environments, seed)
@@ -56,8 +78,9 @@ class NativeOffPolicy(NativeLearner):
             for _ in range(settings.train_freq):
                 scaled = self._choose(observations, n_envs, rng)
                 actions = unscale(scaled, self._low, self._high)
-                step: Any = environments.step(actions.reshape(n_envs, *shape))
-                observations, rewards, dones, infos = step
+                observations, rewards, dones, infos = environments.step(
+                    actions.reshape(n_envs, *shape)
+                )
                 self.timestep += n_envs
                 tick(self.timestep)
                 next_raw = _raw(environments, observations)
@@ -83,13 +106,15 @@ class NativeOffPolicy(NativeLearner):
             if self.timestep > settings.learning_starts and self._n_round:
                 self._train_round(noise, rng, horizon)
 
-    def _choose(self, observations: Any, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    def _choose(
+        self, observations: VecEnvObs, n: int, rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """Actions [n, actions] in -1 … 1 to step with: even ones until learning starts."""
         settings = self._settings
         if self.timestep < settings.learning_starts:
             scaled = rng.uniform(-1, 1, (n, self._n_actions)).astype(np.float32)
         else:
-            scaled = self._explore(as_rows(observations), rng)
+            scaled = self._explore(as_rows(as_array(observations)), rng)
         if settings.noise_type == "normal":
             disturbance = rng.normal(0, settings.noise_std, scaled.shape)
             scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
@@ -109,40 +134,49 @@ class NativeOffPolicy(NativeLearner):
         if not np.isfinite(self._losses[-1, 1]):
             raise self._diverged()
 
-    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+    def _explore(
+        self, observations: NDArray[np.float32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         """Actions in -1 … 1 to step with, before any added noise."""
         raise NotImplementedError
 
     def _train(
         self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
-    ) -> Any:
+    ) -> NDArray[np.float64]:
         """Gradient steps on these rows of the replay buffer, after `n_before` others of the same
         round; their losses."""
         self._n_updates += len(indices)
-        return self._kernel.step(
-            indices,
-            noise,
-            self._learning_rate,
-            self.n_gradient_steps,
-            **self._rhythm(n_before),
-            normalizer=self._normalizer_of_batches(),
-        )
+        return self._step(indices, noise, n_before)
 
-    def _rhythm(self, n_before: int) -> dict[str, int]:
-        """Which gradient steps do more than move the critics, as the kernel takes it."""
+    def _step(
+        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
+    ) -> NDArray[np.float64]:
+        """The kernel's gradient steps."""
         raise NotImplementedError
 
-    def _shared_arguments(self) -> tuple[Any, list[Any], int, float, float]:
-        """What both kernels begin with: actor, critics, batch size, γ, τ."""
-        critics = [network.kernel for name, network in self.networks.items() if name != "actor"]
+    def _shared_arguments(self) -> SharedArguments:
         settings = self._settings
-        actor = self.networks["actor"].kernel
-        return actor, critics, settings.batch_size, settings.gamma, settings.tau
+        return {
+            "actor": self.networks["actor"].kernel,
+            "critics": [mlp.kernel for name, mlp in self.networks.items() if name != "actor"],
+            "adam": self._adam(),
+            "batch": settings.batch_size,
+            "gamma": settings.gamma,
+            "tau": settings.tau,
+        }
+
+    def _optimizers(self) -> list[Optimized]:
+        policy = self._template.policy
+        assert isinstance(policy, SACPolicy | TD3Policy)
+        return [
+            Optimized({f"{name}.{n}": p for n, p in part.named_parameters()}, part.optimizer)
+            for name, part in (("actor", policy.actor), ("critic", policy.critic))
+        ]
 
     def _noise_shape(self) -> tuple[int, ...]:
         return (self._noise_arrays, self._settings.batch_size, self._n_actions)
 
-    def load_state(self, folder: Any) -> None:
+    def load_state(self, folder: Path) -> None:
         super().load_state(folder)
         self.replay.n_added = self.timestep // self._experiment.n_envs
 
@@ -178,17 +212,17 @@ class _Noise:
         return taken
 
 
-def _raw(environments: VecEnv, observations: Observations) -> Any:
+def _raw(environments: VecEnv, observations: VecEnvObs) -> Array:
     """What the task itself gave: the replay buffer's, whatever the normalisation will be then."""
     if isinstance(environments, VecNormalize):
-        return environments.get_original_obs()
-    return observations
+        return as_array(environments.get_original_obs())
+    return as_array(observations)
 
 
 def _before_reset(
     observations: Array,
     dones: Array,
-    infos: list[dict[str, Any]],
+    infos: Infos,
     normalized: VecNormalize | None,
 ) -> tuple[Array, Array]:
     """The last observation of episodes that have ended (theirs is already the next one's first),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
+from gallop.algorithms.ppo import PPOHyperparameters
 from gallop.experiments.settings import Experiment
-from gallop.learners.native import NativeLearner
+from gallop.learners.native import Infos, NativeLearner, Optimized, as_array
 from gallop.policies import sb3_zip
 from gallop.policies.kernels import aligned_zeros
 from gallop.policies.mlp_policy import as_rows
@@ -21,8 +23,21 @@ LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
 
 
-class NativePPO(NativeLearner):
+class Rollout(TypedDict):
+    """What an epoch learns from: [n, ...], observations normalised already."""
+
+    observations: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    values: NDArray[np.float32]
+    log_probs: NDArray[np.float32]
+    advantages: NDArray[np.float32]
+    returns: NDArray[np.float32]
+
+
+class NativePPO(NativeLearner[PPOHyperparameters]):
     """Proximal policy optimisation; the gradient step is native/ppo.hpp."""
+
+    _hyperparameters = PPOHyperparameters
 
     def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
         super().__init__(experiment, environments, seed)
@@ -30,28 +45,28 @@ class NativePPO(NativeLearner):
 
         self._discrete = self._head == "choice"
         self._acting_value = self.networks["value"].in_float32()
-        policy = self._template.policy
         n_actions = self.networks["actor"].kernel.layout[-1][1]
         self._n_actions = n_actions
         padded = -(-n_actions // _kernels.PANEL) * _kernels.PANEL
         # log_std and Adam's two moments of it; unused where actions are choices.
         self.log_std = [aligned_zeros(padded, 0) for _ in range(3)]
         if not self._discrete:
-            self.log_std[0][:n_actions] = policy.log_std.detach().numpy()
+            self.log_std[0][:n_actions] = self._policy.log_std.detach().numpy()
+        settings = self._settings
         self._kernel = _kernels.Ppo(
-            self.networks["actor"].kernel,
-            self.networks["value"].kernel,
-            self._discrete,
-            self.log_std[0],
-            self.log_std[1],
-            self.log_std[2],
-            self._settings.batch_size,
-            self._settings.normalize_advantage,
-            self._settings.ent_coef,
-            self._settings.vf_coef,
-            self._settings.max_grad_norm,
-            self._settings.target_kl or 0.0,
-            *self._adam(),
+            policy=self.networks["actor"].kernel,
+            value=self.networks["value"].kernel,
+            log_std=self.log_std[0],
+            log_std_first_moment=self.log_std[1],
+            log_std_second_moment=self.log_std[2],
+            adam=self._adam(),
+            batch=settings.batch_size,
+            discrete=self._discrete,
+            normalize_advantage=settings.normalize_advantage,
+            entropy_weight=settings.ent_coef,
+            value_weight=settings.vf_coef,
+            max_gradient_norm=settings.max_grad_norm,
+            target_kl=settings.target_kl or 0.0,
         )
         self._diagnostics: dict[str, float] = {}
 
@@ -64,7 +79,7 @@ class NativePPO(NativeLearner):
         tick: Callable[[int], None],
     ) -> None:
         log_interval = self._experiment.log_interval or 1
-        observations: Any = environments.reset()
+        observations = as_array(environments.reset())
         starts = np.ones(environments.num_envs, np.float32)
         iteration = 0
         while self.timestep < end:
@@ -84,11 +99,11 @@ class NativePPO(NativeLearner):
     def _collect(
         self,
         environments: VecEnv,
-        observations: Any,
+        observations: Array,
         starts: NDArray[np.float32],
         rng: np.random.Generator,
         tick: Callable[[int], None],
-    ) -> tuple[dict[str, NDArray[np.float32]], Any, NDArray[np.float32]]:
+    ) -> tuple[Rollout, Array, NDArray[np.float32]]:
         """n_steps of every environment; the observations that follow, and where episodes start."""
         n_steps, n_envs = self._settings.n_steps, environments.num_envs
         actor, value = self._acting, self._acting_value
@@ -114,11 +129,11 @@ class NativePPO(NativeLearner):
             of_steps["log_probs"][step] = log_probs
             of_steps["starts"][step] = starts
             if self._discrete:
-                taken: Any = actions[:, 0].astype(np.int64)
+                taken: Array = actions[:, 0].astype(np.int64)
             else:
                 taken = np.clip(actions, self._low, self._high).reshape(n_envs, *shape)
-            done_step: Any = environments.step(taken)
-            observations, rewards, dones, infos = done_step
+            following, rewards, dones, infos = environments.step(taken)
+            observations = as_array(following)
             self.timestep += n_envs
             tick(self.timestep)
             self._check_inputs(actions, observations, rewards)
@@ -128,11 +143,16 @@ class NativePPO(NativeLearner):
             of_steps["rewards"][step] = rewards
             starts = dones.astype(np.float32)
         of_steps["advantages"] = self._advantages(of_steps, as_rows(observations), starts)
-        of_steps["returns"] = of_steps["advantages"] + of_steps["values"]
-        flat: dict[str, NDArray[np.float32]]
-        flat = {name: array.reshape(n_steps * n_envs, -1) for name, array in of_rows.items()}
-        flat |= {name: array.reshape(-1) for name, array in of_steps.items()}
-        return flat, observations, starts
+        n = n_steps * n_envs
+        rollout: Rollout = {
+            "observations": of_rows["observations"].reshape(n, -1),
+            "actions": of_rows["actions"].reshape(n, -1),
+            "values": of_steps["values"].reshape(n),
+            "log_probs": of_steps["log_probs"].reshape(n),
+            "advantages": of_steps["advantages"].reshape(n),
+            "returns": (of_steps["advantages"] + of_steps["values"]).reshape(n),
+        }
+        return rollout, observations, starts
 
     def _advantages(
         self,
@@ -143,13 +163,13 @@ class NativePPO(NativeLearner):
         from gallop import _kernels
 
         return _kernels.advantages(
-            of_steps["rewards"],
-            of_steps["values"],
-            of_steps["starts"],
-            np.ascontiguousarray(self._acting_value.forward(last_observations)[:, 0]),
-            last_starts,
-            self._settings.gamma,
-            self._settings.gae_lambda,
+            rewards=of_steps["rewards"],
+            values=of_steps["values"],
+            starts=of_steps["starts"],
+            last_values=np.ascontiguousarray(self._acting_value.forward(last_observations)[:, 0]),
+            last_starts=last_starts,
+            gamma=self._settings.gamma,
+            gae_lambda=self._settings.gae_lambda,
         )
 
     def _exploration_noise(
@@ -178,7 +198,7 @@ class NativePPO(NativeLearner):
         actions = np.asarray(outputs + np.exp(log_std) * noise, np.float32)
         return actions, np.asarray(density, np.float32)
 
-    def _bootstrapped(self, rewards: Array, dones: Array, infos: list[dict[str, Any]]) -> Array:
+    def _bootstrapped(self, rewards: Array, dones: Array, infos: Infos) -> Array:
         """Rewards, with the value of what would have followed where a time limit ended it."""
         rewards = rewards.copy()
         for i in np.flatnonzero(dones):
@@ -188,24 +208,20 @@ class NativePPO(NativeLearner):
                 rewards[i] += self._settings.gamma * following[0, 0]
         return rewards
 
-    def _train(
-        self, rollout: Mapping[str, NDArray[np.float32]], rng: np.random.Generator, horizon: int
-    ) -> None:
+    def _train(self, rollout: Rollout, rng: np.random.Generator, horizon: int) -> None:
         settings = self._settings
         learning_rate = self._rate(settings.learning_rate, horizon)
         clip_range = self._rate(settings.clip_range, horizon)
         clip_range_value = 0.0
         if settings.clip_range_vf is not None:
             clip_range_value = self._rate(settings.clip_range_vf, horizon)
-        names = ("observations", "actions", "values", "log_probs", "advantages", "returns")
-        arguments = {name: rollout[name] for name in names}
         n = len(rollout["values"])
         n_batches = -(-n // settings.batch_size)
         tables = []
         for _ in range(settings.n_epochs):
             losses, n_learnt = self._kernel.epoch(
-                rng.permutation(n),
-                **arguments,
+                indices=rng.permutation(n),
+                **rollout,
                 learning_rate=learning_rate,
                 n_done=self.n_gradient_steps,
                 clip_range=clip_range,
@@ -259,9 +275,15 @@ class NativePPO(NativeLearner):
         if not self._discrete:
             self.log_std[0][: self._n_actions] = found.tensors["log_std"]
 
-    def _optimizers(self) -> list[tuple[dict[str, Any], Any]]:
+    @property
+    def _policy(self) -> ActorCriticPolicy:
+        """SB3's policy, which never trains."""
         policy = self._template.policy
-        return [(dict(policy.named_parameters()), policy.optimizer)]
+        assert isinstance(policy, ActorCriticPolicy)
+        return policy
+
+    def _optimizers(self) -> list[Optimized]:
+        return [Optimized(dict(self._policy.named_parameters()), self._policy.optimizer)]
 
     def _optimizer_files(self) -> list[str]:
         return ["policy.optimizer"]

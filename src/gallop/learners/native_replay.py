@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal, TypedDict
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.policies.policy import Array
+
+OF_TRANSITIONS: Final[tuple[Literal["actions", "rewards", "ends"], ...]] = (
+    "actions",
+    "rewards",
+    "ends",
+)
+
+
+class ReplayArrays(TypedDict):
+    """The buffer as the kernels read it: [rows, ...]."""
+
+    observations: NDArray[np.float32]
+    """The ring, then the last observations of episodes."""
+    following: NDArray[np.int32]
+    """Which row of the observations follows a transition."""
+    actions: NDArray[np.float32]
+    """Scaled to -1 … 1."""
+    rewards: NDArray[np.float32]
+    ends: NDArray[np.bool_]
+    """Whether no value follows; at a timeout one does."""
 
 
 class NativeReplay:
@@ -22,11 +44,10 @@ class NativeReplay:
         self.n_added = 0
         self._n_envs = n_envs
         self._n_rows = rows = (self.capacity + 1) * n_envs
-        self.arrays: dict[str, Array] = {
-            # The ring, then the last observations of episodes. These could be as many as there are
-            # transitions; the system gives memory only to rows that were written.
+        self.arrays: ReplayArrays = {
+            # Last observations could be as many as there are transitions; the system gives memory
+            # only to rows that were written.
             "observations": np.zeros((2 * rows, n_observations), np.float32),
-            # Which row of the observations follows a transition.
             "following": np.zeros(rows, np.int32),
             "actions": np.zeros((rows, n_actions), np.float32),
             "rewards": np.zeros(rows, np.float32),
@@ -63,14 +84,14 @@ class NativeReplay:
         arrays["observations"][now] = observations
         arrays["observations"][following : following + n] = transition["next_observations"]
         arrays["following"][now] = np.arange(following, following + n)
-        for name in ("actions", "rewards", "ends"):
+        for name in OF_TRANSITIONS:
             arrays[name][now] = transition[name]
         self.n_added += 1
 
     def read(self, start: int, stop: int) -> dict[str, Array]:
         """Copies of rows [start, stop), as the protocol has them."""
         rows = self._rows(np.arange(start, stop))
-        copies = {name: self.arrays[name][rows] for name in ("actions", "rewards", "ends")}
+        copies: dict[str, Array] = {name: self.arrays[name][rows] for name in OF_TRANSITIONS}
         copies["observations"] = self.arrays["observations"][rows]
         copies["next_observations"] = self.arrays["observations"][self.arrays["following"][rows]]
         return copies
@@ -81,7 +102,8 @@ class NativeReplay:
         rows, observations = self._rows(np.arange(start, stop)), arrays["observations"]
         if start:
             self._part(int(rows[0, 0]), observations[0])
-        for name in ("observations", "actions", "rewards", "ends"):
+        self.arrays["observations"][rows] = observations
+        for name in OF_TRANSITIONS:
             self.arrays[name][rows] = arrays[name]
         following = self._rows(np.arange(start + 1, stop + 1))
         self.arrays["observations"][following[-1]] = arrays["next_observations"][-1]

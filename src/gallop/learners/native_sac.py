@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from stable_baselines3 import SAC
 from stable_baselines3.common.vec_env import VecEnv
 
+from gallop.algorithms.sac import SACHyperparameters
 from gallop.experiments.settings import Experiment
 from gallop.learners.native_off_policy import NativeOffPolicy
 from gallop.policies import sb3_zip
@@ -17,45 +19,60 @@ from gallop.policies.policy import Array
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 
 
-class NativeSAC(NativeOffPolicy):
+class NativeSAC(NativeOffPolicy[SACHyperparameters]):
     """Soft actor-critic; the gradient step is native/sac.hpp."""
 
+    _hyperparameters = SACHyperparameters
     _noise_arrays = 2
 
     def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
         super().__init__(experiment, environments, seed)
         from gallop import _kernels
 
-        model = self._template
+        model = self._model
         self._learns_entropy = model.ent_coef_optimizer is not None
         # The logarithm of the entropy coefficient, and Adam's two moments of it.
         self.entropy = np.zeros(3, np.float32)
         with np.errstate(divide="ignore"):  # a coefficient of 0 has the logarithm −∞
             self.entropy[0] = (
                 float(model.log_ent_coef.detach())
-                if self._learns_entropy
+                if model.log_ent_coef is not None
                 else np.log(np.float32(model.ent_coef_tensor))
             )
         self._kernel = _kernels.Sac(
-            *self._shared_arguments(),
-            self.entropy,
-            self._learns_entropy,
-            float(model.target_entropy) if self._learns_entropy else 0.0,
-            *self._adam(),
+            **self._shared_arguments(),
+            entropy=self.entropy,
+            learn_entropy=self._learns_entropy,
+            target_entropy=float(model.target_entropy) if self._learns_entropy else 0.0,
+            target_update_interval=self._settings.target_update_interval,
         )
         self._kernel.use_replay(**self.replay.arrays)
 
-    def _explore(self, observations: NDArray[np.float32], rng: np.random.Generator) -> Any:
+    @property
+    def _model(self) -> SAC:
+        """SB3's model, which never trains."""
+        assert isinstance(self._template, SAC)
+        return self._template
+
+    def _explore(
+        self, observations: NDArray[np.float32], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
         outputs = self._acting.forward(observations)
         mean, log_std = outputs[:, : self._n_actions], outputs[:, self._n_actions :]
         std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
-        return np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32))
+        return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32)))
 
-    def _rhythm(self, n_before: int) -> dict[str, int]:
-        return {
-            "target_update_interval": self._settings.target_update_interval,
-            "n_before": n_before,
-        }
+    def _step(
+        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
+    ) -> NDArray[np.float64]:
+        return self._kernel.step(
+            indices=indices,
+            noise=noise,
+            learning_rate=self._learning_rate,
+            n_done=self.n_gradient_steps,
+            n_before=n_before,
+            normalizer=self._normalizer_of_batches(),
+        )
 
     def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
         actor, critic, coefficient, coefficient_loss = losses.mean(axis=0)
@@ -68,11 +85,11 @@ class NativeSAC(NativeOffPolicy):
     def _take_own_arrays(self, arrays: Mapping[str, Array]) -> None:
         self.entropy[:] = arrays["entropy"]
 
-    def save_policy(self, path: Any) -> None:
+    def save_policy(self, path: Path) -> None:
         import torch
 
-        model = self._template
-        if self._learns_entropy:
+        model = self._model
+        if model.log_ent_coef is not None and model.ent_coef_optimizer is not None:
             with torch.no_grad():
                 model.log_ent_coef.fill_(float(self.entropy[0]))
             model.ent_coef_optimizer.state.clear()

@@ -52,7 +52,7 @@ def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:
     """Threads and an instruction set (the best one by default) for networks to run on."""
     from gallop import _kernels
 
-    return _kernels.Engine(name or machine.instruction_set(), n_threads)
+    return _kernels.Engine(instruction_set=name or machine.instruction_set(), n_threads=n_threads)
 
 
 @functools.cache
@@ -97,20 +97,31 @@ class Mlp:
 
         self._panel = _kernels.PANEL
         self._engine, self._shape = engine, shape
-        self.kernel = _kernels.Mlp(engine, *shape, precision, target)
+        self.kernel = _kernels.Mlp(
+            engine=engine, **shape._asdict(), precision=precision, has_target=target
+        )
         size = self.kernel.size
         self.parameters = aligned_zeros(size, 0)
         self.first_moment = aligned_zeros(size, 1) if learns else None
         self.second_moment = aligned_zeros(size, 2) if learns else None
         self.target = aligned_zeros(size, 3) if target else None
-        self.kernel.use(self.parameters, self.first_moment, self.second_moment, self.target)
+        self.kernel.use(
+            parameters=self.parameters,
+            first_moment=self.first_moment,
+            second_moment=self.second_moment,
+            target=self.target,
+        )
 
     def in_float32(self) -> Mlp:
         """The same network, over the same parameters, for acting: whatever the precision of the
         gradient steps, a policy gives what its file gives."""
         twin = copy.copy(self)
-        twin.kernel = type(self.kernel)(self._engine, *self._shape, "float32", False)
-        twin.kernel.use(self.parameters, None, None, None)
+        twin.kernel = type(self.kernel)(
+            engine=self._engine, **self._shape._asdict(), precision="float32", has_target=False
+        )
+        twin.kernel.use(
+            parameters=self.parameters, first_moment=None, second_moment=None, target=None
+        )
         return twin
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
