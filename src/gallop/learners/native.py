@@ -25,20 +25,19 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
-from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
+from gallop.learners.learner import SegmentDiagnostics, Tick
+from gallop.learners.native_log import Log, Ticks
 from gallop.learners.native_replay import NativeReplay
 from gallop.learners.normalization import RunningNormalization
 from gallop.learners.stable_baselines import make_model
 from gallop.policies import acting, kernels, sb3_names, sb3_zip
 from gallop.policies.kernels import Mlp
 from gallop.policies.mlp_policy import MlpPolicy, bounds
-from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array, Policy
 
 if TYPE_CHECKING:
     from gallop import _kernels
 
-TICK_SECONDS = 0.1
 STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
 
 H = TypeVar("H", bound=Hyperparameters)
@@ -104,7 +103,7 @@ class NativeLearner(Generic[H]):
         self._recent: deque[tuple[float, int]] = deque(maxlen=STATISTICS_WINDOW)
         self._successes: deque[float] = deque(maxlen=STATISTICS_WINDOW)
         self._n_unstable = 0
-        self._log: _Log
+        self._log: Log
 
     # --- the Learner protocol ---
 
@@ -121,10 +120,10 @@ class NativeLearner(Generic[H]):
         environments = self._normalization.wrap(environments)
         environments.seed(seed)
         started, first = time.perf_counter(), self.timestep
-        self._log = _Log(first)
+        self._log = Log(first)
         self._n_unstable = 0
         self._learn(
-            environments, np.random.default_rng(seed), first + timesteps, horizon, _Ticks(on_tick)
+            environments, np.random.default_rng(seed), first + timesteps, horizon, Ticks(on_tick)
         )
         self._check_finite()
         self._dump(self.timestep)
@@ -278,28 +277,6 @@ class NativeLearner(Generic[H]):
             return float(setting.removeprefix("lin_")) * progress_remaining
         return float(setting)
 
-    def _normalizer_of_batches(self) -> _kernels.Normalizer:
-        """How the kernels shall normalise what they take from a replay buffer."""
-        from gallop import _kernels
-
-        settings = self._experiment.normalize
-        mean = scale = None
-        if settings.observations:
-            statistics = self._normalization.observations
-            mean = statistics.mean.reshape(-1).astype(np.float32)
-            scale = 1 / np.sqrt(statistics.var + Normalizer.epsilon)
-            scale = scale.reshape(-1).astype(np.float32)
-        reward_scale = 0.0
-        if settings.rewards:
-            reward_scale = float(1 / np.sqrt(self._normalization.returns.var + Normalizer.epsilon))
-        return _kernels.Normalizer(
-            mean=mean,
-            scale=scale,
-            clip=settings.clip_observations,
-            reward_scale=reward_scale,
-            reward_clip=settings.clip_rewards,
-        )
-
     def _note_episodes(self, dones: Array, infos: Infos) -> int:
         """Remember what finished episodes tell; how many there were."""
         n_finished = 0
@@ -384,39 +361,6 @@ def _spare_the_compiler() -> None:
     for method in (optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict):
         plain = inspect.unwrap(method)
         setattr(plain, "__dynamo_disable", plain)  # where torch._disable_dynamo looks first
-
-
-class _Log:
-    """Rows under SB3's keys; what was recorded goes into the next row."""
-
-    def __init__(self, first: int) -> None:
-        self.rows: list[LogRow] = []
-        self._values: dict[str, float] = {}
-        self._first, self._started = first, time.perf_counter()
-
-    def record(self, name: str, value: float) -> None:
-        self._values[name] = float(value)
-
-    def dump(self, timestep: int) -> None:
-        elapsed = max(time.perf_counter() - self._started, 1e-9)
-        self.record("time/fps", int((timestep - self._first) / elapsed))
-        self.record("time/time_elapsed", int(elapsed))
-        self.record("time/total_timesteps", timestep)
-        self.rows.append(LogRow(timestep, self._values))
-        self._values = {}
-
-
-class _Ticks:
-    """Passes the timestep on, at most ten times a second."""
-
-    def __init__(self, on_tick: Tick) -> None:
-        self._on_tick, self._next = on_tick, 0.0
-
-    def __call__(self, timestep: int) -> None:
-        now = time.perf_counter()
-        if now >= self._next:
-            self._next = now + TICK_SECONDS
-            self._on_tick(timestep)
 
 
 def as_array(observations: VecEnvObs) -> Array:

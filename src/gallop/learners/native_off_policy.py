@@ -18,6 +18,7 @@ from gallop.experiments.settings import Experiment
 from gallop.learners.native import Infos, NativeLearner, Optimized, as_array
 from gallop.learners.native_replay import NativeReplay
 from gallop.policies.mlp_policy import as_rows, unscale
+from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array
 
 if TYPE_CHECKING:
@@ -164,6 +165,28 @@ class NativeOffPolicy(NativeLearner[H]):
             "gamma": settings.gamma,
             "tau": settings.tau,
         }
+
+    def _normalizer_of_batches(self) -> _kernels.Normalizer:
+        """How the kernels shall normalise what they take from a replay buffer."""
+        from gallop import _kernels
+
+        settings = self._experiment.normalize
+        mean = scale = None
+        if settings.observations:
+            statistics = self._normalization.observations
+            mean = statistics.mean.reshape(-1).astype(np.float32)
+            scale = 1 / np.sqrt(statistics.var + Normalizer.epsilon)
+            scale = scale.reshape(-1).astype(np.float32)
+        reward_scale = 0.0
+        if settings.rewards:
+            reward_scale = float(1 / np.sqrt(self._normalization.returns.var + Normalizer.epsilon))
+        return _kernels.Normalizer(
+            mean=mean,
+            scale=scale,
+            clip=settings.clip_observations,
+            reward_scale=reward_scale,
+            reward_clip=settings.clip_rewards,
+        )
 
     def _optimizers(self) -> list[Optimized]:
         policy = self._template.policy

@@ -1,0 +1,42 @@
+"""What the native learner reports while it learns: rows under SB3's keys, and ticks."""
+
+from __future__ import annotations
+
+import time
+
+from gallop.learners.learner import LogRow, Tick
+
+TICK_SECONDS = 0.1
+
+
+class Log:
+    """Rows under SB3's keys; what was recorded goes into the next row."""
+
+    def __init__(self, first: int) -> None:
+        self.rows: list[LogRow] = []
+        self._values: dict[str, float] = {}
+        self._first, self._started = first, time.perf_counter()
+
+    def record(self, name: str, value: float) -> None:
+        self._values[name] = float(value)
+
+    def dump(self, timestep: int) -> None:
+        elapsed = max(time.perf_counter() - self._started, 1e-9)
+        self.record("time/fps", int((timestep - self._first) / elapsed))
+        self.record("time/time_elapsed", int(elapsed))
+        self.record("time/total_timesteps", timestep)
+        self.rows.append(LogRow(timestep, self._values))
+        self._values = {}
+
+
+class Ticks:
+    """Passes the timestep on, at most ten times a second."""
+
+    def __init__(self, on_tick: Tick) -> None:
+        self._on_tick, self._next = on_tick, 0.0
+
+    def __call__(self, timestep: int) -> None:
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + TICK_SECONDS
+            self._on_tick(timestep)
