@@ -82,8 +82,9 @@ ROWS = {
             "buffer wraps": (SB3, {}),
             "other quantiles": (
                 SB3,
-                {"hyperparameters": {"top_quantiles_to_drop_per_net": 1,
-                                     "policy_kwargs": {"net_arch": [16], "n_quantiles": 5, "n_critics": 3}}},
+                {"hyperparameters": {
+                    "top_quantiles_to_drop_per_net": 1,
+                    "policy_kwargs": {"net_arch": [16], "n_quantiles": 5, "n_critics": 3}}},
             ),
             "gSDE, 2 environments": (SB3, {"n_envs": 2, "hyperparameters": {"use_sde": True}}),
         },

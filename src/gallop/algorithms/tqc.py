@@ -19,7 +19,6 @@ from gallop.algorithms.sac import SACHyperparameters
 from gallop.algorithms.spec import AlgorithmSpec, Cost
 from gallop.fields import Int, PositiveInt
 
-
 N_QUANTILES = 25  # sb3-contrib's default
 
 
@@ -43,8 +42,8 @@ class TQCHyperparameters(SACHyperparameters):
         n = self.policy_kwargs.n_quantiles or N_QUANTILES
         if self.top_quantiles_to_drop_per_net >= n:
             raise ValueError(
-                f"top_quantiles_to_drop_per_net {self.top_quantiles_to_drop_per_net} leaves none of "
-                f"{n} quantiles (policy_kwargs.n_quantiles); at most {n - 1} can be dropped"
+                f"top_quantiles_to_drop_per_net {self.top_quantiles_to_drop_per_net} leaves none "
+                f"of {n} quantiles (policy_kwargs.n_quantiles); at most {n - 1} can be dropped"
             )
         return self
 

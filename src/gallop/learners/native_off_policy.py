@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
-from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
+from gallop.algorithms.hyperparameters import TargetNetworkHyperparameters
 from gallop.experiments.settings import Experiment
 from gallop.learners.native import Infos, NativeLearner, Optimized, as_array
 from gallop.learners.native_replay import NativeReplay
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
 
 
-H = TypeVar("H", bound=OffPolicyHyperparameters)
+H = TypeVar("H", bound=TargetNetworkHyperparameters)
 
 
 class SharedArguments(TypedDict):
