@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,16 @@ def test_killed_before_its_records_were_written_it_writes_them(references, tmp_p
     assert code == 0, output
     assert content(run_folder(tmp_path)) == references("ppo")
     assert (run_folder(tmp_path) / "seeds.json").exists()
+
+
+def test_what_a_kill_left_after_the_last_boundary_is_deleted(references, tmp_path):
+    (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
+    assert finish(start(tmp_path, "config.yaml", "--name", "a"))[0] == 0
+    state = run_folder(tmp_path) / "state"
+    shutil.copytree(state / "000000000500", state / "000000000400")
+    code, output = finish(start(tmp_path, "--resume", run_folder(tmp_path)))
+    assert code == 0, output
+    assert content(run_folder(tmp_path)) == references("ppo")
 
 
 def test_worker_processes_do_not_outlive_a_stopped_run(tmp_path):

@@ -1,5 +1,5 @@
 """The native learner: its networks, its state, its log. The loops are in native_off_policy.py and
-native_on_policy.py, the gradient steps in native/.
+native_ppo.py, the gradient steps in native/.
 
 SB3 makes the first weights and writes the policy files, through a model that never trains.
 """
@@ -198,7 +198,7 @@ class NativeLearner(Generic[H]):
                     }
         model.num_timesteps, model._n_updates = self.timestep, self._n_updates
         model._episode_num = self._n_episodes
-        # PPO's readers tell by this that observations were normalised (policy_file.py).
+        # PPO's readers tell by this that observations were normalised (policies/sb3_zip.py).
         raw = np.zeros((model.n_envs, *(model.observation_space.shape or ())), np.float32)
         model._last_original_obs = raw if normalizer is not None else None
         sb3_zip.write(model, normalizer, path)

@@ -53,7 +53,7 @@ def save_boundary(state: Path, learner: Learner, n_segments: int) -> None:
             "shards": shards,
         }
         (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    _prune(state)
+    prune(state)
 
 
 def newest_boundary(state: Path) -> Saved | None:
@@ -132,12 +132,16 @@ def _manifest(folder: Path) -> Json:
     return read_json(folder / _MANIFEST)
 
 
-def _prune(state: Path) -> None:
+def prune(state: Path) -> None:
     """Keep the last boundaries and the shards that they name."""
     folders = _folders(state)
     for folder in folders[:-N_KEPT]:
         shutil.rmtree(folder)
-    needed = {name for folder in folders[-N_KEPT:] for name in _manifest(folder)["shards"]}
+    try:
+        needed = {name for folder in folders[-N_KEPT:] for name in _manifest(folder)["shards"]}
+    except (OSError, ValueError, KeyError) as error:
+        log.warning("a boundary in %s is damaged (%s): no shard is deleted", state, error)
+        return
     for shard in (state / "replay").glob("*.safetensors"):
         if shard.name not in needed:
             shard.unlink()

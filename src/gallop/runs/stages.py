@@ -97,6 +97,7 @@ class Stages:
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
         self.folder.numbers.forget_after(timestep)
         if n_done == len(self.plan.boundaries):
+            resume_state.prune(self.folder.state)  # a kill may have come between
             return
         if saved:
             resume_state.load_boundary(saved, learner)
