@@ -49,9 +49,8 @@ def progress_of_packages(lines: list[str], site: Path, n_pinned: int, since: flo
     """What pip does with the packages now, and how many of how many are through."""
     installing = [line for line in lines if line.startswith("Installing collected packages: ")]
     if not installing:
-        pattern = (
-            r"(?:Collecting |Processing (?:.*/)?|Requirement already satisfied: )([A-Za-z0-9_]+)"
-        )
+        said = r"Collecting |Processing (?:.*/)?|Requirement already satisfied: "
+        pattern = rf"(?:{said})([\w.-]+?)(?=-\d|[^\w.-]|$)"
         names = [found[1] for line in lines if (found := re.match(pattern, line))]
         at = f": {names[-1]}" if names else ""
         return f"downloading {min(len(names), n_pinned)} of {n_pinned}{at}"

@@ -49,6 +49,9 @@ def test_the_line_counts_what_was_downloaded_and_then_what_was_unpacked(install,
     ]
     found = install.progress_of_packages(lines, tmp_path, 3, since)
     assert found == "downloading 2 of 3: torch"
+    more = [*lines, "Collecting stable-baselines3==2.9.2 (from -r requirements.txt (line 25))"]
+    found = install.progress_of_packages(more, tmp_path, 3, since)
+    assert found == "downloading 3 of 3: stable-baselines3"
     lines.append("Installing collected packages: numpy, torch, rich")
     (tmp_path / "numpy-2.4.6.dist-info").mkdir()
     found = install.progress_of_packages(lines, tmp_path, 3, since)
