@@ -48,6 +48,7 @@ def main() -> None:
     axes.set_xticks(range(len(names)), names, rotation=45, ha="left", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
     axes.set_xlabel("is imported")
     axes.set_ylabel("imports")
     axes.spines[:].set_visible(False)
