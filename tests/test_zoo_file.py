@@ -408,6 +408,9 @@ EXPERIMENTS = [
          normalize={"observations": True, "clip_observations": 5.0},
          wrappers=["gymnasium.wrappers:ClipAction",
                    {"gymnasium.wrappers:RescaleAction": {"min_action": -2, "max_action": 2}}]),
+    here("tqc", {"top_quantiles_to_drop_per_net": 5, "policy_kwargs": {"n_quantiles": 30}}),
+    here("crossq", {"policy_delay": 2, "policy_kwargs": {"net_arch": {"pi": [8], "qf": [16]},
+                                                         "batch_norm_momentum": 0.1}}),
 ]  # fmt: skip
 
 

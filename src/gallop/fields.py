@@ -6,7 +6,7 @@ They accept what YAML files and shells give, and refuse the rest in one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -19,15 +19,21 @@ from pydantic import (
 MAX_TIMESTEPS = 10**12  # beyond it nobody trains, and looking for divisors takes forever
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(
+    settings: Mapping[str, Any], sections: Container[str] | None = None, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
     """Dotted names of nested settings, and their values.
 
     >>> dict(flat({"algo": "sac", "evaluation": {"interval": 100}}))
     {'algo': 'sac', 'evaluation.interval': 100}
+
+    Args:
+        sections: names of the mappings that are taken apart; default: all. The others stay one
+            value each, such as what a task or Adam is given.
     """
     for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping) and (sections is None or name in sections):
+            yield from flat(value, sections, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

@@ -117,7 +117,7 @@ def _search_space(options: argparse.Namespace) -> Path:
     """The search of an algorithm, for whatever task."""
     if options.algo is None or options.env is None:
         raise ExperimentError(
-            "a CONFIG is needed, such as halfcheetah_sac_search, or --algo and --env"
+            "a CONFIG is needed, such as halfcheetah_sac_search.yaml, or --algo and --env"
         )
     from gallop.experiments.presets import search_space
 

@@ -27,6 +27,7 @@ from gallop.experiments.search_results import (
 )
 from gallop.experiments.search_results import read as read_results
 from gallop.experiments.settings import EXPERIMENTS, Experiment
+from gallop.fields import flat
 
 MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
 MAX_NODES = 100_000  # of its YAML with every alias written out
@@ -62,7 +63,7 @@ def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
     Raises:
         ExperimentError: as `load` does.
     """
-    return _load(path, dict(_flat(settings)))
+    return _load(path, dict(flat(settings, SECTIONS)))
 
 
 def read_setting(path: Path, name: str) -> Any:
@@ -156,15 +157,6 @@ def parse(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names of nested settings. What a task or Adam is given stays one value."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and name in SECTIONS:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def from_dict(data: Mapping[str, Any]) -> Experiment:
