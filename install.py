@@ -42,6 +42,9 @@ def read_requirements(path: Path) -> tuple[list[str], list[str]]:
     lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
     packages = [line for line in lines if line and not line.startswith("-")]
     folders = [line.removeprefix("-e").strip() for line in lines if line.startswith("-e")]
+    others = [line for line in lines if line.startswith("-") and not line.startswith("-e")]
+    if others:
+        sys.exit(f"{path}: {others[0]}: only packages and -e FOLDER are understood here")
     return packages, folders
 
 

@@ -65,7 +65,7 @@ def native(spec: dict[str, Any]) -> Work:
     experiment, environments, learner = native_learner(spec)
     segments = itertools.count()
 
-    def learn(n: int) -> dict[str, float]:  # as gallop.training.train does
+    def learn(n: int) -> dict[str, float]:  # as gallop.runs.training.train does
         before, seed = learner.n_gradient_steps, segment_seed(0, next(segments))
         rebuild(environments)
         learner.learn(environments, seed, n, experiment.total_timesteps, lambda timestep: None)

@@ -6,8 +6,8 @@
     run = gallop.run(experiment)
     gallop.watch(run.path)
 
-The same words as the command line's. Reading order is import order; the README's code tour lists
-the modules in it.
+The same words as the command line's. Reading order is import order; the code tour in
+docs/architecture.md lists the packages in it.
 """
 
 from __future__ import annotations

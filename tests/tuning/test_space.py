@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from inspect import signature
+from pathlib import Path
 
 import optuna
 import pytest
@@ -10,11 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from gallop.algorithms.spec import imported
 from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError
 from gallop.experiments.yaml_file import from_dict
 from gallop.tuning import check_space, names, space
 from gallop.tuning.parameter import Parameter
+from gallop.tuning.search import load
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 ZOO_PPO_NETWORKS = {"tiny": [64], "small": [64, 64], "medium": [256, 256]}
 ZOO_NETWORKS = {
@@ -135,7 +141,27 @@ def test_every_word_for_a_network_is_one_that_trains(algo):
             {"algo": algo, "env": "Pendulum-v1", "total_timesteps": 40_960,
              "milestones": [100], "hyperparameters": hyperparameters}
         )  # fmt: skip
-        assert experiment.hyperparameters.policy_kwargs.net_arch == layers
+        found = experiment.hyperparameters.model_dump(exclude_none=True)["policy_kwargs"]
+        assert found["net_arch"] == layers
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_search_of_an_algorithm_begins_with_what_sb3_itself_takes(algo):
+    search = load(CONFIGS / "searches" / f"{algo}.yaml", {"experiment.env": "Pendulum-v1"})
+    values, moved = space.defaults(algo, search.rounds[0].space, {})
+    moved_names = {names.target(line.split()[0]).rpartition(".")[2] for line in moved}
+    spec = ALGORITHMS[algo]
+    policy = signature(imported(spec.networks.policy_classes[0])).parameters
+    parameters = {**signature(imported(spec.sb3_class)).parameters, **policy}
+    sb3 = {name: parameter.default for name, parameter in parameters.items()}
+    sb3 |= {"net_arch": spec.default_net_arch, "noise_type": "normal", "noise_std": 0.1}
+    if "activation_fn" in sb3:
+        sb3["activation_fn"] = sb3["activation_fn"].__name__.lower()
+    found = names.hyperparameters(algo, values)
+    found |= found.pop("policy_kwargs")
+    for name, value in found.items():
+        assert value == sb3[name] or name in moved_names, name
+    assert {"learning_rate", "gamma", "net_arch"} <= found.keys()
 
 
 def test_one_minus_gamma_gives_the_decimal_that_a_person_would_write():

@@ -16,7 +16,7 @@ from gallop.algorithms.policy_networks import (
     n_critics,
 )
 from gallop.algorithms.sac import EntropyCoefficient, TargetEntropy
-from gallop.algorithms.spec import AlgorithmSpec, Cost
+from gallop.algorithms.spec import OFF_POLICY_NETWORKS, AlgorithmSpec, Cost
 from gallop.fields import Float, Int, PositiveInt, Schedule
 
 
@@ -79,4 +79,5 @@ CROSSQ = AlgorithmSpec(
     why_not_native="it has no CrossQ",
     sb3_cost=Cost(gradient_step=0.0062, row=3.2e-5, timestep=0.0009),
     default_net_arch={"pi": [256, 256], "qf": [1024, 1024]},
+    network_words={**OFF_POLICY_NETWORKS, "wide": {"pi": [256, 256], "qf": [1024, 1024]}},
 )

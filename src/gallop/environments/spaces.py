@@ -15,7 +15,7 @@ Env: TypeAlias = "gymnasium.Env[Observation, Action]"
 Space: TypeAlias = "gymnasium.Space[Any]"
 
 
-def place_of_policy_class(observation_space: Space) -> int:
+def policy_class_index(observation_space: Space) -> int:
     """Which of SB3's three policy classes takes these observations: 0 MLP, 1 CNN, 2 several inputs.
 
     As in SB3, images are bytes in three dimensions.

@@ -10,7 +10,7 @@ import numpy as np
 from gallop import machine
 from gallop.algorithms.spec import AlgorithmSpec, imported
 from gallop.algorithms.table import ALGORITHMS
-from gallop.environments.spaces import Space, place_of_policy_class
+from gallop.environments.spaces import Space, policy_class_index
 from gallop.errors import ExperimentError, alternatives
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import Learner
@@ -98,7 +98,7 @@ def choose_learner(
 
 def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     """Not every algorithm has networks for images and for Dict spaces."""
-    place = place_of_policy_class(observation_space)
+    place = policy_class_index(observation_space)
     if place < len(spec.networks.policy_classes):
         return
     able = [s.name for s in ALGORITHMS.values() if place < len(s.networks.policy_classes)]
@@ -170,9 +170,9 @@ def make_learner(
         if choice.name == "sb3":
             from gallop.learners.stable_baselines import StableBaselinesLearner
 
-            return StableBaselinesLearner(experiment, environments, seed)
+            return StableBaselinesLearner(experiment, environments, seed, choice.n_threads)
         native: Callable[..., Learner] = imported(experiment.algorithm.native_class)
-        return native(experiment, environments, seed)
+        return native(experiment, environments, seed, choice.n_threads)
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExperimentError(

@@ -62,7 +62,9 @@ class NativeLearner(Generic[H]):
     _targets = False
     _target_of_actor = False
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
         """Fresh networks, with SB3's first weights from `seed`.
 
         Args:
@@ -79,7 +81,7 @@ class NativeLearner(Generic[H]):
             if hasattr(self._template, buffer):
                 setattr(self._template, buffer, None)
         self._normalization = RunningNormalization(experiment, environments)
-        self._engine = kernels.engine(kernels.n_threads(experiment.n_threads))
+        self._engine = kernels.engine(n_threads)
         policy = self._template.policy
         tensors = _arrays(policy.state_dict())
         self._layers = sb3_names.network_layers(tensors)

@@ -48,8 +48,10 @@ class NativeOffPolicy(NativeLearner[H]):
     _noise_arrays: int  # of standard normal noise that a gradient step takes
     replay: NativeReplay
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
-        super().__init__(experiment, environments, seed)
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
+        super().__init__(experiment, environments, seed, n_threads)
         settings = self._settings
         self._n_actions = int(np.prod(environments.action_space.shape or ()))
         n_observations = int(np.prod(environments.observation_space.shape or ()))

@@ -39,8 +39,10 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
 
     _hyperparameters = PPOHyperparameters
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
-        super().__init__(experiment, environments, seed)
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
+        super().__init__(experiment, environments, seed, n_threads)
         from gallop import _kernels
 
         self._discrete = self._head == "choice"

@@ -25,8 +25,10 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
     _hyperparameters = SACHyperparameters
     _noise_arrays = 2
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
-        super().__init__(experiment, environments, seed)
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
+        super().__init__(experiment, environments, seed, n_threads)
         from gallop import _kernels
 
         model = self._model

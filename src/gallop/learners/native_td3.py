@@ -18,8 +18,10 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
     _noise_arrays = 1
     _target_of_actor = True
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
-        super().__init__(experiment, environments, seed)
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
+        super().__init__(experiment, environments, seed, n_threads)
         from gallop import _kernels
 
         self._kernel = _kernels.Td3(

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
 from gallop.algorithms.spec import imported
-from gallop.environments.spaces import Space, place_of_policy_class
+from gallop.environments.spaces import Space, policy_class_index
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
@@ -98,9 +98,11 @@ class StableBaselinesLearner:
     process too, for SAC, TD3 with noise and PPO with normalisation.
     """
 
-    def __init__(self, experiment: Experiment, environments: VecEnv, seed: int) -> None:
+    def __init__(
+        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+    ) -> None:
         """Fresh networks, with first weights from `seed`."""
-        torch.set_num_threads(experiment.n_threads or 1)
+        torch.set_num_threads(n_threads)
         self._experiment = experiment
         self._model = make_model(experiment, environments, seed)
         self._normalization = RunningNormalization(experiment, environments)
@@ -336,7 +338,7 @@ def policy_class(name: str, observation_space: Space) -> str:
     if name != "auto":
         return name
     names = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")
-    return names[place_of_policy_class(observation_space)]
+    return names[policy_class_index(observation_space)]
 
 
 def _policy_kwargs(experiment: Experiment) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from gallop.policies.mlp_policy import Head, MlpPolicy
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array, Policy
 from gallop.policies.sb3_names import LayerNames, joined, network_layers
-from gallop.policies.torch_policy import TorchPolicy, _uses_sde
+from gallop.policies.torch_policy import TorchPolicy, uses_sde
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
@@ -45,7 +45,7 @@ def _is_plain_mlp(policy: BasePolicy) -> bool:
     observations, actions = policy.observation_space, policy.action_space
     return (
         _networks_of(policy) is not None
-        and not _uses_sde(policy)
+        and not uses_sde(policy)
         and _activation_of(policy) in ("ReLU", "Tanh")
         and isinstance(observations, spaces.Box)
         and observations.dtype != np.uint8

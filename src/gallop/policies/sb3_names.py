@@ -47,9 +47,10 @@ def network_layers(names: Iterable[str]) -> dict[str, LayerNames]:
             "actor": [*sequence("mlp_extractor.policy_net"), ("action_net",)],
             "value": [*sequence("mlp_extractor.value_net"), ("value_net",)],
         }
-    actor = sequence("actor.mu")
-    if not actor:
+    if {"actor.mu", "actor.log_std"} <= linear:
         actor = [*sequence("actor.latent_pi"), ("actor.mu", "actor.log_std")]
+    elif not (actor := sequence("actor.mu")):
+        raise ValueError("none of these tensors are layers of an actor that is known here")
     found = {"actor": actor}
     while critic := sequence(f"critic.qf{len(found) - 1}"):
         found[f"critic{len(found) - 1}"] = critic

@@ -20,7 +20,7 @@ from gallop.policies.safe_archive import (
     UnsafeFileError,
 )
 from gallop.policies.sb3_names import ACTIVATIONS, activation_class
-from gallop.policies.sb3_spaces import _NUMBER
+from gallop.policies.sb3_spaces import NUMBER
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +55,14 @@ KNOWN_MODULES = {
 """Modules of policy classes whose forward pass is known; a class of one's own may do anything."""
 
 
-def _below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
-def _without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """SB3 before 1.8 could share layers between actor and value: they are given to both."""
-    shared = _below(tensors, "mlp_extractor.shared_net")
+    shared = below(tensors, "mlp_extractor.shared_net")
     if not shared:
         return tensors
     found = {k: v for k, v in tensors.items() if not k.startswith("mlp_extractor.")}
@@ -70,14 +70,14 @@ def _without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.
     first += first % 2  # the activation function behind the last shared layer
     for net in ("mlp_extractor.policy_net", "mlp_extractor.value_net"):
         found |= {f"{net}.{name}": tensor for name, tensor in shared.items()}
-        for name, tensor in _below(tensors, net).items():
+        for name, tensor in below(tensors, net).items():
             index, _, rest = name.partition(".")
             if index.isdigit():
                 found[f"{net}.{int(index) + first}.{rest}"] = tensor
     return found
 
 
-def _check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+def check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Each layer must take what the one before gives: else building them could fill the memory."""
     for prefix in {name.rpartition(".")[0].rpartition(".")[0] for name in tensors}:
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
@@ -93,7 +93,7 @@ def _check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
             raise PolicyFileError(f"{path}: its layers {prefix!r} do not fit each other")
 
 
-def _build(
+def build(
     path: Path,
     data: Mapping[str, Any],
     tensors: Mapping[str, torch.Tensor],
@@ -164,7 +164,7 @@ def _plain(path: Path, name: str, value: Any) -> bool | int | float:
         words = {"True": True, "False": False}
         if value in words:
             return words[value]
-        value = float(value) if _NUMBER.fullmatch(value) else None
+        value = float(value) if NUMBER.fullmatch(value) else None
     if not isinstance(value, bool | int | float) or not -1e6 <= value <= 1e6:
         raise UnsafeFileError(f"{path}: its {name} is no number that can be read")
     return value

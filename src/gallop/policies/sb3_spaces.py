@@ -14,11 +14,11 @@ from gallop.policies.safe_archive import (
     PolicyFileError,
 )
 
-_NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
+NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
 MAX_PRINTED = 10_000  # characters of bounds that are compared
 
 
-def _check_spaces(
+def check_spaces(
     path: Path,
     data: Mapping[str, Any],
     observation_space: Space,
@@ -61,7 +61,7 @@ def _check_numbers(
     for name in names:
         printed = str(readable.get(name, ""))[: MAX_PRINTED + 1]
         words = re.sub(r"[\[\],]", " ", printed).split()
-        if words and len(printed) <= MAX_PRINTED and all(map(_NUMBER.fullmatch, words)):
+        if words and len(printed) <= MAX_PRINTED and all(map(NUMBER.fullmatch, words)):
             theirs = np.array([float(word) for word in words])
             ours = np.asarray(getattr(space, name, theirs), dtype=np.float64).reshape(-1)
             # Printed with eight digits at most.

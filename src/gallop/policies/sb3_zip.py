@@ -3,8 +3,9 @@
 `SAC.load` unpickles the member `data` and so runs whatever its author put there. Here `data` is
 read as JSON only, tensors with torch's `weights_only=True`, sizes from the tensors' own shapes, and
 the rest from the readable strings that SB3 writes beside each pickle, through an allow-list. So
-zips of SAC, TD3, PPO, A2C, DQN and TQC open, of SB3 1.x and 2.x, and those whose spaces were
-pickled by `gym`, which need not be installed. This is the only module that knows SB3's format.
+zips of SAC, TD3, PPO, TQC, CrossQ, A2C and DQN open, of SB3 1.x and 2.x, and those whose spaces
+were pickled by `gym`, which need not be installed. Only this module and the sb3_*.py beside it know
+SB3's format.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ from gallop.policies.safe_archive import (
 )
 from gallop.policies.sb3_networks import (
     KNOWN_MODULES,
-    _build,
-    _check_layers,
-    _without_shared_layers,
+    build,
+    check_layers,
+    without_shared_layers,
 )
-from gallop.policies.sb3_spaces import _check_spaces
+from gallop.policies.sb3_spaces import check_spaces
 from gallop.policies.torch_policy import StochasticPolicy
 
 if TYPE_CHECKING:
@@ -139,12 +140,12 @@ def _read(
 ) -> tuple[BasePolicy, dict[str, Any]]:
     data, tensors = _members(path)
     _check_policy_class(path, data)
-    _check_spaces(path, data, observation_space, action_space)
-    tensors = _without_shared_layers(tensors)
-    _check_layers(path, tensors)
+    check_spaces(path, data, observation_space, action_space)
+    tensors = without_shared_layers(tensors)
+    check_layers(path, tensors)
     if not finite(tensors):
         raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
-    policy = _build(path, data, tensors, observation_space, action_space)
+    policy = build(path, data, tensors, observation_space, action_space)
     try:
         policy.load_state_dict(tensors)
     except (RuntimeError, TypeError) as error:

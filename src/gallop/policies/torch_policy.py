@@ -57,7 +57,7 @@ class StochasticPolicy(TorchPolicy):
         policy: Any = self._policy
         with torch.random.fork_rng(devices=[]):  # SB3 draws from the global generator
             torch.set_rng_state(self._state)
-            if not self._has_noise and _uses_sde(policy):
+            if not self._has_noise and uses_sde(policy):
                 some = (
                     next(iter(observations.values()))
                     if isinstance(observations, Mapping)
@@ -70,7 +70,7 @@ class StochasticPolicy(TorchPolicy):
         return actions
 
 
-def _uses_sde(policy: Any) -> bool:
+def uses_sde(policy: Any) -> bool:
     return bool(getattr(policy, "use_sde", False)) or bool(
         getattr(getattr(policy, "actor", None), "use_sde", False)
     )

@@ -101,7 +101,7 @@ class Display:
         rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
         utd = f"UTD ratio {plan.utd_ratio:g}"
         rows = {
-            "experiment": f"{experiment.algo.upper()} on {experiment.env}, "
+            "experiment": f"{experiment.algorithm.title} on {experiment.env}, "
             f"training seed {experiment.training_seed}",
             "timesteps": f"{plan.horizon:,} over {experiment.n_envs} "
             f"environment{'s' if experiment.n_envs > 1 else ''}",

@@ -82,7 +82,7 @@ def _summary(
 ) -> Json:
     """summary.json: the final and the best policies over the training seeds that are finished."""
     summary: Json = {
-        "algo": experiment.algo.upper(),
+        "algo": experiment.algorithm.title,
         "env": experiment.env,
         "training_seeds": list(judged),
         "unfinished_training_seeds": list(unfinished),

@@ -15,7 +15,7 @@ from gallop.run_folder.directory import RunDirectory
 
 def title_of(experiment: Experiment) -> str:
     """What was trained, and on which task."""
-    return f"{experiment.algo.upper()} on {experiment.env}"
+    return f"{experiment.algorithm.title} on {experiment.env}"
 
 
 def draw_all(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[Path]:

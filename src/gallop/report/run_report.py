@@ -141,7 +141,7 @@ def milestone_record(
     """What meta.json says of a milestone, but for the files that it lacks."""
     compared = compare(episodes.returns, baseline, interval_generator())
     return {
-        "algo": experiment.algo.upper(),
+        "algo": experiment.algorithm.title,
         "env": experiment.env,
         "steps": timestep,
         "seeds": episodes.seeds.tolist(),

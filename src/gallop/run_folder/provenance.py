@@ -17,7 +17,7 @@ from gallop.run_folder.prepared import PreparedRun
 
 
 def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """Both."""
+    """Write both, before the first timestep."""
     folder.write_json("provenance.json", provenance(prepared.choice))
     write_seeds(folder, prepared)
 
@@ -62,12 +62,19 @@ def versions() -> dict[str, str]:
 def _commit() -> str | None:
     """The commit of Gallop's own checkout, if it runs from one."""
     here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    is_tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
+    # An environment may lie in the checkout of something else.
+    return _git(here, "describe", "--always", "--dirty", "--abbrev=40") if is_tracked else None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails or is not there."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def now() -> str:

@@ -69,8 +69,14 @@ def _introduction(done: FinishedRun, missing_film: str) -> str:
         f"# {algo} on {env}\n\n"
         f"A policy that {algo} trained on {env} for {horizon:,} timesteps, training seed "
         f"{done.experiment.training_seed}, with Gallop {__version__}. It is an ordinary zip of "
-        f"Stable-Baselines3. {film}"
+        f"{_package(done)}. {film}"
     )
+
+
+def _package(done: FinishedRun) -> str:
+    """Whose class opens the zip."""
+    module = done.experiment.algorithm.sb3_class.partition(":")[0]
+    return {"stable_baselines3": "Stable-Baselines3", "sb3_contrib": "sb3-contrib"}[module]
 
 
 def _results_section(done: FinishedRun) -> str:
@@ -114,7 +120,7 @@ def _difference(comparison: Comparison) -> str:
 
 def _sb3_section(done: FinishedRun) -> str:
     return (
-        "## With Stable-Baselines3 alone\n\n"
+        f"## With {_package(done)} alone\n\n"
         "In a folder with this repository's files (`load` unpickles, and so runs, what is in a "
         "zip: open only those that you trust):\n\n" + _fenced("python", _sb3_code(done))
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from gallop.errors import ExperimentError, RunError
 from gallop.execution.processes import n_workers
 from gallop.experiments import search_results
+from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
 from gallop.report.display import Display
 from gallop.run_folder.prepared import prepare
@@ -57,7 +58,7 @@ def tune(
     """
     display = display or Display()
     if not isinstance(search, Search):
-        search = load(Path(search))
+        search = load(config_file(Path(search)))
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
     first = search_folder(root, search.algo, search.env, name)
     if first.exists():

@@ -34,7 +34,7 @@ def load(path: Path, settings: Mapping[str, object] | None = None) -> Search:
     if "algo" in data and "experiment" not in data:
         raise ExperimentError(
             f"{path}: is an experiment; gallop run {path} trains it. A search has an experiment "
-            "and rounds, as configs/halfcheetah_sac_search.yaml has"
+            "and rounds, as the example halfcheetah_sac_search has"
         )
     for name, value in (settings or {}).items():
         override(data, name, value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from gallop.algorithms.hyperparameters import Hyperparameters
+from gallop.algorithms.spec import AlgorithmSpec, imported
 from gallop.algorithms.table import ALGORITHMS
 from gallop.tuning.names import NET_ARCH, SCHEDULE, SUBSAMPLE, ZOO, is_whole, target
 from gallop.tuning.parameter import Parameter, Space, Value, label, options
@@ -120,11 +122,21 @@ def _default(algo: str, name: str, parameter: Parameter, model: Hyperparameters)
         return next((w for w, sizes in spec.network_words.items() if sizes == layers), layers)
     if target(name) == "policy_kwargs.activation_fn":
         return value or ALGORITHMS[algo].default_activation
+    section, _, last = target(name).rpartition(".")
+    if section and value is None:
+        return _default_of_policy_class(ALGORITHMS[algo], last)
     if name == "noise_type" and value == "none" and None in parameter.labels:
         return None  # the Zoo's word for it
     if isinstance(value, str) and value.startswith("lin_"):
         value = float(value.removeprefix("lin_"))
     return ZOO[name].encode(value) if name in ZOO and isinstance(value, int | float) else value
+
+
+def _default_of_policy_class(spec: AlgorithmSpec, name: str) -> object:
+    """What SB3's policy class takes where `policy_kwargs` is silent; None where it cannot say."""
+    parameters = inspect.signature(imported(spec.networks.policy_classes[0])).parameters
+    default: object = parameters[name].default if name in parameters else None
+    return default if isinstance(default, bool | int | float) else None
 
 
 def _nearest_value(algo: str, name: str, parameter: Parameter, wanted: object) -> Value:
