@@ -79,7 +79,7 @@ rounds:
     space: {learning_rate: {low: 1.0e-4, high: 3.0e-3, log: true}, batch_size: [64, 128, 256]}
   - n_trials: 4
     space: {learning_rate: {around: [0.6, 1.5]}}
-pruner: {name: median, n_startup_trials: 2}
+pruner: {name: none}
 retraining: {n_best: 1, n_seeds: 2}
 """
 
@@ -102,7 +102,7 @@ JOBS = [
 ]
 # Names of what depends on the clock, on what is installed, or on the folder.
 TIMES = {"time/fps", "time/time_elapsed", "datetime_start", "datetime_complete", "duration"}
-TIMES |= {"user_attrs_n_timesteps"}  # how far a trial had come when it was stopped
+TIMES |= {"user_attrs_n_timesteps"}  # how far a trial that was stopped had come
 SETTINGS = ("seeds.json", "learner.json", "boundary.json")
 
 
