@@ -13,7 +13,7 @@ from scipy.stats import norm
 
 from gallop.execution.work import Ended
 from gallop.report.display import Display
-from gallop.tuning import rounds
+from gallop.tuning import rounds, search_loop
 from gallop.tuning.search import from_data
 from gallop.tuning.trial import main
 
@@ -81,8 +81,9 @@ class InThisProcess:
 
 @pytest.mark.slow
 def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(rounds, "Processes", InThisProcess)
-    monkeypatch.setattr(rounds.artefacts, "draw", lambda *arguments: None)  # half a second each
+    monkeypatch.setattr(search_loop, "Processes", InThisProcess)
+    # Half a second each.
+    monkeypatch.setattr(search_loop.artefacts, "draw", lambda *arguments: None)
     in_the_search, again, held, values = [], [], [], []
     for search_seed in range(N_SEARCHES):
         round_ = rounds.tune(
