@@ -121,7 +121,7 @@ def test_presets_lists_the_examples_with_the_command_that_takes_each(capsys):
 def test_each_trains_one_segment(preset, tmp_path):
     given = load(preset.path)
     # One segment of its own length; learning starts late in it where every timestep has a gradient
-    # step, so that all of them together take minutes. CrossQ's take a third of a second each.
+    # step, so that all of them together take minutes. CrossQ's critics are wide and slow.
     hyperparameters = {}
     n_learning = 320 if given.algorithm.native_class else 64
     if not given.algorithm.on_policy:

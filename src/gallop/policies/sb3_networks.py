@@ -56,6 +56,7 @@ KNOWN_MODULES = {
 
 
 def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The tensors of one module, by their names inside it."""
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
