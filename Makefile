@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= quickstart
 CPP = $(shell find native tests -name '*.[ch]pp')
 
-.PHONY: run test test-slow check format lint types stubs clean
+.PHONY: run test test-slow faults check format lint types stubs clean
 
 run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
@@ -15,6 +15,11 @@ test: $(VENV)/installed-dev
 
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
+
+# Hours of kills, injected failures and damage; the tables go to docs/results/faults/.
+faults: $(VENV)/installed-dev
+	rm -f docs/results/faults/*.csv
+	GALLOP_FAULTS_RESULTS=docs/results/faults $(BIN)/pytest -n 2 --dist worksteal -m faults
 
 check: format lint types test
 

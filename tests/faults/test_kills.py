@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 from algorithm_rows import ROWS
+from runs import children_of, content
 
 CONFIG = """
 algo: {algo}
@@ -31,7 +28,6 @@ log_interval: 1
 hyperparameters: {{{hyperparameters}, learning_rate: lin_1e-3, policy_kwargs: {{net_arch: [16]}}}}
 """
 CASES = {algo: {"algo": algo, **row.killed} for algo, row in ROWS.items()}
-WALL_CLOCK = {"time/fps", "time/time_elapsed"}
 
 
 def start(home, *arguments):
@@ -47,44 +43,6 @@ def start(home, *arguments):
 def finish(process):
     output, _ = process.communicate(timeout=240)
     return process.returncode, output
-
-
-def content(folder: Path):
-    """What must not differ: tensors of zips, arrays, tables without wall-clock columns."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                found |= {f"{name}:{key}": file[key].tobytes() for key in file}
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                for member in archive.namelist():
-                    if member.endswith(".pth"):
-                        with archive.open(member) as file:
-                            tensors = torch.load(file, weights_only=True)
-                        found |= flat(f"{name}:{member}", tensors)
-        elif path.suffix == ".csv":
-            with path.open(newline="") as file:
-                for number, row in enumerate(csv.DictReader(file)):
-                    found |= {
-                        f"{name}:{number}:{key}": value
-                        for key, value in row.items()
-                        if key not in WALL_CLOCK
-                    }
-        elif path.suffix == ".safetensors":
-            found[name] = path.read_bytes()
-    return found
-
-
-def flat(name, value):
-    if isinstance(value, torch.Tensor):
-        return {name: value.detach().numpy().tobytes()}
-    if isinstance(value, dict):
-        return {k: v for key, part in value.items() for k, v in flat(f"{name}.{key}", part).items()}
-    if isinstance(value, list | tuple):
-        return {k: v for i, part in enumerate(value) for k, v in flat(f"{name}.{i}", part).items()}
-    return {name: value}
 
 
 @pytest.fixture(scope="module")
@@ -233,20 +191,3 @@ def test_worker_processes_do_not_outlive_a_stopped_run(tmp_path):
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.1)
-
-
-def children_of(pid):
-    """Processes below this one."""
-    below = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        below.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, todo = [], [pid]
-    while todo:
-        for child in below.get(todo.pop(), []):
-            found.append(child)
-            todo.append(child)
-    return found

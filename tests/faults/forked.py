@@ -1,0 +1,214 @@
+"""`gallop` in a forked child: the imports are done, so every instant of its life is work.
+
+A child can be told to die, or to be refused by the system, at one of its operations on files. These
+are counted with Python's audit events (files opened for writing, renamed, removed; folders made
+and removed; links) and `os.fsync`, which has none.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import itertools
+import os
+import random
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+IMPORTED = (
+    "gallop.runs.workflow",
+    "matplotlib.pyplot",
+    "stable_baselines3.common.vec_env",
+    "tensorboard.compat.proto",
+)
+OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
+LOG = "operations.txt"
+
+
+class Ended(NamedTuple):
+    """How a child came to its end."""
+
+    code: int
+    """Its exit code, or minus the number of the signal that ended it."""
+    output: str
+
+
+def start(home: Path, arguments: Sequence[str], on_operation: Operation | None = None) -> int:
+    """Fork a child that runs `gallop ARGUMENTS` in `home`; its process id.
+
+    Args:
+        on_operation: called before each operation on a file below `home`, with its number and name.
+    """
+    # Everything that a run imports is imported here, once.
+    for module in IMPORTED:
+        importlib.import_module(module)
+    from gallop.commands import cli
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        os.setsid()
+        os.chdir(home)
+        output = os.open(home / "output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        sys.stdin = os.fdopen(0, closefd=False)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+        sys.argv = ["gallop", *arguments]
+        warnings.resetwarnings()  # as in a process of its own: no warning is an error
+        if on_operation is not None:
+            _watch(home, on_operation)
+        code = cli.main(list(arguments))
+    except SystemExit as stopped:
+        code = stopped.code if isinstance(stopped.code, int) else 1
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def finish(home: Path, pid: int, seconds: float = 240) -> Ended:
+    """Wait for a child; one that does not end in time is killed, and fails the test."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > deadline:
+            os.killpg(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise AssertionError(f"no end after {seconds:.0f} s: {output(home)}")
+        time.sleep(0.002)
+    return Ended(os.waitstatus_to_exitcode(status), output(home))
+
+
+def run(home: Path, arguments: Sequence[str], on_operation: Operation | None = None) -> Ended:
+    """Start a child and wait for its end."""
+    return finish(home, start(home, arguments, on_operation))
+
+
+def output(home: Path) -> str:
+    """What children have printed since the last call."""
+    path = home / "output"
+    if not path.exists():
+        return ""
+    text = path.read_text()
+    path.unlink()
+    return text
+
+
+# --- what can happen at an operation -------------------------------------------------------------
+
+Operation = Callable[[int, str], None]
+
+
+def killed_at(number: int) -> Operation:
+    """SIGKILL before operation `number`."""
+
+    def act(count: int, name: str) -> None:
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return act
+
+
+def refused_at(number: int, error: int = errno.EIO) -> Operation:
+    """Operation `number` fails, as on a broken or full disk."""
+
+    def act(count: int, name: str) -> None:
+        if count == number:
+            raise OSError(error, os.strerror(error))
+
+    return act
+
+
+def killed_while_writing(number: int, seconds: float) -> Operation:
+    """The system ends the child, wherever it is, some microseconds after operation `number`.
+
+    By the signal of a timer, which nothing catches: bytes of a file are half written then.
+    """
+
+    def act(count: int, name: str) -> None:
+        if count == number:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    return act
+
+
+def counted(count: int, name: str) -> None:
+    """Write down each operation, in LOG of the current folder."""
+    os.write(_log(), f"{name}\n".encode())
+
+
+def operations(home: Path) -> list[str]:
+    """What `counted` has written down."""
+    return (home / LOG).read_text().splitlines()
+
+
+def random_instants(seed: int, n: int, seconds: float) -> list[float]:
+    """n waits that are over together after about `seconds`."""
+    generator = random.Random(seed)
+    return [generator.uniform(0, 2 * seconds / (n + 1)) for _ in range(n)]
+
+
+_log_descriptor: list[int] = []
+
+
+def _log() -> int:
+    if not _log_descriptor:
+        _log_descriptor.append(os.open(LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    return _log_descriptor[0]
+
+
+def _watch(home: Path, act: Operation) -> None:
+    numbers = itertools.count()
+    busy = False
+    fsync = os.fsync
+
+    def happened(name: str, path: object) -> None:
+        nonlocal busy
+        if busy or (isinstance(path, str) and path.endswith((LOG, "/output"))):
+            return
+        busy = True
+        try:
+            act(next(numbers), f"{name} {path}")
+        finally:
+            busy = False
+
+    def audit(event: str, arguments: tuple[object, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and _inside(path, home):
+                happened("open", path)
+        elif event in OPERATIONS:
+            happened(event, arguments[0])
+
+    def synced(descriptor: int) -> None:
+        happened("fsync", "")
+        fsync(descriptor)
+
+    os.fsync = synced
+    sys.addaudithook(audit)
+
+
+def _inside(path: object, home: Path) -> bool:
+    if not isinstance(path, str | bytes | os.PathLike):
+        return False
+    return home in (home / os.fsdecode(path)).parents

@@ -1,0 +1,104 @@
+"""A run that dies, or is refused by the system, at each of its operations on files is recovered.
+
+Opening for writing, fsync, rename, remove, making and removing folders: Python's audit events and
+`os.fsync` count them (forked.py). A sample runs with the slow tests; `make faults` does every one.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import forked
+import pytest
+import runs
+from algorithm_rows import BOTH
+
+EXPERIMENTS = {
+    "sac": {"buffer_size": 250, "batch_size": 16, "learning_starts": 31},
+    "ppo": {"n_steps": 25, "batch_size": 5, "n_epochs": 2},
+}
+N_SAMPLED = 6
+START = ["run", "experiment.yaml", "--name", "a"]
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory):
+    """(algorithm, learner) -> content of the run that nothing happened to, and its operations."""
+    made = {}
+
+    def reference(algo, learner):
+        if (algo, learner) not in made:
+            home = tmp_path_factory.mktemp("reference")
+            runs.write(home, runs.experiment(algo, EXPERIMENTS[algo], learner=learner))
+            ended = forked.run(home, START, forked.counted)
+            assert ended.code == 0, ended.output
+            made[algo, learner] = runs.content(runs.run_folder(home)), forked.operations(home)
+        return made[algo, learner]
+
+    return reference
+
+
+def recovered(home, expected, begun):
+    """Resume, or start again where nothing was begun; then everything must be as expected."""
+    if begun:
+        listed = forked.run(home, ["list"])
+        assert listed.code == 0 and "damaged" not in listed.output, listed.output
+    ended = forked.run(home, ["run", "--resume", str(begun)] if begun else START)
+    assert ended.code == 0, ended.output
+    folder = runs.run_folder(home)
+    assert runs.differences(runs.content(folder), expected) == []
+    leftovers = [str(path) for path in (home / "results").rglob(".new-*")]
+    assert leftovers == []
+    verified = forked.run(home, ["verify", str(folder)])
+    assert verified.code == 0, verified.output
+
+
+def begun(home):
+    """The run's folder, if it has come so far as to be a run."""
+    folder = runs.run_folder(home)
+    return folder if folder is not None and (folder / "experiment.yaml").is_file() else None
+
+
+MODES = {"killed": forked.killed_at, "refused": forked.refused_at}
+SAMPLED = [("sac", "native", mode) for mode in MODES] + [("ppo", "sb3", mode) for mode in MODES]
+ALL = [(algo, learner, mode) for algo in EXPERIMENTS for learner in BOTH for mode in MODES]
+
+
+@pytest.mark.parametrize(
+    ("algo", "learner", "mode", "n"),
+    [pytest.param(*case, N_SAMPLED, marks=pytest.mark.slow) for case in SAMPLED]
+    + [pytest.param(*case, None, marks=pytest.mark.faults) for case in ALL],
+)
+def test_a_failure_at_any_operation_on_a_file_is_recovered(
+    algo, learner, mode, n, references, tmp_path_factory
+):
+    expected, operations = references(algo, learner)
+    numbers = range(len(operations))
+    if n is not None:  # other ones for each algorithm and mode
+        numbers = numbers[7 * SAMPLED.index((algo, learner, mode)) :: len(operations) // n]
+    outcomes = {"died": 0, "stopped with one line": 0, "finished": 0}
+    for number in numbers:
+        home = tmp_path_factory.mktemp("home")
+        runs.write(home, runs.experiment(algo, EXPERIMENTS[algo], learner=learner))
+        ended = forked.run(home, START, MODES[mode](number))
+        what = f"operation {number}, {operations[number]}: {ended}"
+        assert "Traceback" not in ended.output, what
+        if mode == "killed":
+            assert ended.code == -signal.SIGKILL, what
+        else:
+            assert ended.code in (0, 1, 2), what
+        outcomes[list(outcomes)[0 if ended.code < 0 else 1 if ended.code else 2]] += 1
+        try:
+            recovered(home, expected, begun(home))
+        except AssertionError as error:
+            raise AssertionError(f"{what}\n{error}") from None
+    assert sum(outcomes.values()) >= len(numbers) > 5
+    runs.record(
+        "injected",
+        algo=algo,
+        learner=learner,
+        failure=mode,
+        operations=len(numbers),
+        **{name.replace(" ", "_"): count for name, count in outcomes.items()},
+        recovered=len(numbers),
+    )
