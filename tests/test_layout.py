@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 # The reading order of the code tour. A package imports only from those above it.
 ORDER = [
     "errors",
+    "strict_json",
     "machine",
     "fields",
     "algorithms",

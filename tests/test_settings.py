@@ -249,7 +249,6 @@ def test_every_flag_is_a_setting_that_can_be_overridden():
         ),
         ("a: &a {x: *a}\n", "holds itself"),
         ("a: " + "[" * 100_000, "nested too deeply"),
-        ("a: 2001-99-99\n", "month must be in"),
         ("a: " + "9" * 5_000 + "\n", "not valid YAML"),
         ("a: 1" + ":1" * 400_000 + "\n", "has more than 20,000 characters"),
         ("a: " + "x" * 1_000_001, "larger than an experiment can be"),
@@ -257,7 +256,7 @@ def test_every_flag_is_a_setting_that_can_be_overridden():
         ("algo: sac\nenv: '.:x'\ntotal_timesteps: 4000\n", "cannot be imported"),
         ("algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 4000000000000000001\n", "not possible"),
     ],
-    ids=["doubling", "circle", "deep", "date", "digits", "sixties", "large", "escape", "module",
+    ids=["doubling", "circle", "deep", "digits", "sixties", "large", "escape", "module",
          "total"],
 )  # fmt: skip
 def test_a_strangers_file_gets_one_printable_line_at_once(text, words, tmp_path):

@@ -73,6 +73,69 @@ def _schedule(value: Any) -> float | str:
     return text if text.startswith("lin_") else start
 
 
+def plain(value: Any, name: str = "") -> Any:
+    """What YAML holds and gives back: numbers, text, true, false, None, lists and mappings.
+
+    Tuples become lists, NumPy's numbers Python's. The parts are copies.
+
+    >>> plain({"limits": (0.8, math.inf)})
+    {'limits': [0.8, inf]}
+
+    Args:
+        name: of the value, for the message.
+
+    Raises:
+        ValueError: for anything else, with the name of the part.
+    """
+    return _plain(value, name, 0)
+
+
+def _plain(value: Any, name: str, depth: int) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{_at(name)}is nested more than {MAX_DEPTH} deep, or holds itself")
+    if isinstance(value, Mapping):
+        below = f"{name}." if name else ""
+        found = {}
+        for key, part in value.items():
+            plain_key = _plain(key, f"{_at(name)}the key", depth)
+            if isinstance(plain_key, list | dict):
+                raise ValueError(f"{_at(name)}the key {key!r}: text or a number is needed")
+            found[plain_key] = _plain(part, f"{below}{key}", depth + 1)
+        return found
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{name}.{i}", depth + 1) for i, part in enumerate(value)]
+    kind = type(value)
+    if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "ndim", 1):
+        number = value.item()
+        if type(number) in (bool, int, float, str):
+            return number
+    what = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    hint = _INSTEAD.get(what, "numbers, text, true, false, null, lists and mappings are possible")
+    raise ValueError(f"{_at(name)}a {what} cannot be kept in experiment.yaml; {hint}")
+
+
+MAX_DEPTH = 32  # lists and mappings inside each other, in what a task or wrapper is given
+_INSTEAD = {
+    "datetime.date": "give it as text",
+    "datetime.datetime": "give it as text",
+    "bytes": "give it as text",
+    "set": "give it as a list",
+    "frozenset": "give it as a list",
+    "numpy.ndarray": "give it as a list (tolist)",
+}
+
+
+def _at(name: str) -> str:
+    return f"{name}: " if name else ""
+
+
+def _arguments(value: Any) -> Any:
+    """Keyword arguments of somebody's code, that can be kept."""
+    return plain(value) if isinstance(value, Mapping) else value
+
+
 def _wrapper(value: Any) -> Any:
     """`package.module:Class`, or a mapping of one such path to its keyword arguments."""
     path: Any = value
@@ -84,13 +147,14 @@ def _wrapper(value: Any) -> Any:
     module, _, attribute = path.replace(":", ".").rpartition(".")
     if not module or not attribute.isidentifier():
         raise ValueError("an import path such as package.module:Class is needed")
-    return {path: dict(kwargs or {})}
+    return {path: plain(kwargs or {}, path)}
 
 
 Int = Annotated[int, BeforeValidator(_whole_number)]
 PositiveInt = Annotated[Int, Field(ge=1)]
 Float = Annotated[float, BeforeValidator(_real_number), Field(allow_inf_nan=False)]
 Schedule = Annotated[float | str, BeforeValidator(_schedule)]
+Arguments = Annotated[dict[str, Any], BeforeValidator(_arguments)]
 Wrapper = Annotated[dict[str, dict[str, Any]], BeforeValidator(_wrapper)]
 LowerCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 

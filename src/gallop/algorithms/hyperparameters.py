@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from gallop.errors import ExperimentError
-from gallop.fields import MAX_TIMESTEPS, Float, Int, LowerCase, PositiveInt, Schedule, Settings
+from gallop.fields import (
+    MAX_TIMESTEPS,
+    Arguments,
+    Float,
+    Int,
+    LowerCase,
+    PositiveInt,
+    Schedule,
+    Settings,
+)
 
 ActivationName = Literal["relu", "tanh", "elu", "leaky_relu", "silu", "gelu"]
 Layers = Annotated[list[PositiveInt], Field(max_length=32)]
@@ -43,7 +52,7 @@ class PolicyKwargs(Settings):
     """One feature extractor for actor and critic."""
     normalize_images: bool | None = None
     """Divide images by 255."""
-    optimizer_kwargs: dict[str, Any] | None = None
+    optimizer_kwargs: Arguments | None = None
     """Keyword arguments of Adam, such as {eps: 1.0e-5}."""
 
 

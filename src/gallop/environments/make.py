@@ -5,6 +5,7 @@ Importing this module is cheap: Gymnasium, MuJoCo and SB3 are imported where the
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,7 @@ def make_env(
             raise ExperimentError(
                 f"{task} has no keyword {name!r}; it has {', '.join(known)}", "env_kwargs"
             )
+    kwargs = copy.deepcopy(kwargs)  # a task may change what it is given
     if render_mode is not None:  # a task of one's own need not have that keyword
         kwargs["render_mode"] = render_mode
     try:
@@ -73,7 +75,7 @@ def make_env(
         for path, wrapper_kwargs in wrapper.items():
             wrap = _import(path)
             try:
-                env = wrap(env, **wrapper_kwargs)
+                env = wrap(env, **copy.deepcopy(dict(wrapper_kwargs)))
             except Exception as error:  # it is somebody's code
                 raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
     if seed is not None:

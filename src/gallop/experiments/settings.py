@@ -21,7 +21,7 @@ from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.algorithms.spec import AlgorithmSpec
 from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import alternatives
-from gallop.fields import Float, Int, LowerCase, PositiveInt, Settings, Wrapper
+from gallop.fields import Arguments, Float, Int, LowerCase, PositiveInt, Settings, Wrapper
 
 
 class Evaluation(Settings):
@@ -74,9 +74,9 @@ class Experiment(Settings):
     algo: Annotated[Algo, LowerCase] = Field(description=f"Algorithm: {alternatives(ALGORITHMS)}.")
     env: str
     """Gymnasium's id of the task; `module:Id-v0` imports the module that registers it."""
-    env_kwargs: dict[str, Any] = {}
+    env_kwargs: Arguments = {}
     """The task's own keyword arguments, in training and in evaluation."""
-    eval_env_kwargs: dict[str, Any] = {}
+    eval_env_kwargs: Arguments = {}
     """Keyword arguments that differ in evaluation."""
     wrappers: tuple[Wrapper, ...] = ()
     """Gymnasium wrappers by import path, first applied first."""

@@ -1,6 +1,7 @@
 """Experiments from YAML and from the command line, and back; mistakes in one useful line.
 
-The only module that knows YAML. Nothing in a file is ever evaluated as code.
+This module and yaml_text.py are the only ones that know YAML. Nothing in a file is ever evaluated
+as code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from gallop.algorithms.hyperparameters import NetArch
 from gallop.errors import ExperimentError
+from gallop.experiments import yaml_text
 from gallop.experiments.explain import explain, section
 from gallop.experiments.resolve import resolve
 from gallop.experiments.search_results import (
@@ -27,13 +29,14 @@ from gallop.experiments.search_results import (
 )
 from gallop.experiments.search_results import read as read_results
 from gallop.experiments.settings import EXPERIMENTS, Experiment
-from gallop.fields import flat
+from gallop.fields import flat, plain
 
 MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
 MAX_NODES = 100_000  # of its YAML with every alias written out
 MAX_TEXT = 20_000  # characters of one value: YAML takes long for 1:1:1:… as a number
 
 SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
+ARGUMENTS = ("env_kwargs", "eval_env_kwargs", "wrappers")  # settings that somebody's code is given
 
 
 def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
@@ -49,7 +52,9 @@ def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Exper
     Raises:
         ExperimentError: with one line that holds place, value and the nearest right thing.
     """
-    return _load(path, {name: parse(text) for name, text in (overrides or {}).items()})
+    return _load(
+        path, {name: parse_setting(name, text) for name, text in (overrides or {}).items()}
+    )
 
 
 def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
@@ -154,9 +159,22 @@ def _check_utd_ratio(experiment: Experiment, results: SearchResults, trial: int)
 def parse(text: str) -> Any:
     """A value as the command line gives it: YAML."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml_text.read(text)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError):
         return text
+
+
+def parse_setting(name: str, text: str) -> Any:
+    """The value of a setting as the command line gives it.
+
+    Raises:
+        ExperimentError: if a task or wrapper could be given true or false for a word.
+    """
+    if name.partition(".")[0] in ARGUMENTS:
+        with contextlib.suppress(yaml.YAMLError, RecursionError):
+            for word in _ambiguous_words(yaml_text.compose(text), name):
+                raise ExperimentError(f"{name}: {word.refusal}", name)
+    return parse(text)
 
 
 def from_dict(data: Mapping[str, Any]) -> Experiment:
@@ -172,9 +190,31 @@ def from_dict(data: Mapping[str, Any]) -> Experiment:
         raise ExperimentError(f"{name}{error.message}", error.field) from None
 
 
+def settings_of(experiment: Experiment) -> dict[str, Any]:
+    """Every setting as plain numbers, text, lists and mappings, nested; `from_dict` takes them."""
+    found: dict[str, Any] = plain(experiment.model_dump())
+    return found
+
+
 def to_yaml(experiment: Experiment) -> str:
-    """YAML from which `load` makes an equal experiment."""
-    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """YAML from which `load` makes an equal experiment.
+
+    Raises:
+        ExperimentError: if there is none, naming the setting that YAML does not give back.
+    """
+    try:
+        settings = settings_of(experiment)
+        text = yaml_text.write(settings)
+        expanded_size(yaml_text.compose(text), {})
+        again = settings_of(_validate(yaml_text.read(text)))
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ExperimentError(f"the experiment cannot be written as YAML: {reason}") from None
+    # NaN differs from itself, and 1 equals true; their texts tell what is the same.
+    for name, value in settings.items():
+        if repr(again[name]) != repr(value) or len(text) > MAX_BYTES:
+            raise ExperimentError(f"{value!r:.200} cannot be written as YAML and read back", name)
+    return text
 
 
 @contextlib.contextmanager
@@ -212,21 +252,52 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     """A YAML file's data, and the line of each dotted name in it."""
     with explaining_yaml(path):
         text = bounded_text(path, "an experiment")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is not None:
-            expanded_size(node, {})
+        node = yaml_text.compose(text)
+        expanded_size(node, {})
         try:
             lines = dict(_lines(node)) if node else {}
         except ExperimentError as error:
             raise ExperimentError(f"{path}:{error.message}", error.field) from None
-        data = yaml.safe_load(text)
+        for word in _ambiguous_words(node):
+            at = f"{path}:{word.line}: {word.setting}"
+            raise ExperimentError(f"{at}: {word.refusal}", word.setting)
+        data = yaml_text.read(text)
     if not isinstance(data, dict):
         raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
     return data, lines
 
 
-def expanded_size(node: yaml.Node, known: dict[int, int], max_text: int = MAX_TEXT) -> int:
+class _Word(NamedTuple):
+    """A plain word of YAML that may be meant as text or as true or false."""
+
+    line: int
+    setting: str
+    text: str
+
+    @property
+    def refusal(self) -> str:
+        meant = "true" if self.text.lower() in ("yes", "on") else "false"
+        return f"{self.text} can mean text or {meant}: write '{self.text}' in quotes, or {meant}"
+
+
+def _ambiguous_words(node: yaml.Node | None, setting: str = "") -> Iterator[_Word]:
+    """Those in what tasks and wrappers are given, `setting` being the one that the node is of."""
+    if isinstance(node, yaml.ScalarNode):
+        if setting and node.style is None and node.value.lower() in yaml_text.AMBIGUOUS:
+            yield _Word(node.start_mark.line + 1, setting, node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        for part in node.value:
+            yield from _ambiguous_words(part, setting)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            own = key.value if key.value in ARGUMENTS else ""
+            yield from _ambiguous_words(value, setting or own)
+
+
+def expanded_size(node: yaml.Node | None, known: dict[int, int], max_text: int = MAX_TEXT) -> int:
     """Nodes below one, every alias written out: a few lines of aliases can stand for billions."""
+    if node is None:
+        return 0
     if id(node) in known:
         if not known[id(node)]:
             raise ValueError("an alias stands for something that holds itself")
@@ -332,5 +403,5 @@ def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[Flag]:
             if name != "normalize":
                 continue
         required = field.is_required()
-        default = "" if required or below else yaml.safe_dump(field.default).split("\n")[0]
+        default = "" if required or below else yaml_text.write(field.default).split("\n")[0]
         yield Flag(f"{prefix}{name}", (field.description or "").replace("\n", " "), default)

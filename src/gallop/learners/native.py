@@ -34,6 +34,7 @@ from gallop.policies import acting, kernels, sb3_names, sb3_zip
 from gallop.policies.kernels import Mlp
 from gallop.policies.mlp_policy import MlpPolicy, bounds
 from gallop.policies.policy import Array, Policy
+from gallop.strict_json import dumps
 
 if TYPE_CHECKING:
     from gallop import _kernels
@@ -163,7 +164,7 @@ class NativeLearner(Generic[H]):
             "recent": list(self._recent),
             "successes": list(self._successes),
         }
-        (folder / "learner.json").write_text(json.dumps(counters, indent=1))
+        (folder / "learner.json").write_text(dumps(counters, indent=1))
 
     def load_state(self, folder: Path) -> None:
         """Become the learner that wrote this folder; the replay buffer is then written back."""
@@ -180,9 +181,9 @@ class NativeLearner(Generic[H]):
         self._n_updates = counters["n_updates"]
         self._n_episodes = counters["n_episodes"]
         self._recent.clear()
-        self._recent.extend((total, length) for total, length in counters["recent"])
+        self._recent.extend((float(total), length) for total, length in counters["recent"])
         self._successes.clear()
-        self._successes.extend(counters["successes"])
+        self._successes.extend(map(float, counters["successes"]))
 
     def save_policy(self, path: Path) -> None:
         """Write an SB3 zip that plain SB3 opens, with which it can also go on training."""

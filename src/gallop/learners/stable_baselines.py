@@ -34,6 +34,7 @@ from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
 from gallop.learners.normalization import RunningNormalization
 from gallop.policies import acting, sb3_names, sb3_zip
 from gallop.policies.policy import Array, Policy
+from gallop.strict_json import dumps
 
 TICK_SECONDS = 0.1
 
@@ -182,7 +183,7 @@ class StableBaselinesLearner:
             "ep_info_buffer": [{"r": e["r"], "l": e["l"]} for e in model.ep_info_buffer or ()],
             "ep_success_buffer": [float(success) for success in model.ep_success_buffer or ()],
         }
-        (folder / "learner.json").write_text(json.dumps(counters, indent=1))
+        (folder / "learner.json").write_text(dumps(counters, indent=1))
 
     def load_state(self, folder: Path) -> None:
         model = self._model
@@ -205,8 +206,10 @@ class StableBaselinesLearner:
         model._n_updates = counters["_n_updates"]
         self._n_before = counters.get("n_before", 0)
         model._episode_num = counters["_episode_num"]
-        for name in ("ep_info_buffer", "ep_success_buffer"):
-            setattr(model, name, deque(counters[name], maxlen=model._stats_window_size))
+        infos = [{"r": float(e["r"]), "l": e["l"]} for e in counters["ep_info_buffer"]]
+        successes = [float(success) for success in counters["ep_success_buffer"]]
+        for name, values in (("ep_info_buffer", infos), ("ep_success_buffer", successes)):
+            setattr(model, name, deque(values, maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
         sb3_zip.write(self._model, self._normalization.normalizer(), path)

@@ -10,7 +10,6 @@ same to the bit. So no policy, and no torch, is needed to film.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Env
 from gallop.evaluation.episodes import Episodes
+from gallop.experiments import yaml_text
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
@@ -154,7 +154,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         "wrappers": list(experiment.wrappers),
     }
     arrays = {
-        "task": np.array(json.dumps(task)),
+        "task": np.array(yaml_text.write(task)),
         "seed": np.array(episodes.seeds[index]),
         "actions": np.asarray(episodes.actions[index]),
         "episode_return": np.array(episodes.returns[index]),
@@ -165,7 +165,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
 def is_mujoco_job(path: Path) -> bool:
     """Whether this job needs OpenGL."""
     with np.load(path, allow_pickle=False) as file:
-        return is_mujoco(json.loads(str(file["task"]))["env"])
+        return is_mujoco(yaml_text.read(str(file["task"]))["env"])
 
 
 # --- in the child --------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def film(job: Path, folder: Path, software: bool) -> None:
         FilmError: if the episode comes out differently, nothing moves, or ffmpeg fails.
     """
     with np.load(job, allow_pickle=False) as file:
-        task = json.loads(str(file["task"]))
+        task = yaml_text.read(str(file["task"]))
         seed, actions = int(file["seed"]), file["actions"]
         expected = float(file["episode_return"])
     env = make_env(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
+from gallop.strict_json import dumps
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object as read from a file, or to be written to one."""
@@ -50,8 +51,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:
-    """Replace a JSON file, indented for people."""
-    write_bytes(path, (json.dumps(data, indent=2) + "\n").encode())
+    """Replace a JSON file, indented for people; numbers that are not finite become text."""
+    write_bytes(path, (dumps(data, indent=2) + "\n").encode())
 
 
 def read_json(path: Path) -> Json:

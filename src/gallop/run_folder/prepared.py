@@ -10,6 +10,7 @@ from gallop.environments.make import try_out
 from gallop.environments.spaces import Space
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import to_yaml
 from gallop.learners.choose import Choice, choose_learner
 from gallop.run_folder.trackers import check_installed
 
@@ -30,9 +31,10 @@ def prepare(experiment: Experiment) -> PreparedRun:
     """Try out what the experiment needs, choose its learner and plan it. Nothing is written.
 
     Raises:
-        ExperimentError: if the task does not work, the algorithm cannot serve it, or a tracker is
-            not installed.
+        ExperimentError: if the task does not work, the algorithm cannot serve it, a tracker is not
+            installed, or YAML cannot hold the experiment.
     """
+    to_yaml(experiment)  # what its folder could not hold is refused before there is one
     check_installed(experiment.trackers)
     observation_space, action_space = try_out(experiment)
     choice = choose_learner(experiment, observation_space, action_space)

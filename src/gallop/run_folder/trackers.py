@@ -20,9 +20,11 @@ from typing import Protocol
 
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import settings_of
 from gallop.fields import flat
 from gallop.learners.learner import LogRow
 from gallop.run_folder.directory import RunDirectory
+from gallop.strict_json import strict
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +186,7 @@ class WeightsAndBiases:
             id=run_id,
             name=_run_name(folder),
             dir=os.environ.get("WANDB_DIR", str(folder.path)),
-            config=experiment.model_dump(mode="json"),
+            config=strict(settings_of(experiment)),
             resume="allow",
             reinit="create_new",  # a run that the caller has under way stays theirs
         )
@@ -224,7 +226,7 @@ class MLflow:
             name = _run_name(folder)
             run = self._client.create_run(self._mlflow_experiment(), run_name=name)
             run_id = run.info.run_id
-            settings = flat(experiment.model_dump(mode="json"))
+            settings = flat(settings_of(experiment))
             params = [Param(name, str(value)) for name, value in settings]
             self._client.log_batch(run_id, params=params)
             folder.write_tracker_run("mlflow", run_id)
@@ -282,7 +284,7 @@ class Trackio:
             self._run = trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
                 name=_run_name(folder),
-                config=experiment.model_dump(mode="json"),
+                config=strict(settings_of(experiment)),
                 resume="allow" if is_known else "never",
                 embed=False,
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import compose
+from gallop.experiments.yaml_file import compose, settings_of
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import resume_state
@@ -101,7 +101,7 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
             f"{scheduled[0]} has come to its end at timestep {before.total_timesteps}; "
             "--new-horizon lets it go on as if the new total had been planned from the start"
         )
-    settings: Json = before.model_dump(mode="json")
+    settings: Json = settings_of(before)
     for name, value in overrides.items():
         section, _, last = name.rpartition(".")
         (settings[section] if section else settings)[last] = value

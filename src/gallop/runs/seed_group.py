@@ -18,7 +18,7 @@ from gallop.errors import DivergedError, ExperimentError, RunError
 from gallop.execution.processes import Processes, n_workers
 from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import from_dict
+from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
 from gallop.machine import available_processors
 from gallop.report import group_report
@@ -117,7 +117,7 @@ def with_seed(experiment: Experiment, seed: int) -> Experiment:
     Raises:
         ExperimentError: if it is no training seed.
     """
-    return from_dict(experiment.model_dump(mode="json") | {"training_seed": seed})
+    return from_dict(settings_of(experiment) | {"training_seed": seed})
 
 
 def _check_workers(workers: int | None) -> None:
@@ -129,10 +129,10 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
     """Refuse a folder that is something else, or a group of another experiment."""
     path = group.path
     if is_group(path):
-        before = dict(flat(group.read_experiment().model_dump(mode="json")))
-        now = dict(flat(experiment.model_dump(mode="json")))
+        before = dict(flat(settings_of(group.read_experiment())))
+        now = dict(flat(settings_of(experiment)))
         for name in before | now:
-            if name not in MAY_DIFFER and before.get(name) != now.get(name):
+            if name not in MAY_DIFFER and repr(before.get(name)) != repr(now.get(name)):
                 raise ExperimentError(
                     f"{path} holds runs with {name} {before.get(name)!r}, not {now.get(name)!r}; "
                     "--name gives another group",

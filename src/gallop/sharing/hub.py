@@ -6,7 +6,6 @@ The folder appears whole or not at all, and nothing is overwritten.
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import shutil
 from pathlib import Path
@@ -23,6 +22,7 @@ from gallop.sharing.finished_run import (
     temporary_folder,
 )
 from gallop.sharing.model_card import CARD, REPLAY, RESULTS, model_card
+from gallop.strict_json import dumps
 
 
 def export_hub(run: RunDirectory, folder: Path) -> Path:
@@ -50,7 +50,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         film = run.milestone(done.experiment.milestones[-1]).film
         if film.exists():
             shutil.copyfile(film, temporary / REPLAY)
-        (temporary / RESULTS).write_text(json.dumps(_results(done), indent=2) + "\n")
+        (temporary / RESULTS).write_text(dumps(_results(done), indent=2) + "\n")
         # A policy that training started from lies somewhere on this machine; its name is enough.
         shared = {"init_from": re.split(r"[/\\]", done.experiment.init_from)[-1]}
         settings = to_yaml(done.experiment.model_copy(update=shared))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
-
-import yaml
 
 from gallop import __version__
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
+from gallop.experiments import yaml_text
 from gallop.experiments.plan import make_plan
+from gallop.experiments.yaml_file import settings_of
+from gallop.fields import plain
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.sharing.finished_run import FinishedRun
@@ -25,7 +27,7 @@ def model_card(done: FinishedRun, missing_film: str) -> str:
     Args:
         missing_film: why there is no film; empty if there is one.
     """
-    front = yaml.safe_dump(_metadata(done), sort_keys=False, allow_unicode=True)
+    front = yaml_text.write(_metadata(done))
     parts = [
         _introduction(done, missing_film),
         _results_section(done),
@@ -129,11 +131,13 @@ def _sb3_section(done: FinishedRun) -> str:
 def _sb3_code(done: FinishedRun) -> str:
     """A program that gives the numbers of the card; what a user chose is in it as literals only."""
     experiment, normalizer = done.experiment, done.normalizer
-    kwargs = experiment.model_dump(mode="json")
+    kwargs = settings_of(experiment)
     env_kwargs = {**kwargs["env_kwargs"], **kwargs["eval_env_kwargs"]}
-    made = ", ".join([repr(experiment.env), *([f"**{env_kwargs!r}"] if env_kwargs else [])])
+    keywords = [f"**{_literal(env_kwargs)}"] if env_kwargs else []
+    made = ", ".join([repr(experiment.env), *keywords])
     wrappers = [
-        f"env = getattr(importlib.import_module({module!r}), {name!r})(env, **{arguments!r})"
+        f"env = getattr(importlib.import_module({module!r}), {name!r})"
+        f"(env, **{_literal(arguments)})"
         for wrapper in kwargs["wrappers"]
         for path, arguments in wrapper.items()
         for module, _, name in [path.replace(":", ".").rpartition(".")]
@@ -169,6 +173,21 @@ def _sb3_code(done: FinishedRun) -> str:
             'print(f"{np.mean(returns):.2f} +/- {np.std(returns):.2f}")',
         ]
     )
+
+
+def _literal(value: object) -> str:
+    """Python that gives the value back; `repr` writes inf and nan as names that Python lacks.
+
+    >>> _literal({"limits": [0.8, float("inf")]})
+    "{'limits': [0.8, float('inf')]}"
+    """
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float({str(value)!r})"
+    return repr(value)
 
 
 def _normaliser_code(stem: str, normalizer: Normalizer) -> list[str]:
@@ -210,14 +229,13 @@ def _gallop_section(done: FinishedRun) -> str:
 def _settings_section(done: FinishedRun) -> str:
     experiment = done.experiment
     shown = experiment.model_dump(
-        mode="json",
         exclude_none=True,
         include={
             *("algo", "env", "env_kwargs", "eval_env_kwargs", "wrappers", "total_timesteps"),
             *("n_envs", "normalize", "hyperparameters", "training_seed", "source"),
         },
     )
-    shown = {name: value for name, value in shown.items() if value not in ({}, [], "")}
+    shown = {k: v for k, v in plain(shown).items() if v not in ({}, [], "")}
     found = done.provenance.get("versions")
     versions = {"python": done.provenance.get("python", "unknown")}
     versions |= found if isinstance(found, dict) else {}
@@ -225,7 +243,7 @@ def _settings_section(done: FinishedRun) -> str:
     learner = _plain(done.provenance.get("learner", "unknown"))
     return (
         "## Hyper-parameters\n\n"
-        + _fenced("yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True).rstrip())
+        + _fenced("yaml", yaml_text.write(shown).rstrip())
         + "\n\nAll settings are in `experiment.yaml`.\n\n"
         f"## Versions\n\nTrained with the {learner} learner; {listed}."
     )

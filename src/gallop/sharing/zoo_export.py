@@ -6,6 +6,7 @@ import yaml
 
 from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
 from gallop.experiments.settings import Experiment, Normalization
+from gallop.experiments.yaml_file import settings_of
 from gallop.sharing.zoo_literal import write_literal
 
 
@@ -49,7 +50,7 @@ def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
             for path, kwargs in wrapper.items()
         ]
     if experiment.env_kwargs:
-        data["env_kwargs"] = experiment.model_dump(mode="json")["env_kwargs"]
+        data["env_kwargs"] = experiment.env_kwargs
     return yaml.safe_dump(data, allow_unicode=True, width=100)
 
 
@@ -59,7 +60,7 @@ def to_zoo_args(experiment: Experiment) -> str:
     Keyword arguments that differ in evaluation are under eval_env_kwargs, as the Zoo has them; its
     enjoy.py takes those of training.
     """
-    plain = experiment.model_dump(mode="json")
+    plain = settings_of(experiment)
     module = experiment.env.rpartition(":")[0]
     data = {
         "algo": experiment.algo,

@@ -17,9 +17,10 @@ from pydantic import ValidationError
 from gallop.algorithms.hyperparameters import OffPolicyHyperparameters
 from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError, nearest, printable
+from gallop.experiments import yaml_text
 from gallop.experiments.settings import EXPERIMENTS, Experiment
 from gallop.experiments.yaml_file import from_dict
-from gallop.fields import MAX_TIMESTEPS
+from gallop.fields import MAX_TIMESTEPS, plain
 from gallop.sharing.zoo_file import Entry, read_zoo_yaml
 from gallop.sharing.zoo_literal import read_literal
 
@@ -102,8 +103,8 @@ def import_zoo(
     return written
 
 
-class _Dumper(yaml.SafeDumper):
-    """SafeDumper that writes lists in brackets, as people do."""
+class _Dumper(yaml_text.Dumper):
+    """Dumper that writes lists in brackets, as people do."""
 
     def brackets(self, values: list[object]) -> yaml.Node:
         return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
@@ -199,7 +200,8 @@ def _validated(entry: Entry, algo: str, data: dict[str, object]) -> Experiment:
 
 def _given(experiment: Experiment) -> dict[str, object]:
     """The settings that were given, as plain numbers, lists and text."""
-    return experiment.model_dump(mode="json", exclude_unset=True)
+    found: dict[str, object] = plain(experiment.model_dump(exclude_unset=True))
+    return found
 
 
 def _about(entry: Entry, error: ExperimentError) -> ExperimentError:

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from gallop.errors import ExperimentError
+from gallop.experiments import yaml_text
 from gallop.experiments.explain import explain
 from gallop.experiments.yaml_file import override, place, read_yaml
+from gallop.fields import plain
 from gallop.tuning.check_search import check
 from gallop.tuning.parameter import Space, Value
 from gallop.tuning.search_settings import Search
@@ -64,7 +65,7 @@ def from_data(data: Mapping[str, object]) -> Search:
 
 def to_yaml(search: Search) -> str:
     """YAML from which `load` makes an equal search."""
-    data = search.model_dump(mode="json") | {"experiment": search.experiment}
+    data = plain(search.model_dump()) | {"experiment": plain(search.experiment)}
     for part in data["rounds"]:
         part["space"] = {
             name: {
@@ -72,7 +73,7 @@ def to_yaml(search: Search) -> str:
             }
             for name, parameter in part["space"].items()
         }
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return yaml_text.write(data)
 
 
 # --- what it will do ---

@@ -1,0 +1,186 @@
+"""What tasks and wrappers are given: kept as it was given, or refused before the run."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+
+import gallop_argument_task
+import numpy as np
+import pytest
+import yaml
+from conftest import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gallop.commands.cli import main
+from gallop.environments.make import make_env
+from gallop.errors import ExperimentError
+from gallop.experiments import yaml_text
+from gallop.experiments.yaml_file import from_dict, load, settings_of, to_yaml
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.prepared import prepare
+from gallop.runs import seed_group, workflow
+from gallop.strict_json import dumps
+
+TASK = "gallop_argument_task:Range-v0"
+BASE = {"algo": "sac", "env": "Pendulum-v1", "total_timesteps": "8000"}
+
+
+def arguments(value):
+    return from_dict({**BASE, "env_kwargs": value}).env_kwargs
+
+
+def written_and_read(experiment, folder):
+    (folder / "experiment.yaml").write_text(to_yaml(experiment), encoding="utf-8")
+    return load(folder / "experiment.yaml")
+
+
+def test_arguments_are_read_back_as_they_were_given(tmp_path):
+    nested = {
+        "range": [-1.0, math.inf, -math.inf, math.nan],
+        "weights": {0: 1.0, 2.5: None, math.inf: [True, {}], True: "x", None: []},
+        "words": ["1e-5", "on", "null", "010", "1:30", "2020-01-01", "<<", "=", "", " a: b\t", "é"],
+        "lines": "a\nb\r\nc\x85d\u2028e\0f",
+    }
+    wrapper = {"a.b:C": {"x": (1, (math.inf, {1: 1e-5}))}}
+    experiment = from_dict({**BASE, "env_kwargs": nested, "wrappers": [wrapper]})
+    again = written_and_read(experiment, tmp_path)
+    assert repr(settings_of(again)) == repr(settings_of(experiment))
+    assert repr(again.env_kwargs) == repr(nested)
+    assert again.wrappers[0] == {"a.b:C": {"x": [1, [math.inf, {1: 1e-5}]]}}
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+    | st.sampled_from(["1e-5", "-1E5", "0o17", "1_0", ".5", "+.inf", "no", "~", "1:2", "- a", "#"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.integers() | st.text(max_size=4) | st.booleans(), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@given(plain)
+def test_whatever_yaml_holds_it_gives_back_in_both_versions(value):
+    text = yaml_text.write({"x": value})
+    assert repr(yaml_text.read(text)) == repr({"x": value})
+    assert repr(yaml.safe_load(text)) == repr({"x": value}), "YAML 1.1 reads the same"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-5", 1e-5), ("-1E+5", -1e5), ("1.5e3", 1500.0), (".5", 0.5), ("1.", 1.0),
+        ("400_000", 400_000), ("010", 10), ("0o17", 15), ("0x1F", 31), ("-.inf", -math.inf),
+        ("1:30", "1:30"), ("2020-01-01", "2020-01-01"), ("=", "="), ("1_", "1_"),
+        ("{on: 1, no: 2}", {"on": 1, "no": 2}), ("[yes, off, true]", [True, False, True]),
+        ("{<<: {a: 1}, b: 2}", {"a": 1, "b": 2}), ("'1e-5'", "1e-5"), ("~", None),
+    ],
+)  # fmt: skip
+def test_plain_words_mean_what_yaml_1_2_says(text, value):
+    found = yaml_text.read(text)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_numpys_numbers_and_tuples_become_pythons_numbers_and_lists():
+    given_ = {"a": np.float64(0.5), "b": (np.int64(3), np.bool_(True)), "c": np.str_("x")}
+    found = arguments(given_)
+    assert found == {"a": 0.5, "b": [3, True], "c": "x"}
+    assert [type(v) for v in (found["a"], *found["b"], found["c"])] == [float, int, bool, str]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"start": datetime.date(2020, 1, 1)}, ["start", "datetime.date", "as text"]),
+        ({"a": {"b": [b"x"]}}, ["a.b.0", "bytes"]),
+        ({"a": {1, 2}}, ["a: a set", "as a list"]),
+        ({"a": np.zeros(3)}, ["a: a numpy.ndarray", "as a list"]),
+        ({"a": {(1, 2): 3}}, ["a: the key (1, 2)"]),
+        ({"a": object()}, ["a: a object", "numbers, text"]),
+        ({"a": "x" * 20_001}, ["more than 20,000 characters"]),
+    ],
+)
+def test_what_yaml_cannot_hold_is_refused_before_anything_is_written(value, words):
+    with pytest.raises(ExperimentError) as caught:
+        prepare(from_dict({**BASE, "env_kwargs": value}))
+    message = str(caught.value)
+    assert all(word in message for word in words) and "\n" not in message, message
+
+
+def test_a_circle_is_refused():
+    circle = []
+    circle.append(circle)
+    with pytest.raises(ExperimentError, match="holds itself"):
+        arguments({"a": circle})
+
+
+def test_an_experiment_that_was_changed_in_place_is_not_written():
+    experiment = from_dict({**BASE, "env_kwargs": {"a": 1}})
+    experiment.env_kwargs["a"] = {1}
+    with pytest.raises(ExperimentError, match="a set"):
+        to_yaml(experiment)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{mode: off}", "off can mean text or false: write 'off' in quotes, or false"),
+        ("{a: {b: [Yes]}}", "Yes can mean text or true"),
+    ],
+)
+def test_words_of_two_meanings_are_refused_in_arguments(text, words, tmp_path):
+    with pytest.raises(ExperimentError) as caught:
+        load(None, {**BASE, "env_kwargs": text})
+    assert str(caught.value) == f"env_kwargs: {words}" or words in str(caught.value)
+    file = tmp_path / "a.yaml"
+    file.write_text(f"algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 8000\nenv_kwargs: {text}\n")
+    with pytest.raises(ExperimentError) as caught:
+        load(file)
+    assert str(caught.value).startswith(f"{file}:4: env_kwargs: ") and words in str(caught.value)
+
+
+def test_settings_of_our_own_still_take_yes_and_no():
+    assert load(None, {**BASE, "films": "no"}).films is False
+    kept = load(None, {**BASE, "env_kwargs": "{mode: 'off', on: true}"}).env_kwargs
+    assert kept == {"mode": "off", "on": True}
+
+
+def test_a_task_cannot_change_what_the_experiment_holds():
+    kwargs = {"limits": [0.0, 1.0]}
+    for _ in range(2):
+        make_env("gallop_argument_task:Changes-v0", seed=None, **kwargs).close()
+    assert kwargs == {"limits": [0.0, 1.0]}
+
+
+def test_other_training_seeds_are_given_the_same():
+    experiment = from_dict({**BASE, "env_kwargs": {"a": {0: math.inf}}})
+    assert seed_group.with_seed(experiment, 3).env_kwargs == {"a": {0: math.inf}}
+
+
+def test_json_holds_no_words_that_other_readers_lack():
+    text = dumps({"a": [math.inf, -math.inf, math.nan], 1: {None: 2.5, math.inf: True}})
+    strict = json.loads(text, parse_constant=lambda word: pytest.fail(word))
+    assert strict == {
+        "a": ["Infinity", "-Infinity", "NaN"],
+        "1": {"null": 2.5, "Infinity": True},
+    }
+    assert [float(x) for x in strict["a"][:2]] == [math.inf, -math.inf]
+
+
+def test_a_run_its_film_and_its_evaluation_are_given_the_same(tmp_path, capsys):
+    kwargs = {"limits": [-1.0, math.inf], "weights": {0: 1.0, "b": 1e-5}, "start": "2020-01-01"}
+    gallop_argument_task.GIVEN.clear()
+    experiment = tiny(
+        "ppo", env=TASK, env_kwargs=kwargs, total_timesteps=240, films=True,
+        evaluation={"interval": 120, "n_episodes": 1},
+    )  # fmt: skip
+    run = workflow.run(experiment, tmp_path, "a")
+    workflow.resume(RunDirectory(run.path))
+    assert main(["evaluate", str(run.path), "--episodes", "1"]) == 0
+    assert len(gallop_argument_task.GIVEN) > 4
+    assert all(found == kwargs for found in gallop_argument_task.GIVEN)
+    assert run.milestone(100).film.exists(), run.milestone(100).read_meta()["missing"]
+    for file in run.path.rglob("*.json"):
+        json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(word))
