@@ -7,14 +7,19 @@ and removed; links) and `os.fsync`, which has none.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import itertools
+import multiprocessing.util
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,8 +31,11 @@ IMPORTED = (
     "stable_baselines3.common.vec_env",
     "tensorboard.compat.proto",
 )
+MARK = "GALLOP_FAULTS_HOME"  # in the environment of all that a child starts
+SECONDS_TO_STOP = 20  # what a process may take to see that its parent is gone
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
 LOG = "operations.txt"
+TEMPORARY = "temporary.txt"  # names the folders for temporary files
 
 
 class Ended(NamedTuple):
@@ -51,6 +59,10 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
 
     sys.stdout.flush()
     sys.stderr.flush()
+    # Not below `home`: sockets of worker processes lie there, whose paths must be short.
+    temporary = tempfile.mkdtemp(prefix="gallop-faults-")
+    with (home / TEMPORARY).open("a") as file:
+        file.write(f"{temporary}\n")
     pid = os.fork()
     if pid:
         return pid
@@ -66,6 +78,8 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
+        os.environ[MARK] = str(home)
+        os.environ["TMPDIR"] = tempfile.tempdir = temporary
         sys.argv = ["gallop", *arguments]
         warnings.resetwarnings()  # as in a process of its own: no warning is an error
         if on_operation is not None:
@@ -74,13 +88,16 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 1
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        try:
+            multiprocessing.util._exit_function()  # what Python does at its end; os._exit does not
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
 
 def finish(home: Path, pid: int, seconds: float = 240) -> Ended:
@@ -111,6 +128,36 @@ def output(home: Path) -> str:
     text = path.read_text()
     path.unlink()
     return text
+
+
+# --- what must not be left -----------------------------------------------------------------------
+
+
+def left_behind(home: Path) -> list[str]:
+    """Processes that children in `home` started and that outlive them by more than a while."""
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    while (found := _descendants(home)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+def temporary_files(home: Path) -> list[str]:
+    """What is left in the children's folders for temporary files, PyTorch's cache excepted."""
+    folders = [Path(line) for line in (home / TEMPORARY).read_text().splitlines()]
+    found = [path for folder in folders if folder.exists() for path in folder.iterdir()]
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    return [str(path) for path in found if not path.name.startswith("torchinductor_")]
+
+
+def _descendants(home: Path) -> list[str]:
+    mark = f"{MARK}={home}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 # --- what can happen at an operation -------------------------------------------------------------
@@ -184,7 +231,7 @@ def _watch(home: Path, act: Operation) -> None:
 
     def happened(name: str, path: object) -> None:
         nonlocal busy
-        if busy or (isinstance(path, str) and path.endswith((LOG, "/output"))):
+        if busy or (isinstance(path, str) and path.endswith((LOG, TEMPORARY, "/output"))):
             return
         busy = True
         try:

@@ -90,6 +90,9 @@ def test_a_failure_at_any_operation_on_a_file_is_recovered(
         outcomes[list(outcomes)[0 if ended.code < 0 else 1 if ended.code else 2]] += 1
         try:
             recovered(home, expected, begun(home))
+            temporary = forked.temporary_files(home)
+            assert temporary == [] or mode == "killed"
+            assert forked.left_behind(home) == []
         except AssertionError as error:
             raise AssertionError(f"{what}\n{error}") from None
     assert sum(outcomes.values()) >= len(numbers) > 5

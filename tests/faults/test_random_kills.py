@@ -68,6 +68,8 @@ def references(tmp_path_factory):
             began = time.monotonic()
             ended = forked.run(home, arguments(case, "a"), forked.counted)
             assert ended.code == 0, ended.output
+            assert forked.left_behind(home) == []
+            assert forked.temporary_files(home) == []
             seconds = time.monotonic() - began
             n_operations = len(forked.operations(home))
             made[case] = runs.content(runs.run_folder(home)), seconds, n_operations
@@ -101,6 +103,8 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(case, n_kills, ref
         assert runs.differences(found, expected) == []
         n_runs += 1
     assert len(expected) > 100
+    assert forked.left_behind(tmp_path) == []
+    forked.temporary_files(tmp_path)  # who was killed may leave some
     runs.record("kills", case=case, kills=n_killed, in_writes=n_in_writes, runs=n_runs, same=n_runs)
 
 
