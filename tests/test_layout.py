@@ -19,6 +19,7 @@ ORDER = [
     "errors",
     "strict_json",
     "machine",
+    "ending",
     "fields",
     "algorithms",
     "experiments",

@@ -43,6 +43,14 @@ class DivergedError(RuntimeError):
     """Training has left the finite numbers; the last boundary is still good."""
 
 
+class WorkerError(RuntimeError):
+    """A process that steps an environment has ended; what was kept is still good."""
+
+
+class FrozenError(BaseException):
+    """A task does not come back from a call. Not for the task's own `except Exception`."""
+
+
 def nearest(name: str, allowed: list[str]) -> str:
     """The end of an error message: the nearest allowed names, or all of them if they are few.
 

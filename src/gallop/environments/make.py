@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any, TypeAlias
 
 from gallop.environments.spaces import Env, Space
+from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
@@ -48,7 +49,7 @@ def make_env(
     """
     import gymnasium
 
-    from gallop.environments.wrappers import StopAtUnstablePhysics, follow
+    from gallop.environments.wrappers import Marked, StopAtUnstablePhysics, follow
 
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
     kwargs = {name: value for name, value in chosen.items() if value is not None} | task_kwargs
@@ -62,7 +63,8 @@ def make_env(
     if render_mode is not None:  # a task of one's own need not have that keyword
         kwargs["render_mode"] = render_mode
     try:
-        env = gymnasium.make(task, disable_env_checker=True, **kwargs)
+        with inside(Making(task), "making it"):
+            env = gymnasium.make(task, disable_env_checker=True, **kwargs)
     except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
@@ -78,6 +80,7 @@ def make_env(
                 env = wrap(env, **copy.deepcopy(dict(wrapper_kwargs)))
             except Exception as error:  # it is somebody's code
                 raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+    env = Marked(env, task)
     if seed is not None:
         env.reset(seed=seed)
         env.action_space.seed(seed)

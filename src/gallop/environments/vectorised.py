@@ -20,7 +20,7 @@ def training_environments(experiment: Experiment) -> VecEnv:
     They live as long as the run. `rebuild` makes the simulators inside them anew, which is what
     each segment begins with; worker processes, slow to start, stay.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
+    from stable_baselines3.common.vec_env import DummyVecEnv
 
     make = partial(
         make_env,
@@ -32,7 +32,11 @@ def training_environments(experiment: Experiment) -> VecEnv:
     makers: list[Callable[[], Env]] = [
         partial(_rebuildable, make) for _ in range(experiment.n_envs)
     ]
-    return SubprocVecEnv(makers) if experiment.vec_env == "subproc" else DummyVecEnv(makers)
+    if experiment.vec_env == "subproc":
+        from gallop.environments.workers import Workers
+
+        return Workers(makers, experiment.env)
+    return DummyVecEnv(makers)
 
 
 def rebuild(environments: VecEnv) -> None:
@@ -41,9 +45,6 @@ def rebuild(environments: VecEnv) -> None:
 
 
 def _rebuildable(make: Callable[[], Env]) -> Env:
-    import multiprocessing
-    import signal
-
     import gymnasium
     from stable_baselines3.common.monitor import Monitor
 
@@ -52,7 +53,4 @@ def _rebuildable(make: Callable[[], Env]) -> Env:
             self.env.close()
             self.env = Monitor(make())
 
-    if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches the whole process group; the parent alone decides when workers end.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
     return Rebuildable(Monitor(make()))

@@ -1,4 +1,4 @@
-"""Wrappers: the time that is left, an end where physics blows up, a camera that follows.
+"""Wrappers: the time that is left, an end where physics blows up, marks for the watchdog, a camera.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -11,6 +11,8 @@ import gymnasium
 import numpy as np
 
 from gallop.environments.spaces import Action, Env, Observation
+from gallop.environments.watchdog import Now, raise_in_main_thread
+from gallop.errors import FrozenError
 
 if TYPE_CHECKING:
     from gymnasium.envs.mujoco import MujocoEnv
@@ -84,6 +86,59 @@ class StopAtUnstablePhysics(_Wrapper):
         if self._simulator.data.warning.number[_UNSTABLE].any():
             truncated, info["unstable_physics"] = True, True
         return observation, reward, terminated, truncated, info
+
+
+class Marked(_Wrapper):
+    """Marks each call into an environment of this process, for the watchdog."""
+
+    def __init__(self, env: Env, task: str) -> None:
+        super().__init__(env)
+        self.name = task
+        self._timestep = 0
+        self._seed: int | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[Observation, dict[str, object]]:
+        self._timestep, self._seed = 0, seed
+        before, Now.call = Now.call, (self, "reset()")
+        try:
+            return self.env.reset(seed=seed, options=options)
+        finally:
+            Now.call = before
+
+    def step(
+        self, action: Action
+    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        self._timestep += 1
+        before, Now.call = Now.call, (self, "step()")
+        try:
+            return self.env.step(action)
+        finally:
+            Now.call = before
+
+    def render(self):  # type: ignore[no-untyped-def]  # whatever the task's own returns
+        before, Now.call = Now.call, (self, "render()")
+        try:
+            return self.env.render()
+        finally:
+            Now.call = before
+
+    def close(self) -> None:
+        before, Now.call = Now.call, (self, "close()")
+        try:
+            self.env.close()
+        finally:
+            Now.call = before
+
+    def where(self) -> str:
+        """Which environment, and how far its episode is."""
+        seed = "" if self._seed is None else f" begun with seed {self._seed}"
+        return f"{self.name}, timestep {self._timestep} of an episode{seed}"
+
+    def interrupt(self, error: FrozenError) -> bool:
+        """Raise in the main thread, which is in this environment."""
+        return raise_in_main_thread(error)
 
 
 def follow(env: Env) -> None:

@@ -88,6 +88,8 @@ class Experiment(Settings):
     """Environments that step together."""
     vec_env: Literal["dummy", "subproc"] = "dummy"
     """Environments in this process, or each in a worker process."""
+    watchdog: Annotated[Float, Field(ge=0)] = 300.0
+    """Seconds after which a call of the task that does not return ends the run; 0: never."""
     segment: PositiveInt | None = None
     """Timesteps between two resumable states; default: ten full episodes an environment."""
     milestones: Annotated[tuple[Int, ...], AfterValidator(_percentages)] = (25, 50, 100)

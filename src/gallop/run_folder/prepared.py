@@ -8,6 +8,7 @@ import numpy as np
 
 from gallop.environments.make import try_out
 from gallop.environments.spaces import Space
+from gallop.environments.watchdog import watching
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import to_yaml
@@ -36,7 +37,8 @@ def prepare(experiment: Experiment) -> PreparedRun:
     """
     to_yaml(experiment)  # what its folder could not hold is refused before there is one
     check_installed(experiment.trackers)
-    observation_space, action_space = try_out(experiment)
+    with watching(experiment.watchdog):
+        observation_space, action_space = try_out(experiment)
     choice = choose_learner(experiment, observation_space, action_space)
     transition_bytes = 0
     if hasattr(experiment.hyperparameters, "buffer_size"):

@@ -18,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop import __version__
+from gallop.ending import last_words
 from gallop.environments.make import evaluation_env
+from gallop.errors import FrozenError, WorkerError
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
@@ -64,11 +66,20 @@ class Stages:
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
         """From wherever the folder stands to the end."""
-        with self.folder.locked(), logging_to(self.folder.log_file), self.stop.listening():
+        with (
+            self.folder.locked(),
+            logging_to(self.folder.log_file),
+            last_words(self._what_is_kept),
+            self.stop.listening(),
+        ):
             try:
                 self._go(environments, learner)
             except Stopped as stopped:
-                self._say_what_is_kept(stopped)
+                self._say_what_is_kept(f"stopped by {stopped}")
+                raise
+            except (WorkerError, FrozenError) as error:
+                log.info("ended: %s", error, exc_info=error)
+                self._say_what_is_kept("the run ends here")
                 raise
             finally:
                 self.films.close()
@@ -219,13 +230,15 @@ class Stages:
                 self.stop.check()
                 time.sleep(0.2)
 
-    def _say_what_is_kept(self, stopped: Stopped) -> None:
+    def _say_what_is_kept(self, what: str) -> None:
+        self.display.say(f"{what}: {self._what_is_kept()}")
+        log.info("%s: %s", what, self._what_is_kept())
+
+    def _what_is_kept(self) -> str:
         saved = resume_state.newest_boundary(self.folder.state)
         kept = saved.timestep if saved else 0
         lost = max(0, self.display.timestep - kept)
-        self.display.say(
-            f"stopped by {stopped}: kept everything up to timestep {kept:,}; "
-            f"lost {lost:,} timesteps since then\n"
+        return (
+            f"kept everything up to timestep {kept:,}; lost {lost:,} timesteps since then\n"
             f"to go on: gallop run --resume {self.folder.path}"
         )
-        log.info("stopped by %s; resumable from timestep %d", stopped, kept)

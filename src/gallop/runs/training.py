@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.vectorised import rebuild, training_environments
+from gallop.environments.watchdog import watching
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary, Plan
 from gallop.learners.choose import make_learner
@@ -28,16 +29,17 @@ class Outcome(NamedTuple):
 
 @contextlib.contextmanager
 def learner_for(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
-    """The experiment's environments and a fresh learner."""
+    """The experiment's environments and a fresh learner, under the watchdog."""
     experiment = prepared.experiment
-    environments = training_environments(experiment)
-    try:
-        seed = seeding.initialisation_seed(experiment.training_seed)
-        learner = make_learner(experiment, prepared.choice, environments, seed)
-        yield environments, learner
-        learner.close()
-    finally:
-        environments.close()
+    with watching(experiment.watchdog):
+        environments = training_environments(experiment)
+        try:
+            seed = seeding.initialisation_seed(experiment.training_seed)
+            learner = make_learner(experiment, prepared.choice, environments, seed)
+            yield environments, learner
+            learner.close()
+        finally:
+            environments.close()
 
 
 @contextlib.contextmanager

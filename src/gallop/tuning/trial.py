@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from gallop.environments.make import evaluation_env
-from gallop.errors import DivergedError, ExperimentError, HeldError
+from gallop.errors import DivergedError, ExperimentError, FrozenError, HeldError, WorkerError
 from gallop.evaluation.episodes import evaluate
 from gallop.execution.work import HELD
 from gallop.experiments.settings import Experiment
@@ -101,7 +101,7 @@ def main(path: Path) -> int:
             resume_state.forget(folder.state)  # a finished trial's policy is not needed
     except Stopped as stopped:
         return 128 + stopped.signal_number
-    except DivergedError as error:
+    except (DivergedError, WorkerError, FrozenError) as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 1
     except HeldError:

@@ -1,0 +1,172 @@
+"""A watchdog over the task's own code: what runs in it now, and for how long already.
+
+Every call into a task leaves a mark (`make.py` puts `Marked` around each environment; the parent
+of worker processes marks for which one it waits). A thread looks at the mark now and then. Only
+time inside a task counts, never that of saving, compiling or learning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Protocol, TypeAlias
+
+from gallop.ending import end_at_once, owns_the_process
+from gallop.errors import FrozenError
+
+SECONDS_TO_LEAVE = 5.0  # a task that was interrupted, before the process is ended
+
+log = logging.getLogger(__name__)
+
+
+class Marker(Protocol):
+    """Whoever is waited for."""
+
+    def where(self) -> str:
+        """Which environment, and how far it is."""
+
+    def interrupt(self, error: FrozenError) -> bool:
+        """Make the call end with this error; False if that cannot be done from another thread."""
+
+
+Call: TypeAlias = tuple[Marker, str]
+"""Who is waited for, and in what: each call has an object of its own."""
+
+
+class Now:
+    """The call into a task that is under way in this process."""
+
+    call: Call | None = None
+
+
+class Making:
+    """The marker of a task that is being made."""
+
+    def __init__(self, task: str) -> None:
+        self.name = task
+
+    def where(self) -> str:
+        return self.name
+
+    def interrupt(self, error: FrozenError) -> bool:
+        return raise_in_main_thread(error)
+
+
+@contextlib.contextmanager
+def inside(marker: Marker, what: str) -> Iterator[None]:
+    """Mark that the task's code runs, or is waited for."""
+    before = Now.call
+    Now.call = (marker, what)
+    try:
+        yield
+    finally:
+        Now.call = before
+
+
+@contextlib.contextmanager
+def watching(seconds: float) -> Iterator[None]:
+    """End what stays longer than this in one call of a task; 0 never does.
+
+    Raises:
+        FrozenError: in the call that does not return. Where that cannot be done, as in code that
+            is not Python's, a command ends at once with the same line and exit code 1.
+    """
+    if not seconds:
+        yield
+        return
+    watchdog = _Watchdog(seconds)
+    with _interruptible():
+        watchdog.start()
+        try:
+            yield
+        finally:
+            watchdog.stop()
+
+
+class _Watchdog:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._interval = min(1.0, seconds / 10)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last: Call | None = None
+        spent, looked, limit = 0.0, time.monotonic(), self._seconds
+        interrupted = False
+        while not self._stopped.wait(self._interval):
+            now = time.monotonic()
+            # A process that was suspended does not count the time until it goes on.
+            passed, looked = min(now - looked, 2 * self._interval), now
+            call = Now.call
+            if call is None or call is not last:
+                last, spent = call, 0.0
+                continue
+            spent += passed
+            if spent < limit:
+                continue
+            error = _frozen(call, spent)
+            if not interrupted and call[0].interrupt(error):
+                log.info("watchdog: %s", error)
+                interrupted, spent, limit = True, 0.0, min(limit, SECONDS_TO_LEAVE)
+            elif owns_the_process():
+                end_at_once(1, str(error))
+            else:
+                log.error("watchdog: %s", error)
+                return
+
+
+def _frozen(call: Call, seconds: float) -> FrozenError:
+    marker, what = call
+    return FrozenError(f"{marker.where()}: {what} has not returned for {seconds:.0f} s (watchdog)")
+
+
+# --- raising in the main thread ------------------------------------------------------------------
+
+_pending: list[tuple[Call | None, FrozenError]] = []
+
+
+def raise_in_main_thread(error: FrozenError) -> bool:
+    """Interrupt Python code, and calls of the system that a signal wakes, such as sleep."""
+    if not hasattr(signal, "SIGALRM") or signal.getsignal(signal.SIGALRM) is not _on_alarm:
+        return False
+    _pending[:] = [(Now.call, error)]
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+    return True
+
+
+def _on_alarm(number: int, frame: FrameType | None) -> None:
+    if _pending:
+        call, error = _pending.pop()
+        if call is not None and call is Now.call:
+            raise error
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Inside, the watchdog can interrupt the main thread, unless the task takes its signal."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or not hasattr(signal, "SIGALRM")
+        or signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, _on_alarm)
+    ):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _on_alarm)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGALRM) is _on_alarm:
+            signal.signal(signal.SIGALRM, before)

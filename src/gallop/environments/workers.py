@@ -1,0 +1,225 @@
+"""Environments in worker processes: SB3's, whose workers may die or freeze and never outlive us.
+
+The same messages through the same pipes as in `SubprocVecEnv`. What differs is what happens when
+an answer does not come: which environment it was, in what, and how its process ended is said, and
+an exception of the task is raised here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import multiprocessing
+import signal
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
+from stable_baselines3.common.vec_env.subproc_vec_env import _worker
+
+from gallop.ending import die_with_parent
+from gallop.environments.spaces import Env
+from gallop.environments.watchdog import inside
+from gallop.errors import FrozenError, WorkerError
+
+SECONDS_TO_CLOSE = 10.0  # then a worker is killed
+SECONDS_TO_CLOSE_OTHERS = 2.0  # where one has failed already
+SECONDS_TO_DIE = 5.0  # until the exit code of a worker is known whose pipe is closed
+
+WHAT = {
+    "get_spaces": "making the environment",
+    "env_method": "making the simulator anew",
+    "step": "step()",
+    "reset": "reset()",
+    "render": "render()",
+}
+
+log = logging.getLogger(__name__)
+
+
+class Workers(SubprocVecEnv):
+    """One worker process for each environment."""
+
+    def __init__(self, makers: Sequence[Callable[[], Env]], task: str) -> None:
+        """
+        Args:
+            makers: of the environments, each called in its worker.
+            task: what the environments are called in errors.
+
+        Raises:
+            WorkerError: if a worker ends before its environment is made.
+        """
+        self.waiting = self.closed = False
+        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+        context: Any = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
+        self.processes: list[BaseProcess] = []
+        self.remotes: tuple[_Remote, ...] = ()
+        for make in makers:
+            ours, theirs = context.Pipe()
+            arguments = (theirs, ours, CloudpickleWrapper(make))
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            index = len(self.processes)
+            self.processes.append(process)
+            self.remotes = (*self.remotes, _Remote(ours, process, f"environment {index} ({task})"))
+        try:
+            self.remotes[0].send(("get_spaces", None))
+            spaces = self.remotes[0].recv()
+        except BaseException:
+            self.close()
+            raise
+        VecEnv.__init__(self, len(self.remotes), *spaces)
+
+    def close(self) -> None:
+        """End the workers; one that does not answer is killed."""
+        if self.closed:
+            return
+        self.closed = True
+        failed = any(remote.failed for remote in self.remotes)
+        seconds = SECONDS_TO_CLOSE_OTHERS if failed else SECONDS_TO_CLOSE
+        until = time.monotonic() + seconds
+        for remote in self.remotes:
+            remote.ask_to_close()
+        for remote in self.remotes:
+            remote.end(until)
+
+
+class _Remote:
+    """Our end of the pipe to one worker."""
+
+    def __init__(self, pipe: Connection, process: BaseProcess, name: str) -> None:
+        self.name = name
+        self._pipe, self._process = pipe, process
+        self._what, self._timestep = "", 0
+        self.failed = False
+        self._frozen: FrozenError | None = None
+
+    def send(self, message: tuple[str, Any]) -> None:
+        """Ask the worker to do something.
+
+        Raises:
+            WorkerError: if it has ended.
+        """
+        self._what = message[0]
+        if self._what == "step":
+            self._timestep += 1
+        elif self._what == "reset":
+            self._timestep = 0
+        try:
+            self._pipe.send(message)
+        except (EOFError, ConnectionError):
+            raise self._gone() from None
+
+    def recv(self) -> Any:
+        """What the worker answers.
+
+        Raises:
+            WorkerError: if it has ended.
+            FrozenError: if the watchdog has lost patience.
+            Exception: what the task has raised.
+        """
+        try:
+            with inside(self, WHAT.get(self._what, self._what)):
+                answer = self._pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._gone() from None
+        if type(answer) is _Raised:
+            self.failed = True
+            raise answer.error()
+        return answer
+
+    def where(self) -> str:
+        """Which environment, and how far it is."""
+        timestep = f", timestep {self._timestep} of this segment" if self._timestep else ""
+        return f"{self.name}{timestep}"
+
+    def interrupt(self, error: FrozenError) -> bool:
+        """Kill the worker, which ends the wait for it."""
+        self._frozen = error
+        self._process.kill()
+        return True
+
+    def ask_to_close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._pipe.send(("close", None))
+
+    def end(self, until: float) -> None:
+        """Wait for the worker's end until then, and no longer."""
+        with contextlib.suppress(Exception):  # whatever it was in the middle of saying
+            while self._pipe.poll(max(0.0, until - time.monotonic())):
+                answer = self._pipe.recv()
+                if type(answer) is _Raised and not self.failed:
+                    log.warning("%s: close() failed: %s", self.name, answer.error())
+        self._process.join(max(0.0, until - time.monotonic()))
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._process.close()
+        self._pipe.close()
+
+    def _gone(self) -> BaseException:
+        self.failed = True
+        if self._frozen is not None:
+            return self._frozen
+        self._process.join(SECONDS_TO_DIE)
+        what = WHAT.get(self._what, self._what)
+        return WorkerError(
+            f"{self.where()}: its worker process ended {_how(self._process.exitcode)} in {what}"
+        )
+
+
+def _how(code: int | None) -> str:
+    """How a process ended, for people."""
+    if code is None:
+        return "its side of the pipe"
+    if code >= 0:
+        return f"with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+# --- in the worker -------------------------------------------------------------------------------
+
+
+class _Raised:
+    """What a task has raised, on its way to us."""
+
+    def __init__(self, error: Exception) -> None:
+        self._traceback = "".join(traceback.format_exception(error))
+        self._error: Exception = RuntimeError(f"{type(error).__name__}: {error}")
+        # Those of the task's own modules might not come through the pipe.
+        if type(error).__module__.partition(".")[0] in ("builtins", "gallop"):
+            with contextlib.suppress(Exception):
+                self._error = copy.copy(error)
+
+    def error(self) -> Exception:
+        """The same exception, or one with its name and text; its cause is the traceback there."""
+        self._error.__cause__ = _InWorker(f"\n{self._traceback}")
+        return self._error
+
+
+class _InWorker(Exception):  # noqa: N818  (never raised: it carries a traceback)
+    """The traceback in the worker."""
+
+
+def _work(pipe: Connection, parents: Connection, make: CloudpickleWrapper) -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        die_with_parent(parent.join)
+    # Ctrl-C reaches the whole process group; the parent alone decides when workers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _worker(pipe, parents, make)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            pipe.send(_Raised(error))
