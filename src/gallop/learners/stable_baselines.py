@@ -212,7 +212,12 @@ class StableBaselinesLearner:
             setattr(model, name, deque(values, maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
-        sb3_zip.write(self._model, self._normalization.normalizer(), path)
+        normalizer = self._normalization.normalizer()
+        if normalizer is None and self._experiment.algorithm.on_policy:
+            # Readers tell by this that observations were normalised (policies/sb3_zip.py), and SB3
+            # keeps it for rewards, too. Every segment begins with a reset, which sets it again.
+            self._model._last_original_obs = None
+        sb3_zip.write(self._model, normalizer, path)
 
     def read_policy(self, path: Path) -> None:
         """Go on from an SB3 zip; see the protocol."""

@@ -85,6 +85,8 @@ class Options(NamedTuple):
     """Draw actions from the policy's distribution with this seed; default: deterministic."""
     trust: bool = False
     """Let SB3's own loader run the file's code where it cannot be read otherwise."""
+    takes_raw: bool = False
+    """It is known to take observations as they are: its run did not normalise them."""
 
 
 def read(
@@ -195,7 +197,7 @@ def _find_normalizer(
         if normalizer is not None:
             _check_normalizer(found, normalizer, policy)
         return normalizer
-    if _was_normalised(data, policy):
+    if not options.takes_raw and _was_normalised(data, policy):
         raise PolicyFileError(
             f"{path}: was trained on normalised observations, and neither "
             f"{normalizer_path(path).name} nor vecnormalize.pkl lies beside it"

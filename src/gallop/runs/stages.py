@@ -221,7 +221,10 @@ class Stages:
     def _read_policy(self, path: Path) -> Policy:
         from gallop.policies import sb3_zip
 
-        return sb3_zip.read(path, self.prepared.observation_space, self.prepared.action_space)
+        # Older runs that normalised rewards alone left zips that look as if observations were.
+        options = sb3_zip.Options(takes_raw=not self.experiment.normalize.observations)
+        spaces = self.prepared.observation_space, self.prepared.action_space
+        return sb3_zip.read(path, *spaces, options)
 
     def _wait_for_films(self) -> None:
         with self.display.console.status("filming") as status:
