@@ -13,12 +13,18 @@ import pytest
 import runs
 from algorithm_rows import BOTH
 
-EXPERIMENTS = {
+HYPERPARAMETERS = {
     "sac": {"buffer_size": 250, "batch_size": 16, "learning_starts": 31},
     "ppo": {"n_steps": 25, "batch_size": 5, "n_epochs": 2},
 }
 N_SAMPLED = 6
+SHORTER = {"total_timesteps": 400, "evaluation": {"interval": 200, "n_episodes": 1}}
 START = ["run", "experiment.yaml", "--name", "a"]
+
+
+def experiment(algo, learner):
+    """Four segments, two milestones, two evaluations."""
+    return runs.experiment(algo, HYPERPARAMETERS[algo], learner=learner, **SHORTER)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def references(tmp_path_factory):
     def reference(algo, learner):
         if (algo, learner) not in made:
             home = tmp_path_factory.mktemp("reference")
-            runs.write(home, runs.experiment(algo, EXPERIMENTS[algo], learner=learner))
+            runs.write(home, experiment(algo, learner))
             ended = forked.run(home, START, forked.counted)
             assert ended.code == 0, ended.output
             made[algo, learner] = runs.content(runs.run_folder(home)), forked.operations(home)
@@ -61,7 +67,7 @@ def begun(home):
 
 MODES = {"killed": forked.killed_at, "refused": forked.refused_at}
 SAMPLED = [("sac", "native", mode) for mode in MODES] + [("ppo", "sb3", mode) for mode in MODES]
-ALL = [(algo, learner, mode) for algo in EXPERIMENTS for learner in BOTH for mode in MODES]
+ALL = [(algo, learner, mode) for algo in HYPERPARAMETERS for learner in BOTH for mode in MODES]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_a_failure_at_any_operation_on_a_file_is_recovered(
     outcomes = {"died": 0, "stopped with one line": 0, "finished": 0}
     for number in numbers:
         home = tmp_path_factory.mktemp("home")
-        runs.write(home, runs.experiment(algo, EXPERIMENTS[algo], learner=learner))
+        runs.write(home, experiment(algo, learner))
         ended = forked.run(home, START, MODES[mode](number))
         what = f"operation {number}, {operations[number]}: {ended}"
         assert "Traceback" not in ended.output, what
