@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_MESSAGE = 1_000  # characters; the longest of ours have 400
+
 
 def printable(text: str) -> str:
     """One line, with all that a terminal would obey spelled out.
@@ -13,6 +15,16 @@ def printable(text: str) -> str:
     a\\x1b[31m
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def shortened(text: str, limit: int = MAX_MESSAGE) -> str:
+    """At most `limit` characters, both ends kept: what a file holds may be of any length.
+
+    >>> shortened("0123456789", 7)
+    '012 … 789'
+    """
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
 
 
 def alternatives(names: Iterable[str]) -> str:
@@ -28,12 +40,12 @@ def alternatives(names: Iterable[str]) -> str:
 class ExperimentError(ValueError):
     """Something in an experiment is wrong; `field` is the dotted name of the setting, if one.
 
-    The message is one printable line, whatever a stranger's file puts into it: line ends and
-    escape sequences, which a terminal obeys, are spelled out.
+    The message is one printable line, whatever an untrusted file puts into it: line ends and
+    escape sequences, which a terminal obeys, are spelled out, and a long one loses its middle.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
-        message = printable(message)
+        message = shortened(printable(message))
         super().__init__(message)
         self.message = message
         self.field = field

@@ -23,10 +23,14 @@ def add(commands: Commands) -> None:
 def _figures(options: argparse.Namespace) -> int:
     from gallop.report import group_report, run_report
     from gallop.report.display import Display
+    from gallop.run_folder.links import check_contents
     from gallop.run_folder.seed_group import SeedGroup, is_group
 
     if options.run is not None and is_group(options.run):
+        check_contents(options.run)
         group_report.redraw(SeedGroup(options.run), Display())
     else:
-        run_report.redraw(run_or_newest(options), Display())
+        run = run_or_newest(options)
+        check_contents(run.path)
+        run_report.redraw(run, Display())
     return 0

@@ -21,6 +21,7 @@ from gallop.policies.sb3_zip import Options
 from gallop.report import video
 from gallop.report.display import Display
 from gallop.run_folder.find_policy import Named, find_policy, policy_path
+from gallop.run_folder.links import check_run_around
 
 
 def watch(
@@ -71,7 +72,9 @@ def watch(
     if not filming:
         _show(named, options, n_episodes, seed, display)
         return 0
-    output = output or named.path.with_name(f"{named.path.stem}_watch.mp4")
+    if output is None:
+        output = named.path.with_name(f"{named.path.stem}_watch.mp4")
+        check_run_around(output)
     if backend is None and video.is_mujoco(named.task.env):
         display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
         return 1

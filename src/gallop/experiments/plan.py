@@ -44,6 +44,14 @@ _MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, 
 _STATE_BYTES = 2 * 10_000_000  # two boundaries of parameters and Adam's moments, 256×256
 
 
+def last_timestep(experiment: Experiment) -> int:
+    """Where a resolved experiment ends, without planning it."""
+    assert experiment.segment, "resolve() has filled it in"
+    nominal = experiment.total_timesteps // experiment.segment * experiment.segment
+    quantum = experiment.hyperparameters.quantum(experiment.n_envs)
+    return math.ceil(nominal / quantum) * quantum
+
+
 def make_plan(
     experiment: Experiment, transition_bytes: int = 0, learner: Literal["native", "sb3"] = "sb3"
 ) -> Plan:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gallop.errors import ExperimentError, nearest
+from gallop.reading import open_regular
 
 NAME = "results.json"
 MAX_BYTES = 50_000_000
@@ -66,11 +67,11 @@ def read(path: Path) -> SearchResults:
     """
     file = path / NAME if path.is_dir() else path
     try:
-        with file.open(encoding="utf-8") as stream:
-            text = stream.read(MAX_BYTES + 1)
-        if len(text) > MAX_BYTES:
+        with open_regular(file) as stream:
+            content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise ExperimentError(f"{file} is larger than the results of a search can be")
-        data = json.loads(text)
+        data = json.loads(content)
     except OSError as error:
         raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):

@@ -30,6 +30,7 @@ from gallop.experiments.search_results import (
 from gallop.experiments.search_results import read as read_results
 from gallop.experiments.settings import EXPERIMENTS, Experiment
 from gallop.fields import flat, plain
+from gallop.reading import open_regular
 
 MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
 MAX_NODES = 100_000  # of its YAML with every alias written out
@@ -69,6 +70,25 @@ def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
         ExperimentError: as `load` does.
     """
     return _load(path, dict(flat(settings, SECTIONS)))
+
+
+def read_resolved(path: Path) -> Experiment:
+    """The resolved experiment that a run wrote down, read without looking at its task.
+
+    Unlike `load` it imports nothing that the file names, and checks no setting against another.
+
+    Raises:
+        ExperimentError: if it is none, or no resolved one.
+    """
+    data, lines = read_yaml(path)
+    try:
+        experiment = _validate(data)
+    except ExperimentError as error:
+        at = place(error.field, path, lines, {})
+        raise ExperimentError(f"{at}{error.field}: {error.message}", error.field) from None
+    if not experiment.segment or not experiment.evaluation.interval:
+        raise ExperimentError(f"{path}: holds no resolved experiment: segment or interval lack")
+    return experiment
 
 
 def read_setting(path: Path, name: str) -> Any:
@@ -241,11 +261,11 @@ def explaining_yaml(path: Path) -> Iterator[None]:
 
 def bounded_text(path: Path, what: str) -> str:
     """A file's text, which is no longer than any that a person wrote; `what` it should hold."""
-    with path.open(encoding="utf-8") as file:
-        text = file.read(MAX_BYTES + 1)
-    if len(text) > MAX_BYTES:
+    with open_regular(path) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise ExperimentError(f"{path}: is larger than {what} can be")
-    return text
+    return content.decode("utf-8")
 
 
 def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.policies.policy import Array, Observations
+from gallop.reading import read_npz
+
+MAX_BYTES = 1 << 25  # statistics of 100,000 observations take two megabytes
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,13 @@ class Normalizer:
         """Read what `save` wrote.
 
         Raises:
-            ValueError: if the file is something else.
+            OSError, ValueError: if the file is something else, or larger than a normaliser can be.
         """
-        with np.load(path, allow_pickle=False) as file:
-            try:
-                return cls(
-                    mean={k.partition("/")[2]: file[k] for k in file if k.startswith("mean/")},
-                    variance={
-                        k.partition("/")[2]: file[k] for k in file if k.startswith("variance/")
-                    },
-                    count=float(file["count"]),
-                    clip=float(file["clip"]),
-                    epsilon=float(file["epsilon"]),
-                )
-            except KeyError as error:
-                raise ValueError(f"{path}: is no normaliser: {error} is missing") from None
+        file = read_npz(path, ("count", "clip", "epsilon"), MAX_BYTES)
+        return cls(
+            mean={k.partition("/")[2]: v for k, v in file.items() if k.startswith("mean/")},
+            variance={k.partition("/")[2]: v for k, v in file.items() if k.startswith("variance/")},
+            count=float(file["count"]),
+            clip=float(file["clip"]),
+            epsilon=float(file["epsilon"]),
+        )

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from gallop.errors import ExperimentError
+from gallop.reading import open_regular
 
 if TYPE_CHECKING:
     import torch
@@ -55,9 +56,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         PolicyFileError: if the file is not there, is no zip, is damaged, or goes beyond a limit.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device may never end
-            raise PolicyFileError(f"{path}: is no file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_TOTAL_BYTES + 1)
         if len(content) > MAX_TOTAL_BYTES:
             raise PolicyFileError(f"{path}: is larger than a policy can be")
@@ -67,7 +66,9 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
         raise
     except FileNotFoundError:
         raise PolicyFileError(f"{path}: there is no such file") from None
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+    except OSError as error:
+        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
         raise PolicyFileError(f"{path}: is no zip, or a damaged one: {_line(error)}") from None
     except Exception as error:  # zipfile and zlib raise many kinds for damaged input
         raise PolicyFileError(f"{path}: a member cannot be read: {_line(error)}") from None

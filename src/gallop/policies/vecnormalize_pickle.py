@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array
 from gallop.policies.safe_archive import PolicyFileError, UnsafeFileError
+from gallop.reading import open_regular
 
 MAX_BYTES = 1 << 24  # statistics of 100,000 observations take two megabytes
 MAX_STEPS = 100_000  # SB3's own files have about 700
@@ -79,9 +80,7 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
             VecNormalize.
     """
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device may never end
-            raise PolicyFileError(f"{path}: is no file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise PolicyFileError(f"{path}: cannot be read: {error.strerror}") from None
@@ -105,9 +104,9 @@ def _normalizer(found: Any) -> Normalizer | None:
         return None
     statistics = state["obs_rms"]
     parts = statistics if isinstance(statistics, Mapping) else {"": statistics}
-    # Many parts may share one array, and each would get a copy.
-    size = sum(_array_of(part.state["mean"]).size for part in parts.values())
-    if size > MAX_BYTES // 8:
+    # Many parts may share one array, and each would get a copy in float64.
+    found = (part.state[name] for part in parts.values() for name in ("mean", "var"))
+    if sum(_array_of(value).size for value in found) > 2 * MAX_BYTES // 8:
         raise ValueError("its statistics are larger than the file")
     return Normalizer(
         mean={key: _numbers(part.state["mean"]) for key, part in parts.items()},

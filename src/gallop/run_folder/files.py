@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
+from gallop.reading import read_json as read_json  # beside its opposite
 from gallop.strict_json import dumps
 
 Json: TypeAlias = dict[str, Any]
@@ -27,10 +27,16 @@ def hold(file: Path, folder: Path, busy: RunError) -> Iterator[None]:
     """Hold a folder by its lock file; `busy` is raised where another process does.
 
     Raises:
-        RunError: if the folder cannot be written.
+        RunError: if the folder cannot be written, or the lock is no file in it.
     """
     from filelock import FileLock, Timeout
 
+    # Older versions of filelock empty the file, also one that a link leads to.
+    is_inside = Path(os.path.realpath(file)) == Path(
+        os.path.realpath(folder), file.relative_to(folder)
+    )
+    if not is_inside or (os.path.lexists(file) and not file.is_file()):
+        raise RunError(f"{file} is a link or no file: remove it")
     lock: FileLock = FileLock(file)
     try:
         lock.acquire(timeout=0)
@@ -53,12 +59,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_json(path: Path, data: Mapping[str, object]) -> None:
     """Replace a JSON file, indented for people; numbers that are not finite become text."""
     write_bytes(path, (dumps(data, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> Json:
-    """The object that a JSON file holds."""
-    data: Json = json.loads(path.read_text(encoding="utf-8"))
-    return data
 
 
 def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from gallop.errors import ExperimentError
-from gallop.experiments.plan import make_plan
+from gallop.errors import printable, shortened
+from gallop.experiments.plan import last_timestep
+from gallop.experiments.yaml_file import read_resolved
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.lookup import all_runs
+
+MAX_REASON = 300  # characters
 
 
 class Listed(NamedTuple):
@@ -31,22 +34,35 @@ class Listed(NamedTuple):
 
 
 def list_runs(results: Path = Path("results")) -> list[Listed]:
-    """All runs below a folder, oldest first. Nothing is changed, and no file is hashed."""
+    """All runs below a folder, oldest first.
+
+    Nothing is changed, no file is hashed, and no task is imported: only files are read.
+    """
     return [_listed(folder) for folder in all_runs(results)]
 
 
 def _listed(folder: RunDirectory) -> Listed:
     try:
-        experiment = folder.read_experiment()
-        horizon = make_plan(experiment).horizon
-        finished = folder.is_finished()
-        running = not finished and folder.is_locked()
-        mean_return = folder.numbers.final_return()
-        evaluations = folder.numbers.read_evaluations()
-    except (ExperimentError, OSError, ValueError, KeyError) as error:
+        return _read(folder)
+    except Exception as error:  # whatever its files hold, the other runs are listed
         algo, _, env = (folder.group or folder.path).parent.name.partition("_")
-        reason = str(error).splitlines()[0]
+        reason = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename:
+            reason = f"{error.filename} cannot be read: {error.strerror}"
+        reason = shortened(printable(reason), MAX_REASON)
         return Listed(folder.path, folder.name, algo.lower(), env, 0, 0, None, "damaged", reason)
+
+
+def _read(folder: RunDirectory) -> Listed:
+    experiment = read_resolved(folder.experiment_file)
+    horizon = last_timestep(experiment)
+    try:
+        finished = folder.read_json("provenance.json").get("end") is not None
+    except FileNotFoundError:  # killed in its first moment
+        finished = False
+    running = not finished and folder.is_locked()
+    mean_return = folder.numbers.final_return()
+    evaluations = folder.numbers.read_evaluations()
     if mean_return is None and evaluations is not None and len(evaluations.timesteps):
         mean_return = float(evaluations.results[-1].mean())
     return Listed(

@@ -16,9 +16,14 @@ def run_path(results: Path, algo: str, env: str, name: str) -> Path:
     Raises:
         RunError: if the name is no single path component.
     """
-    if not re.fullmatch(r"[^/\\:\0]+", name) or name in (".", ".."):
+    if not is_a_name(name):
         raise RunError(f"{name!r} is no name of a run: one path component is needed")
     return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
+
+
+def is_a_name(name: str) -> bool:
+    """Whether it is one path component, and no way up."""
+    return bool(re.fullmatch(r"[^/\\:\0]+", name)) and name not in (".", "..")
 
 
 def name_of_now() -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gallop.evaluation.episodes import Episodes
 from gallop.learners.learner import LogRow
+from gallop.reading import MAX_TABLE_BYTES, read_npz, read_text
 from gallop.run_folder.files import write_bytes, write_npz
 
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
@@ -76,8 +77,16 @@ class RunNumbers:
         path = self.path / "evaluations.npz"
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as file:
-            return Evaluations(**{name: file[name] for name in Evaluations.__annotations__})
+        names = list(Evaluations.__annotations__)
+        file = read_npz(path, names)
+        shape = file["results"].shape
+        shapes = {"timesteps": shape[:1], "results": shape, "ep_lengths": shape, "seeds": shape[1:]}
+        for name in names:
+            if file[name].dtype.kind not in "iuf" or file[name].shape != shapes[name]:
+                raise ValueError(f"{path.name} holds no evaluations: {name} is something else")
+        if len(shape) != 2:
+            raise ValueError(f"{path.name} holds no evaluations: results is something else")
+        return Evaluations(**{name: file[name] for name in names})
 
     def append_evaluation(self, timestep: int, episodes: Episodes) -> Evaluations:
         """Add one evaluation and return them all."""
@@ -105,7 +114,7 @@ class RunNumbers:
 
         Judging the same policy again, as a resumed run may, replaces its rows.
         """
-        columns, rows = _read_csv(self.path / "episodes.csv")
+        columns, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
         rows = [row for row in rows if not judged.items() <= row.items()]
         columns = columns or _EPISODE_COLUMNS
@@ -123,7 +132,7 @@ class RunNumbers:
 
     def read_episodes(self, policy: str) -> Episodes | None:
         """Episodes of one policy on the evaluation seeds; None before it was judged."""
-        _, rows = _read_csv(self.path / "episodes.csv")
+        _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         rows = [r for r in rows if (r["policy"], r["seed_family"]) == (policy, "evaluation")]
         if not rows:
             return None
@@ -135,28 +144,28 @@ class RunNumbers:
 
     def final_return(self) -> float | None:
         """Mean return of the final policy on the evaluation seeds; None before it was judged."""
-        _, rows = _read_csv(self.path / "episodes.csv")
+        _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         returns = [float(row["return"]) for row in rows if row["policy"] == "final"]
         return float(np.mean(returns)) if returns else None
 
     def append_log(self, log: Iterable[LogRow]) -> None:
         """Add rows under SB3's keys to progress.csv."""
         log = list(log)
-        columns, rows = _read_csv(self.path / "progress.csv")
+        columns, rows = _read_csv(self.path / "progress.csv", ["time/total_timesteps"])
         rows += [{name: repr(value) for name, value in row.values.items()} for row in log]
         columns = sorted({*columns, *(name for row in log for name in row.values)})
         _write_csv(self.path / "progress.csv", columns, rows)
 
     def keep_episodes(self, policies: Mapping[str, str]) -> None:
         """Keep the episodes of these policies alone, under new names."""
-        columns, rows = _read_csv(self.path / "episodes.csv")
+        columns, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         kept = [{**r, "policy": policies[r["policy"]]} for r in rows if r["policy"] in policies]
         if columns:
             _write_csv(self.path / "episodes.csv", columns, kept)
 
     def read_log(self) -> list[LogRow]:
         """Every row so far, from progress.csv and from the evaluations, in order of timesteps."""
-        _, rows = _read_csv(self.path / "progress.csv")
+        _, rows = _read_csv(self.path / "progress.csv", ["time/total_timesteps"])
         values = [{name: float(text) for name, text in row.items() if text} for row in rows]
         log = [LogRow(int(row["time/total_timesteps"]), row) for row in values]
         evaluations = self.read_evaluations()
@@ -180,7 +189,7 @@ class RunNumbers:
             ("episodes.csv", "timestep"),
             ("progress.csv", "time/total_timesteps"),
         ):
-            columns, rows = _read_csv(self.path / name)
+            columns, rows = _read_csv(self.path / name, [column])
             if columns:
                 rows = [row for row in rows if float(row[column]) <= timestep]
                 _write_csv(self.path / name, columns, rows)
@@ -199,16 +208,31 @@ def read_rewards(path: Path) -> NDArray[np.float64] | None:
     """Returns of the episodes; None before they exist."""
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        return np.asarray(file["rewards"])
+    rewards = read_npz(path, ["rewards"])["rewards"]
+    if rewards.dtype.kind not in "iuf" or rewards.ndim != 1:
+        raise ValueError(f"{path.name} holds no returns")
+    return rewards
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def _read_csv(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a table; none of either where there is no file.
+
+    Raises:
+        OSError, ValueError: if it is no table, or lacks a column that is needed.
+    """
     if not path.exists():
         return [], []
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        return list(reader.fieldnames or ()), list(reader)
+    reader = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE_BYTES), newline=""))
+    try:
+        columns, rows = list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is no table: {error}") from None
+    missing = next((name for name in needed if name not in columns), None)
+    if columns and missing is not None:
+        raise ValueError(f"{path.name} has no column {missing!r}")
+    if any(None in row or None in row.values() for row in rows):  # too long, too short
+        raise ValueError(f"{path.name} has a row with another number of columns than its head")
+    return columns, rows
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str]]) -> None:

@@ -125,7 +125,8 @@ def _save_replay(state: Path, learner: Learner) -> dict[str, str]:
 
 
 def _folders(state: Path) -> list[Path]:
-    return sorted(folder for folder in state.glob("[0-9]*") if folder.is_dir())
+    found = [folder for folder in state.glob("[0-9]*") if folder.name.isdecimal()]
+    return sorted(folder for folder in found if folder.is_dir())
 
 
 def _manifest(folder: Path) -> Json:

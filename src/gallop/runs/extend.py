@@ -22,6 +22,7 @@ from gallop.report.display import Display
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, new_folder
+from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import provenance, write_seeds
@@ -55,6 +56,7 @@ def extend(
             setting is changed.
     """
     display = display or Display()
+    check_contents(run.path)
     before = run.read_experiment()
     experiment = longer(before, overrides, new_horizon)
     prepared = prepare(experiment)

@@ -25,6 +25,7 @@ from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress, State, timestep_of
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
@@ -103,6 +104,7 @@ def resume_group(
         SeedsFailedError, Stopped: as `run_seeds` does.
     """
     _check_workers(workers)
+    check_contents(folder)
     group = SeedGroup(folder)
     experiment, seeds = group.read_experiment(), group.read_seeds()
     prepared = prepare(experiment)
@@ -128,6 +130,7 @@ def _check_workers(workers: int | None) -> None:
 def _check_name(group: SeedGroup, experiment: Experiment) -> None:
     """Refuse a folder that is something else, or a group of another experiment."""
     path = group.path
+    check_contents(path)
     if is_group(path):
         before = dict(flat(settings_of(group.read_experiment())))
         now = dict(flat(settings_of(experiment)))

@@ -16,6 +16,7 @@ from gallop.report.display import Display
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import new_folder, remove_leftovers
+from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import now, versions, write_records
@@ -82,10 +83,12 @@ def resume(
     """Go on from a run's last boundary to its end, with the experiment that its folder holds.
 
     Raises:
-        RunError: if the folder holds no run, or another process is running it.
+        RunError: if the folder holds no run, holds a link that leaves it, or another process is
+            running it.
         Stopped: after SIGINT or SIGTERM.
     """
     display = display or Display()
+    check_contents(folder.path)
     prepared = prepare(folder.read_experiment())
     with folder.locked():
         if not folder.seeds_file.exists():  # killed in its first moment

@@ -16,6 +16,7 @@ from gallop.experiments.settings import Experiment
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_path, read_normalizer
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.links import check_contents
 from gallop.run_folder.resume_state import last_timestep
 from gallop.sharing.zoo_export import zoo_name
 
@@ -39,6 +40,7 @@ class FinishedRun(NamedTuple):
 @contextlib.contextmanager
 def finished(run: RunDirectory) -> Iterator[FinishedRun]:
     """The run, held so that nobody else goes on with it."""
+    check_contents(run.path)
     experiment = run.read_experiment()
     with run.locked():
         episodes, baseline = run.numbers.read_episodes("final"), run.numbers.read_episodes("random")

@@ -12,6 +12,7 @@ from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
 from gallop.report.display import Display
+from gallop.run_folder.links import check_contents
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now
 from gallop.tuning import study
@@ -101,6 +102,10 @@ def go_on(
     """
     display = display or Display()
     first = first.first_round()
+    part: RoundDirectory | None = first
+    while part is not None:
+        check_contents(part.path)
+        part = part.next_round()
     record, search = first.read_record(), first.read_search()
     if n_trials:
         search = with_n_trials(search, n_trials)

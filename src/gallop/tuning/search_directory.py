@@ -23,10 +23,11 @@ from typing import NamedTuple
 
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments import search_results
+from gallop.reading import read_json
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, write_bytes
-from gallop.run_folder.lookup import run_path
+from gallop.run_folder.lookup import is_a_name, run_path
 from gallop.tuning.parameter import Value
 from gallop.tuning.search import load, to_yaml
 from gallop.tuning.search_settings import Search
@@ -120,12 +121,13 @@ class RoundDirectory:
             RunError: if the folder is no round of a search.
         """
         try:
-            data = json.loads(self.record_file.read_text(encoding="utf-8"))
-            record = RoundRecord(**data)
-        except (OSError, ValueError, TypeError, RecursionError):
+            record = RoundRecord(**read_json(self.record_file))
+        except (OSError, ValueError, TypeError):
             raise RunError(f"{self.path} is no search: it holds no round.json") from None
         texts = [record.storage, record.study_name, record.start, record.parent or "-"]
-        if not isinstance(record.number, int) or not all(isinstance(t, str) and t for t in texts):
+        are_texts = all(isinstance(text, str) and text for text in texts)
+        # The parent is a folder beside this one, not one that a path leads to.
+        if not isinstance(record.number, int) or not are_texts or not is_a_name(texts[-1]):
             raise RunError(f"{self.path} is no search: its round.json is damaged")
         return record
 

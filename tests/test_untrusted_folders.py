@@ -1,0 +1,276 @@
+"""Folders from elsewhere: links that leave them, pipes, damaged files; nothing follows or waits."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from gallop.commands.cli import main
+from gallop.errors import MAX_MESSAGE, ExperimentError, RunError
+from gallop.reading import read_bytes, read_json, read_npz
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.links import check_contents, check_run_around
+from gallop.run_folder.listing import list_runs
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = RunDirectory(tmp_path / "results" / "SAC_Pendulum-v1" / "copied")
+    folder.create(tiny("sac"))
+    folder.write_json("provenance.json", {"end": None})
+    return folder
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A folder of somebody's, and what is in it."""
+    folder = tmp_path / "elsewhere"
+    (folder / "replay").mkdir(parents=True)
+    for name in ("notes.txt", "a.safetensors", "replay/a.safetensors"):
+        (folder / name).write_text("kept")
+    return folder
+
+
+def contents(folder):
+    return {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+# --- links ---------------------------------------------------------------------------------------
+
+
+LINKS = [
+    ("run.log", "notes.txt"),
+    ("checkpoints", ""),
+    ("state/replay", "replay"),
+    ("state/lock", "notes.txt"),
+    ("state/000000000120", "replay"),
+    ("best_model.zip", "notes.txt"),
+    ("gone.txt", "not there"),
+]
+COMMANDS = [
+    ["run", "--resume", "RUN"],
+    ["run", "--extend", "RUN", "-n", "720"],
+    ["figures", "RUN"],
+    ["export", "RUN", "--hub", "hub"],
+    ["export", "RUN", "--zoo", "zoo"],
+]
+
+
+@pytest.mark.parametrize(("link", "target"), LINKS)
+def test_a_link_that_leaves_a_run_is_named_with_where_it_leads(run, elsewhere, link, target):
+    (run.path / link).symlink_to(elsewhere / target)
+    with pytest.raises(RunError) as refused:
+        check_contents(run.path)
+    assert str(run.path / link) in str(refused.value)
+    assert str((elsewhere / target).resolve()) in str(refused.value)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
+def test_no_command_writes_through_a_link_or_copies_what_it_leads_to(
+    run, elsewhere, command, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    (run.state / "replay").symlink_to(elsewhere / "replay")
+    before, files = contents(elsewhere), contents(run.path)
+    assert main([str(run.path) if part == "RUN" else part for part in command]) == 2
+    message = capsys.readouterr().err
+    assert "replay is a link that leaves the folder" in message
+    assert message.count("\n") == 1
+    assert (contents(elsewhere), contents(run.path)) == (before, files)
+    assert not (tmp_path / "hub").exists()
+
+
+def test_links_inside_a_run_and_a_run_reached_by_a_link_are_fine(run, tmp_path):
+    (run.path / "newest").symlink_to("state")
+    (run.path / "log").symlink_to(run.path / "experiment.yaml")  # absolute, and inside
+    (tmp_path / "shortcut").symlink_to(run.path)
+    check_contents(run.path)
+    check_contents(tmp_path / "shortcut")
+
+
+def test_a_group_and_a_search_with_a_link_are_refused(elsewhere, tmp_path, capsys):
+    group = tmp_path / "group"
+    group.mkdir()
+    (group / "group.yaml").write_text("algo: sac\n")
+    (group / "seed-0").symlink_to(elsewhere)
+    assert main(["run", "--resume", str(group)]) == 2
+    assert "seed-0 is a link that leaves the folder" in capsys.readouterr().err
+    search = tmp_path / "search"
+    search.mkdir()
+    record = '{"number": 0, "parent": null, "storage": "study.db", "study_name": "a", '
+    (search / "round.json").write_text(record + '"start": "now", "reproducible": false}')
+    (search / "trials").symlink_to(elsewhere)
+    assert main(["tune", "--resume", str(search)]) == 2
+    assert "trials is a link that leaves the folder" in capsys.readouterr().err
+
+
+def test_a_round_names_its_parent_beside_it_and_nowhere_else(tmp_path, capsys):
+    search = tmp_path / "search"
+    search.mkdir()
+    record = '{"number": 1, "parent": "../../etc", "storage": "s", "study_name": "a", '
+    (search / "round.json").write_text(record + '"start": "now", "reproducible": false}')
+    assert main(["tune", "--resume", str(search)]) == 2
+    assert "round.json is damaged" in capsys.readouterr().err
+
+
+def test_a_film_beside_a_policy_is_not_written_through_a_link(run, elsewhere):
+    (run.path / "checkpoints").symlink_to(elsewhere)
+    with pytest.raises(RunError, match="checkpoints is a link that leaves"):
+        check_run_around(run.path / "checkpoints" / "model_watch.mp4")
+
+
+def test_a_lock_that_is_a_link_locks_nothing(run, elsewhere):
+    (run.state / "lock").symlink_to(elsewhere / "notes.txt")
+    with pytest.raises(RunError, match="is a link"), run.locked():
+        pass
+    assert (elsewhere / "notes.txt").read_text() == "kept"
+
+
+# --- pipes and devices ---------------------------------------------------------------------------
+
+FILES = ["experiment.yaml", "provenance.json", "episodes.csv", "evaluations.npz", "state/lock"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
+@pytest.mark.parametrize("name", FILES)
+def test_a_pipe_in_a_run_never_makes_a_command_wait(run, name):
+    (run.path / name).unlink(missing_ok=True)
+    os.mkfifo(run.path / name)
+    program = "import sys; from gallop.commands.cli import main; sys.exit(main(sys.argv[1:]))"
+    for command in (["list", "-f", run.path.parents[1]], ["run", "--resume", run.path]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=60
+        )
+        assert "Traceback" not in done.stderr
+        if command[0] == "run":
+            assert done.returncode == 2
+            assert f"{run.path / name} is a pipe" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
+def test_a_policy_file_that_is_a_pipe_is_refused(tmp_path, capsys):
+    os.mkfifo(tmp_path / "ppo-Pendulum-v1.zip")
+    assert main(["evaluate", str(tmp_path / "ppo-Pendulum-v1.zip")]) == 2
+    assert "it is a pipe, no regular file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
+def test_a_device_is_no_file(tmp_path):
+    (tmp_path / "a.json").symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="a device"):
+        read_json(tmp_path / "a.json")
+
+
+# --- damage and size -----------------------------------------------------------------------------
+
+
+def npz(**arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def array_that_lies(shape):
+    """An .npz whose array claims a shape that is not there."""
+    header = io.BytesIO()
+    claim = {"descr": "<f8", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, claim)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("results.npy", header.getvalue())
+    return buffer.getvalue()
+
+
+DAMAGE = [
+    ("experiment.yaml", b"[1, 2]", "no mapping"),
+    ("experiment.yaml", b"\xff\xfe\x00", "is not a text file"),
+    ("experiment.yaml", b"algo: sac\nenv: Pendulum-v1\n", "total_timesteps"),
+    ("experiment.yaml", b"", "is empty"),
+    ("provenance.json", b"[]", "holds no JSON object"),
+    ("provenance.json", b"[" * 100_000, "is nested too deeply"),
+    ("provenance.json", b'{"end": ', "is no JSON"),
+    ("episodes.csv", b"a,b\n1,2\n", "has no column 'policy'"),
+    (
+        "episodes.csv",
+        b"policy,timestep,seed_family,seed,return,length\nfinal,1\n",
+        "another number",
+    ),
+    ("episodes.csv", b"\x00" * 200_000, "episodes.csv"),
+    (
+        "episodes.csv",
+        b"policy,timestep,seed_family,seed,return,length\nfinal,1,evaluation,1,much,5\n",
+        "'much'",
+    ),
+    ("evaluations.npz", b"PK\x03\x04", "is no .npz file"),
+    ("evaluations.npz", npz(results=np.zeros((1, 2))), "holds no array 'timesteps'"),
+    ("evaluations.npz", array_that_lies((10**12,)), "not all there"),
+    (
+        "evaluations.npz",
+        npz(timesteps=["a"], results=[["b"]], ep_lengths=[[1]], seeds=[1]),
+        "something else",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "reason"), DAMAGE)
+def test_a_damaged_run_is_listed_with_its_reason_beside_the_others(
+    run, name, content, reason, capsys
+):
+    whole = RunDirectory(run.path.parent / "whole")
+    whole.create(tiny("sac"))
+    (run.path / name).write_bytes(content)
+    listed = {each.name: each for each in list_runs(run.path.parents[1])}
+    assert listed["whole"].status == "stopped"
+    assert listed["copied"].status == "damaged"
+    assert reason in listed["copied"].reason
+    assert "\n" not in listed["copied"].reason
+    assert main(["list", "-f", str(run.path.parents[1])]) == 0
+    assert "whole" in capsys.readouterr().out
+
+
+def test_listing_imports_no_code_of_a_task(run, tmp_path, monkeypatch):
+    (tmp_path / "marking_task.py").write_text(
+        "import pathlib\npathlib.Path('imported').write_text('')\n"
+        "import gymnasium\ngymnasium.register('Marked-v0', lambda: None)\n"
+    )
+    text = run.experiment_file.read_text().replace("Pendulum-v1", "marking_task:Marked-v0")
+    run.experiment_file.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (listed,) = list_runs(run.path.parents[1])
+    assert (listed.env, listed.status, listed.horizon) == ("marking_task:Marked-v0", "stopped", 360)
+    assert not (tmp_path / "imported").exists()
+
+
+def test_a_file_larger_than_its_limit_is_not_read(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bytes(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValueError, match="larger than 4 bytes"):
+        read_bytes(tmp_path / "a", 4)
+    np.savez_compressed(tmp_path / "b.npz", a=np.zeros(1_000_000))
+    with pytest.raises(ValueError, match="larger than 100,000 bytes"):
+        read_npz(tmp_path / "b.npz", limit=100_000)
+
+
+def test_arrays_read_back_as_numpy_wrote_them(tmp_path):
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(3), "c": np.array(["x", "yz"])}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = read_npz(tmp_path / "a.npz", ["a", "b", "c"])
+    assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object))
+    with pytest.raises(ValueError, match="or a damaged one"):
+        read_npz(tmp_path / "o.npz")
+
+
+def test_a_message_made_from_a_file_keeps_its_two_ends():
+    message = str(ExperimentError("first " + "x" * 80_000 + " last"))
+    assert len(message) <= MAX_MESSAGE + 3
+    assert (message[:5], message[-4:]) == ("first", "last")
