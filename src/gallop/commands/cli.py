@@ -30,7 +30,7 @@ from gallop.commands import (
 )
 from gallop.commands.arguments import Parser
 from gallop.errors import DivergedError, ExperimentError, FrozenError, WorkerError, nearest
-from gallop.runs.stopping import Stopped
+from gallop.runs.stopping import Stopped, answering_signals
 
 SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
 
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, unknown = make_parser().parse_known_args(arguments)
         if unknown:
             _refuse(unknown[0], options.parser)
-        return int(options.call(options))
+        with answering_signals():
+            return int(options.call(options))
     except ExperimentError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 2

@@ -96,8 +96,10 @@ def _in_a_child(arguments: list[str], backend: str) -> int:
         "MUJOCO_GL": backend,
         "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for tasks of one's own
     }
-    command = [sys.executable, "-m", "gallop", "watch", *arguments]
-    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode
+    worker = [sys.executable, "-m", "gallop.execution.worker"]  # it ends when we do
+    command = [*worker, "gallop", "watch", *arguments]
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:
+        return child.wait()
 
 
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:

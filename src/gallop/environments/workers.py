@@ -29,7 +29,7 @@ from gallop.environments.watchdog import inside
 from gallop.errors import FrozenError, WorkerError
 
 SECONDS_TO_CLOSE = 10.0  # then a worker is killed
-SECONDS_TO_CLOSE_OTHERS = 2.0  # where one has failed already
+SECONDS_TO_CLOSE_OTHERS = 1.0  # where one has failed already
 SECONDS_TO_DIE = 5.0  # until the exit code of a worker is known whose pipe is closed
 
 WHAT = {
@@ -130,6 +130,9 @@ class _Remote:
                 answer = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise self._gone() from None
+        except BaseException:  # interrupted: nobody knows when it will answer
+            self.failed = True
+            raise
         if type(answer) is _Raised:
             self.failed = True
             raise answer.error()

@@ -50,6 +50,7 @@ def evaluate(
     policy: Policy,
     make: Callable[[], Env],
     seeds: Sequence[int],
+    on_timestep: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Play one episode for each seed.
 
@@ -57,12 +58,14 @@ def evaluate(
         policy: deterministic, or a `RandomPolicy` for these seeds.
         make: one environment of the task.
         seeds: of the episodes' first states.
+        on_timestep: called before each timestep of all episodes together; what it raises ends them.
     """
     environments = [make() for _ in seeds]
     try:
         latest = [e.reset(seed=s)[0] for e, s in zip(environments, seeds, strict=True)]
         records = [_Record() for _ in seeds]
         while going := [i for i, record in enumerate(records) if not record.ended]:
+            on_timestep()
             actions = policy.act(stack(latest))
             for i in going:
                 latest[i] = records[i].add(environments[i], actions[i])

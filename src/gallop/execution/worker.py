@@ -9,27 +9,27 @@ import os
 import runpy
 import signal
 import sys
-import threading
 import time
 
-SECONDS_TO_STOP = 30.0
+from gallop.ending import die_with_parent, standard_input_ends
+
+SECONDS_TO_STOP = 30.0  # after SIGTERM from the parent, before it kills
+SECONDS_ALONE = 5.0  # after the parent's end
 
 
 def main() -> None:
     """Run the module as `python -m` would, watching the parent."""
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    die_with_parent(_stop_after_the_parent)
     module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
-def _end_with_the_parent() -> None:
+def _stop_after_the_parent() -> None:
     """However the parent ends, the system closes its side of the pipe: no orphan trains on."""
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)  # the run stops at its next safe instant
-    time.sleep(SECONDS_TO_STOP)
-    os._exit(1)
+    standard_input_ends()
+    os.kill(os.getpid(), signal.SIGTERM)  # where there is time, the run stops in good order
+    time.sleep(SECONDS_ALONE)
 
 
 if __name__ == "__main__":

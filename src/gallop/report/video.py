@@ -14,15 +14,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Env
+from gallop.environments.watchdog import watching
+from gallop.errors import FrozenError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
 from gallop.experiments.settings import Experiment
@@ -152,6 +155,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         "env": experiment.env,
         "kwargs": experiment.evaluation_env_kwargs,
         "wrappers": list(experiment.wrappers),
+        "watchdog": experiment.watchdog,
     }
     arrays = {
         "task": np.array(yaml_text.write(task)),
@@ -181,6 +185,18 @@ def film(job: Path, folder: Path, software: bool) -> None:
         task = yaml_text.read(str(file["task"]))
         seed, actions = int(file["seed"]), file["actions"]
         expected = float(file["episode_return"])
+    with watching(float(task.get("watchdog", 0))):
+        _film(task, folder, seed, actions, expected, software)
+
+
+def _film(
+    task: Mapping[str, Any],
+    folder: Path,
+    seed: int,
+    actions: Array,
+    expected: float,
+    software: bool,
+) -> None:
     env = make_env(
         task["env"],
         seed=None,
@@ -368,7 +384,10 @@ def _make_gif(source: Path, path: Path) -> None:
 
 def _run_ffmpeg(arguments: Sequence[str]) -> None:
     done = subprocess.run(
-        [ffmpeg(), "-loglevel", "error", "-y", *arguments], capture_output=True, text=True
+        [ffmpeg(), "-loglevel", "error", "-y", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode != 0:
         raise FilmError(f"ffmpeg failed: {done.stderr.strip()[-300:]}")
@@ -377,11 +396,13 @@ def _run_ffmpeg(arguments: Sequence[str]) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Film one job; the reason of a failure is the last line printed."""
     job, folder, renderer = arguments
+    die_with_parent(standard_input_ends)
     if hasattr(os, "nice"):
         os.nice(5)  # training goes first
     try:
-        film(Path(job), Path(folder), software=renderer == "software")
-    except Exception as error:
+        with owning_the_process():
+            film(Path(job), Path(folder), software=renderer == "software")
+    except (Exception, FrozenError) as error:
         print(str(error).replace("\n", " ") or type(error).__name__, flush=True)
         return 1
     return 0

@@ -35,7 +35,7 @@ class Filming:
         self._child = subprocess.Popen(
             [sys.executable, "-m", "gallop.report.video", str(job), str(folder), software],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # it ends when we do: see ending.py
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -72,7 +72,8 @@ class Filming:
         self._finish()
 
     def _finish(self) -> None:
-        assert self._child.stdout is not None
+        assert self._child.stdin is not None and self._child.stdout is not None
+        self._child.stdin.close()
         self._reader.join(timeout=10)
         self._child.stdout.close()
 

@@ -188,7 +188,7 @@ class _Runs:
         self.states = {
             seed: "finished" if run.is_finished() else "waiting" for seed, run in self.runs.items()
         }
-        with self.stop.listening():
+        with self.stop.listening(self.display.say):
             try:
                 self._train()
             except Stopped as stopped:

@@ -70,15 +70,15 @@ class Stages:
             self.folder.locked(),
             logging_to(self.folder.log_file),
             last_words(self._what_is_kept),
-            self.stop.listening(),
+            self.stop.listening(self.display.say),
         ):
             try:
                 self._go(environments, learner)
             except Stopped as stopped:
                 self._say_what_is_kept(f"stopped by {stopped}")
                 raise
-            except (WorkerError, FrozenError) as error:
-                log.info("ended: %s", error, exc_info=error)
+            except (WorkerError, FrozenError, KeyboardInterrupt) as error:
+                log.info("ended: %s", error or type(error).__name__, exc_info=error)
                 self._say_what_is_kept("the run ends here")
                 raise
             finally:
@@ -213,7 +213,7 @@ class Stages:
     # --- helpers ---
 
     def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
-        episodes = evaluate(policy, self.make_env, seeds)
+        episodes = evaluate(policy, self.make_env, seeds, on_timestep=self.stop.check)
         if episodes.n_unstable:
             log.warning("physics blew up in %d of %d episodes", episodes.n_unstable, len(seeds))
         return episodes

@@ -48,7 +48,7 @@ class SearchLoop:
 
     def run(self) -> RoundDirectory:
         """From wherever it stands to its end; the last round's folder."""
-        with self.first.locked(), self.stop.listening():
+        with self.first.locked(), self.stop.listening(self.display.say):
             engine = Processes(self.n_workers)
             try:
                 with study.explaining_storage(self.storage or self.first.read_record().storage):

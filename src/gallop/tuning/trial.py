@@ -26,7 +26,7 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now, provenance
-from gallop.runs.stopping import Stop, Stopped
+from gallop.runs.stopping import Stop, Stopped, answering_signals
 from gallop.runs.training import learner_for, train
 
 
@@ -75,7 +75,7 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         seed = experiment.training_seed
         for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
-                episodes = evaluate(learner.policy, make, episode_seeds)
+                episodes = evaluate(learner.policy, make, episode_seeds, stop.check)
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
                     raise DivergedError(f"a return is {episodes.returns.tolist()}")
@@ -94,7 +94,7 @@ def main(path: Path) -> int:
     folder = RunDirectory(path)
     stop = Stop()
     try:
-        with stop.listening(), folder.locked():
+        with answering_signals(), stop.listening(), folder.locked():
             if not folder.is_finished():
                 remove_leftovers(folder.path)
                 bring_to_end(folder, stop)
