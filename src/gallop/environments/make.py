@@ -34,6 +34,9 @@ def make_env(
 ) -> Env:
     """One environment of a Gymnasium task, its random streams seeded.
 
+    It takes actions as policies give them: choices numbered from 0, whole numbers rounded from
+    others (actions.py).
+
     Args:
         task: Gymnasium's id, such as "HalfCheetah-v5".
         seed: of the environment and of its action space; None leaves both unseeded.
@@ -49,6 +52,7 @@ def make_env(
     """
     import gymnasium
 
+    from gallop.environments.actions import for_policies
     from gallop.environments.wrappers import Marked, StopAtUnstablePhysics, follow
 
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
@@ -80,7 +84,7 @@ def make_env(
                 env = wrap(env, **copy.deepcopy(dict(wrapper_kwargs)))
             except Exception as error:  # it is somebody's code
                 raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
-    env = Marked(env, task)
+    env = for_policies(Marked(env, task))
     if seed is not None:
         env.reset(seed=seed)
         env.action_space.seed(seed)

@@ -58,6 +58,7 @@ def choose_learner(
             f"{kind} actions; {hint}",
             "algo",
         )
+    _check_bounds(experiment, action_space)
     is_dict = type(observation_space).__name__ == "Dict"
     _check_observations(experiment.algorithm, observation_space)
     policy = experiment.hyperparameters.policy
@@ -94,6 +95,21 @@ def choose_learner(
         )
     why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
     return Choice("native", why, kernels.n_threads(experiment.n_threads), machine.instruction_set())
+
+
+def _check_bounds(experiment: Experiment, action_space: Space) -> None:
+    """SB3's algorithms, and ours, choose between a lowest and a highest action."""
+    if type(action_space).__name__ != "Box":
+        return
+    space: Any = action_space
+    if 0 in space.shape:
+        raise ExperimentError(f"{experiment.env} has no actions: it takes {space}", "env")
+    if not np.isfinite([space.low, space.high]).all():
+        raise ExperimentError(
+            f"{experiment.algo} needs actions with finite bounds, and {experiment.env} takes "
+            f"{space}; a wrapper with a bounded action_space helps (--wrappers)",
+            "env",
+        )
 
 
 def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:

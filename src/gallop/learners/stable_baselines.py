@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from safetensors.numpy import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -323,7 +324,7 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
         )
     sb3_class = imported(experiment.algorithm.sb3_class)
     algorithm = type(sb3_class.__name__, (_OneHorizon, sb3_class), {})
-    return algorithm(
+    model = algorithm(
         policy=policy_class(settings.policy, environments.observation_space),
         env=environments,
         policy_kwargs=_policy_kwargs(experiment),
@@ -332,6 +333,23 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
         verbose=0,
         **kwargs,
     )
+    _scale_frozen_actions(model.policy)
+    return model
+
+
+def _scale_frozen_actions(policy: Any) -> None:
+    """A dimension whose lowest action is its highest has no width to divide by: SB3 would store
+    NaN for it while actions are random."""
+    space = policy.action_space
+    if not isinstance(space, spaces.Box) or not (frozen := space.low == space.high).any():
+        return
+    width = np.where(frozen, 1, space.high - space.low)
+
+    def scale_action(action: Array) -> Array:
+        scaled: Array = np.where(frozen, 0, 2 * (action - space.low) / width - 1)
+        return scaled.astype(np.float32)
+
+    policy.scale_action = scale_action
 
 
 def _schedule(value: Any) -> Any:

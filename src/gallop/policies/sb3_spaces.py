@@ -37,7 +37,7 @@ def check_spaces(
             r"\d+", ours[2]
         )
         # SB3 divides images of bytes by 255, and no others.
-        dtype = readable.get("dtype")
+        dtype = readable.get("dtype") if name == "observation" else None
         same_scale = dtype is None or (dtype == "uint8") == (str(space.dtype) == "uint8")
         if theirs[0] != ours[0] or not same_shape or not same_number or not same_scale:
             raise PolicyFileError(

@@ -1,0 +1,101 @@
+"""From what policies give to what a task takes, where these differ.
+
+SB3's policies, and ours, number choices from 0, give them in one row, and know no whole numbers
+but choices. A task whose action space asks for more is wrapped, always and everywhere: in training,
+evaluation and films. Its policy files hold the action space that this wrapper shows, and plain SB3
+gives such actions, too: to use them elsewhere, convert them as `task_action` does.
+
+Importing this module imports Gymnasium; make.py does so when it makes an environment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from gallop.environments.spaces import Action, Env, Observation, Space
+
+Array: TypeAlias = NDArray[Any]
+Convert: TypeAlias = Callable[[Action], Action]
+
+
+class PolicyActions(gymnasium.ActionWrapper[Observation, Action, Action]):
+    """A task that takes what policies give."""
+
+    def __init__(self, env: Env, action_space: Space, convert: Convert) -> None:
+        super().__init__(env)
+        self.action_space = action_space
+        self._convert = convert
+
+    def action(self, action: Action) -> Action:
+        return self._convert(action)
+
+
+def for_policies(env: Env) -> Env:
+    """The environment with an action space that policies serve; itself where it has one."""
+    found = _conversion(env.action_space)
+    return env if found is None else PolicyActions(env, *found)
+
+
+def task_action(space: Space, action: Action) -> Action:
+    """What a task with this action space is given where a policy says `action`.
+
+    >>> int(task_action(spaces.Discrete(3, start=-1), 0))
+    -1
+    >>> task_action(spaces.Box(0, 255, (2,), np.uint8), np.array([0.4, 254.6])).tolist()
+    [0, 255]
+    """
+    found = _conversion(space)
+    return action if found is None else found[1](action)
+
+
+def _conversion(space: Space) -> tuple[Space, Convert] | None:
+    """The action space that policies see, and what makes the task's actions of theirs."""
+    if isinstance(space, spaces.Discrete):
+        n, start = int(space.n), int(space.start)
+        return (spaces.Discrete(n), lambda a: np.int64(a) + start) if start else None
+    if isinstance(space, spaces.MultiDiscrete):
+        shape, first = space.nvec.shape, np.broadcast_to(space.start, space.nvec.shape)
+        if len(shape) == 1 and not first.any():
+            return None
+        flat = spaces.MultiDiscrete(space.nvec.reshape(-1))
+        return flat, lambda a: (np.reshape(a, shape) + first).astype(space.dtype)
+    if isinstance(space, spaces.MultiBinary):  # policies give it as floats
+        size, shape = int(np.prod(space.shape)), space.shape
+        return spaces.MultiBinary(size), lambda a: np.reshape(a, shape).astype(np.int8)
+    if isinstance(space, spaces.Box):
+        return _of_box(space)
+    return None
+
+
+def _of_box(space: spaces.Box[Any]) -> tuple[Space, Convert] | None:
+    low: Array = space.low
+    high: Array = space.high
+    dtype = np.dtype(space.dtype)
+    is_exact = dtype in (np.float32, np.float64)
+    if is_exact and space.shape and (not np.isfinite(high - low).all() or _rounds_well(low, high)):
+        return None
+    shape = space.shape or (1,)
+    kind: Any = dtype if is_exact else np.float32
+
+    def convert(action: Action) -> Action:
+        values = np.reshape(action, space.shape)
+        if dtype.kind in "iub":
+            values = np.rint(values)
+        clipped = np.clip(values, low.astype(kind), high.astype(kind))
+        return np.asarray(clipped, dtype)
+
+    lowest, highest = (bound.astype(kind).reshape(shape) for bound in (low, high))
+    box: Space = spaces.Box(lowest, highest, dtype=kind)
+    return box, convert
+
+
+def _rounds_well(low: Array, high: Array) -> bool:
+    """Whether the largest action of a policy, scaled to these bounds, is the highest one and not
+    the next number above it."""
+    return bool((low + (high - low) <= high).all())

@@ -1,0 +1,121 @@
+"""Whatever a task takes: right actions reach it from every algorithm, or one line says why not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from algorithm_rows import EVERY
+from conftest import tiny
+from gallop_action_task import ACTIONS, TAKEN
+from gymnasium import spaces
+
+from gallop.environments.actions import task_action
+from gallop.environments.make import evaluation_env
+from gallop.errors import ExperimentError
+from gallop.evaluation.episodes import RandomPolicy, evaluate
+from gallop.policies import sb3_zip
+from gallop.run_folder.prepared import prepare
+
+TASK = "gallop_action_task:Acts-v0"
+REFUSED = ("unbounded", "half bounded", "empty", "dict", "tuple")
+BOXES = [name for name, space in ACTIONS.items() if isinstance(space, spaces.Box)]
+
+
+def experiment_of(algo, kind, learner="auto", **settings):
+    kwargs = {"kind": kind, "max_episode_steps": 30}
+    return tiny(algo, env=TASK, env_kwargs=kwargs, learner=learner, **settings)
+
+
+def trains_with_right_actions(algo, learner, kind, trainers, folder):
+    """A segment, its policy and that policy's file; the task refuses all actions but its own."""
+    experiment = experiment_of(algo, kind, learner)
+    trainer = trainers(experiment)
+    TAKEN[kind].clear()
+    next(trainer.segments())
+    assert len(TAKEN[kind]) >= 120
+    trainer.learner.save_policy(folder / "policy.zip")
+    env = evaluation_env(experiment)
+    read = sb3_zip.read(folder / "policy.zip", env.observation_space, env.action_space)
+    ours = evaluate(read, lambda: evaluation_env(experiment), [1, 2])
+    theirs = evaluate(trainer.learner.policy, lambda: evaluation_env(experiment), [1, 2])
+    np.testing.assert_array_equal(ours.returns, theirs.returns)
+    replayed = evaluation_env(experiment)
+    replayed.reset(seed=1)
+    total = 0.0
+    for action in ours.actions[0]:
+        total += float(replayed.step(action.item() if action.ndim == 0 else action)[1])
+    assert total == ours.returns[0], "a film plays the recorded actions again"
+
+
+@pytest.mark.parametrize("kind", [name for name in ACTIONS if name not in REFUSED])
+def test_right_actions_reach_the_task_from_ppo(kind, trainers, tmp_path):
+    trains_with_right_actions("ppo", "auto", kind, trainers, tmp_path)
+    seen = np.array([np.asarray(action, np.float64).reshape(-1) for action in TAKEN[kind]])
+    space = ACTIONS[kind]
+    if isinstance(space, spaces.Discrete):
+        assert set(seen[:, 0]) == {*range(space.start, space.start + space.n)}
+
+
+@pytest.mark.parametrize("kind", ["start", "uint8", "frozen", "asymmetric", "float64"])
+def test_right_actions_reach_the_task_from_ppo_on_sb3(kind, trainers, tmp_path):
+    trains_with_right_actions("ppo", "sb3", kind, trainers, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [name for name in BOXES if name not in REFUSED])
+@pytest.mark.parametrize(("algo", "learner"), [case for case in EVERY if case[0] != "ppo"])
+@pytest.mark.slow
+def test_right_actions_reach_the_task_from_every_algorithm(algo, learner, kind, trainers, tmp_path):
+    trains_with_right_actions(algo, learner, kind, trainers, tmp_path)
+
+
+@pytest.mark.parametrize(("algo", "learner"), [("sac", "sb3"), ("sac", "native"), ("td3", "sb3")])
+@pytest.mark.parametrize("kind", ["frozen", "asymmetric", "int64"])
+def test_right_actions_reach_the_task_off_policy(algo, learner, kind, trainers, tmp_path):
+    trains_with_right_actions(algo, learner, kind, trainers, tmp_path)
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_what_no_algorithm_can_choose_is_refused_before_the_run(algo, kind):
+    with pytest.raises(ExperimentError) as caught:
+        prepare(experiment_of(algo, kind))
+    message = str(caught.value)
+    assert TASK in message and "\n" not in message
+    assert any(words in message for words in ("finite bounds", "has no actions", "actions; "))
+
+
+def test_an_algorithm_without_choices_names_those_that_have_them():
+    with pytest.raises(ExperimentError, match=r"sac needs Box actions.*Discrete.*use algo: ppo"):
+        prepare(experiment_of("sac", "start"))
+
+
+@pytest.mark.parametrize("kind", [name for name in ACTIONS if name not in REFUSED])
+def test_the_random_policy_draws_actions_of_the_task(kind):
+    experiment = experiment_of("ppo", kind)
+    env = evaluation_env(experiment)
+    evaluate(RandomPolicy(env.action_space, [1, 2]), lambda: evaluation_env(experiment), [1, 2])
+
+
+def test_whole_numbers_are_the_nearest_and_inside_the_bounds():
+    space = spaces.Box(np.array([-3, 0]), np.array([2, 1]), dtype=np.int64)
+    for given, taken in (([-2.6, 0.4], [-3, 0]), ([9.0, 0.6], [2, 1]), ([-9.0, -1.0], [-3, 0])):
+        action = task_action(space, np.float32(given))
+        assert action.tolist() == taken and action.dtype == np.int64
+
+
+def test_a_task_with_plain_actions_is_not_wrapped():
+    experiment = tiny("sac")
+    from gallop.environments.actions import PolicyActions
+
+    env = evaluation_env(experiment)
+    while env is not env.unwrapped:
+        assert not isinstance(env, PolicyActions)
+        env = env.env
+
+
+def test_a_policy_that_chooses_other_numbers_is_one_of_another_task(trainers, tmp_path):
+    trainer = trainers(experiment_of("ppo", "multi"))
+    trainer.learner.save_policy(tmp_path / "policy.zip")
+    space = spaces.MultiDiscrete([2, 3], start=[1, 1])
+    with pytest.raises(sb3_zip.PolicyFileError, match="start"):
+        sb3_zip.read(tmp_path / "policy.zip", trainer.environments.observation_space, space)
