@@ -27,6 +27,7 @@ from gallop.policies import normalizer_file, sb3_zip
 from gallop.policies.normalizer import Normalizer
 from gallop.report.display import Display
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.manifest import write_result
 from gallop.runs import workflow
 from gallop.sharing.hub import export_hub, push
 from gallop.sharing.zoo_folder import export_zoo
@@ -212,7 +213,7 @@ def test_what_a_user_chose_cannot_break_out_of_the_card(run, tmp_path):
     shutil.copytree(run("sac").path, folder.path)
     settings = yaml.safe_load(folder.experiment_file.read_text())
     settings["eval_env_kwargs"] = {"note": evil}
-    folder.experiment_file.write_text(yaml.safe_dump(settings))
+    write_result(folder.experiment_file, yaml.safe_dump(settings).encode())
     record = folder.read_json("provenance.json")
     folder.write_json("provenance.json", record | {"learner": evil, "versions": {evil: evil}})
     data, text = front_matter(export_hub(folder, tmp_path / "hub"))
@@ -243,7 +244,8 @@ def test_the_name_of_a_policy_that_training_started_from_is_kept_without_its_pla
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("td3").path, folder.path)
     settings = yaml.safe_load(folder.experiment_file.read_text())
-    folder.experiment_file.write_text(yaml.safe_dump(settings | {"init_from": "/home/me/a.zip"}))
+    settings["init_from"] = "/home/me/a.zip"
+    write_result(folder.experiment_file, yaml.safe_dump(settings).encode())
     exported = export_hub(folder, tmp_path / "hub") / "experiment.yaml"
     assert yaml.safe_load(exported.read_text())["init_from"] == "a.zip"
 

@@ -141,12 +141,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
 
 
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "a") as temporary:
+    with pytest.raises(RuntimeError), new_folder(tmp_path / "a", replace=True) as temporary:
         (temporary / "x").touch()
         raise RuntimeError
     assert not list(tmp_path.iterdir())
     for content in (b"1", b"2"):
-        with new_folder(tmp_path / "a") as temporary:
+        with new_folder(tmp_path / "a", replace=True) as temporary:
             (temporary / "x").write_bytes(content)
             assert content == b"2" or not (tmp_path / "a").exists()
     assert (tmp_path / "a" / "x").read_bytes() == b"2"

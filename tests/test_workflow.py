@@ -33,6 +33,8 @@ log_interval: 1
 """
 
 FILES = {
+    "manifest.json",
+    "segments.csv",
     *("experiment.yaml", "provenance.json", "run.log", "seeds.json"),
     *("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv"),
     *("learning_curve.png", "comparison.png", "checkpoint_means_barplot.png"),
@@ -208,14 +210,19 @@ def test_a_run_that_exists_is_not_overwritten(folder):
     assert (folder / "final_model.zip").read_bytes() == before
 
 
-def test_resuming_a_finished_run_changes_no_number(folder):
-    names = ["evaluations.npz", "episodes.csv", "progress.csv", "final_model.zip"]
-    before = [(folder / name).read_bytes() for name in names]
+def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
+    def everything():
+        return {
+            path: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in folder.rglob("*")
+            if path.is_file() and path.name != "lock"
+        }
+
+    before = everything()
     again = gallop("run", "--resume", folder, cwd=folder.parents[2])
-    assert again.returncode == 0, again.stderr
-    assert re.search(r"^ *final +400 ", again.stdout, re.MULTILINE)
-    assert rows(folder / "episodes.csv")[-1]["policy"] == "final"
-    assert [(folder / name).read_bytes() for name in names] == before
+    assert (again.returncode, again.stderr) == (0, "")
+    assert again.stdout == f"{folder} is finished: nothing to do\n"
+    assert everything() == before
 
 
 def test_figures_prints_what_the_run_ended_with(done):

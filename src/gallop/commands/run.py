@@ -73,6 +73,10 @@ def add(commands: Commands) -> None:
         help="go on with a run, or with those of --seeds (default: the newest unfinished one)",
     )  # fmt: skip
     parser.add_argument(
+        "--drop-damaged", action="store_true",
+        help="with --resume: go on without the rows of a damaged replay buffer that are lost",
+    )  # fmt: skip
+    parser.add_argument(
         "--seeds", metavar="SEEDS",
         help="several training seeds side by side, such as 0..9 or 3,7,11, and a report over them",
     )  # fmt: skip
@@ -242,7 +246,7 @@ def resume(options: argparse.Namespace) -> int:
     if newest and is_group(run.path.parent):
         seed_group.resume_group(run.path.parent, display)
     else:
-        workflow.resume(run, display)
+        workflow.resume(run, display, drop_damaged=options.drop_damaged)
     return 0
 
 
@@ -288,7 +292,7 @@ def _show_plan(experiment: Experiment, display: Display) -> None:
 
 _NEW = ("config", "settings", "no_preset", "name", "dry_run")
 MODES = (
-    Mode("resume", resume, (), "--resume goes on with a run as it is"),
+    Mode("resume", resume, ("drop_damaged",), "--resume goes on with a run as it is"),
     Mode(
         "extend",
         extend,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.evaluation.statistics import SeedCurve
-from gallop.run_folder.files import write_bytes
+from gallop.run_folder.manifest import write_result
 from gallop.run_folder.numbers import Evaluations
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     # No metadata: the same data give the same file.
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    write_bytes(path, buffer.getvalue())
+    write_result(path, buffer.getvalue())
 
 
 def _new(title: str) -> tuple[Figure, Axes]:

@@ -18,9 +18,13 @@ from gallop.errors import HeldError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import to_yaml
-from gallop.run_folder.files import Json, hold, read_json, replacing, write_bytes, write_json
+from gallop.policies.normalizer_file import normalizer_path
+from gallop.run_folder import manifest
+from gallop.run_folder.files import Held, Json, hold, new_folder, read_json, remove_folder
+from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.imported_code import read_trained
-from gallop.run_folder.numbers import RunNumbers, read_rewards, write_rewards
+from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
+from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 
 GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
 
@@ -30,6 +34,7 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._held: Held | None = None
 
     # --- names ---
 
@@ -100,6 +105,10 @@ class RunDirectory:
         """What the film of a milestone is made from; it exists until the film does."""
         return self.state / "films" / f"{percent:03d}.npz"
 
+    def film_jobs(self) -> list[Path]:
+        """Films that are still to be made."""
+        return sorted(self.film_job(0).parent.glob("*.npz"))
+
     @property
     def numbers(self) -> RunNumbers:
         """Its episodes, evaluations and log."""
@@ -108,34 +117,50 @@ class RunDirectory:
     # --- the run as a whole ---
 
     def create(
-        self, experiment: Experiment, save_initial: Callable[[Path], None] | None = None
+        self, experiment: Experiment, fill: Callable[[RunDirectory], None] | None = None
     ) -> None:
-        """Make the folder and write the resolved experiment.
+        """Make the folder with the resolved experiment; it appears whole or not at all.
 
-        `save_initial` writes the policy file that training starts from, if it does from one. The
-        experiment comes last: a folder without it is no run.
+        Args:
+            fill: writes what else the run begins with, into the folder that is being made.
 
         Raises:
             RunError: if it exists already (a run is never overwritten) or cannot be written.
         """
+        hint = "gallop run --resume goes on with it; --name gives another"
+        exists = RunError(f"{self.path} exists already, and runs are never overwritten; {hint}")
         try:
-            self.path.mkdir(parents=True)
-            self.state.mkdir()
+            if self.is_leftover():
+                remove_folder(self.path)
+            if self.path.exists():
+                raise exists
+            with new_folder(self.path) as temporary:
+                folder = RunDirectory(temporary)
+                folder.state.mkdir()
+                if fill is not None:
+                    fill(folder)
+                folder.write_experiment(experiment)
+                manifest.begin(temporary)
         except FileExistsError:
-            hint = "gallop run --resume goes on with it; --name gives another"
-            raise RunError(
-                f"{self.path} exists already, and runs are never overwritten; {hint}"
-            ) from None
+            raise exists from None
         except OSError as error:
+            if is_full(error):
+                raise
             raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
-        if save_initial is not None:
-            with replacing(self.state) as temporary:
-                save_initial(temporary / self.initial_model.name)
-        self.write_experiment(experiment)
+
+    def is_leftover(self) -> bool:
+        """Whether the folder is what an earlier version left of a run that was killed in its first
+        moment: no experiment and no result. It can be used again."""
+        if not self.path.is_dir() or self.experiment_file.exists():
+            return False
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".new-")}
+        inside = {path.name for path in self.state.glob("*") if not path.name.startswith(".new-")}
+        first = {"lock", self.initial_model.name, normalizer_path(self.initial_model).name}
+        return names <= {self.state.name} and inside <= first
 
     def write_experiment(self, experiment: Experiment) -> None:
         """Write experiment.yaml."""
-        write_bytes(self.experiment_file, to_yaml(experiment).encode())
+        write_result(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment that this run was started with.
@@ -144,7 +169,11 @@ class RunDirectory:
             RunError: if the folder holds no run.
         """
         if not self.experiment_file.is_file():
-            raise RunError(f"{self.path} is no run: it holds no experiment.yaml")
+            hint = ""
+            if self.is_leftover():
+                hint = " (a run was killed here in its first moment: a new one can have the name)"
+            raise RunError(f"{self.path} is no run: it holds no experiment.yaml{hint}")
+        manifest.check(self.experiment_file)
         return read_trained(self.experiment_file)
 
     @contextlib.contextmanager
@@ -156,8 +185,17 @@ class RunDirectory:
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
-        with hold(self.state / "lock", self.path, busy):
+        with hold(self.state / "lock", self.path, busy) as self._held:
             yield
+
+    def check_held(self) -> None:
+        """Called before each commit of a run that is `locked`.
+
+        Raises:
+            RunError: if the folder was moved, deleted or replaced since.
+        """
+        if self._held is not None:
+            self._held.check()
 
     def is_locked(self) -> bool:
         """Whether another process is running it."""
@@ -178,18 +216,30 @@ class RunDirectory:
 
     def write_json(self, name: str, data: Mapping[str, object]) -> None:
         """seeds.json or provenance.json."""
-        write_json(self.path / name, data)
+        write_json_result(self.path / name, data)
 
     def read_json(self, name: str) -> Json:
-        return read_json(self.path / name)
+        """What one of them holds.
+
+        Raises:
+            RunError: if it is damaged. (OSError if it cannot be read.)
+        """
+        return _read_json(self.path / name)
 
     def read_tracker_runs(self) -> dict[str, str]:
         """Tracker -> its own id of this run; those that have one so far."""
-        return read_json(self._tracker_runs) if self._tracker_runs.exists() else {}
+        return _read_json(self._tracker_runs) if self._tracker_runs.exists() else {}
 
     def write_tracker_run(self, tracker: str, run_id: str) -> None:
         """Remember a tracker's id of this run, so that a resumed run goes on with the same one."""
-        write_json(self._tracker_runs, self.read_tracker_runs() | {tracker: run_id})
+        write_json_result(self._tracker_runs, self.read_tracker_runs() | {tracker: run_id})
+
+
+def _read_json(path: Path) -> Json:
+    try:
+        return read_json(path)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from None
 
 
 class Milestone:
@@ -227,7 +277,7 @@ class Milestone:
         return self.path / "trained_rewards.npz"
 
     def write_rewards(self, episodes: Episodes) -> None:
-        write_rewards(self._rewards, episodes)
+        write_npz_result(self._rewards, rewards_arrays(episodes))
 
     def read_rewards(self) -> NDArray[np.float64] | None:
         """Returns of the evaluation episodes, or None before they exist."""
@@ -238,8 +288,8 @@ class Milestone:
         return self.path / "meta.json"
 
     def write_meta(self, meta: Mapping[str, object]) -> None:
-        write_json(self._meta, meta)
+        write_json_result(self._meta, meta)
 
     def read_meta(self) -> Json | None:
         """What is recorded of it, or None before it exists."""
-        return read_json(self._meta) if self._meta.exists() else None
+        return _read_json(self._meta) if self._meta.exists() else None

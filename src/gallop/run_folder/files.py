@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
+from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # beside its opposite
 from gallop.strict_json import dumps
 
@@ -22,8 +25,37 @@ Json: TypeAlias = dict[str, Any]
 """A JSON object as read from a file, or to be written to one."""
 
 
+class Held:
+    """A lock file that this process holds."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self._file, self._folder = file, folder
+        self._identity = _identity(file)
+
+    def check(self) -> None:
+        """Stop before a commit if the folder is no longer the one that is held.
+
+        Raises:
+            RunError: if the lock file was deleted or replaced, as by moving or deleting the folder.
+                Its inode cannot be used again while we hold it open.
+        """
+        if _identity(self._file) != self._identity:
+            raise RunError(
+                f"{self._folder} was moved, deleted or replaced while it was being run: nothing "
+                "more is written to it"
+            )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @contextlib.contextmanager
-def hold(file: Path, folder: Path, busy: RunError) -> Iterator[None]:
+def hold(file: Path, folder: Path, busy: RunError) -> Iterator[Held]:
     """Hold a folder by its lock file; `busy` is raised where another process does.
 
     Raises:
@@ -45,7 +77,7 @@ def hold(file: Path, folder: Path, busy: RunError) -> Iterator[None]:
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}") from None
     try:
-        yield
+        yield Held(file, folder)
     finally:
         lock.release()
 
@@ -61,48 +93,95 @@ def write_json(path: Path, data: Mapping[str, object]) -> None:
     write_bytes(path, (dumps(data, indent=2) + "\n").encode())
 
 
-def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Replace an .npz of plain arrays."""
+def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
+    """An .npz of plain arrays."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
+
+
+def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
+    """Replace an .npz of plain arrays."""
+    write_bytes(path, npz_bytes(arrays))
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open_regular(path) as file:
+        found = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+        return found.hexdigest()
+
+
+Announce: TypeAlias = Callable[[list[Path]], None]
+"""Called with the new files, which are on disk, before the first takes its place."""
 
 
 @contextlib.contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
+def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
     """A temporary folder whose files replace those of `folder` when the block ends well.
 
     Each file appears whole: it is synced to disk before it is renamed to its place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
     try:
         yield temporary
-        for file in sorted(temporary.iterdir()):
-            _sync(file)
+        files = sorted(temporary.iterdir())
+        for file in files:
+            sync(file)
+        if announce is not None:
+            announce(files)
+        for file in files:
             file.replace(folder / file.name)
-        _sync(folder)
+        sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `path`, whole, when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `path`, whole, when the block ends well.
+
+    Args:
+        replace: put it in the place of a folder that is there; else that is refused.
+
+    Raises:
+        FileExistsError: if `path` exists, unless `replace`.
+    """
+    make_folders(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
         yield temporary
-        for file in sorted(temporary.iterdir()):
-            _sync(file)
-        _sync(temporary)
-        if path.exists():  # left by a run that was killed between here and its next boundary
-            shutil.rmtree(path)
+        sync_all(temporary)
+        if replace:  # left by a run that was killed between here and its next boundary
+            remove_folder(path)
+        elif path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
         temporary.chmod(0o755)
-        temporary.replace(path)
-        _sync(path.parent)
+        temporary.rename(path)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it; the new names are on disk when this returns."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync(folder.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that no part of it is ever left under its name."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    path.rename(aside / path.name)
+    sync(path.parent)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -111,7 +190,16 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _sync(path: Path) -> None:
+def sync_all(folder: Path) -> None:
+    """Sync everything in a folder to disk, and the folder itself."""
+    for path in sorted(folder.rglob("*")):
+        if not path.is_symlink() and (path.is_dir() or path.is_file()):
+            sync(path)
+    sync(folder)
+
+
+def sync(path: Path) -> None:
+    """Sync a file, or the names in a folder, to disk."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

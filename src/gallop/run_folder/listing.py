@@ -36,7 +36,7 @@ class Listed(NamedTuple):
 def list_runs(results: Path = Path("results")) -> list[Listed]:
     """All runs below a folder, oldest first.
 
-    Nothing is changed, no file is hashed, and no task is imported: only files are read.
+    Nothing is changed, nothing large is read, and no task is imported: only files are read.
     """
     return [_listed(folder) for folder in all_runs(results)]
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.errors import RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.learners.learner import LogRow
 from gallop.reading import MAX_TABLE_BYTES, read_npz, read_text
-from gallop.run_folder.files import write_bytes, write_npz
+from gallop.run_folder.files import write_npz
+from gallop.run_folder.manifest import write_npz_result, write_result
 
+_GROWING = ("evaluations.npz", "episodes.csv", "progress.csv", "segments.csv")
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
 
 
@@ -49,6 +54,20 @@ class Evaluations:
         ]
 
 
+class Segment(NamedTuple):
+    """A row of segments.csv: what the bits at a segment's end were."""
+
+    segment: int
+    """Its number, from 0."""
+    timestep: int
+    """At its end."""
+    learner_sha256: str
+    """Over all files of the learner's state."""
+    shard: str
+    """Name of what was added to the replay buffer; empty without one."""
+    shard_sha256: str
+
+
 class RunNumbers:
     """The numbers of one run. Making the object touches nothing on disk."""
 
@@ -62,11 +81,10 @@ class RunNumbers:
     @property
     def files(self) -> list[Path]:
         """What the run appends to while it trains."""
-        names = ("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv")
-        return [self.path / name for name in names]
+        return [self.path / name for name in ("random_baseline_rewards.npz", *_GROWING)]
 
     def write_baseline(self, episodes: Episodes) -> None:
-        write_rewards(self.path / "random_baseline_rewards.npz", episodes)
+        write_npz_result(self.path / "random_baseline_rewards.npz", rewards_arrays(episodes))
 
     def read_baseline(self) -> NDArray[np.float64] | None:
         """The random policy's returns, or None before they exist."""
@@ -78,14 +96,16 @@ class RunNumbers:
         if not path.exists():
             return None
         names = list(Evaluations.__annotations__)
-        file = read_npz(path, names)
-        shape = file["results"].shape
-        shapes = {"timesteps": shape[:1], "results": shape, "ep_lengths": shape, "seeds": shape[1:]}
-        for name in names:
-            if file[name].dtype.kind not in "iuf" or file[name].shape != shapes[name]:
-                raise ValueError(f"{path.name} holds no evaluations: {name} is something else")
-        if len(shape) != 2:
-            raise ValueError(f"{path.name} holds no evaluations: results is something else")
+        with _explaining(path):
+            file = read_npz(path, names)
+            shape = file["results"].shape
+            if len(shape) != 2:
+                raise ValueError("results is something else")
+            shapes = {"timesteps": shape[:1], "results": shape, "ep_lengths": shape}
+            shapes["seeds"] = shape[1:]
+            for name in names:
+                if file[name].dtype.kind not in "iuf" or file[name].shape != shapes[name]:
+                    raise ValueError(f"{name} is something else")
         return Evaluations(**{name: file[name] for name in names})
 
     def append_evaluation(self, timestep: int, episodes: Episodes) -> Evaluations:
@@ -104,7 +124,7 @@ class RunNumbers:
                 ep_lengths=np.concatenate([before.ep_lengths, row.ep_lengths]),
                 seeds=row.seeds,
             )
-        write_npz(self.path / "evaluations.npz", vars(row))
+        write_npz_result(self.path / "evaluations.npz", vars(row))
         return row
 
     def append_episodes(
@@ -117,7 +137,7 @@ class RunNumbers:
         columns, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
         rows = [row for row in rows if not judged.items() <= row.items()]
-        columns = columns or _EPISODE_COLUMNS
+        columns = columns or [*_EPISODE_COLUMNS]
         columns += [name for name in episodes.reward_terms if name not in columns]
         for i, seed in enumerate(episodes.seeds):
             row = {
@@ -132,20 +152,22 @@ class RunNumbers:
 
     def read_episodes(self, policy: str) -> Episodes | None:
         """Episodes of one policy on the evaluation seeds; None before it was judged."""
-        _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
+        path = self.path / "episodes.csv"
+        _, rows = _read_csv(path, _EPISODE_COLUMNS)
         rows = [r for r in rows if (r["policy"], r["seed_family"]) == (policy, "evaluation")]
         if not rows:
             return None
         return Episodes(
-            seeds=np.array([int(row["seed"]) for row in rows]),
-            returns=np.array([float(row["return"]) for row in rows]),
-            lengths=np.array([int(row["length"]) for row in rows]),
+            seeds=np.array([int(_number(path, row, "seed")) for row in rows]),
+            returns=np.array([_number(path, row, "return") for row in rows]),
+            lengths=np.array([int(_number(path, row, "length")) for row in rows]),
         )
 
     def final_return(self) -> float | None:
         """Mean return of the final policy on the evaluation seeds; None before it was judged."""
-        _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
-        returns = [float(row["return"]) for row in rows if row["policy"] == "final"]
+        path = self.path / "episodes.csv"
+        _, rows = _read_csv(path, _EPISODE_COLUMNS)
+        returns = [_number(path, row, "return") for row in rows if row["policy"] == "final"]
         return float(np.mean(returns)) if returns else None
 
     def append_log(self, log: Iterable[LogRow]) -> None:
@@ -166,72 +188,131 @@ class RunNumbers:
     def read_log(self) -> list[LogRow]:
         """Every row so far, from progress.csv and from the evaluations, in order of timesteps."""
         _, rows = _read_csv(self.path / "progress.csv", ["time/total_timesteps"])
-        values = [{name: float(text) for name, text in row.items() if text} for row in rows]
-        log = [LogRow(int(row["time/total_timesteps"]), row) for row in values]
+        with _explaining(self.path / "progress.csv"):
+            values = [{name: float(text) for name, text in row.items() if text} for row in rows]
+            log = [LogRow(int(row["time/total_timesteps"]), row) for row in values]
         evaluations = self.read_evaluations()
         if evaluations is not None:
             log += evaluations.log_rows()
         return sorted(log, key=lambda row: row.timestep)
+
+    def append_segment(self, segment: Segment) -> None:
+        """Add a row to segments.csv, when its boundary is on disk; a row that is there stays."""
+        columns, rows = _read_csv(self.path / "segments.csv", Segment._fields)
+        if all(row["segment"] != str(segment.segment) for row in rows):
+            rows.append({name: str(value) for name, value in segment._asdict().items()})
+            _write_csv(self.path / "segments.csv", columns or Segment._fields, rows)
+
+    def read_segments(self) -> list[Segment]:
+        """Every boundary that was ever on disk; empty for a run of an earlier version."""
+        path = self.path / "segments.csv"
+        _, rows = _read_csv(path, Segment._fields)
+        with _explaining(path):
+            return [
+                Segment(
+                    segment=int(row["segment"]),
+                    timestep=int(row["timestep"]),
+                    learner_sha256=row["learner_sha256"],
+                    shard=row["shard"],
+                    shard_sha256=row["shard_sha256"],
+                )
+                for row in rows
+            ]
+
+    def last_timestep(self) -> int:
+        """The latest timestep of which the folder holds any number."""
+        evaluations = self.read_evaluations()
+        found = [] if evaluations is None else evaluations.timesteps.tolist()
+        for name, column in (
+            ("episodes.csv", "timestep"),
+            ("progress.csv", "time/total_timesteps"),
+        ):
+            path = self.path / name
+            found += [int(_number(path, row, column)) for row in _read_csv(path, [column])[1]]
+        return int(max(found, default=0))
 
     def forget_after(self, timestep: int) -> None:
         """Drop every number later than the boundary that a resumed run goes on from."""
         evaluations = self.read_evaluations()
         if evaluations is not None:
             keep = evaluations.timesteps <= timestep
-            kept = {
+            kept_evaluations = {
                 "timesteps": evaluations.timesteps[keep],
                 "results": evaluations.results[keep],
                 "ep_lengths": evaluations.ep_lengths[keep],
                 "seeds": evaluations.seeds,
             }
-            write_npz(self.path / "evaluations.npz", kept)
+            if not keep.all():
+                write_npz_result(self.path / "evaluations.npz", kept_evaluations)
         for name, column in (
             ("episodes.csv", "timestep"),
             ("progress.csv", "time/total_timesteps"),
+            ("segments.csv", "timestep"),
         ):
-            columns, rows = _read_csv(self.path / name, [column])
-            if columns:
-                rows = [row for row in rows if float(row[column]) <= timestep]
-                _write_csv(self.path / name, columns, rows)
+            path = self.path / name
+            columns, rows = _read_csv(path, [column])
+            kept = [row for row in rows if _number(path, row, column) <= timestep]
+            if len(kept) < len(rows):
+                _write_csv(path, columns, kept)
 
 
 # --- the file of a policy's rewards, also of a milestone's ---
 
 
 def write_rewards(path: Path, episodes: Episodes) -> None:
-    """Replace an .npz of rewards, seeds and ep_lengths."""
-    arrays = {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
-    write_npz(path, arrays)
+    """Replace an .npz of rewards, seeds and ep_lengths, anywhere."""
+    write_npz(path, rewards_arrays(episodes))
+
+
+def rewards_arrays(episodes: Episodes) -> dict[str, NDArray[np.generic]]:
+    """What such a file holds."""
+    return {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
 
 
 def read_rewards(path: Path) -> NDArray[np.float64] | None:
     """Returns of the episodes; None before they exist."""
     if not path.exists():
         return None
-    rewards = read_npz(path, ["rewards"])["rewards"]
-    if rewards.dtype.kind not in "iuf" or rewards.ndim != 1:
-        raise ValueError(f"{path.name} holds no returns")
+    with _explaining(path):
+        rewards = read_npz(path, ["rewards"])["rewards"]
+        if rewards.dtype.kind not in "iuf" or rewards.ndim != 1:
+            raise ValueError("rewards is something else")
     return rewards
+
+
+@contextlib.contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """What cannot be read is damaged."""
+    try:
+        yield
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: {error}") from None
+
+
+def _number(path: Path, row: Mapping[str, str], column: str) -> float:
+    with _explaining(path):
+        return float(row[column])
 
 
 def _read_csv(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
     """Columns and rows of a table; none of either where there is no file.
 
     Raises:
-        OSError, ValueError: if it is no table, or lacks a column that is needed.
+        RunError: if it is no table, or lacks a column that is needed.
     """
     if not path.exists():
         return [], []
-    reader = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE_BYTES), newline=""))
-    try:
-        columns, rows = list(reader.fieldnames or ()), list(reader)
-    except csv.Error as error:
-        raise ValueError(f"{path.name} is no table: {error}") from None
-    missing = next((name for name in needed if name not in columns), None)
-    if columns and missing is not None:
-        raise ValueError(f"{path.name} has no column {missing!r}")
-    if any(None in row or None in row.values() for row in rows):  # too long, too short
-        raise ValueError(f"{path.name} has a row with another number of columns than its head")
+    with _explaining(path):
+        reader = csv.DictReader(io.StringIO(read_text(path, MAX_TABLE_BYTES), newline=""))
+        try:
+            columns, rows = list(reader.fieldnames or ()), list(reader)
+        except csv.Error as error:
+            raise ValueError(f"it is no table: {error}") from None
+        missing = next((name for name in needed if name not in columns), None)
+        if columns and missing is not None:
+            raise ValueError(f"it has no column {missing!r}")
+        if any(None in row or None in row.values() for row in rows):  # too long, too short
+            raise ValueError("it has a row with another number of columns than its head")
     return columns, rows
 
 
@@ -240,4 +321,4 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, s
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_result(path, text.getvalue().encode())

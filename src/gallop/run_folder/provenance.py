@@ -12,13 +12,17 @@ from gallop import DISTRIBUTION, __version__
 from gallop.experiments import seeding
 from gallop.learners.choose import Choice
 from gallop.machine import machine
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.prepared import PreparedRun
+
+VOUCHED = {"manifest": manifest.NAME}
+"""Says that a manifest belongs to the run, so that its loss is noticed."""
 
 
 def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
     """Write both, before the first timestep."""
-    folder.write_json("provenance.json", provenance(prepared.choice))
+    folder.write_json("provenance.json", provenance(prepared.choice) | VOUCHED)
     write_seeds(folder, prepared)
 
 

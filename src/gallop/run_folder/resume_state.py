@@ -2,13 +2,16 @@
 
 state/
 ├── 000000010000/         a boundary, named by its timestep: the learner's files, and
-│   └── boundary.json     segments done, and the SHA-256 of every file the boundary stands on
-└── replay/
-    └── 000000000000-000000010000.safetensors     rows [start, stop) of the replay buffer
+│   └── boundary.json     segments done, the SHA-256 of every file the boundary stands on, its own
+├── replay/
+│   └── 000000000000-000000010000.safetensors     rows [start, stop) of the replay buffer
+└── learners/
+    └── 000000500000/     a milestone's or the best policy's boundary, when it is no longer among
+                          the last; its shards are there only while a later boundary needs them
 
 A segment appends one shard and never touches another. The folder of the boundary is renamed into
-place last, so that it exists only when all that it names is on disk. The last two are kept: if the
-newest is damaged, the one before serves.
+place last, so that it exists only when all that it names is on disk. The last two that are whole
+are kept: if the newest is damaged, the one before serves, and no damaged one pushes it out.
 """
 
 from __future__ import annotations
@@ -16,17 +19,32 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from safetensors.numpy import load_file, save
 
+from gallop.errors import RunError
 from gallop.learners.learner import Learner
-from gallop.run_folder.files import Json, new_folder, read_json, write_bytes
+from gallop.policies.policy import Array
+from gallop.run_folder.files import (
+    Json,
+    digest,
+    make_folders,
+    new_folder,
+    read_json,
+    remove_folder,
+    sync,
+    write_bytes,
+)
 
 N_KEPT = 2
-_MANIFEST = "boundary.json"
+_RECORD = "boundary.json"
+_FIRST_KEYS = {"timestep", "n_segments", "files", "shards"}  # all there were in 0.1.0
 
 log = logging.getLogger(__name__)
 
@@ -39,39 +57,237 @@ class Saved(NamedTuple):
     n_segments: int
     shards: dict[str, str]
     """Name -> SHA-256 of the replay shards that it stands on, oldest first."""
+    learner_sha256: str
+    """Over all files of the learner's state."""
 
 
-def save_boundary(state: Path, learner: Learner, n_segments: int) -> None:
-    """Write the learner's state after `n_segments` segments. This is the run's commit point."""
-    shards = _save_replay(state, learner)
-    with new_folder(state / f"{learner.timestep:012d}") as folder:
+class Checked(NamedTuple):
+    """A boundary whose every byte has been read."""
+
+    folder: Path
+    saved: Saved | None
+    """None if its own record is damaged."""
+    damaged: list[Path]
+    """Files that are damaged or missing; none if it is whole."""
+
+    @property
+    def is_whole(self) -> bool:
+        return self.saved is not None and not self.damaged
+
+    @property
+    def has_learner(self) -> bool:
+        """Whether only shards are damaged."""
+        return self.saved is not None and all(p.parent.name == "replay" for p in self.damaged)
+
+
+class Dropped(NamedTuple):
+    """What a run goes on without."""
+
+    timestep: int
+    rows: list[tuple[int, int]]
+    """Rows [start, stop) of the replay buffer that are lost; copies of others stand for them."""
+    n_rows: int
+    """Rows of the buffer."""
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def save_boundary(
+    state: Path, learner: Learner, n_segments: int, keep: Collection[int] = ()
+) -> Saved:
+    """Write the learner's state after `n_segments` segments. This is the run's commit point.
+
+    Args:
+        keep: timesteps of boundaries whose learner is kept for good: milestones, the best policy.
+    """
+    folders = _folders(state)
+    before = _record(folders[-1]) if folders else None
+    shards, sizes = _save_replay(state, learner, before)
+    final = state / f"{learner.timestep:012d}"
+    with new_folder(final, replace=True) as folder:
         learner.save_state(folder)
-        manifest = {
+        files = {file.name: digest(file) for file in sorted(folder.iterdir())}
+        sizes |= {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
+        record: Json = {
             "timestep": learner.timestep,
             "n_segments": n_segments,
-            "files": {file.name: _digest(file) for file in sorted(folder.iterdir())},
+            "files": files,
             "shards": shards,
+            "sizes": sizes,
         }
-        (folder / _MANIFEST).write_text(json.dumps(manifest, indent=1))
-    prune(state)
+        _write_record(folder, record)
+    prune(state, keep)
+    return _saved(final, record)
+
+
+def _save_replay(
+    state: Path, learner: Learner, before: Json | None
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Append what was stored since the last shard; hashes and sizes of those that still matter."""
+    replay = learner.replay
+    if replay is None:
+        return {}, {}
+    shards: dict[str, str] = dict(before["shards"]) if before else {}
+    sizes: dict[str, int] = dict(before.get("sizes", {})) if before else {}
+    oldest = replay.n_added - replay.capacity
+    # A segment longer than the buffer leaves only its end.
+    start = max(oldest, *(_rows(name)[1] for name in shards), 0)
+    if start < replay.n_added:
+        name = f"{start:012d}-{replay.n_added:012d}.safetensors"
+        content = save(replay.read(start, replay.n_added))
+        write_bytes(state / "replay" / name, content)
+        shards[name] = hashlib.sha256(content).hexdigest()
+        sizes[name] = len(content)
+    shards = {name: value for name, value in shards.items() if _rows(name)[1] > oldest}
+    return shards, {name: sizes[name] for name in shards if name in sizes}
+
+
+def prune(state: Path, keep: Collection[int] = ()) -> None:
+    """Keep the last boundaries, the learners of some before, and the shards that the last need.
+
+    A boundary that is seen to be damaged (nothing is read again, only sizes are compared) counts
+    for none of the last and is not deleted before there are enough.
+    """
+    folders = _folders(state)
+    last = [folder for folder in reversed(folders) if _looks_whole(folder)][:N_KEPT]
+    if len(last) == N_KEPT:
+        for folder in folders:
+            if folder not in last:
+                _retire(folder, keep)
+    for folder in _folders(state / "learners"):
+        if int(folder.name) not in keep:
+            remove_folder(folder)
+    try:
+        needed = {name for folder in _folders(state) for name in _record(folder)["shards"]}
+    except RunError as error:
+        log.warning("%s: no shard is deleted", error)
+        return
+    for shard in (state / "replay").glob("*.safetensors"):
+        if shard.name not in needed:
+            shard.unlink()
+
+
+def _retire(folder: Path, keep: Collection[int]) -> None:
+    """Delete a boundary, or keep its learner."""
+    learners = folder.parent / "learners"
+    if int(folder.name) not in keep or not _looks_whole(folder, with_shards=False):
+        remove_folder(folder)
+        return
+    make_folders(learners)
+    remove_folder(learners / folder.name)
+    folder.rename(learners / folder.name)
+    sync(learners)
+    sync(folder.parent)
+
+
+def forget(state: Path) -> None:
+    """Delete every boundary: of a run that nobody will go on with."""
+    for folder in reversed(_folders(state)):
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in ("replay", "learners"):
+        shutil.rmtree(state / name, ignore_errors=True)
+
+
+def drop_damaged(state: Path) -> Dropped | None:
+    """Make the newest boundary of which only shards are damaged whole again, without them.
+
+    Copies of rows that are whole take the places of the lost ones, so that counters and places in
+    the buffer stay as they were; the damaged shards are kept under another name. A kill in between
+    leaves the boundary damaged as before.
+
+    Returns:
+        What is lost; None if no boundary can be used so.
+    """
+    for checked in check_boundaries(state):
+        saved = checked.saved
+        if saved is None or not checked.has_learner:
+            continue
+        lost = {path.name for path in checked.damaged}
+        whole = [name for name in saved.shards if name not in lost]
+        if not whole or not lost:
+            continue
+        record = _record(checked.folder)
+        for name in sorted(lost):
+            start, stop = _rows(name)
+            content = save(_stand_ins(state, whole, stop - start))
+            damaged = state / "replay" / name
+            if damaged.exists():
+                shutil.copyfile(damaged, damaged.with_suffix(".damaged"))
+            write_bytes(damaged, content)
+            record["shards"][name] = hashlib.sha256(content).hexdigest()
+            record.setdefault("sizes", {})[name] = len(content)
+        _write_record(checked.folder, record)
+        rows = [_rows(name) for name in sorted(lost)]
+        spans = [_rows(name) for name in saved.shards]
+        return Dropped(saved.timestep, rows, sum(stop - start for start, stop in spans))
+    return None
+
+
+def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
+    """The newest `n` rows of whole shards; again from the newest on where there are too few."""
+    parts: list[dict[str, Array]] = []
+    n_rows = 0
+    for name in reversed(whole):
+        if n_rows >= n:
+            break
+        parts.insert(0, load_file(state / "replay" / name))
+        n_rows += _rows(name)[1] - _rows(name)[0]
+    arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    rows = np.arange(n_rows - n, n_rows) % n_rows
+    return {key: np.ascontiguousarray(array[rows]) for key, array in arrays.items()}
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def check_boundaries(state: Path) -> Iterator[Checked]:
+    """Read every byte of the boundaries, the newest first."""
+    known: dict[Path, str | None] = {}
+    for folder in reversed(_folders(state)):
+        yield _check(folder, state / "replay", known)
+
+
+def check_learners(state: Path) -> Iterator[Checked]:
+    """Read the kept learners of earlier boundaries; their shards are not looked at."""
+    for folder in _folders(state / "learners"):
+        yield _check(folder, None, {})
+
+
+def _check(folder: Path, replay: Path | None, known: dict[Path, str | None]) -> Checked:
+    try:
+        record = _record(folder)
+    except RunError:
+        return Checked(folder, None, [folder / _RECORD])
+    digests = {folder / name: value for name, value in record["files"].items()}
+    if replay is not None:
+        digests |= {replay / name: value for name, value in record["shards"].items()}
+    damaged = []
+    for path, value in digests.items():
+        if path not in known:
+            known[path] = _digest(path)
+        if known[path] != value:
+            damaged.append(path)
+    return Checked(folder, _saved(folder, record), damaged)
 
 
 def newest_boundary(state: Path) -> Saved | None:
     """The newest boundary whose every file is as it was written; None if there is none."""
-    for folder in reversed(_folders(state)):
-        try:
-            manifest = _manifest(folder)
-            digests = {folder / name: digest for name, digest in manifest["files"].items()}
-            digests |= {state / "replay" / n: digest for n, digest in manifest["shards"].items()}
-            damaged = [path for path, digest in digests.items() if _digest(path) != digest]
-        except (OSError, ValueError, KeyError) as error:
-            log.warning("%s is damaged (%s); trying the boundary before it", folder, error)
-            continue
-        if damaged:
-            log.warning("%s is damaged; trying the boundary before it", damaged[0])
-            continue
-        return Saved(folder, manifest["timestep"], manifest["n_segments"], manifest["shards"])
+    for checked in check_boundaries(state):
+        if checked.is_whole:
+            return checked.saved
+        log.warning("%s is damaged; trying the boundary before it", checked.damaged[0])
     return None
+
+
+def replayable(state: Path) -> dict[int, Saved]:
+    """Segment -> the whole boundary before it, for all that could be trained again from here."""
+    found = {}
+    learners = [_check(f, state / "replay", {}) for f in _folders(state / "learners")]
+    for checked in (*learners, *check_boundaries(state)):
+        if checked.is_whole and checked.saved is not None:
+            found[checked.saved.n_segments] = checked.saved
+    return found
 
 
 def last_timestep(state: Path) -> int:
@@ -81,15 +297,37 @@ def last_timestep(state: Path) -> int:
 
 
 def load_boundary(saved: Saved, learner: Learner) -> None:
-    """Become the learner that stood at this boundary; damaged later ones are deleted."""
-    state = saved.folder.parent
-    for folder in _folders(state):
+    """Become the learner that stood at this boundary; then damaged later ones are deleted.
+
+    Raises:
+        RunError: if it cannot be loaded. Nothing is deleted then; the learner is of no use.
+    """
+    read_boundary(saved, learner)
+    for folder in _folders(saved.folder.parent):
         if folder.name > saved.folder.name:
-            shutil.rmtree(folder)
-    learner.load_state(saved.folder)
+            remove_folder(folder)
+
+
+def read_boundary(saved: Saved, learner: Learner) -> None:
+    """Become the learner that stood at this boundary; nothing on disk is changed.
+
+    Raises:
+        RunError: if it cannot be loaded; the learner is then of no use.
+    """
+    try:
+        learner.load_state(saved.folder)
+        _load_replay(saved, learner)
+    except Exception as error:  # safetensors, torch and NumPy each have their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"{saved.folder} cannot be loaded: {reason}") from error
+
+
+def _load_replay(saved: Saved, learner: Learner) -> None:
     replay = learner.replay
     if replay is None:
         return
+    state = saved.folder.parent
+    state = state.parent if state.name == "learners" else state
     oldest = replay.n_added - replay.capacity
     for name in saved.shards:
         start, stop = _rows(name)
@@ -99,29 +337,7 @@ def load_boundary(saved: Saved, learner: Learner) -> None:
             replay.write(start + skip, {key: array[skip:] for key, array in arrays.items()})
 
 
-def forget(state: Path) -> None:
-    """Delete every boundary: of a run that nobody will go on with."""
-    for folder in reversed(_folders(state)):
-        shutil.rmtree(folder, ignore_errors=True)
-    shutil.rmtree(state / "replay", ignore_errors=True)
-
-
-def _save_replay(state: Path, learner: Learner) -> dict[str, str]:
-    """Append what was stored since the last shard; all shards that still matter."""
-    replay = learner.replay
-    if replay is None:
-        return {}
-    folders = _folders(state)
-    shards: dict[str, str] = _manifest(folders[-1])["shards"] if folders else {}
-    oldest = replay.n_added - replay.capacity
-    # A segment longer than the buffer leaves only its end.
-    start = max(oldest, *(_rows(name)[1] for name in shards), 0)
-    if start < replay.n_added:
-        name = f"{start:012d}-{replay.n_added:012d}.safetensors"
-        content = save(replay.read(start, replay.n_added))
-        write_bytes(state / "replay" / name, content)
-        shards[name] = hashlib.sha256(content).hexdigest()
-    return {name: digest for name, digest in shards.items() if _rows(name)[1] > oldest}
+# --- formats -------------------------------------------------------------------------------------
 
 
 def _folders(state: Path) -> list[Path]:
@@ -129,23 +345,53 @@ def _folders(state: Path) -> list[Path]:
     return sorted(folder for folder in found if folder.is_dir())
 
 
-def _manifest(folder: Path) -> Json:
-    return read_json(folder / _MANIFEST)
+def _write_record(folder: Path, record: Json) -> None:
+    record = {name: value for name, value in record.items() if name != "sha256"}
+    content = json.dumps({**record, "sha256": _own_hash(record)}, indent=1)
+    write_bytes(folder / _RECORD, content.encode())
 
 
-def prune(state: Path) -> None:
-    """Keep the last boundaries and the shards that they name."""
-    folders = _folders(state)
-    for folder in folders[:-N_KEPT]:
-        shutil.rmtree(folder)
+def _record(folder: Path) -> Json:
+    """What boundary.json holds.
+
+    Raises:
+        RunError: if it is damaged or missing.
+    """
+    path = folder / _RECORD
     try:
-        needed = {name for folder in folders[-N_KEPT:] for name in _manifest(folder)["shards"]}
-    except (OSError, ValueError, KeyError) as error:
-        log.warning("a boundary in %s is damaged (%s): no shard is deleted", state, error)
-        return
-    for shard in (state / "replay").glob("*.safetensors"):
-        if shard.name not in needed:
-            shard.unlink()
+        record = read_json(path)
+    except (OSError, ValueError):
+        raise RunError(f"{path} is damaged or missing") from None
+    own = record.pop("sha256", None)
+    # A flipped bit must not make a record look like one of the first version, which had no hash.
+    if own != (None if record.keys() == _FIRST_KEYS else _own_hash(record)):
+        raise RunError(f"{path} is damaged")
+    return record
+
+
+def _own_hash(record: Json) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _saved(folder: Path, record: Json) -> Saved:
+    files = json.dumps(record["files"], sort_keys=True)
+    learner = hashlib.sha256(files.encode()).hexdigest()
+    return Saved(folder, record["timestep"], record["n_segments"], record["shards"], learner)
+
+
+def _looks_whole(folder: Path, with_shards: bool = True) -> bool:
+    """Whether all that a boundary stands on is there, with the sizes that it had."""
+    state = folder.parent
+    try:
+        record = _record(folder)
+        for name in (*record["files"], *(record["shards"] if with_shards else ())):
+            path = state / "replay" / name if name in record["shards"] else folder / name
+            size = path.stat().st_size
+            if size != record.get("sizes", {}).get(name, size):
+                return False
+    except (OSError, RunError):
+        return False
+    return True
 
 
 def _rows(shard: str) -> tuple[int, int]:
@@ -153,5 +399,18 @@ def _rows(shard: str) -> tuple[int, int]:
     return int(start), int(stop)
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _digest(path: Path) -> str | None:
+    try:
+        return digest(path)
+    except OSError:
+        return None
+
+
+def occupied_bytes(state: Path) -> int:
+    """What a folder takes on disk; a file with several names counts once."""
+    files = {}
+    for path in state.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            found = os.lstat(path)
+            files[found.st_dev, found.st_ino] = found.st_size
+    return sum(files.values())

@@ -19,13 +19,14 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import compose, settings_of
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
-from gallop.run_folder import resume_state
+from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, new_folder
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import provenance, write_seeds
+from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
+from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, go_on
 
 # What a longer run may change; all else decides bits that have been drawn already.
@@ -67,10 +68,12 @@ def extend(
         _check_finished(run, old_plan)
         check_learner(run, prepared)
         display.plan(prepared, path)
+        check_results(run, display)
         if path.exists():
             raise RunError(f"{path} exists already; --name gives another")
         with new_folder(path) as temporary:
             _begin(run, RunDirectory(temporary), prepared, old_plan)
+            manifest.begin(temporary)
     display.say(f"begins with {run.path} at timestep {old_plan.horizon:,}")
     go_on(folder, prepared, display)
     return folder
@@ -119,6 +122,12 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
 
 def _check_finished(run: RunDirectory, plan: Plan) -> None:
     saved = resume_state.newest_boundary(run.state)
+    if saved is None and run.is_finished():
+        policy = newest_whole_policy(run)
+        hint = f"; gallop run {run.experiment_file} --init-from {policy}" if policy else ""
+        cleaned = run.read_json("provenance.json").get("cleaned")
+        reason = "was removed by gallop clean" if cleaned else "is damaged or was deleted"
+        raise RunError(f"{run.path} cannot be extended: its state {reason}{hint}")
     if saved is None or saved.n_segments < len(plan.boundaries) or not run.final_model.exists():
         at = saved.timestep if saved else 0
         raise RunError(
@@ -133,7 +142,7 @@ def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_p
     record = {"run": str(run.path), "timestep": old_plan.horizon}
     old = run.read_json("provenance.json")
     ours = provenance(prepared.choice)
-    folder.write_json("provenance.json", ours | {"extends": {**record, "its": old}})
+    folder.write_json("provenance.json", ours | VOUCHED | {"extends": {**record, "its": old}})
     write_seeds(folder, prepared)
     shutil.copytree(run.state, folder.state, copy_function=_link, ignore=_not_state)
     _copy_what_grows(run, folder)

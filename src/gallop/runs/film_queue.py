@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 from gallop.report.video import NO_BACKEND, Backend, find_backend, is_mujoco_job, mend
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 
 NOT_YET = "not filmed yet"
@@ -94,7 +95,7 @@ class FilmQueue:
                 return True
             self._note(self._percent, self._filming.error())
             self._filming = None
-        for job in sorted(self._folder.film_job(0).parent.glob("*.npz")):
+        for job in self._folder.film_jobs():
             percent = int(job.stem)
             if percent in self._failed:
                 continue
@@ -103,6 +104,7 @@ class FilmQueue:
                 self._note(percent, f"{NO_BACKEND}; to mend it: {mend()}")
                 continue
             milestone = self._folder.milestone(percent)
+            manifest.forget(milestone.path, (milestone.film.name, milestone.gif.name))
             self._filming = Filming(job, milestone.path, backend)
             self._percent = percent
             return True
@@ -123,12 +125,14 @@ class FilmQueue:
     def _note(self, percent: int, error: str | None) -> None:
         milestone = self._folder.milestone(percent)
         meta = milestone.read_meta()
+        names = (milestone.film.name, milestone.gif.name)
         if error is None:
-            self._folder.film_job(percent).unlink(missing_ok=True)
+            manifest.record(milestone.path, names)
         else:
             self._failed.add(percent)  # the job stays: `run --resume` tries again
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
-            names = (milestone.film.name, milestone.gif.name)
             missing = {} if error is None else dict.fromkeys(names, error)
             milestone.write_meta(meta | {"missing": missing})
+        if error is None:  # last: a kill before this films again
+            self._folder.film_job(percent).unlink(missing_ok=True)

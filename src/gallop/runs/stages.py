@@ -25,16 +25,20 @@ from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
 from gallop.learners.learner import Learner
+from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
 from gallop.report import run_report, video
 from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
-from gallop.run_folder import resume_state, trackers
+from gallop.run_folder import manifest, resume_state, trackers
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import replacing
+from gallop.run_folder.manifest import replacing_results
+from gallop.run_folder.numbers import Segment
 from gallop.run_folder.prepared import PreparedRun
 from gallop.run_folder.provenance import now
+from gallop.run_folder.resume_state import Saved
 from gallop.run_folder.trackers import Tracker, Trackers
+from gallop.runs import recovery
 from gallop.runs.film_queue import NOT_YET, FilmQueue
 from gallop.runs.run_log import logging_to
 from gallop.runs.stopping import Stop, Stopped
@@ -55,6 +59,7 @@ class Stages:
         prepared: PreparedRun,
         display: Display,
         own_trackers: Sequence[Tracker],
+        drop_damaged: bool = False,
     ) -> None:
         self.folder, self.prepared, self.display = folder, prepared, display
         self.experiment, self.plan = prepared.experiment, prepared.plan
@@ -62,6 +67,7 @@ class Stages:
         self.films = FilmQueue(folder)
         self.trackers = Trackers()
         self.own_trackers = own_trackers
+        self.drop_damaged = drop_damaged
         self.make_env = functools.partial(evaluation_env, prepared.experiment)
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
@@ -86,6 +92,9 @@ class Stages:
 
     def _go(self, environments: VecEnv, learner: Learner) -> None:
         log.info("gallop %s: %s", __version__, " ".join(sys.argv))
+        if self.folder.is_finished():
+            self._wait_for_films()
+            return
         baseline = self.folder.numbers.read_baseline()
         if baseline is None:
             baseline = self._evaluate_random_policy()
@@ -104,27 +113,53 @@ class Stages:
         return episodes.returns
 
     def _train(self, environments: VecEnv, learner: Learner, baseline: NDArray[np.float64]) -> None:
-        saved = resume_state.newest_boundary(self.folder.state)
-        n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
-        self.folder.numbers.forget_after(timestep)
-        if n_done == len(self.plan.boundaries):
-            resume_state.prune(self.folder.state)  # a kill may have come between
+        if recovery.is_trained(self.folder, self.plan):
+            resume_state.prune(self.folder.state, self._kept())  # a kill may have come between
             return
+        saved = recovery.starting_point(self.folder, self.plan, self.display, self.drop_damaged)
+        n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
         if saved:
             resume_state.load_boundary(saved, learner)
+        elif self.folder.initial_model.exists():
+            learner.read_policy(self.folder.initial_model)
+        self.folder.check_held()
+        self.folder.numbers.forget_after(timestep)
+        if saved:
+            self._record_segment(saved)  # a kill may have come between
             self.display.say(f"going on from timestep {timestep:,}")
             log.info("resumed at timestep %d", timestep)
+        if n_done == len(self.plan.boundaries):
+            return
         seed = self.experiment.training_seed
         opened = trackers.opened(self.folder, self.experiment, timestep, self.own_trackers)
         with opened as self.trackers, self.display.bar(self.plan.horizon, timestep):
             self.display.learning()
             for outcome in train(self.plan, learner, environments, seed, n_done, self._tick):
+                self.folder.check_held()
                 self._note(outcome, learner)
                 self._judge(outcome.boundary, learner, baseline)
-                resume_state.save_boundary(self.folder.state, learner, outcome.boundary.segment + 1)
+                self._save(outcome.boundary, learner)
                 self.films.poll()
                 self.stop.check()
                 self.display.learning()
+
+    def _save(self, at: Boundary, learner: Learner) -> None:
+        """The commit."""
+        self.folder.check_held()
+        saved = resume_state.save_boundary(self.folder.state, learner, at.segment + 1, self._kept())
+        self._record_segment(saved)
+
+    def _record_segment(self, saved: Saved) -> None:
+        shard, digest = list(saved.shards.items())[-1] if saved.shards else ("", "")
+        self.folder.numbers.append_segment(
+            Segment(saved.n_segments - 1, saved.timestep, saved.learner_sha256, shard, digest)
+        )
+
+    def _kept(self) -> set[int]:
+        """Timesteps of the boundaries whose learners are kept."""
+        evaluations = self.folder.numbers.read_evaluations()
+        best = set() if evaluations is None else {evaluations.best_timestep}
+        return best | {b.timestep for b in self.plan.boundaries if b.milestone is not None}
 
     def _note(self, outcome: Outcome, learner: Learner) -> None:
         """Write down what the segment tells about itself."""
@@ -154,7 +189,7 @@ class Stages:
         if at.evaluates:
             draw_curves(self.folder, self.experiment)
         if at.timestep == self.plan.horizon:
-            with replacing(self.folder.path) as temporary:
+            with replacing_results(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.final_model.name)
 
     def _evaluate_during_training(self, timestep: int, learner: Learner) -> None:
@@ -164,7 +199,7 @@ class Stages:
         evaluations = self.folder.numbers.append_evaluation(timestep, episodes)
         means = evaluations.mean_returns
         if means[-1] > max(means[:-1], default=-np.inf):
-            with replacing(self.folder.path) as temporary:
+            with replacing_results(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.best_model.name)
         self.trackers.log(evaluations.log_rows()[-1:])
         self.display.evaluated(timestep, float(means[-1]))
@@ -175,7 +210,7 @@ class Stages:
         milestone = self.folder.milestone(percent)
         episodes = self._evaluate(learner.policy, seeding.EVALUATION_SEEDS)
         self.folder.numbers.append_episodes(f"{percent:03d}", timestep, "evaluation", episodes)
-        with replacing(milestone.path) as temporary:
+        with replacing_results(milestone.path) as temporary:
             learner.save_policy(temporary / milestone.model.name)
         milestone.write_rewards(episodes)
         draw_milestone(self.folder, self.experiment, percent, timestep)
@@ -190,9 +225,11 @@ class Stages:
     def _finish(self) -> None:
         """What is done once, after the last segment; doing it again changes nothing."""
         self.stop.check()
+        self.folder.check_held()
         draw_milestone_bars(self.folder, self.experiment, self.plan)
         self._evaluate_best_and_final_policy()
         self._wait_for_films()
+        self.folder.check_held()
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
             self.folder.write_json("provenance.json", record | {"end": now()})
@@ -202,6 +239,8 @@ class Stages:
         self.display.say("best and final policy: 10 episodes each, read back from their zips")
         evaluations = self.folder.numbers.read_evaluations()
         assert evaluations is not None
+        for path in (self.folder.best_model, self.folder.final_model):
+            manifest.check(path, normalizer_path(path))
         for label, path, timestep in (
             ("best", self.folder.best_model, evaluations.best_timestep),
             ("final", self.folder.final_model, self.plan.horizon),

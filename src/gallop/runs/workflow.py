@@ -11,16 +11,18 @@ from pathlib import Path
 
 from gallop.errors import RunError
 from gallop.experiments.settings import Experiment
+from gallop.learners.learner import Learner
 from gallop.machine import machine
 from gallop.report.display import Display
-from gallop.run_folder import resume_state
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import new_folder, remove_leftovers
+from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import now, versions, write_records
 from gallop.run_folder.trackers import Tracker
+from gallop.runs import recovery
 from gallop.runs.stages import Stages
 from gallop.runs.training import initial_learner, learner_for
 
@@ -53,8 +55,7 @@ def run(
     # What cannot be made is refused before anything is written.
     display.say("making environments and networks")
     with initial_learner(prepared) as (environments, learner):
-        folder.create(experiment, learner.save_policy if experiment.init_from else None)
-        write_records(folder, prepared)
+        folder = _created(folder.path, prepared, learner)
         Stages(folder, prepared, display, own_trackers).go(environments, learner)
     return folder
 
@@ -64,35 +65,57 @@ def make_folder(path: Path, prepared: PreparedRun) -> RunDirectory:
 
     It appears whole or not at all.
     """
-    with new_folder(path) as temporary:
-        folder = RunDirectory(temporary)
-        folder.state.mkdir()
-        if prepared.experiment.init_from:
-            with initial_learner(prepared) as (_, learner):
-                learner.save_policy(folder.initial_model)
+    if not prepared.experiment.init_from:
+        return _created(path, prepared, None)
+    with initial_learner(prepared) as (_, learner):
+        return _created(path, prepared, learner)
+
+
+def _created(path: Path, prepared: PreparedRun, learner: Learner | None) -> RunDirectory:
+    """A run's folder with its records, and with the policy that the learner begins with."""
+
+    def fill(folder: RunDirectory) -> None:
+        if prepared.experiment.init_from and learner is not None:
+            learner.save_policy(folder.initial_model)
         write_records(folder, prepared)
-        folder.write_experiment(prepared.experiment)
-    return RunDirectory(path)
+
+    folder = RunDirectory(path)
+    folder.create(prepared.experiment, fill)
+    return folder
 
 
 def resume(
     folder: RunDirectory,
     display: Display | None = None,
     own_trackers: Sequence[Tracker] = (),
+    *,
+    drop_damaged: bool = False,
 ) -> None:
     """Go on from a run's last boundary to its end, with the experiment that its folder holds.
 
+    A run that is finished is left as it is; only films that are missing are tried again.
+
+    Args:
+        drop_damaged: where the replay buffer is damaged, go on without the rows that are lost.
+
     Raises:
-        RunError: if the folder holds no run, holds a link that leaves it, or another process is
-            running it.
+        RunError: if the folder holds no run, holds a link that leaves it, another process is
+            running it, or what it goes on from is damaged; nothing is changed then.
         Stopped: after SIGINT or SIGTERM.
     """
     display = display or Display()
     check_contents(folder.path)
-    prepared = prepare(folder.read_experiment())
+    experiment = folder.read_experiment()
+    if folder.is_finished() and not folder.film_jobs():
+        display.say(f"{folder.path} is finished: nothing to do")
+        return
+    prepared = prepare(experiment)
     with folder.locked():
-        if not folder.seeds_file.exists():  # killed in its first moment
+        # Left by an earlier version, killed in its first moment.
+        if not folder.seeds_file.exists() and manifest.root_of(folder.path) is None:
             write_records(folder, prepared)
+            manifest.begin(folder.path)
+        recovery.check_results(folder, display)
         record = folder.read_json("provenance.json")
         check_learner(folder, prepared)
         today = {**versions(), "kernels": prepared.choice.instruction_set}
@@ -102,7 +125,7 @@ def resume(
         folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
     display.plan(prepared, folder.path)
-    go_on(folder, prepared, display, own_trackers)
+    go_on(folder, prepared, display, own_trackers, drop_damaged)
 
 
 def go_on(
@@ -110,13 +133,12 @@ def go_on(
     prepared: PreparedRun,
     display: Display,
     own_trackers: Sequence[Tracker] = (),
+    drop_damaged: bool = False,
 ) -> None:
     """From the last boundary of a folder, or its very beginning, to the end of the plan."""
     display.say("making environments and networks")
     with learner_for(prepared) as (environments, learner):
-        if folder.initial_model.exists() and resume_state.newest_boundary(folder.state) is None:
-            learner.read_policy(folder.initial_model)
-        Stages(folder, prepared, display, own_trackers).go(environments, learner)
+        Stages(folder, prepared, display, own_trackers, drop_damaged).go(environments, learner)
 
 
 def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:

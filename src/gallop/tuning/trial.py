@@ -68,9 +68,9 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
             folder.write_json("provenance.json", provenance(prepared.choice))
         saved = resume_state.newest_boundary(folder.state)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
-        folder.numbers.forget_after(timestep)
         if saved:
             resume_state.load_boundary(saved, learner)
+        folder.numbers.forget_after(timestep)
         tick = functools.partial(_tick, stop)
         seed = experiment.training_seed
         for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
