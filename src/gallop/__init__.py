@@ -13,7 +13,15 @@ docs/architecture.md lists the packages in it.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import sys
+
+# `python -m gallop` puts the current folder first, where any file could be taken for a module that
+# we import. Python's own part is over by now; the rest begins here.
+_RUN_AS = next((b for a, b in zip(sys.orig_argv, sys.orig_argv[1:], strict=False) if a == "-m"), "")
+if sys.argv[:1] == ["-m"] and _RUN_AS.partition(".")[0] == "gallop" and not sys.flags.safe_path:
+    del sys.path[0]
+
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 __version__ = "0.1.0"
 DISTRIBUTION = "gallop-rl"  # as pip knows it; "gallop" on PyPI is somebody else's package

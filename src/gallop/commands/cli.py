@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
@@ -39,8 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 for a failure, 2 for bad input, 128 + signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.captureWarnings(True)  # those of dependencies go to run.log, never to the screen
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # tasks and wrappers of one's own are named by import path
     try:
         options, unknown = make_parser().parse_known_args(arguments)
         if unknown:

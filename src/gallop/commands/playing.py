@@ -15,6 +15,7 @@ from rich.progress import track
 from gallop.environments.spaces import Env
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import stack
+from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.policies import sb3_zip
 from gallop.policies.policy import Policy
 from gallop.policies.sb3_zip import Options
@@ -91,12 +92,8 @@ def watch(
 
 def _in_a_child(arguments: list[str], backend: str) -> int:
     """Where MuJoCo was imported without a GL backend, as after training, another process films."""
-    environment = {
-        **os.environ,
-        "MUJOCO_GL": backend,
-        "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for tasks of one's own
-    }
-    worker = [sys.executable, "-m", "gallop.execution.worker"]  # it ends when we do
+    environment = {**child_environment(), "MUJOCO_GL": backend}
+    worker = [sys.executable, ISOLATED, "-m", "gallop.execution.worker"]  # it ends when we do
     command = [*worker, "gallop", "watch", *arguments]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:
         return child.wait()

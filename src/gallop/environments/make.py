@@ -6,7 +6,6 @@ Importing this module is cheap: Gymnasium, MuJoCo and SB3 are imported where the
 from __future__ import annotations
 
 import copy
-import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any, TypeAlias
 from gallop.environments.spaces import Env, Space
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError
+from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 
@@ -145,7 +145,7 @@ def _task_keywords(task: str) -> tuple[str, ...]:
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
         try:
-            entry_point = getattr(importlib.import_module(module), name)
+            entry_point = getattr(own_code.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise ExperimentError(f"{task} cannot be imported: {error}", "env") from None
     if entry_point is None:
@@ -168,7 +168,7 @@ def _task_keywords(task: str) -> tuple[str, ...]:
 def _import(path: str) -> Callable[..., Env]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
-        found: Callable[..., Env] = getattr(importlib.import_module(module), name)
+        found: Callable[..., Env] = getattr(own_code.import_module(module), name)
     except Exception as error:  # it is somebody's code
         raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
     if not callable(found):

@@ -27,6 +27,7 @@ from gallop.ending import die_with_parent
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import inside
 from gallop.errors import FrozenError, WorkerError
+from gallop.experiments import own_code
 
 SECONDS_TO_CLOSE = 10.0  # then a worker is killed
 SECONDS_TO_CLOSE_OTHERS = 1.0  # where one has failed already
@@ -64,7 +65,8 @@ class Workers(SubprocVecEnv):
             ours, theirs = context.Pipe()
             arguments = (theirs, ours, CloudpickleWrapper(make))
             process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
+            with own_code.isolated_children():
+                process.start()
             theirs.close()
             index = len(self.processes)
             self.processes.append(process)
@@ -216,6 +218,7 @@ class _InWorker(Exception):  # noqa: N818  (never raised: it carries a traceback
 
 
 def _work(pipe: Connection, parents: Connection, make: CloudpickleWrapper) -> None:
+    own_code.leave_isolation()
     parent = multiprocessing.parent_process()
     if parent is not None:
         die_with_parent(parent.join)

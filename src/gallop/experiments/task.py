@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from gallop.errors import ExperimentError, nearest
+from gallop.experiments import own_code
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -24,7 +24,7 @@ def task_spec(env: str) -> EnvSpec:
     module, _, name = env.rpartition(":")
     if module:
         try:
-            importlib.import_module(module)
+            own_code.import_module(module)
         except Exception as error:  # it may be anybody's code
             raise ExperimentError(
                 f"{env!r}: {module!r} cannot be imported: {error}", "env"

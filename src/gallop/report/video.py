@@ -28,6 +28,7 @@ from gallop.environments.watchdog import watching
 from gallop.errors import FrozenError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
+from gallop.experiments.own_code import ISOLATED
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
@@ -108,7 +109,7 @@ def probe(name: str) -> Backend | None:
         return None
     try:
         child = subprocess.run(
-            [sys.executable, "-c", _PROBE],
+            [sys.executable, ISOLATED, "-c", _PROBE],
             env={**os.environ, "MUJOCO_GL": name},
             capture_output=True,
             text=True,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.report.video import NO_BACKEND, Backend, find_backend, is_mujoco_job, mend
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
@@ -23,18 +23,18 @@ class Filming:
 
     def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
         environment = {
-            **os.environ,
+            **child_environment(),
             "SDL_VIDEODRIVER": "dummy",  # pygame's tasks draw without a display
             "LP_NUM_THREADS": "1",  # software GL leaves the other cores to training
-            "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),  # for one's own tasks
         }
         if backend is not None:
             environment |= {"MUJOCO_GL": backend.name}
         software = "software" if backend is not None and backend.is_software else "hardware"
         self.n_frames, self.n_total = 0, 0
         self._last_line = ""
+        arguments = [str(job), str(folder), software]
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "gallop.report.video", str(job), str(folder), software],
+            [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
             env=environment,
             stdin=subprocess.PIPE,  # it ends when we do: see ending.py
             stdout=subprocess.PIPE,

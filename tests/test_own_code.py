@@ -1,0 +1,139 @@
+"""Files that lie in the current folder are not imported, but for what the user has named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from gallop.experiments import own_code
+
+MARK = "import pathlib\npathlib.Path({name!r} + '.was_run').touch()\n"
+# Modules of Python, of what Gallop needs, and those that others look for but that are not there.
+SHADOWS = ("random", "signal", "socket", "tempfile", "typing", "tokenize", "mujoco", "numpy",
+           "torch", "yaml", "cv2", "gym", "psutil", "wandb", "tqdm", "matplotlib",
+           "sitecustomize_of_nobody")  # fmt: skip
+TASK = """\
+import gymnasium
+
+def register():
+    gymnasium.register("Mine-v0", entry_point="my_robot:Robot", max_episode_steps=50)
+
+register()
+"""
+ROBOT = """\
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+class Robot(PendulumEnv):
+    def step(self, action):
+        import my_helper  # only now
+        return super().step(action * my_helper.FACTOR)
+"""
+RUN = ("run", "--algo", "ppo", "--env", "my_task:Mine-v0", "--learner", "sb3", "-n", "400",
+       "--segment", "200", "--milestones", "[100]", "--evaluation.interval", "200",
+       "--evaluation.n_episodes", "1", "-params", "n_steps:100", "batch_size:50",
+       "policy_kwargs.net_arch:[16]", "--num-threads", "1", "--name", "a")  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a task of one's own, and files that are named as modules are."""
+    for name in SHADOWS:
+        (tmp_path / f"{name}.py").write_text(MARK.format(name=name))
+    (tmp_path / "my_task.py").write_text(TASK)
+    (tmp_path / "my_robot.py").write_text(ROBOT)
+    (tmp_path / "my_helper.py").write_text("FACTOR = 0.5\n")
+    return tmp_path
+
+
+def gallop(folder, *arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "gallop", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def was_run(folder):
+    return sorted(path.stem for path in folder.rglob("*.was_run"))
+
+
+def test_a_task_of_ones_own_is_found_and_nothing_else_of_its_folder(folder):
+    done = gallop(folder, "baseline", "my_task:Mine-v0", "--episodes", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Random policy on my_task:Mine-v0" in done.stdout
+    assert was_run(folder) == []
+
+
+@pytest.mark.slow
+def test_every_child_finds_the_task_and_nothing_else_of_its_folder(folder):
+    """Workers, films, several seeds, searches."""
+    done = gallop(folder, *RUN, "--n-envs", "2", "--vec-env", "subproc", "--films", "true")
+    assert done.returncode == 0, done.stderr
+    assert "no film" not in (folder / "results/PPO_my_task-Mine-v0/a/run.log").read_text()
+    assert was_run(folder) == []
+    done = gallop(folder, *RUN, "--films", "false", "--seeds", "0,1", "--name", "group")
+    assert done.returncode == 0, done.stderr
+    assert was_run(folder) == []
+    for command in (["evaluate"], ["watch", "-o", "a.mp4"]):
+        done = gallop(folder, *command, "--episodes", "1")
+        assert done.returncode == 0, done.stderr
+    assert was_run(folder) == []
+
+
+def test_the_module_of_a_library_that_is_absent_is_not_looked_for_here(folder, monkeypatch):
+    """Whoever names a task imports its module, not whatever that module's libraries may want."""
+    library = folder / "library"
+    library.mkdir()
+    (library / "absent_import.py").write_text("try:\n    import cv2\nexcept ImportError: pass\n")
+    (folder / "user_of_it.py").write_text("import absent_import\nimport my_helper\n")
+    done = gallop(folder, "baseline", "user_of_it:X-v0", PYTHONPATH=str(library))
+    assert "is no task that Gymnasium knows" in done.stderr
+    assert was_run(folder) == []
+
+
+def test_python_path_counts_as_ever(folder):
+    done = gallop(folder, "--version", PYTHONPATH=".")
+    assert was_run(folder), done.stderr  # these files are libraries, as the user says
+
+
+def test_modules_are_located_without_being_imported(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "space").mkdir()
+    (folder / "space" / "evil.py").write_text(MARK.format(name="evil"))
+    (folder / "whole").mkdir()
+    (folder / "whole" / "__init__.py").write_text(MARK.format(name="whole"))
+    files = {
+        "my_task": (folder / "my_task.py",),
+        "space.evil": (folder / "space" / "evil.py",),
+        "space": (folder / "space",),
+        "whole": (folder / "whole" / "__init__.py",),
+    }
+    for module, expected in files.items():
+        origin = own_code.locate(module)
+        assert origin.files == expected
+        assert not origin.is_installed
+        assert module not in sys.modules
+    for module in ("os.path", "sys", "cv2_of_nobody", "gymnasium.wrappers", "json.tool"):
+        origin = own_code.locate(module)
+        assert origin is None if module == "cv2_of_nobody" else origin.is_installed
+    assert was_run(folder) == []
+
+
+def test_a_digest_covers_what_a_module_is_made_of(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = own_code.locate("my_task").digest()
+    assert own_code.locate("my_task").digest() == before
+    (folder / "notes.txt").write_text("no code")
+    assert own_code.locate("my_task").digest() == before
+    (folder / "my_helper.py").write_text("FACTOR = 0.6\n")
+    after = own_code.locate("my_task").digest()
+    assert after != before
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "my_task.cpython-399.pyc").write_bytes(b"other code")
+    assert own_code.locate("my_task").digest() != after
