@@ -71,6 +71,10 @@ def add(commands: Commands) -> None:
         "--resume", nargs="?", type=Path, const=Path(), metavar="SEARCH",
         help="go on with a search (default: the newest unfinished one)",
     )  # fmt: skip
+    parser.add_argument(
+        "--retry-failed", action="store_true",
+        help="with --resume: try failed trials again, as new ones with the same values",
+    )  # fmt: skip
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument(
         "-f", "--folder", type=Path, default=Path("optuna_results"), metavar="DIR",
@@ -140,7 +144,14 @@ def resume(options: argparse.Namespace) -> int:
         search = first.first_round().read_search()
         rounds.dry_run(rounds.with_n_trials(search, totals) if totals else search, display, workers)
         return 0
-    rounds.go_on(first, n_trials=totals, workers=workers, storage=options.storage, display=display)
+    rounds.go_on(
+        first,
+        n_trials=totals,
+        workers=workers,
+        storage=options.storage,
+        retry_failed=options.retry_failed,
+        display=display,
+    )
     return 0
 
 
@@ -161,7 +172,7 @@ _NEW = (
     *("reproducible", "study_name"),
 )
 MODES = (
-    Mode("resume", resume, _BOTH, "--resume goes on with a search as it is"),
+    Mode("resume", resume, (*_BOTH, "retry_failed"), "--resume goes on with a search as it is"),
     Mode(None, search_new, (*_BOTH, *_NEW)),
 )
 """The first whose flag is given. --quiet and --folder go with both."""

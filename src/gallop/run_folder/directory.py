@@ -177,15 +177,18 @@ class RunDirectory:
         return read_trained(self.experiment_file)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, named: bool = True) -> Iterator[None]:
         """Hold the run; a second process that wants it is refused.
+
+        Args:
+            named: say beside the lock who holds it.
 
         Raises:
             HeldError: if another process is running it.
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
-        with hold(self.state / "lock", self.path, busy) as self._held:
+        with hold(self.state / "lock", self.path, busy, named) as self._held:
             yield
 
     def check_held(self) -> None:
@@ -200,7 +203,7 @@ class RunDirectory:
     def is_locked(self) -> bool:
         """Whether another process is running it."""
         try:
-            with self.locked():
+            with self.locked(named=False):
                 return False
         except RunError:
             return True

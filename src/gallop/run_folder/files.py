@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from gallop.errors import RunError
 from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # beside its opposite
+from gallop.run_folder import holder
 from gallop.strict_json import dumps
 
 Json: TypeAlias = dict[str, Any]
@@ -55,8 +56,11 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def hold(file: Path, folder: Path, busy: RunError) -> Iterator[Held]:
-    """Hold a folder by its lock file; `busy` is raised where another process does.
+def hold(file: Path, folder: Path, busy: RunError, named: bool = True) -> Iterator[Held]:
+    """Hold a folder by its lock file; `busy` is raised where another process does, and names it.
+
+    Args:
+        named: say beside the lock who holds it; not for those who only look whether it is free.
 
     Raises:
         RunError: if the folder cannot be written, or the lock is no file in it.
@@ -73,12 +77,17 @@ def hold(file: Path, folder: Path, busy: RunError) -> Iterator[Held]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise busy from None
+        who = holder.read_beside(file)
+        raise (type(busy)(f"{busy.message} ({who})") if who else busy) from None
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}") from None
+    if named:
+        holder.write_beside(file)
     try:
         yield Held(file, folder)
     finally:
+        if named:
+            holder.forget_beside(file)
         lock.release()
 
 

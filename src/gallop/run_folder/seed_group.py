@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gallop.errors import ExperimentError, RunError
+from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import to_yaml
 from gallop.run_folder.directory import GROUP_FILE, RunDirectory
@@ -95,13 +95,14 @@ class SeedGroup:
         """Hold the group, whose folder is made; a second process that wants it is refused.
 
         Raises:
-            RunError: if another process is running it, or the folder cannot be written.
+            HeldError: if another process is running it.
+            RunError: if the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        busy = RunError(f"{self.path} is being run by another process")
+        busy = HeldError(f"{self.path} is being run by another process")
         with hold(self.path / LOCK, self.path, busy):
             yield
 

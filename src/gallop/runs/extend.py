@@ -195,4 +195,4 @@ def _not_state(folder: str, names: list[str]) -> list[str]:
 
     With the trackers the longer run is another one, which begins with the same numbers.
     """
-    return [name for name in names if name in ("lock", "films", "trackers.json")]
+    return [name for name in names if name in ("lock", "lock.holder", "films", "trackers.json")]

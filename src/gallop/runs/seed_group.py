@@ -25,6 +25,7 @@ from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress, State, timestep_of
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
@@ -142,7 +143,7 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
                     name,
                 )
     elif path.exists():
-        ours = (LOCK, group.seeds_file.name)  # a group killed in its first moment
+        ours = (LOCK, LOCK + SUFFIX, group.seeds_file.name)  # a group killed in its first moment
         others = [p.name for p in path.iterdir() if p.name not in ours and p.name[:5] != ".new-"]
         if others:
             raise RunError(

@@ -28,7 +28,7 @@ from gallop.tuning.optuna_adapter import is_stopped_again, reported
 from gallop.tuning.parameter import Value
 from gallop.tuning.search_directory import RoundDirectory
 from gallop.tuning.search_settings import Search, n_evaluations
-from gallop.tuning.study import Asker
+from gallop.tuning.study import Asker, failed
 from gallop.tuning.trial import command, make_folder
 
 if TYPE_CHECKING:
@@ -83,15 +83,18 @@ class Coordinator:
         fixed: dict[str, Value],
         engine: Engine,
         reproducible: bool,
+        retry_failed: bool = False,
     ) -> None:
         """
         Args:
+            retry_failed: begin with the values of every trial that has failed.
             fixed: values of the last round's winner, under the trial's own.
             reproducible: ask in batches and tell in order, so that no timing decides anything.
         """
         self._directory, self._search, self._round = directory, search, round_number
         self._study, self._asker, self._fixed = study, asker, fixed
         self._engine, self._reproducible = engine, reproducible
+        self._retry_failed = retry_failed
         self._open: dict[int, Open] = {}
         self._failures: dict[Path, str] = {}
         self._judges: dict[int, _Judge] = {}
@@ -107,6 +110,9 @@ class Coordinator:
         """
         for trial, values in self._asker.running():
             self._begin(trial, values)
+        if self._retry_failed:
+            for frozen in failed(self._study):
+                self._begin(*self._asker.ask_again(frozen))
         self._n_asked = self._asker.n_asked()
         looked = 0.0
         while True:

@@ -15,7 +15,7 @@ from gallop.report.display import Display
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now
-from gallop.tuning import study
+from gallop.tuning import lease, study
 from gallop.tuning.live_table import LiveTable
 from gallop.tuning.search import Cost, cost, load, spaces
 from gallop.tuning.search_directory import (
@@ -79,6 +79,8 @@ def tune(
         ranges = spaces(search, 0, None)
         found = study.open_study(storage, record.study_name, study.identity(search, 0, ranges))
         study.check_optuna_version(found, reproducible)
+        with study.explaining_storage(storage):
+            lease.wait_until_free(found)
     first.create(search, record)
     return SearchLoop(first, search, n, storage, display).run()
 
@@ -89,6 +91,7 @@ def go_on(
     n_trials: Sequence[int] = (),
     workers: int | None = None,
     storage: str = "",
+    retry_failed: bool = False,
     display: Display | None = None,
 ) -> RoundDirectory:
     """Go on with a search from wherever its folders and its storage stand.
@@ -96,6 +99,8 @@ def go_on(
     Args:
         first: any of its rounds.
         n_trials: totals over all calls, by round, instead of the search's own.
+        retry_failed: try every failed trial of the last round again, as a new trial with the same
+            values.
 
     Raises:
         ExperimentError, Stopped: as `tune`.
@@ -117,7 +122,7 @@ def go_on(
         )
     n = n_workers(workers, _threads(search))
     _announce(search, display, workers, n, str(first.path), record.reproducible)
-    return SearchLoop(first, search, n, storage, display).run()
+    return SearchLoop(first, search, n, storage, display, retry_failed).run()
 
 
 def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gallop.errors import ExperimentError, RunError
+from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments import search_results
 from gallop.reading import read_json
 from gallop.run_folder import resume_state
@@ -136,9 +136,9 @@ class RoundDirectory:
         """Hold the search; a second coordinator is refused.
 
         Raises:
-            RunError: if another process holds it.
+            HeldError: if another process holds it.
         """
-        busy = RunError(f"{self.path} is being searched by another process")
+        busy = HeldError(f"{self.path} is being searched by another process")
         with hold(self.path / ".lock", self.path, busy):
             yield
 

@@ -19,6 +19,7 @@ from gallop.run_folder.provenance import now
 from gallop.runs.stopping import Stop, Stopped
 from gallop.tuning import artefacts, names, space, study
 from gallop.tuning.coordinator import Coordinator, Look
+from gallop.tuning.lease import held
 from gallop.tuning.live_table import LiveTable
 from gallop.tuning.parameter import Space
 from gallop.tuning.retraining import DEFAULTS, Again, Candidate, train_again
@@ -39,7 +40,9 @@ class SearchLoop:
         n_workers: int,
         storage: str,
         display: Display,
+        retry_failed: bool = False,
     ) -> None:
+        self.retry_failed = retry_failed
         self.first, self.search, self.n_workers = first, search, n_workers
         self.storage, self.display = storage, display
         self.table = LiveTable(display)
@@ -68,25 +71,37 @@ class SearchLoop:
         while True:
             record = directory.read_record()
             opened = self._open(directory, record)
-            last = record.number == len(self.search.rounds) - 1
-            with _clocked(opened):
-                self._round(directory, record, opened, engine)
-            winner = artefacts.chosen(opened, [])
-            if winner is None:
-                artefacts.write_results(directory, self.search, record, opened, [], finished=True)
-                raise RunError(self._nothing(opened))
-            again: list[Again] = []
-            if last and self.search.retraining.n_best:
-                artefacts.write_results(directory, self.search, record, opened, [], finished=False)
-                with _clocked(opened):
-                    again = self._train_again(directory, record, opened, engine)
-            artefacts.write_results(directory, self.search, record, opened, again, finished=last)
-            with self.display.console.status("drawing figures and the page"):
-                artefacts.draw(directory, self.search, record, opened, again)
-            self._close(directory, record, opened, again)
-            if last:
+            with held(opened, settle=record.storage != OWN_DATABASE) as self.lease:
+                following = self._one_round(directory, record, opened, engine)
+            if following is None:
                 return directory
-            directory = self._next(directory, record, winner)
+            directory = following
+
+    def _one_round(
+        self,
+        directory: RoundDirectory,
+        record: RoundRecord,
+        opened: optuna.Study,
+        engine: Processes,
+    ) -> RoundDirectory | None:
+        """Bring a round to its end, and begin the next one, if there is one."""
+        last = record.number == len(self.search.rounds) - 1
+        with _clocked(opened):
+            self._round(directory, record, opened, engine)
+        winner = artefacts.chosen(opened, [])
+        if winner is None:
+            artefacts.write_results(directory, self.search, record, opened, [], finished=True)
+            raise RunError(self._nothing(opened))
+        again: list[Again] = []
+        if last and self.search.retraining.n_best:
+            artefacts.write_results(directory, self.search, record, opened, [], finished=False)
+            with _clocked(opened):
+                again = self._train_again(directory, record, opened, engine)
+        artefacts.write_results(directory, self.search, record, opened, again, finished=last)
+        with self.display.console.status("drawing figures and the page"):
+            artefacts.draw(directory, self.search, record, opened, again)
+        self._close(directory, record, opened, again)
+        return None if last else self._next(directory, record, winner)
 
     def _open(self, directory: RoundDirectory, record: RoundRecord) -> optuna.Study:
         url = self.storage or record.storage
@@ -112,9 +127,10 @@ class SearchLoop:
         ranges = spaces(self.search, number, record.winner)
         first = self._first_trial(ranges, record)
         asker = study.Asker(opened, self.search, number, ranges, first)
+        retry = self.retry_failed and directory.next_round() is None
         coordinator = Coordinator(
             directory, self.search, number, opened, asker, record.winner or {}, engine,
-            record.reproducible,
+            record.reproducible, retry,
         )  # fmt: skip
         timesteps = self.search.trial_experiment(number, {}, 0).total_timesteps
         a_trial = timesteps * self.search.n_seeds
@@ -122,7 +138,9 @@ class SearchLoop:
         n_trials = self.search.rounds[number].n_trials
 
         def show(look: Look) -> None:
-            self.table.look(look, title, n_trials, a_trial)
+            self.lease.check()
+            again = sum(study.RETRY_OF in t.user_attrs for t in opened.get_trials(deepcopy=False))
+            self.table.look(look, title, n_trials + again, a_trial)
 
         with self.table.shown():
             coordinator.run(self.stop, show)
@@ -193,10 +211,13 @@ class SearchLoop:
             candidates.remove(same)
             defaults = same._replace(name=DEFAULTS)
         candidates.append(defaults)
+
+        def show(n_done: int, total: int) -> None:
+            self.lease.check()
+            self.table.again(n_done, total)
+
         with self.table.shown():
-            return train_again(
-                directory, self.search, candidates, engine, self.stop, self.table.again
-            )
+            return train_again(directory, self.search, candidates, engine, self.stop, show)
 
     def _defaults(self) -> Candidate:
         """SB3's defaults, moved into the first round's space, and what they came to there."""
@@ -216,7 +237,13 @@ class SearchLoop:
     def _nothing(self, opened: optuna.Study) -> str:
         reasons = [t.user_attrs.get("reason", "") for t in opened.get_trials(deepcopy=False)]
         said = next((reason for reason in reasons if reason), "no reason was given")
-        return f"no trial of {self.first.path} came to its end; the first says: {said}"
+        return (
+            f"no trial of {self.first.path} came to its end; the first says: {said}; "
+            f"{self._retry()}"
+        )
+
+    def _retry(self) -> str:
+        return f"gallop tune --resume {self.first.path} --retry-failed tries failed trials again"
 
     def _close(
         self,
@@ -232,6 +259,11 @@ class SearchLoop:
         self.table.best(winner)
         told = dict(artefacts.facts(directory, self.search, record, opened))
         say(f"{told['trials']}; {told['time']}")
+        failed = study.failed(opened)
+        for trial in failed:
+            say(f"trial {trial.number} failed: {trial.user_attrs.get('reason', '')}")
+        if failed:
+            say(self._retry())
         if self.search.pruner.name != "none":
             say(f"pruner: {told['pruner']}")
         self.table.tables(artefacts.again_tables(again))

@@ -27,6 +27,8 @@ from gallop.tuning.space import suggest
 
 IDENTITY = "gallop"  # user attribute of a study: whose it is
 OPTUNA_VERSIONS = "optuna_versions"  # likewise: those that have drawn its trials, in order
+FIRST_TRIAL = "first_trial"  # user attribute of a trial: where the round's first values come from
+RETRY_OF = "retry_of"  # likewise: number of the failed trial whose values it tries again
 SECONDS_TO_CONNECT = 10
 
 
@@ -204,6 +206,14 @@ def n_steps(search: Search, round_number: int) -> int:
     return search.n_seeds * n_evaluations(experiment)
 
 
+def failed(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that failed and were not tried again."""
+    trials = study.get_trials(deepcopy=False)
+    again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+    state = optuna.trial.TrialState.FAIL
+    return [trial for trial in trials if trial.state == state and trial.number not in again]
+
+
 class First(NamedTuple):
     """What a round begins with."""
 
@@ -238,12 +248,21 @@ class Asker:
         settings, seed = self._search.sampler, self._search.search_seed
         sampler = make_sampler(settings, seed, self._round, len(before), self._conditional)
         copied = in_memory(self._study, before, sampler)
-        attributes = {}
+        attributes: dict[str, Value] = {}
         if self._first is not None and not before:
             copied.enqueue_trial(dict(self._first.values))
-            attributes = {"first_trial": self._first.note}
+            attributes = {FIRST_TRIAL: self._first.note}
         suggest(copied.ask(), self._search.algo, self._space)
-        drawn = copied.get_trials()[-1]
+        return self._add(copied.get_trials()[-1], attributes)
+
+    def ask_again(self, failed: FrozenTrial) -> tuple[optuna.Trial, dict[str, Value]]:
+        """A new trial with the values of one that failed."""
+        note = {k: v for k, v in failed.user_attrs.items() if k == FIRST_TRIAL}
+        return self._add(failed, {**note, RETRY_OF: failed.number})
+
+    def _add(
+        self, drawn: FrozenTrial, attributes: dict[str, Value]
+    ) -> tuple[optuna.Trial, dict[str, Value]]:
         self._study.add_trial(
             optuna.trial.create_trial(
                 state=optuna.trial.TrialState.RUNNING,
@@ -260,8 +279,9 @@ class Asker:
         return [self._begun(frozen) for frozen in running]
 
     def n_asked(self) -> int:
-        """Trials that were begun, over all calls."""
-        return len(self._study.get_trials(deepcopy=False))
+        """Trials that were begun, over all calls; those tried again count once."""
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(RETRY_OF not in trial.user_attrs for trial in trials)
 
     def _begun(self, frozen: FrozenTrial) -> tuple[optuna.Trial, dict[str, Value]]:
         values = {name: frozen.params[name] for name in self._space if name in frozen.params}
