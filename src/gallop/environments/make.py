@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, TypeAlias
+from functools import cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space
 from gallop.environments.watchdog import Making, inside
@@ -30,6 +30,7 @@ def make_env(
     reset_noise_scale: float | None = None,
     render_mode: str | None = None,
     wrappers: Sequence[Mapping[str, Keywords]] = (),
+    own_rewards: bool = False,
     **task_kwargs: Any,
 ) -> Env:
     """One environment of a Gymnasium task, its random streams seeded.
@@ -44,6 +45,8 @@ def make_env(
         reset_noise_scale: spread of the first states; None means the task's own (HalfCheetah: 0.1).
         render_mode: as in Gymnasium; a MuJoCo task is then seen by a camera that follows it.
         wrappers: {"package.module:Class": keyword arguments} each, the first applied first.
+        own_rewards: leave out wrappers that change rewards and nothing else: returns are then the
+            task's own.
         task_kwargs: any other keyword argument of the task.
 
     Raises:
@@ -53,6 +56,7 @@ def make_env(
     import gymnasium
 
     from gallop.environments.actions import for_policies
+    from gallop.environments.rewards import changes_rewards_alone
     from gallop.environments.wrappers import Marked, StopAtUnstablePhysics, follow
 
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
@@ -77,13 +81,10 @@ def make_env(
         env = StopAtUnstablePhysics(env)
         if render_mode is not None:
             follow(env)
-    for wrapper in wrappers:
-        for path, wrapper_kwargs in wrapper.items():
-            wrap = _import(path)
-            try:
-                env = wrap(env, **copy.deepcopy(dict(wrapper_kwargs)))
-            except Exception as error:  # it is somebody's code
-                raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+    for path, wrapper_kwargs in _each(wrappers):
+        outer = _wrapped(env, task, path, wrapper_kwargs)
+        if not (own_rewards and changes_rewards_alone(outer, env)):
+            env = outer
     env = for_policies(Marked(env, task))
     if seed is not None:
         env.reset(seed=seed)
@@ -91,9 +92,47 @@ def make_env(
     return env
 
 
+def _each(wrappers: Sequence[Mapping[str, Keywords]]) -> Iterator[tuple[str, Keywords]]:
+    """Import paths and keyword arguments, the first applied first."""
+    for wrapper in wrappers:
+        yield from wrapper.items()
+
+
+def _wrapped(env: Env, task: str, path: str, kwargs: Keywords) -> Env:
+    wrap = _import(path)
+    try:
+        return wrap(env, **copy.deepcopy(dict(kwargs)))
+    except Exception as error:  # it is somebody's code
+        from gallop.environments.rewards import refuse_statistics
+
+        if isinstance(wrap, type):  # those of vectors of environments wrap none
+            refuse_statistics(wrap)
+        raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+
+
+class RewardWrappers(NamedTuple):
+    """Wrappers of a task that change its rewards, by import path."""
+
+    left_out: tuple[str, ...] = ()
+    """Those that change nothing else. Training has them; evaluations report the task's own."""
+    kept: tuple[str, ...] = ()
+    """Those that change more: evaluations have them, too, and report what they make of rewards."""
+
+    @property
+    def note(self) -> str:
+        """What returns are; empty where no wrapper changes rewards."""
+        says = []
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            says.append(f"the task's own in evaluations; {names} changes them in training")
+        if self.kept:
+            says.append(f"changed by {', '.join(self.kept)}, in evaluations too")
+        return "; ".join(says)
+
+
 @dataclass(frozen=True)
 class Task:
-    """All that makes an environment, except its seed."""
+    """All that makes an environment for evaluation, except its seed."""
 
     env: str
     kwargs: Keywords
@@ -102,8 +141,29 @@ class Task:
     def make(self, render_mode: str | None = None) -> Env:
         """One environment; seed it by `reset`."""
         return make_env(
-            self.env, seed=None, render_mode=render_mode, wrappers=self.wrappers, **self.kwargs
+            self.env,
+            seed=None,
+            render_mode=render_mode,
+            wrappers=self.wrappers,
+            own_rewards=True,
+            **self.kwargs,
         )
+
+    def reward_wrappers(self) -> RewardWrappers:
+        """Which of its wrappers change rewards, told from their classes and from a few timesteps.
+
+        Raises:
+            ExperimentError: if a wrapper cannot be made.
+        """
+        if not self.wrappers:
+            return RewardWrappers()
+        from gallop.environments.rewards import compared
+
+        wraps = [
+            (path, partial(_wrapped, task=self.env, path=path, kwargs=kwargs))
+            for path, kwargs in _each(self.wrappers)
+        ]
+        return RewardWrappers(*compared(make_env(self.env, seed=None, **self.kwargs), wraps))
 
 
 def evaluation_task(experiment: Experiment) -> Task:
@@ -120,14 +180,20 @@ def try_out(experiment: Experiment) -> tuple[Space, Space]:
     """Step the task once as in training and as in evaluation; its observation and action space.
 
     Raises:
-        ExperimentError: if the task does not work with the experiment's keyword arguments.
+        ExperimentError: if the task does not work with the experiment's keyword arguments, or a
+            wrapper keeps running statistics.
     """
+    from gallop.environments.rewards import refuse_statistics
+
     for kwargs in (experiment.env_kwargs, experiment.evaluation_env_kwargs):
         env = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
         try:
+            refuse_statistics(env)
             env.reset(seed=0)
             env.action_space.seed(0)
             env.step(env.action_space.sample())
+        except ExperimentError:
+            raise
         except Exception as error:  # it may be anybody's code
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ExperimentError(

@@ -124,6 +124,8 @@ class Display:
                 f"{len(rounded)} boundaries, to whole PPO rollouts of "
                 f"{experiment.hyperparameters.quantum(experiment.n_envs):,} timesteps"
             )
+        if prepared.reward_wrappers.note:
+            rows["returns"] = prepared.reward_wrappers.note
         if folder is not None:
             rows["folder"] = str(folder)
         for name, value in rows.items():

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.environments.make import RewardWrappers
 from gallop.errors import RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.evaluation.intervals import interval_generator
@@ -69,6 +70,8 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
         pairs.append(_pair(*ends))
     display.results(f"{title_of(experiment)}, {folder.path}", rows, pairs)
     display.meaning(len(seeding.EVALUATION_SEEDS))
+    if note := _reward_note(folder, experiment):
+        display.say(f"Returns: {note}.")
     evaluations = folder.numbers.read_evaluations()
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
     display.slope(slope_at(folder, plan.horizon), n_evaluations)
@@ -151,6 +154,27 @@ def milestone_record(
         "n_unstable_episodes": episodes.n_unstable,
         "versions": versions(),
     }
+
+
+def reward_record(wrappers: RewardWrappers) -> Json:
+    """What meta.json says of wrappers that change rewards; nothing where none does."""
+    if not wrappers.note:
+        return {}
+    return {
+        "reward_wrappers": [*wrappers.left_out, *wrappers.kept],
+        "reward_wrappers_in_evaluation": list(wrappers.kept),
+    }
+
+
+def _reward_note(folder: RunDirectory, experiment: Experiment) -> str:
+    """What the returns are, from the records of the milestones."""
+    for percent in experiment.milestones:
+        meta = folder.milestone(percent).read_meta() or {}
+        if names := meta.get("reward_wrappers"):
+            kept = meta.get("reward_wrappers_in_evaluation", [])
+            left_out = (name for name in names if name not in kept)
+            return RewardWrappers(tuple(left_out), tuple(kept)).note
+    return ""
 
 
 def as_plain(statistics: NamedTuple) -> Json:

@@ -156,6 +156,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         "env": experiment.env,
         "kwargs": experiment.evaluation_env_kwargs,
         "wrappers": list(experiment.wrappers),
+        "own_rewards": True,
         "watchdog": experiment.watchdog,
     }
     arrays = {
@@ -204,6 +205,7 @@ def _film(
         # Only tasks that MuJoCo does not draw need Gymnasium's renderer.
         render_mode=None if is_mujoco(task["env"]) else "rgb_array",
         wrappers=task["wrappers"],
+        own_rewards=task.get("own_rewards", False),  # older jobs lack it
         **task["kwargs"],
     )
     with replacing(folder) as temporary:

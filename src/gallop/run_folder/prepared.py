@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gallop.environments.make import try_out
+from gallop.environments.make import RewardWrappers, evaluation_task, try_out
 from gallop.environments.spaces import Space
 from gallop.environments.watchdog import watching
 from gallop.experiments.plan import Plan, make_plan
@@ -26,6 +26,8 @@ class PreparedRun:
     choice: Choice
     """The learner that trains it."""
     plan: Plan
+    reward_wrappers: RewardWrappers
+    """Wrappers that make other rewards of the task's own."""
 
 
 def prepare(experiment: Experiment) -> PreparedRun:
@@ -39,13 +41,14 @@ def prepare(experiment: Experiment) -> PreparedRun:
     check_installed(experiment.trackers)
     with watching(experiment.watchdog):
         observation_space, action_space = try_out(experiment)
+        changed = evaluation_task(experiment).reward_wrappers()
     choice = choose_learner(experiment, observation_space, action_space)
     transition_bytes = 0
     if hasattr(experiment.hyperparameters, "buffer_size"):
         rounded = choice.name == "native"
         transition_bytes = _transition_bytes(observation_space, action_space, rounded)
     plan = make_plan(experiment, transition_bytes, choice.name)
-    return PreparedRun(experiment, observation_space, action_space, choice, plan)
+    return PreparedRun(experiment, observation_space, action_space, choice, plan, changed)
 
 
 def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:

@@ -220,6 +220,7 @@ class Stages:
             missing = dict.fromkeys((milestone.film.name, milestone.gif.name), NOT_YET)
         slope = run_report.slope_at(self.folder, timestep)
         record = run_report.milestone_record(self.experiment, timestep, episodes, baseline, slope)
+        record |= run_report.reward_record(self.prepared.reward_wrappers)
         milestone.write_meta(record | {"missing": missing})
 
     def _finish(self) -> None:

@@ -1,0 +1,141 @@
+"""Wrappers that change rewards, and wrappers with running statistics: told by what they are.
+
+Importing this module imports Gymnasium; make.py does so when it makes an environment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import SupportsFloat
+
+import gymnasium
+from gymnasium.wrappers import NormalizeObservation, NormalizeReward
+from gymnasium.wrappers import vector as of_vectors
+
+from gallop.environments.spaces import Action, Env, Observation
+from gallop.errors import ExperimentError
+
+N_COMPARED = 20  # timesteps over which a wrapper's rewards are compared with the task's
+_OF_OBSERVATIONS = (NormalizeObservation, of_vectors.NormalizeObservation)
+_OF_REWARDS = (NormalizeReward, of_vectors.NormalizeReward)
+
+
+class Received(gymnasium.Wrapper[Observation, Action, Observation, Action]):
+    """Adds up the rewards that pass here, below wrappers that may change them."""
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self.total = 0.0
+
+    def step(
+        self, action: Action
+    ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        observation, reward, *rest = self.env.step(action)
+        self.total += float(reward)
+        return observation, reward, *rest
+
+
+def chain(env: object, until: object = None) -> Iterator[object]:
+    """An environment's wrappers, outermost first, and the task inside; without `until` and what is
+    inside that."""
+    while env is not until and env is not None:
+        yield env
+        env = vars(env).get("env") if isinstance(env, gymnasium.Wrapper) else None
+
+
+def changes_rewards_alone(outer: object, inner: object) -> bool:
+    """Whether all that was wrapped around `inner` are reward wrappers, which change nothing else:
+    without them the same policy plays the same episode."""
+    added = list(chain(outer, inner))
+    return bool(added) and all(
+        isinstance(part, gymnasium.RewardWrapper)
+        and type(part).step is gymnasium.RewardWrapper.step
+        and type(part).reset is gymnasium.Wrapper.reset
+        for part in added
+    )
+
+
+def compared(
+    env: Env, wraps: Sequence[tuple[str, Callable[[Env], Env]]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which wrappers change rewards.
+
+    Args:
+        env: the task; it is closed.
+        wraps: names, and what wraps an environment; the first is applied first.
+
+    Returns:
+        Those that change nothing else, and those above which other rewards were seen than below.
+    """
+    alone: list[str] = []
+    others: list[str] = []
+    meters: list[Received] = []  # below each of the others, and above the last
+    try:
+        for name, wrap in wraps:
+            meter = Received(env)
+            outer = wrap(meter)
+            if changes_rewards_alone(outer, meter):
+                alone.append(name)
+            else:
+                env = outer
+                others.append(name)
+                meters.append(meter)
+        top = Received(env)
+        meters.append(top)
+        changed = _steps(top, meters) if others else []
+    finally:
+        env.close()
+    return tuple(alone), tuple(others[i] for i in changed)
+
+
+def _steps(env: Received, meters: Sequence[Received]) -> list[int]:
+    """Play a few timesteps; the places between two meters where rewards were changed."""
+    from gallop.environments.actions import for_policies
+
+    played = for_policies(env)
+    played.reset(seed=0)
+    played.action_space.seed(0)
+    changed: set[int] = set()
+    for _ in range(N_COMPARED):
+        _, _, terminated, truncated, _ = played.step(played.action_space.sample())
+        for place, (inner, outer) in enumerate(pairwise(meters)):
+            if not math.isclose(inner.total, outer.total, rel_tol=1e-6, abs_tol=1e-9):
+                changed.add(place)
+        if terminated or truncated:
+            break
+    return sorted(changed)
+
+
+def refuse_statistics(env: object) -> None:
+    """Refuse wrappers whose running statistics begin anew with every environment.
+
+    Args:
+        env: an environment with its wrappers, or a wrapper's class.
+
+    Raises:
+        ExperimentError: naming the first, and the setting that is carried instead.
+    """
+    parts = [env] if isinstance(env, type) else chain(env)
+    for part in parts:
+        kind = part if isinstance(part, type) else type(part)
+        normalised = (
+            "rewards" if issubclass(kind, _OF_REWARDS)
+            else "observations" if issubclass(kind, _OF_OBSERVATIONS) or _has_statistics(part)
+            else ""
+        )  # fmt: skip
+        if normalised:
+            raise ExperimentError(
+                f"{kind.__module__}:{kind.__qualname__} keeps running statistics, which would "
+                "begin anew in every segment and evaluation; leave it out and normalise with "
+                f"--normalize.{normalised} true, which carries them",
+                "wrappers",
+            )
+
+
+def _has_statistics(part: object) -> bool:
+    """Whether it holds a RunningMeanStd: Gymnasium's, SB3's, or a copy of one."""
+    if not isinstance(part, gymnasium.Wrapper):
+        return False
+    return any(type(value).__name__.endswith("RunningMeanStd") for value in vars(part).values())

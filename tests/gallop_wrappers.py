@@ -1,0 +1,72 @@
+"""Wrappers of one's own: rewards shaped, clipped, normalised, frames skipped."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium.wrappers import ClipReward, NormalizeObservation
+
+
+class Shaped(gymnasium.Wrapper):
+    """Changes rewards in `step`."""
+
+    def step(self, action):
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(reward) + 1.0, *rest
+
+
+class Halved(gymnasium.RewardWrapper):
+    def reward(self, reward):
+        return reward / 2
+
+
+class SkipsFrames(gymnasium.Wrapper):
+    """Adds up rewards, and changes none."""
+
+    def step(self, action):
+        total = 0.0
+        for _ in range(2):
+            observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return observation, total, terminated, truncated, info
+
+
+class StopsEarly(gymnasium.RewardWrapper):
+    """A reward wrapper that changes more than rewards."""
+
+    def reward(self, reward):
+        return reward * 3
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated or reward < -1e9, info
+
+
+class MyNormalizer(NormalizeObservation):
+    pass
+
+
+class RunningMeanStd:
+    mean = np.zeros(3)
+
+
+class Homemade(gymnasium.ObservationWrapper):
+    """Statistics of its own."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.statistics = RunningMeanStd()
+
+    def observation(self, observation):
+        return observation - self.statistics.mean.astype(observation.dtype)
+
+
+def hidden(env):
+    """A function that wraps, with statistics inside."""
+    return gymnasium.wrappers.ClipAction(MyNormalizer(env))
+
+
+def clipped_twice(env):
+    return ClipReward(Halved(env), -0.5, 0.5)
