@@ -14,6 +14,7 @@ from conftest import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gallop
 from gallop.commands.cli import main
 from gallop.environments.make import make_env
 from gallop.errors import ExperimentError
@@ -184,3 +185,93 @@ def test_a_run_its_film_and_its_evaluation_are_given_the_same(tmp_path, capsys):
     assert run.milestone(100).film.exists(), run.milestone(100).read_meta()["missing"]
     for file in run.path.rglob("*.json"):
         json.loads(file.read_text(), parse_constant=lambda word: pytest.fail(word))
+
+
+# --- evaluate, watch, baseline ---
+
+HOPPER = {"exclude_current_positions_from_observation": False, "max_episode_steps": 50}
+
+
+@pytest.fixture
+def hopper_zip(trainers, tmp_path):
+    """A policy of twelve observations, in no run's folder."""
+    trainer = trainers(tiny("sac", env="Hopper-v5", env_kwargs=HOPPER))
+    file = tmp_path / "alone.zip"
+    trainer.learner.save_policy(file)
+    return file
+
+
+def test_a_zip_alone_is_evaluated_with_the_arguments_that_it_was_trained_with(hopper_zip, capsys):
+    command = ["evaluate", str(hopper_zip), "--env", "Hopper-v5", "--episodes", "2"]
+    flags = ["--env-kwargs", "{exclude_current_positions_from_observation: false, "]
+    flags[1] += "healthy_z_range: [0.0, .inf], max_episode_steps: 20}"
+    assert main(command) == 0
+    assert "taken as the time that is left (--env-kwargs" in capsys.readouterr().out
+    assert main([*command, *flags]) == 0
+    assert "the time that is left" not in capsys.readouterr().out
+    assert main([*command, "--env-kwargs", "{nonsense: 1}"]) == 2
+    assert "Hopper-v5 has no keyword 'nonsense'" in capsys.readouterr().err
+    kwargs = {**HOPPER, "healthy_z_range": (0.0, math.inf), "max_episode_steps": 20}
+    episodes = gallop.evaluate(hopper_zip, env="Hopper-v5", n_episodes=2, env_kwargs=kwargs)
+    assert episodes.lengths.max() <= 20
+
+
+def test_a_zip_alone_is_evaluated_with_its_wrappers(trainers, tmp_path, capsys):
+    stack = "gymnasium.wrappers:FrameStackObservation"
+    wrappers = [{stack: {"stack_size": 2}}, "gallop_wrappers:Halved"]
+    trainer = trainers(tiny("sac", wrappers=wrappers))
+    trainer.learner.save_policy(tmp_path / "a.zip")
+    ours = gallop.evaluate(tmp_path / "a.zip", env="Pendulum-v1", n_episodes=1, wrappers=wrappers)
+    assert ours.lengths.tolist() == [200]
+    flag = f"[{stack}: {{stack_size: 2}}, gallop_wrappers:Halved]"
+    command = ["evaluate", str(tmp_path / "a.zip"), "--env", "Pendulum-v1", "--episodes", "1"]
+    assert main([*command, "--wrappers", flag]) == 0
+    assert "gallop_wrappers:Halved changes them in training" in capsys.readouterr().out
+    refused = "[gymnasium.wrappers:NormalizeObservation]"
+    assert main([*command, "--wrappers", refused]) == 2
+    assert "running statistics" in capsys.readouterr().err
+
+
+def test_the_random_policy_and_a_film_take_arguments_too(trainers, tmp_path, capsys):
+    gallop_argument_task.GIVEN.clear()
+    flags = ["--env-kwargs", "{limits: [-.inf, .inf], weights: {0: 1e-5}}"]
+    assert main(["baseline", "--env", TASK, "--episodes", "2", *flags]) == 0
+    trainer = trainers(tiny("sac", env=TASK))
+    trainer.learner.save_policy(tmp_path / "a.zip")
+    gallop_argument_task.GIVEN.clear()
+    film = tmp_path / "a.mp4"
+    command = ["watch", str(tmp_path / "a.zip"), "--env", TASK, "-o", str(film)]
+    assert main([*command, "--episodes", "1", *flags]) == 0
+    assert film.exists()
+    expected = {"limits": [-math.inf, math.inf], "weights": {0: 1e-5}, "start": None}
+    assert gallop_argument_task.GIVEN and all(g == expected for g in gallop_argument_task.GIVEN)
+
+
+def test_arguments_come_on_top_of_a_runs_own_and_wrappers_instead_of_them():
+    from gallop.environments.make import Task
+    from gallop.experiments.yaml_file import task_arguments
+    from gallop.run_folder.find_policy import with_arguments
+
+    own = ({"gallop_wrappers:Halved": {}},)
+    task = Task("Pendulum-v1", {"g": 9.0, "max_episode_steps": 50}, own)
+    given_ = task_arguments({"env_kwargs": {"g": 1.0}, "wrappers": None})
+    assert with_arguments(task, given_) == Task(
+        "Pendulum-v1", {"g": 1.0, "max_episode_steps": 50}, task.wrappers
+    )
+    assert with_arguments(task, task_arguments({"wrappers": []})).wrappers == ()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--env-kwargs", "[1]"], "env_kwargs: [1]: should be a valid dictionary"),
+        (["--env-kwargs", "{a: !!set {1}}"], "env_kwargs: a: a set cannot be kept"),
+        (["--env-kwargs", "{mode: on}"], "env_kwargs: on can mean text or true"),
+        (["--wrappers", "[nowhere]"], "an import path such as package.module:Class is needed"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "baseline", "watch"])
+def test_bad_arguments_get_one_line(command, flags, words, capsys, tmp_path):
+    assert main([command, *flags, "--env", "Pendulum-v1"]) == 2
+    message = capsys.readouterr().err
+    assert words in message and message.count("\n") == 1

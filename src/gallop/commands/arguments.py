@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from gallop.errors import ExperimentError
-from gallop.experiments.yaml_file import parse
+from gallop.experiments.yaml_file import parse, parse_setting, task_arguments
 
 if TYPE_CHECKING:
+    from gallop.experiments.settings import TaskArguments
     from gallop.run_folder.directory import RunDirectory
 
 
@@ -98,6 +99,29 @@ def add_policy_flags(parser: Parser) -> None:
         "of your own, never for a stranger's",
     )  # fmt: skip
     add_log_folder(parser)
+
+
+def add_task_flags(parser: Parser) -> None:
+    """What the task is given, as `gallop run` takes it."""
+    parser.add_argument(
+        "--env-kwargs", "--env_kwargs", dest="env_kwargs", metavar="VALUE",
+        help="keyword arguments of the task, as in YAML, on top of a run's own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--wrappers",
+        metavar="VALUE",
+        help="Gymnasium wrappers by import path, as in YAML, instead of a run's own",
+    )
+
+
+def given_arguments(options: argparse.Namespace) -> TaskArguments:
+    """--env-kwargs and --wrappers.
+
+    Raises:
+        ExperimentError: if they are none.
+    """
+    texts = {"env_kwargs": options.env_kwargs, "wrappers": options.wrappers}
+    return task_arguments({k: parse_setting(k, v) for k, v in texts.items() if v is not None})
 
 
 def add_episode_flags(parser: Parser) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, add_episode_flags, episode_seeds
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_episode_flags,
+    add_task_flags,
+    episode_seeds,
+    given_arguments,
+)
 
 
 def add(commands: Commands) -> None:
@@ -20,6 +27,7 @@ def add(commands: Commands) -> None:
         "what", nargs="?", type=Path, metavar="RUN|CONFIG|TASK", help="whose task; or use --env"
     )
     parser.add_argument("--env", help="the task")
+    add_task_flags(parser)
     add_episode_flags(parser)
 
 
@@ -33,6 +41,7 @@ def _baseline(options: argparse.Namespace) -> int:
         env=options.env,
         seeds=seeds,
         reset_noise_scale=options.reset_noise_scale,
+        arguments=given_arguments(options),
         output=options.output,
         display=Display(),
     )

@@ -10,7 +10,9 @@ from gallop.commands.arguments import (
     add_command,
     add_episode_flags,
     add_policy_flags,
+    add_task_flags,
     episode_seeds,
+    given_arguments,
 )
 
 
@@ -30,6 +32,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--stochastic", action="store_true", help="draw actions instead of taking the likeliest"
     )
+    add_task_flags(parser)
     add_policy_flags(parser)
 
 
@@ -49,6 +52,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         env=options.env,
         seeds=seeds,
         reset_noise_scale=options.reset_noise_scale,
+        arguments=given_arguments(options),
         options=reading,
         results=options.results,
         output=options.output,

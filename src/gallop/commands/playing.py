@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from rich.progress import track
 from gallop.environments.spaces import Env
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import stack
+from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
+from gallop.experiments.settings import TaskArguments
+from gallop.experiments.yaml_file import task_arguments
 from gallop.policies import sb3_zip
 from gallop.policies.policy import Policy
 from gallop.policies.sb3_zip import Options
@@ -29,6 +32,8 @@ def watch(
     what: str | Path | None = None,
     *,
     env: str | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[str | Mapping[str, object]] | None = None,
     n_episodes: int = 3,
     seed: int = 0,
     output: Path | None = None,
@@ -41,6 +46,8 @@ def watch(
     Args:
         what: a run's folder, a milestone's, or an SB3 zip; None: the newest run.
         env: the task, for a zip that lies in no run's folder.
+        env_kwargs: keyword arguments of the task, on top of the run's own.
+        wrappers: Gymnasium wrappers, as an experiment names them, instead of the run's own.
         n_episodes: how many.
         seed: of the first episode's start; the next ones count on.
         output: an .mp4 to write instead of opening a window.
@@ -58,6 +65,7 @@ def watch(
         raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
     if output is not None and output.suffix != ".mp4":
         raise ExperimentError(f"{output}: films are written as .mp4")
+    task_settings = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
     path = policy_path(None if what is None else Path(what), results)
     filming = output is not None or not video.has_display()
     # Before anything imports MuJoCo, which looks at MUJOCO_GL only then.
@@ -65,10 +73,12 @@ def watch(
     late = backend is not None and "mujoco" in sys.modules
     if backend is not None and not late:
         os.environ["MUJOCO_GL"] = backend.name
-    named = find_policy(path, env=env, results=results)
+    named = find_policy(path, env=env, results=results, arguments=task_settings)
     display = Display()
     if named.note:
         display.say(f"{named.path}: {named.note}")
+    if note := named.task.reward_wrappers().note:
+        display.say(f"{named.path}: returns are {note}")
     options = Options(normalizer=normalizer, trust=trust)
     if not filming:
         _show(named, options, n_episodes, seed, display)
@@ -82,12 +92,21 @@ def watch(
     if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
         arguments += ["--output", str(output), *(["--env", env] if env else [])]
+        arguments += _as_flags(task_settings)
         arguments += [*(["--normalizer", str(normalizer)] if normalizer else [])]
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     software = backend is not None and backend.is_software
     _film(named, options, n_episodes, seed, output, software, display)
     return 0
+
+
+def _as_flags(arguments: TaskArguments) -> list[str]:
+    """Keyword arguments and wrappers as the command line takes them."""
+    flags = ["--env-kwargs", yaml_text.write(arguments.env_kwargs)] * bool(arguments.env_kwargs)
+    if arguments.wrappers is not None:
+        flags += ["--wrappers", yaml_text.write(list(arguments.wrappers))]
+    return flags
 
 
 def _in_a_child(arguments: list[str], backend: str) -> int:

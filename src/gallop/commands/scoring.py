@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gallop.environments.make import Task, evaluation_task
@@ -14,14 +14,15 @@ from gallop.evaluation.statistics import compare, summarise
 from gallop.experiments import seeding
 from gallop.experiments.presets import find_example
 from gallop.experiments.seeding import spans
+from gallop.experiments.settings import TaskArguments
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
-from gallop.experiments.yaml_file import load
+from gallop.experiments.yaml_file import load, task_arguments
 from gallop.policies.normalizer_file import normalizer_beside
 from gallop.policies.policy import Array, Observations, Policy
 from gallop.policies.sb3_zip import Options
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.find_policy import find_policy, with_reset_noise
+from gallop.run_folder.find_policy import find_policy, with_arguments, with_reset_noise
 from gallop.run_folder.numbers import write_rewards
 
 # The evaluation seeds go on where more episodes are asked for; validation seeds begin behind them.
@@ -32,6 +33,8 @@ def evaluate(
     what: str | Path | None = None,
     *,
     env: str | None = None,
+    env_kwargs: Mapping[str, object] | None = None,
+    wrappers: Sequence[str | Mapping[str, object]] | None = None,
     n_episodes: int | None = None,
     seeds: Sequence[int] | None = None,
     reset_noise_scale: float | None = None,
@@ -45,6 +48,8 @@ def evaluate(
     Args:
         what: a run's folder (its best policy), a milestone's, or an SB3 zip; None: the newest run.
         env: the task, for a zip that does not tell it by its place or name.
+        env_kwargs: keyword arguments of the task, on top of the run's own.
+        wrappers: Gymnasium wrappers, as an experiment names them, instead of the run's own.
         n_episodes: how many; default 10, which are the product's evaluation seeds.
         seeds: of the first states, instead of `n_episodes`.
         reset_noise_scale: spread of the first states, instead of the run's or the task's own.
@@ -61,6 +66,7 @@ def evaluate(
         env=env,
         results=results,
         reset_noise_scale=reset_noise_scale,
+        arguments=task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers}),
     )
     options = Options(normalizer, 0 if stochastic else None, trust)
     return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
@@ -112,6 +118,7 @@ def evaluate_all(
     results: Path,
     output: Path | None,
     display: Display,
+    arguments: TaskArguments | None = None,
 ) -> None:
     """Score policies on the same seeds, print a table, and compare each with the first.
 
@@ -120,7 +127,13 @@ def evaluate_all(
     """
     names: list[Path | None] = [*what] if what else [None]
     found = [
-        find_policy(name, env=env, results=results, reset_noise_scale=reset_noise_scale)
+        find_policy(
+            name,
+            env=env,
+            results=results,
+            reset_noise_scale=reset_noise_scale,
+            arguments=arguments,
+        )
         for name in names
     ]
     for named in found[1:]:
@@ -132,6 +145,8 @@ def evaluate_all(
     for named in found:
         if named.note:
             display.say(f"{named.path}: {named.note}")
+        if note := named.task.reward_wrappers().note:
+            display.say(f"{named.path}: returns are {note}")
     judged = []
     for named in found:
         policy = named.read(options)
@@ -176,13 +191,17 @@ def baseline(
     reset_noise_scale: float | None,
     output: Path | None,
     display: Display,
+    arguments: TaskArguments | None = None,
 ) -> Episodes:
     """Score the random policy on a task, a run's, or an experiment file's.
 
     Raises:
         ExperimentError: if the task is not known or does not work.
     """
-    task = with_reset_noise(_task_of(what, env), reset_noise_scale)
+    task = with_arguments(_task_of(what, env), arguments)
+    task = with_reset_noise(task, reset_noise_scale)
+    if note := task.reward_wrappers().note:
+        display.say(f"returns are {note}")
     made = task.make()
     made.close()
     policy = RandomPolicy(made.action_space, seeds)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, add_policy_flags
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_policy_flags,
+    add_task_flags,
+    given_arguments,
+)
 
 
 def add(commands: Commands) -> None:
@@ -25,15 +31,19 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE.mp4", help="film instead of opening a window"
     )
+    add_task_flags(parser)
     add_policy_flags(parser)
 
 
 def _watch(options: argparse.Namespace) -> int:
     from gallop.commands.playing import watch
 
+    arguments = given_arguments(options)
     return watch(
         options.what,
         env=options.env,
+        env_kwargs=arguments.env_kwargs,
+        wrappers=arguments.wrappers,
         n_episodes=options.episodes,
         seed=options.seed,
         output=options.output,

@@ -148,6 +148,15 @@ class Experiment(Settings):
         return {**self.env_kwargs, **self.eval_env_kwargs}
 
 
+class TaskArguments(Settings):
+    """What a task is given beside its id, where no experiment says it or another one is wanted."""
+
+    env_kwargs: Arguments = {}
+    """Keyword arguments, on top of those that an experiment has."""
+    wrappers: tuple[Wrapper, ...] | None = None
+    """Instead of an experiment's; None leaves those."""
+
+
 def _experiment_of(spec: AlgorithmSpec) -> type[Experiment]:
     """Experiments with an algorithm's own hyper-parameters."""
     name, own = f"{spec.title}Experiment", (spec.hyperparameters, spec.hyperparameters())

@@ -28,7 +28,7 @@ from gallop.experiments.search_results import (
     utd_ratio_of,
 )
 from gallop.experiments.search_results import read as read_results
-from gallop.experiments.settings import EXPERIMENTS, Experiment
+from gallop.experiments.settings import EXPERIMENTS, Experiment, TaskArguments
 from gallop.fields import flat, plain
 from gallop.reading import open_regular
 
@@ -208,6 +208,22 @@ def from_dict(data: Mapping[str, Any]) -> Experiment:
     except ExperimentError as error:
         name = f"{error.field}: " if error.field else ""
         raise ExperimentError(f"{name}{error.message}", error.field) from None
+
+
+def task_arguments(given: Mapping[str, Any]) -> TaskArguments:
+    """Keyword arguments and wrappers of a task, as an experiment has them.
+
+    Args:
+        given: `env_kwargs`, `wrappers` or both; None is the same as being left out.
+
+    Raises:
+        ExperimentError: naming the setting, the value and what is allowed.
+    """
+    try:
+        return TaskArguments.model_validate({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        found = explain(TaskArguments, error.errors(include_url=False)[0])
+        raise ExperimentError(f"{found.field}: {found.message}", found.field) from None
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.make import Task, evaluation_task
 from gallop.errors import ExperimentError, RunError
+from gallop.experiments.settings import TaskArguments
 from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder.directory import Milestone, RunDirectory
@@ -53,6 +54,7 @@ def find_policy(
     env: str | None = None,
     results: Path = Path("results"),
     reset_noise_scale: float | None = None,
+    arguments: TaskArguments | None = None,
 ) -> Named:
     """The policy that a user names.
 
@@ -61,13 +63,34 @@ def find_policy(
         env: the task, for a zip that lies in no run's folder and does not carry it in its name.
         results: the folder of all runs.
         reset_noise_scale: instead of the task's or the run's own.
+        arguments: keyword arguments and wrappers of the task; see `with_arguments`.
 
     Raises:
         ExperimentError: if there is no such policy, or its task is not known.
     """
     path = policy_path(what, results)
     task, note = _task(path, env)
-    return _with_time_feature(Named(path, with_reset_noise(task, reset_noise_scale), note))
+    task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
+    return _with_time_feature(Named(path, task, note))
+
+
+def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
+    """The task with keyword arguments on top of its own, and with wrappers instead of its own.
+
+    Raises:
+        ExperimentError: if such a wrapper cannot be made, or keeps running statistics.
+    """
+    if arguments is None:
+        return task
+    wrappers = task.wrappers if arguments.wrappers is None else arguments.wrappers
+    changed = Task(task.env, {**task.kwargs, **arguments.env_kwargs}, wrappers)
+    if arguments.wrappers:
+        from gallop.environments.rewards import refuse_statistics
+
+        env = changed.make()
+        env.close()
+        refuse_statistics(env)
+    return changed
 
 
 def with_reset_noise(task: Task, scale: float | None) -> Task:
@@ -151,5 +174,8 @@ def _with_time_feature(named: Named) -> Named:
     limit = env.spec.max_episode_steps if env.spec is not None else None
     wrapper = {TIME_FEATURE: {"n_timesteps": limit or 1000}}
     task = Task(named.task.env, named.task.kwargs, (*named.task.wrappers, wrapper))
-    note = f"{shape[0]} observations, one more than the task gives: taken as the time that is left"
+    note = (
+        f"{shape[0]} observations, one more than the task gives: taken as the time that is left "
+        "(--env-kwargs names an argument that makes it another)"
+    )
     return Named(named.path, task, "; ".join(filter(None, (named.note, note))))
