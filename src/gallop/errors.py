@@ -52,7 +52,50 @@ class ExperimentError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """Training has left the finite numbers; the last boundary is still good."""
+    """Training has left the finite numbers; the last boundary is still good.
+
+    `cause` says whose numbers went wrong: "training" (networks or losses), "action" (the policy
+    gave NaN), "observation" or "reward" (the task did), "physics" (MuJoCo's simulator blew up).
+    `evidence` is what a learner knows of the moments before, as plain JSON.
+    """
+
+    def __init__(self, message: str, cause: str = "training") -> None:
+        super().__init__(message, cause)
+        self.message, self.cause = message, cause
+        self.evidence: dict[str, object] = {}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class TaskError(RuntimeError):
+    """A task's own code failed, or gave what no policy and no learner can use.
+
+    As text it is one printable line: the task, where it was, what happened, the task's own file
+    and line. `where` is filled in by those who know the timestep. It can be pickled, as worker
+    processes send it to their parent.
+    """
+
+    def __init__(
+        self, task: str, problem: str, place: str = "", details: str = "", cause: str = ""
+    ) -> None:
+        """
+        Args:
+            task: its id.
+            problem: what happened, such as "ValueError: a joint limit".
+            place: the task's own file and line, where they are known.
+            details: the full traceback, for run.log.
+            cause: "observation" or "reward" where that is what was not finite.
+        """
+        super().__init__(task, problem, place, details, cause)
+        self.task, self.problem, self.place = task, problem, place
+        self.details, self.cause = details, cause
+        self.where = ""
+
+    def __str__(self) -> str:
+        place = f" ({self.place})" if self.place else ""
+        where = f", {self.where}" if self.where else ""
+        return printable(f"{self.task}{where}: {self.problem}{place}")
 
 
 class WorkerError(RuntimeError):

@@ -28,7 +28,14 @@ from gallop.commands import (
     watch,
 )
 from gallop.commands.arguments import Parser
-from gallop.errors import DivergedError, ExperimentError, FrozenError, WorkerError, nearest
+from gallop.errors import (
+    DivergedError,
+    ExperimentError,
+    FrozenError,
+    TaskError,
+    WorkerError,
+    nearest,
+)
 from gallop.runs.stopping import Stopped, answering_signals
 
 SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
@@ -47,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ExperimentError as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 2
-    except (DivergedError, WorkerError, FrozenError) as error:
+    except (DivergedError, TaskError, WorkerError, FrozenError) as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 1
     except Stopped as stopped:

@@ -13,8 +13,9 @@ from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space
+from gallop.environments.task_errors import described, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, TaskError
 from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
@@ -77,6 +78,15 @@ def make_env(
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
         ) from None
+    except Exception as error:  # it may be anybody's code
+        if is_ours(error):
+            raise
+        place = place_of(error)
+        raise ExperimentError(
+            f"{task} cannot be made with {kwargs}: {described(error)}"
+            + (f" ({place})" if place else ""),
+            "env_kwargs",
+        ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):
         env = StopAtUnstablePhysics(env)
         if render_mode is not None:
@@ -183,22 +193,23 @@ def try_out(experiment: Experiment) -> tuple[Space, Space]:
         ExperimentError: if the task does not work with the experiment's keyword arguments, or a
             wrapper keeps running statistics.
     """
+    from gallop.environments.guard import Guard
     from gallop.environments.rewards import refuse_statistics
 
     for kwargs in (experiment.env_kwargs, experiment.evaluation_env_kwargs):
-        env = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
+        made = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
+        env = Guard(made, experiment.env)
         try:
-            refuse_statistics(env)
+            refuse_statistics(made)
             env.reset(seed=0)
             env.action_space.seed(0)
             env.step(env.action_space.sample())
-        except ExperimentError:
-            raise
-        except Exception as error:  # it may be anybody's code
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        except TaskError as error:
+            place = f" ({error.place})" if error.place else ""
             raise ExperimentError(
-                f"{experiment.env} does not work with {kwargs}: {reason}", "env_kwargs"
-            ) from None
+                f"{experiment.env} does not work with {kwargs}: {error.problem}{place}",
+                "env_kwargs",
+            ) from error
         finally:
             env.close()
     return env.observation_space, env.action_space

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Action, Env, Observation
+from gallop.environments.task_errors import NOTES, say_once
+from gallop.errors import ExperimentError, TaskError
 from gallop.experiments.settings import Experiment
 
 if TYPE_CHECKING:
@@ -29,9 +31,8 @@ def training_environments(experiment: Experiment) -> VecEnv:
         wrappers=experiment.wrappers,
         **experiment.env_kwargs,
     )
-    makers: list[Callable[[], Env]] = [
-        partial(_rebuildable, make) for _ in range(experiment.n_envs)
-    ]
+    rebuildable = partial(_rebuildable, experiment.env, make, experiment.normalize.rewards)
+    makers: list[Callable[[], Env]] = [rebuildable] * experiment.n_envs
     if experiment.vec_env == "subproc":
         from gallop.environments.workers import Workers
 
@@ -40,17 +41,58 @@ def training_environments(experiment: Experiment) -> VecEnv:
 
 
 def rebuild(environments: VecEnv) -> None:
-    """Make every simulator anew, so that nothing of a former segment is left inside."""
+    """Make every simulator anew, so that nothing of a former segment is left inside.
+
+    Raises:
+        TaskError: if the task cannot be made again.
+    """
     environments.env_method("rebuild")
 
 
-def _rebuildable(make: Callable[[], Env]) -> Env:
+def _rebuildable(task: str, make: Callable[[], Env], normalized: bool) -> Env:
+    """One environment of a `VecEnv`: guarded, and with a simulator that can be made anew."""
+    import multiprocessing
+
     import gymnasium
     from stable_baselines3.common.monitor import Monitor
+
+    from gallop.environments.guard import (
+        LARGEST,
+        LARGEST_LEARNABLE,
+        Guard,
+        Info,
+        check_spaces_can_be_sent,
+    )
+
+    in_worker = multiprocessing.parent_process() is not None
+    notes: list[str] = []
+    note = notes.append if in_worker else say_once
+    largest = LARGEST if normalized else LARGEST_LEARNABLE
+
+    def made() -> Env:
+        try:
+            env = make()
+        except ExperimentError as error:
+            raise TaskError(task, error.message) from error
+        return Monitor(Guard(env, task, training=True, largest_reward=largest, note=note))
 
     class Rebuildable(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         def rebuild(self) -> None:
             self.env.close()
-            self.env = Monitor(make())
+            self.env = made()
 
-    return Rebuildable(Monitor(make()))
+    class InWorker(Rebuildable):
+        """The same, whose notes go to the parent."""
+
+        def step(self, action: Action) -> tuple[Observation, Any, bool, bool, Info]:
+            stepped = self.env.step(action)
+            if notes:
+                stepped[4][NOTES] = notes.copy()
+                notes.clear()
+            return stepped
+
+    if not in_worker:
+        return Rebuildable(made())
+    env = made()
+    check_spaces_can_be_sent(env, task)
+    return InWorker(env)

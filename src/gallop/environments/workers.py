@@ -20,11 +20,16 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from stable_baselines3.common.vec_env import SubprocVecEnv
-from stable_baselines3.common.vec_env.base_vec_env import CloudpickleWrapper, VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import (
+    CloudpickleWrapper,
+    VecEnv,
+    VecEnvStepReturn,
+)
 from stable_baselines3.common.vec_env.subproc_vec_env import _worker
 
 from gallop.ending import die_with_parent
 from gallop.environments.spaces import Env
+from gallop.environments.task_errors import NOTES, say_once
 from gallop.environments.watchdog import inside
 from gallop.errors import FrozenError, WorkerError
 from gallop.experiments import own_code
@@ -78,6 +83,14 @@ class Workers(SubprocVecEnv):
             self.close()
             raise
         VecEnv.__init__(self, len(self.remotes), *spaces)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """As SB3's; what the guards of the tasks have noted goes to run.log."""
+        stepped = super().step_wait()
+        for info in stepped[3]:
+            for note in info.pop(NOTES, ()):
+                say_once(note)
+        return stepped
 
     def close(self) -> None:
         """End the workers; one that does not answer is killed."""

@@ -7,14 +7,22 @@ does in one episode does not depend on when the others end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.spaces import Env, Observation, Space
+from gallop.environments.task_errors import as_number, say_once
+from gallop.errors import TaskError
+from gallop.experiments.task import cut_after
 from gallop.policies.policy import Array, Observations, Policy
+
+log = logging.getLogger(__name__)
 
 REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the reward under this prefix
 
@@ -29,6 +37,7 @@ class Episodes:
     reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> [n]
     actions: Sequence[Array] = ()  # n arrays [length, ...]: enough to play the episode again
     n_unstable: int = 0  # episodes cut because MuJoCo's physics blew up
+    n_cut: int = 0  # episodes cut because they did not end by themselves
 
 
 class RandomPolicy:
@@ -50,6 +59,7 @@ def evaluate(
     policy: Policy,
     make: Callable[[], Env],
     seeds: Sequence[int],
+    max_timesteps: int | None = None,
     on_timestep: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Play one episode for each seed.
@@ -58,54 +68,117 @@ def evaluate(
         policy: deterministic, or a `RandomPolicy` for these seeds.
         make: one environment of the task.
         seeds: of the episodes' first states.
+        max_timesteps: after which an episode is cut; default: `cut_after` the task's time limit.
         on_timestep: called before each timestep of all episodes together; what it raises ends them.
+
+    Raises:
+        TaskError: if the task's own code fails, or gives what cannot be used.
+        DivergedError: if the policy gives NaN.
     """
-    environments = [make() for _ in seeds]
+    terms = _Terms()
+    records: list[_Record] = []
     try:
-        latest = [e.reset(seed=s)[0] for e, s in zip(environments, seeds, strict=True)]
-        records = [_Record() for _ in seeds]
+        records += [_Record(make(), seed, terms) for seed in seeds]
+        if max_timesteps is None:
+            max_timesteps = cut_after(records[0].time_limit)
+        for record in records:
+            record.begin()
         while going := [i for i, record in enumerate(records) if not record.ended]:
             on_timestep()
-            actions = policy.act(stack(latest))
+            actions = policy.act(stack([record.observation for record in records]))
             for i in going:
-                latest[i] = records[i].add(environments[i], actions[i])
+                records[i].step(actions[i], max_timesteps)
     finally:
-        for environment in environments:
-            environment.close()
-    names = list(dict.fromkeys(name for record in records for name in record.terms))
+        for record in records:
+            record.environment.close()
     return Episodes(
         seeds=np.array(seeds, dtype=np.int64),
         returns=np.array([record.total for record in records]),
         lengths=np.array([len(record.actions) for record in records], dtype=np.int64),
-        reward_terms={n: np.array([r.terms.get(n, 0.0) for r in records]) for n in names},
+        reward_terms={
+            name: np.array([record.terms.get(name, 0.0) for record in records])
+            for name in dict.fromkeys(name for record in records for name in record.terms)
+            if name not in terms.unusable
+        },
         actions=[np.stack(record.actions) for record in records],
         n_unstable=sum(record.unstable for record in records),
+        n_cut=sum(record.cut for record in records),
     )
 
 
-class _Record:
-    """What one episode has brought so far."""
+class _Terms:
+    """Which terms of the reward can be used."""
 
     def __init__(self) -> None:
+        self.unusable: set[str] = set()
+
+    def read(self, info: Mapping[Any, Any], task: str) -> Iterator[tuple[str, float]]:
+        """The terms that a timestep's `info` tells, by name."""
+        for name, value in info.items():
+            if not isinstance(name, str) or not name.startswith(REWARD_TERM):
+                continue
+            number = as_number(value)
+            if number is not None:
+                yield name, number
+            elif name not in self.unusable:
+                self.unusable.add(name)
+                say_once(f"{task} gives {name!r} as no number in info: left out of episodes.csv")
+
+
+class _Record:
+    """One episode and what it has brought so far."""
+
+    def __init__(self, environment: Env, seed: int, terms: _Terms) -> None:
+        from gallop.environments.guard import Guard  # imports Gymnasium
+
+        spec = environment.spec
+        self.time_limit = None if spec is None else spec.max_episode_steps
+        self._task = type(environment.unwrapped).__name__ if spec is None else spec.id
+        self.environment = Guard(environment, self._task)
+        self._seed, self._terms = seed, terms
+        self.observation: Observation = None
         self.total = 0.0
         self.terms: dict[str, float] = {}
         self.actions: list[Array] = []
         self.ended = False
         self.unstable = False
+        self.cut = False
 
-    def add(self, environment: Env, action: Array) -> Observation:
-        """Step the environment and return the next observation."""
-        # Discrete actions are plain integers for most tasks.
-        step = environment.step(action.item() if action.ndim == 0 else action)
-        observation, reward, terminated, truncated, info = step
-        self.total += float(reward)
-        self.actions.append(np.array(action))
-        for name, value in info.items():
-            if name.startswith(REWARD_TERM) and np.ndim(value) == 0:
-                self.terms[name] = self.terms.get(name, 0.0) + float(value)
-        self.unstable |= "unstable_physics" in info
-        self.ended = bool(terminated or truncated)
-        return observation
+    def begin(self) -> None:
+        """Reset the environment."""
+        with self._located():
+            self.observation, _ = self.environment.reset(seed=self._seed)
+
+    def step(self, action: Array, max_timesteps: int) -> None:
+        """Step the environment."""
+        self.actions.append(np.array(action))  # before the task can write into it
+        try:
+            with self._located():
+                # Discrete actions are plain integers for most tasks.
+                step = self.environment.step(action.item() if action.ndim == 0 else action)
+        except TaskError as error:
+            if error.cause != "observation":
+                raise
+            # Its return is not known, and no policy can go on.
+            log.warning("%s; the episode ends here and has no return", error)
+            self.total, self.ended = float("nan"), True
+            return
+        self.observation, reward, terminated, truncated, info = step
+        self.total += reward
+        for name, value in self._terms.read(info, self._task):
+            self.terms[name] = self.terms.get(name, 0.0) + value
+        self.unstable |= info.get("unstable_physics") is True
+        self.ended = terminated or truncated
+        if not self.ended and len(self.actions) >= max_timesteps:
+            self.ended = self.cut = True
+
+    @contextlib.contextmanager
+    def _located(self) -> Iterator[None]:
+        try:
+            yield
+        except TaskError as error:
+            error.where = f"in the episode of seed {self._seed}, timestep {len(self.actions):,}"
+            raise
 
 
 def stack(observations: Sequence[Observation]) -> Observations:

@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 UNLIMITED_EPISODE_TIMESTEPS = 1_000  # assumed for tasks that have no time limit
+LEAST_CUT = 10_000  # timesteps that every episode of an evaluation may have
+
+
+def cut_after(time_limit: int | None) -> int:
+    """Timesteps after which an evaluation cuts an episode: far beyond the task's own limit.
+
+    >>> cut_after(None), cut_after(1_000), cut_after(50_000)
+    (10000, 10000, 500000)
+    """
+    return max(LEAST_CUT, 10 * (time_limit or 0))
 
 
 def task_spec(env: str) -> EnvSpec:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.errors import DivergedError
 from gallop.policies.policy import Array, Policy
 
 if TYPE_CHECKING:
@@ -36,6 +38,57 @@ class SegmentDiagnostics(NamedTuple):
     """Wall-clock time of the loop: acting, stepping, storing, learning."""
     n_unstable: int
     """Episodes cut because MuJoCo's physics blew up."""
+
+
+def diverged(timestep: int, learning_rate: float | str) -> DivergedError:
+    """The networks hold or give NaN or infinity, whatever the task does."""
+    return DivergedError(
+        f"training diverged before timestep {timestep:,}: the networks give NaN or infinity; "
+        f"a learning_rate below {learning_rate} may help"
+    )
+
+
+def evidence(timestep: int, rows: Sequence[LogRow], n_unstable: int) -> dict[str, object]:
+    """What led to a divergence, as plain JSON: the last row of the log, the last finite losses."""
+    losses: dict[str, float] = {}
+    for row in rows:
+        finite = {k: v for k, v in row.values.items() if "loss" in k and math.isfinite(v)}
+        losses |= finite
+    last = rows[-1].values if rows else {}
+    return {
+        "timestep": timestep,
+        "last_log_row": {k: v if math.isfinite(v) else None for k, v in last.items()},
+        "last_finite_losses": losses,
+        "n_unstable_episodes": n_unstable,
+    }
+
+
+MAX_UNSTABLE_IN_A_ROW = 10
+
+
+class UnstableEpisodes:
+    """Counts the episodes of a segment that were cut because MuJoCo's physics blew up."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self._in_a_row = 0
+
+    def note(self, infos: Iterable[Mapping[str, object]], timestep: int) -> None:
+        """Take `info` of episodes that have ended.
+
+        Raises:
+            DivergedError: if nothing else has happened for a while.
+        """
+        for info in infos:
+            unstable = "unstable_physics" in info
+            self.n += unstable
+            self._in_a_row = self._in_a_row + 1 if unstable else 0
+        if self._in_a_row >= MAX_UNSTABLE_IN_A_ROW:
+            raise DivergedError(
+                f"MuJoCo's physics blew up in {self._in_a_row} episodes in a row before timestep "
+                f"{timestep:,}: the simulator needs smaller time steps or gentler actions",
+                "physics",
+            )
 
 
 class Replay(Protocol):

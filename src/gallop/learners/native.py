@@ -25,7 +25,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
-from gallop.learners.learner import SegmentDiagnostics, Tick
+from gallop.learners.learner import SegmentDiagnostics, Tick, UnstableEpisodes, diverged, evidence
 from gallop.learners.native_log import Log, Ticks
 from gallop.learners.native_replay import NativeReplay
 from gallop.learners.normalization import RunningNormalization
@@ -105,7 +105,7 @@ class NativeLearner(Generic[H]):
         self._n_episodes = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=STATISTICS_WINDOW)
         self._successes: deque[float] = deque(maxlen=STATISTICS_WINDOW)
-        self._n_unstable = 0
+        self._unstable = UnstableEpisodes()
         self._log: Log
 
     # --- the Learner protocol ---
@@ -124,17 +124,21 @@ class NativeLearner(Generic[H]):
         environments.seed(seed)
         started, first = time.perf_counter(), self.timestep
         self._log = Log(first)
-        self._n_unstable = 0
-        self._learn(
-            environments, np.random.default_rng(seed), first + timesteps, horizon, Ticks(on_tick)
-        )
-        self._check_finite()
+        self._unstable = UnstableEpisodes()
+        rng, end = np.random.default_rng(seed), first + timesteps
+        try:
+            self._learn(environments, rng, end, horizon, Ticks(on_tick))
+            self._check_finite()
+        except DivergedError as error:
+            told = self._diverged() if error.cause == "action" else error
+            told.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)
+            raise told from None
         self._dump(self.timestep)
         return SegmentDiagnostics(
             rows=self._log.rows,
             n_timesteps=self.timestep - first,
             seconds=time.perf_counter() - started,
-            n_unstable=self._n_unstable,
+            n_unstable=self._unstable.n,
         )
 
     def _learn(
@@ -287,23 +291,12 @@ class NativeLearner(Generic[H]):
             if not done:
                 continue
             n_finished += 1
-            self._n_unstable += "unstable_physics" in info
-            if (episode := info.get("episode")) is not None:
+            self._unstable.note([info], self.timestep)
+            if (episode := info.get("episode")) is not None:  # Monitor's
                 self._recent.append((float(episode["r"]), int(episode["l"])))
             if (success := info.get("is_success")) is not None:
                 self._successes.append(float(success))
         return n_finished
-
-    def _check_inputs(self, actions: Array, *arrays: Array) -> None:
-        """Refuse what would spoil the networks: what the task answered to these actions."""
-        for array in arrays:
-            if not np.isfinite(array).all():
-                if not np.isfinite(actions).all():
-                    raise self._diverged()
-                raise DivergedError(
-                    f"{self._experiment.env} gave NaN or infinity as an observation or reward "
-                    f"before timestep {self.timestep:,}"
-                )
 
     def _dump(self, timestep: int) -> None:
         """One row of the log, as SB3 would write it here."""
@@ -351,10 +344,7 @@ class NativeLearner(Generic[H]):
         raise self._diverged()
 
     def _diverged(self) -> DivergedError:
-        return DivergedError(
-            f"training diverged before timestep {self.timestep:,}: the networks give NaN or "
-            f"infinity; a learning_rate below {self._settings.learning_rate} may help"
-        )
+        return diverged(self.timestep, self._settings.learning_rate)
 
 
 def _spare_the_compiler() -> None:

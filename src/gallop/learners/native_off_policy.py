@@ -89,11 +89,9 @@ class NativeOffPolicy(NativeLearner[H]):
                 next_raw = _raw(environments, observations)
                 if normalized is not None:
                     rewards = normalized.get_original_reward()
-                self._check_inputs(scaled, next_raw, rewards)
                 stored, ends = next_raw, dones
                 if dones.any():
                     stored, ends = _before_reset(next_raw, dones, infos, normalized)
-                    self._check_inputs(scaled, stored)
                 replay.add(
                     observations=as_rows(raw),
                     next_observations=as_rows(stored),

@@ -138,7 +138,6 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             observations = as_array(following)
             self.timestep += n_envs
             tick(self.timestep)
-            self._check_inputs(actions, observations, rewards)
             if dones.any():
                 self._n_episodes += self._note_episodes(dones, infos)
                 rewards = self._bootstrapped(rewards, dones, infos)

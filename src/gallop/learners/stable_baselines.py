@@ -31,7 +31,14 @@ from gallop.algorithms.spec import imported
 from gallop.environments.spaces import Space, policy_class_index
 from gallop.errors import DivergedError
 from gallop.experiments.settings import Experiment
-from gallop.learners.learner import LogRow, SegmentDiagnostics, Tick
+from gallop.learners.learner import (
+    LogRow,
+    SegmentDiagnostics,
+    Tick,
+    UnstableEpisodes,
+    diverged,
+    evidence,
+)
 from gallop.learners.normalization import RunningNormalization
 from gallop.policies import acting, sb3_names, sb3_zip
 from gallop.policies.policy import Array, Policy
@@ -80,15 +87,17 @@ class _OnStep(BaseCallback):
         super().__init__()
         self._on_tick = on_tick
         self._next = 0.0
-        self.n_unstable = 0
+        self.unstable = UnstableEpisodes()
 
     def _on_step(self) -> bool:
         now = time.perf_counter()
         if now >= self._next:
             self._next = now + TICK_SECONDS
             self._on_tick(self.num_timesteps)
-        if self.locals["dones"].any():
-            self.n_unstable += sum("unstable_physics" in info for info in self.locals["infos"])
+        dones = self.locals["dones"]
+        if dones.any():
+            infos = (info for info, done in zip(self.locals["infos"], dones, strict=True) if done)
+            self.unstable.note(infos, self.num_timesteps)
         return True
 
 
@@ -143,7 +152,25 @@ class StableBaselinesLearner:
         model.set_logger(Logger(folder=None, output_formats=[rows]))
         started, first = time.perf_counter(), self.timestep
         try:
-            model.learn(
+            self._learn(timesteps, callback)
+        except DivergedError as error:
+            told = self._diverged() if error.cause == "action" else error
+            told.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
+            raise told from None
+        seconds = time.perf_counter() - started
+        # What was recorded since the last row belongs to this segment: a resumed run could not
+        # know it.
+        model.dump_logs()
+        return SegmentDiagnostics(
+            rows=[self._with_utd(row) for row in rows.rows],
+            n_timesteps=self.timestep - first,
+            seconds=seconds,
+            n_unstable=callback.unstable.n,
+        )
+
+    def _learn(self, timesteps: int, callback: BaseCallback) -> None:
+        try:
+            self._model.learn(
                 timesteps,
                 callback=callback,
                 log_interval=self._experiment.log_interval,
@@ -153,17 +180,7 @@ class StableBaselinesLearner:
             if "satisfy the constraint" in str(error):  # torch's distributions refuse NaN
                 raise self._diverged() from None
             raise
-        seconds = time.perf_counter() - started
         self._check_finite()
-        # What was recorded since the last row belongs to this segment: a resumed run could not
-        # know it.
-        model.dump_logs()
-        return SegmentDiagnostics(
-            rows=[self._with_utd(row) for row in rows.rows],
-            n_timesteps=self.timestep - first,
-            seconds=seconds,
-            n_unstable=callback.n_unstable,
-        )
 
     def save_state(self, folder: Path) -> None:
         model = self._model
@@ -247,11 +264,7 @@ class StableBaselinesLearner:
             raise self._diverged()
 
     def _diverged(self) -> DivergedError:
-        rate = self._experiment.hyperparameters.learning_rate
-        return DivergedError(
-            f"training diverged before timestep {self.timestep:,}: the networks give NaN or "
-            f"infinity; a learning_rate below {rate} may help"
-        )
+        return diverged(self.timestep, self._experiment.hyperparameters.learning_rate)
 
     def _optimizers(self) -> Iterator[tuple[str, torch.optim.Optimizer]]:
         policy = self._model.policy

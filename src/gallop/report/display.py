@@ -288,7 +288,7 @@ class Display:
             )
         self.console.print(table)
         for run in listed:
-            if run.status == "damaged":
+            if run.status in ("damaged", "diverged"):
                 self.say(f"{run.path}: {run.reason}")
 
     def presets(self, presets: Sequence[Preset]) -> None:

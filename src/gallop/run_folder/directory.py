@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,38 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import to_yaml
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.run_folder import manifest
-from gallop.run_folder.files import Held, Json, hold, new_folder, read_json, remove_folder
+from gallop.run_folder.files import (
+    Held,
+    Json,
+    hold,
+    new_folder,
+    read_json,
+    remove_folder,
+    write_json,
+)
 from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.imported_code import read_trained
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 
 GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
+
+
+class Diverged(NamedTuple):
+    """Why a run has left the finite numbers; diverged.json."""
+
+    timestep: int
+    cause: str
+    """As in `DivergedError`."""
+    message: str
+    evidence: Json
+    """What led to it: the last row of the log, the last finite losses, unstable episodes."""
+
+    @property
+    def would_again(self) -> bool:
+        """Whether the run, resumed, would diverge again: a task can be repaired, a training that
+        gives the same bits cannot."""
+        return self.cause not in ("observation", "reward")
 
 
 class RunDirectory:
@@ -216,6 +242,24 @@ class RunDirectory:
             return False
 
     # --- records ---
+
+    @property
+    def diverged_file(self) -> Path:
+        """Why the run has left the finite numbers; absent while it has not."""
+        return self.path / "diverged.json"
+
+    def write_diverged(self, diverged: Diverged) -> None:
+        write_json(self.diverged_file, diverged._asdict())
+
+    def read_diverged(self) -> Diverged | None:
+        """Why the run has diverged, or None if it has not."""
+        if not self.diverged_file.is_file():
+            return None
+        try:
+            told = Diverged(**read_json(self.diverged_file))
+            return told._replace(cause=str(told.cause), message=str(told.message))
+        except (OSError, ValueError, TypeError):
+            return Diverged(0, "training", "diverged.json cannot be read", {})
 
     def write_json(self, name: str, data: Mapping[str, object]) -> None:
         """seeds.json or provenance.json."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from gallop.errors import printable, shortened
 from gallop.experiments.plan import last_timestep
@@ -13,6 +13,9 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.lookup import all_runs
 
 MAX_REASON = 300  # characters
+
+
+Status: TypeAlias = Literal["finished", "running", "stopped", "diverged", "damaged"]
 
 
 class Listed(NamedTuple):
@@ -28,9 +31,9 @@ class Listed(NamedTuple):
     horizon: int
     mean_return: float | None
     """Of the final policy on the evaluation seeds, or of the latest evaluation."""
-    status: Literal["finished", "running", "stopped", "damaged"]
+    status: Status
     reason: str = ""
-    """What is wrong with a damaged run."""
+    """What is wrong with a damaged run, or why it has diverged."""
 
 
 def list_runs(results: Path = Path("results")) -> list[Listed]:
@@ -60,11 +63,15 @@ def _read(folder: RunDirectory) -> Listed:
         finished = folder.read_json("provenance.json").get("end") is not None
     except FileNotFoundError:  # killed in its first moment
         finished = False
+    diverged = None if finished else folder.read_diverged()
     running = not finished and folder.is_locked()
     mean_return = folder.numbers.final_return()
     evaluations = folder.numbers.read_evaluations()
     if mean_return is None and evaluations is not None and len(evaluations.timesteps):
         mean_return = float(evaluations.results[-1].mean())
+    status: Status = "stopped" if diverged is None else "diverged"
+    if finished or running:
+        status = "finished" if finished else "running"
     return Listed(
         path=folder.path,
         name=folder.name,
@@ -73,5 +80,6 @@ def _read(folder: RunDirectory) -> Listed:
         timestep=horizon if finished else resume_state.last_timestep(folder.state),
         horizon=horizon,
         mean_return=mean_return,
-        status="finished" if finished else "running" if running else "stopped",
+        status=status,
+        reason="" if diverged is None else shortened(printable(diverged.message), MAX_REASON),
     )

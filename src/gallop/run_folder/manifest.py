@@ -30,7 +30,7 @@ from gallop.run_folder.files import Json, digest, npz_bytes, read_json, replacin
 from gallop.strict_json import dumps
 
 NAME = "manifest.json"
-_NOT_RESULTS = {NAME, "run.log", "worker.log", "lock", "MUJOCO_LOG.TXT"}
+_NOT_RESULTS = {NAME, "diverged.json", "run.log", "worker.log", "lock", "MUJOCO_LOG.TXT"}
 _NOT_RESULT_FOLDERS = {"tensorboard", "state"}
 
 Hashes: TypeAlias = dict[str, list[str | None]]

@@ -189,6 +189,7 @@ class _Runs:
         self.states = {
             seed: "finished" if run.is_finished() else "waiting" for seed, run in self.runs.items()
         }
+        self._leave_out_diverged()
         with self.stop.listening(self.display.say):
             try:
                 self._train()
@@ -198,6 +199,14 @@ class _Runs:
         group_report.draw(self.group, self.runs, self.prepared.experiment)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
         self._report_failures()
+
+    def _leave_out_diverged(self) -> None:
+        """Those that would diverge again with the same bits are not tried again."""
+        for seed, run in self.runs.items():
+            told = run.read_diverged() if self.states[seed] == "waiting" else None
+            if told is not None and told.would_again:
+                self.states[seed] = "failed"
+                self.failures[seed] = told.message
 
     def _make_folders(self) -> None:
         for leftover in self.group.path.glob(".new-*"):
@@ -260,9 +269,12 @@ class _Runs:
             self.display.say(f"seed {seed} failed: {reason}")
         if self.failures:
             n, (seed, reason) = len(self.failures), next(iter(self.failures.items()))
+            told = [self.runs[failed].read_diverged() for failed in self.failures]
+            can_go_on = any(each is None or not each.would_again for each in told)
+            again = f"; gallop run --resume {self.group.path} tries again" if can_go_on else ""
             raise SeedsFailedError(
-                f"{n} of {len(self.runs)} runs of {self.group.path} failed: seed {seed}: {reason}; "
-                f"gallop run --resume {self.group.path} tries again"
+                f"{n} of {len(self.runs)} runs of {self.group.path} failed: seed {seed}: "
+                f"{reason}{again}"
             )
 
 

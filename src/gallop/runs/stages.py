@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from gallop import __version__
 from gallop.ending import last_words
 from gallop.environments.make import evaluation_env
-from gallop.errors import FrozenError, WorkerError
+from gallop.environments.task_errors import say_once
+from gallop.errors import DivergedError, FrozenError, TaskError, WorkerError
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
@@ -31,7 +32,7 @@ from gallop.report import run_report, video
 from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
-from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.directory import Diverged, RunDirectory
 from gallop.run_folder.manifest import replacing_results
 from gallop.run_folder.numbers import Segment
 from gallop.run_folder.prepared import PreparedRun
@@ -78,6 +79,7 @@ class Stages:
             last_words(self._what_is_kept),
             self.stop.listening(self.display.say),
         ):
+            say_once.cache_clear()
             try:
                 self._go(environments, learner)
             except Stopped as stopped:
@@ -86,6 +88,9 @@ class Stages:
             except (WorkerError, FrozenError, KeyboardInterrupt) as error:
                 log.info("ended: %s", error or type(error).__name__, exc_info=error)
                 self._say_what_is_kept("the run ends here")
+                raise
+            except (TaskError, DivergedError) as error:
+                self._say_what_failed(error)
                 raise
             finally:
                 self.films.close()
@@ -272,6 +277,20 @@ class Stages:
                 status.update(self.films.describe())
                 self.stop.check()
                 time.sleep(0.2)
+
+    def _say_what_failed(self, error: TaskError | DivergedError) -> None:
+        """The whole story goes to run.log; what is kept, and how to go on, to the screen."""
+        details = error.details if isinstance(error, TaskError) else ""
+        log.info("failed: %s\n%s", error, details)
+        if isinstance(error, DivergedError):
+            timestep = self.display.timestep
+            told = Diverged(timestep, error.cause, str(error), error.evidence)
+            self.folder.write_diverged(told)
+            log.info("what led to it: %s", self.folder.diverged_file)
+            if told.would_again:
+                self.display.say(f"the last finite state and what led here: {self.folder.path}")
+                return
+        self._say_what_is_kept("the task has to be repaired")
 
     def _say_what_is_kept(self, what: str) -> None:
         self.display.say(f"{what}: {self._what_is_kept()}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.vectorised import rebuild, training_environments
 from gallop.environments.watchdog import watching
+from gallop.errors import DivergedError, TaskError
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary, Plan
 from gallop.learners.choose import make_learner
@@ -64,14 +65,25 @@ def train(
     Each segment starts with simulators made anew and all random streams seeded from (training seed,
     segment number). So the state between two segments is the learner's alone, and a resumed run
     equals an uninterrupted one by construction.
+
+    Raises:
+        TaskError: if the task's own code fails, or gives what cannot be used.
+        DivergedError: if the task, the networks or the losses leave the finite numbers.
     """
     for boundary in plan.boundaries[first_segment:]:
-        rebuild(environments)
-        diagnostics = learner.learn(
-            environments,
-            seed=seeding.segment_seed(training_seed, boundary.segment),
-            timesteps=boundary.timestep - learner.timestep,
-            horizon=plan.horizon,
-            on_tick=on_tick,
-        )
+        try:
+            rebuild(environments)
+            diagnostics = learner.learn(
+                environments,
+                seed=seeding.segment_seed(training_seed, boundary.segment),
+                timesteps=boundary.timestep - learner.timestep,
+                horizon=plan.horizon,
+                on_tick=on_tick,
+            )
+        except TaskError as error:
+            timestep = learner.timestep
+            error.where = f"training, segment {boundary.segment}, after timestep {timestep:,}"
+            if not error.cause:
+                raise
+            raise DivergedError(str(error), error.cause) from error
         yield Outcome(boundary, diagnostics)

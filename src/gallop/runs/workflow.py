@@ -109,6 +109,7 @@ def resume(
     if folder.is_finished() and not folder.film_jobs():
         display.say(f"{folder.path} is finished: nothing to do")
         return
+    _look_at_divergence(folder, display)
     prepared = prepare(experiment)
     with folder.locked():
         # Left by an earlier version, killed in its first moment.
@@ -124,6 +125,7 @@ def resume(
         record["resumes"].append({"at": now(), "command": sys.argv, **machine()})
         folder.write_json("provenance.json", record)
         remove_leftovers(folder.path)
+        folder.diverged_file.unlink(missing_ok=True)
     display.plan(prepared, folder.path)
     go_on(folder, prepared, display, own_trackers, drop_damaged)
 
@@ -150,6 +152,27 @@ def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:
     trained_by, ours = folder.read_json("provenance.json")["learner"], prepared.choice.name
     if trained_by != ours:
         raise RunError(f"{folder.path} was trained by {trained_by}, not {ours}")
+
+
+def _look_at_divergence(folder: RunDirectory, display: Display) -> None:
+    """Say why a run has diverged, and refuse to go on with one that would do so again.
+
+    Raises:
+        RunError: with what can be done instead.
+    """
+    told = folder.read_diverged()
+    if told is None:
+        return
+    if not told.would_again:
+        display.say(f"{folder.path} ended last time with: {told.message}")
+        return
+    best = folder.best_model
+    instead = f", start another from its best policy (--init-from {best})" if best.exists() else ""
+    raise RunError(
+        f"{folder.path} has diverged: {told.message}. Resumed, it would do so again with the same "
+        f"bits: train with other settings{instead}, or delete {folder.diverged_file} to try all "
+        "the same"
+    )
 
 
 def _warn_of_changes(before: dict[str, str], today: dict[str, str], display: Display) -> None:

@@ -17,7 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from gallop.environments.make import evaluation_env
-from gallop.errors import DivergedError, ExperimentError, FrozenError, HeldError, WorkerError
+from gallop.errors import (
+    DivergedError,
+    ExperimentError,
+    FrozenError,
+    HeldError,
+    TaskError,
+    WorkerError,
+)
 from gallop.evaluation.episodes import evaluate
 from gallop.execution.work import HELD
 from gallop.experiments.settings import Experiment
@@ -75,7 +82,7 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         seed = experiment.training_seed
         for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
-                episodes = evaluate(learner.policy, make, episode_seeds, stop.check)
+                episodes = evaluate(learner.policy, make, episode_seeds, on_timestep=stop.check)
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
                     raise DivergedError(f"a return is {episodes.returns.tolist()}")
@@ -101,7 +108,7 @@ def main(path: Path) -> int:
             resume_state.forget(folder.state)  # a finished trial's policy is not needed
     except Stopped as stopped:
         return 128 + stopped.signal_number
-    except (DivergedError, WorkerError, FrozenError) as error:
+    except (DivergedError, TaskError, WorkerError, FrozenError) as error:
         print(f"gallop: {error}", file=sys.stderr)
         return 1
     except HeldError:

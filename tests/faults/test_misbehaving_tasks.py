@@ -1,0 +1,210 @@
+"""Tasks that misbehave: one line that names the task, the timestep and its own code; state kept."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gallop.commands.cli import main
+from gallop.run_folder import resume_state
+
+TASK = "gallop_misbehaving_task:Misbehaving-v0"
+HERE = r"\(.*gallop_misbehaving_task\.py:\d+\)"
+# What is said after "…:Misbehaving-v0, training, segment 0, after timestep 29: ".
+FAILS = {
+    "raises": rf"RuntimeError: a leg broke {HERE}",
+    "raises_lines": rf"ValueError: first line … {HERE}",
+    "raises_long": rf"ValueError: x{{300}} … {HERE}",
+    "raises_key": rf"KeyError: 'x' {HERE}",
+    "raises_nothing": rf"AssertionError {HERE}",
+    "raises_escapes": rf"ValueError: \\x1b\[2Jgone {HERE}",
+    "raises_own": rf"Tired: of walking {HERE}",
+    "raises_unspeakable": rf"UnspeakableError {HERE}",
+    "raises_pipe": rf"BrokenPipeError: \[Errno 32\] Broken pipe {HERE}",
+    "raises_os": rf"OSError: \[Errno 5\] Input/output error: '/dev/robot' {HERE}",
+    "raises_eof": rf"EOFError: no more input {HERE}",
+    "raises_stop": rf"StopIteration: the log has ended {HERE}",
+    "raises_memory": rf"MemoryError: no more memory {HERE}",
+    "observation_nan": r"gave NaN in an observation \(number 1 of 2\)",
+    "observation_inf": r"gave minus infinity in an observation \(number 1 of 2\)",
+    "observation_huge": r"gave 1e\+39, more than float32 holds, in an observation \(.*\)",
+    "observation_shape": r"step gave an observation of shape \(3,\); its space says \(2,\)",
+    "observation_column": r"step gave an observation of shape \(2, 1\); its space says \(2,\)",
+    "observation_scalar": r"step gave an observation of shape \(\); its space says \(2,\)",
+    "observation_none": r"step gave None as an observation; .* numbers of shape \(2,\)",
+    "observation_text": r"step gave text as an observation; .*",
+    "observation_complex": r"step gave an array of shape \(2,\) as an observation; .*",
+    "observation_objects": r"step gave an array of shape \(2,\) as an observation; .*",
+    "observation_dict": r"step gave a dict as an observation; .*",
+    "reward_nan": r"gave NaN as a reward",
+    "reward_inf": r"gave infinity as a reward",
+    "reward_huge": r"gave -1e\+300, more than float32 holds, as a reward",
+    "reward_large": r"gave 1e\+30 as a reward, .*--normalize\.rewards true",
+    "reward_none": r"gave None as a reward, not a number",
+    "reward_text": r"gave text as a reward, not a number",
+    "reward_pair": r"gave an array of shape \(2,\) as a reward, not a number",
+    "reward_complex": r"gave a complex as a reward, not a number",
+    "end_none": r"gave None as `terminated`, not True or False",
+    "end_text": r"gave text as `truncated`, not True or False",
+    "end_pair": r"gave an array of shape \(2,\) as `terminated`, not True or False",
+    "four": r"step must return \(observation, .*, info\): .*",
+    "six": r"step must return \(observation, .*, info\): .*",
+    "nothing": r"step must return \(observation, .*, info\), not None|TypeError: .*",
+}
+RESETS = {  # at the end of the second episode
+    "reset_raises": rf"RuntimeError: motor cold {HERE}",
+    "late_old_reset": r"reset must return \(observation, info\), not an array of shape \(2,\).*",
+    "late_reset_nan": r"gave NaN in an observation \(number 0 of 2\)",
+}
+DIVERGED = (
+    *("observation_nan", "observation_inf", "observation_huge", "late_reset_nan"),
+    *("reward_nan", "reward_inf", "reward_huge", "reward_large"),
+)
+REFUSED = {  # before anything is written
+    "old_reset": r"reset must return \(observation, info\), not an array of shape \(2,\).*",
+    "reset_none": r"reset must return \(observation, info\), not None",
+    "reset_shape": r"reset gave an observation of shape \(3,\); its space says \(2,\)",
+}
+TRAINS = {  # and what run.log says once, if anything
+    "good": "",
+    "reset_info_none": "Misbehaving-v0 gives None as info, not a dictionary: left out",
+    "reward_array": "",
+    "reward_zero_d": "",
+    "reward_int": "",
+    "end_array": "",
+    "end_int": "",
+    "observation_list": "",
+    "observation_f64": "",
+    "info_none": "Misbehaving-v0 gives None as info, not a dictionary: left out",
+    "info_text": "Misbehaving-v0 gives text as info, not a dictionary: left out",
+    "one_buffer": "",
+    "in_place": "",
+    "term_none": "'reward_contact' as no number",
+    "term_text": "'reward_shape' as no number",
+    "term_array": "'reward_parts' as no number",
+    "term_complex": "'reward_z' as no number",
+    "key_number": "",
+    "success_pair": "is_success, no number",
+    "success_text": "is_success, no number",
+    "success_array": "",
+    "episode_text": "",
+    "episode_own": "",
+    "truncated_text": "",
+    "terminal_none": "",
+    "unstable_false": "",
+    "info_function": "",
+    "info_lock": "",
+    "close_raises": "close() failed: RuntimeError: already closed",
+}
+ALGORITHMS = {
+    "sac": ["batch_size:16", "learning_starts:20"],
+    "ppo": ["n_steps:40", "batch_size:20", "n_epochs:2"],
+}
+
+
+class Said:
+    """What a run came to."""
+
+    def __init__(self, code: int, output: str, errors: str, home: Path) -> None:
+        self.code, self.output = code, output
+        self.lines = [line for line in errors.splitlines() if line.strip()]
+        folders = list(home.glob("results/*/a"))
+        self.folder = folders[0] if folders else None
+
+    @property
+    def log(self) -> str:
+        return "" if self.folder is None else (self.folder / "run.log").read_text()
+
+
+@pytest.fixture
+def run(tmp_path, capsys, monkeypatch):
+    """Runs a kind of misbehaviour to its end, in this process."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(kind, algo="sac", vec_env="dummy", task=TASK, learner="auto", more=()):
+        kwargs = kind if kind.startswith("{") else f"{{kind: {kind}}}"
+        capsys.readouterr()
+        code = main(
+            [
+                *("run", "--no-preset", "--name", "a", "--algo", algo, "--env", task),
+                *("--env-kwargs", kwargs, "--vec-env", vec_env, "--learner", learner),
+                *("-n", "80", "--segment", "40", "--eval-freq", "80", "--milestones", "[100]"),
+                *("--eval-episodes", "2", "--films", "false", "--n_threads", "1"),
+                *more,
+                *("-params", *ALGORITHMS[algo], "policy_kwargs.net_arch:[16]"),
+            ]
+        )
+        output, errors = capsys.readouterr()
+        return Said(code, output, errors, tmp_path)
+
+    return call
+
+
+def check(kind, said):
+    """One line, the exit code, the whole story in run.log, and a folder that can go on."""
+    if kind in REFUSED:
+        assert said.code == 2 and said.folder is None
+        assert re.fullmatch(f"gallop: {TASK} does not work with .*: {REFUSED[kind]}", *said.lines)
+        return
+    if kind in TRAINS:
+        assert said.code == 0, said.lines
+        assert said.lines == []
+        assert said.log.count(TRAINS[kind]) == 1 if TRAINS[kind] else "left out" not in said.log
+        return
+    assert said.code == 1
+    timestep, pattern = (39, RESETS[kind]) if kind in RESETS else (29, FAILS[kind])
+    where = rf"training, segment 0, after timestep ({timestep}|{timestep + 1})"
+    assert len(said.lines) == 1
+    assert re.fullmatch(f"gallop: {TASK}, {where}: ({pattern})", said.lines[0]), said.lines[0]
+    assert "kept everything up to timestep 0" in said.output
+    assert f"gallop run --resume {Path('results')}" in said.output.replace("\n", "")
+    if kind.startswith("raises"):
+        assert "Traceback" in said.log and "gallop_misbehaving_task.py" in said.log
+    assert (said.folder / "diverged.json").exists() == (kind in DIVERGED)
+    assert resume_state.newest_boundary(said.folder / "state") is None
+
+
+SAMPLE = ("raises", "raises_pipe", "raises_unspeakable", "observation_nan", "observation_column")
+SAMPLE += ("reward_none", "reward_large", "four", "reset_raises", "old_reset", "late_reset_nan")
+
+
+@pytest.mark.parametrize("kind", SAMPLE)
+def test_what_a_task_does_wrong_is_one_line(kind, run):
+    check(kind, run(kind))
+
+
+@pytest.mark.parametrize("kind", ["info_lock", "success_pair"])
+def test_strange_info_simply_works(kind, run):
+    check(kind, run(kind))
+
+
+KINDS = [*FAILS, *RESETS, *REFUSED, *TRAINS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_with_both_algorithms_and_in_workers(kind, algo, vec_env, run):
+    check(kind, run(kind, algo, vec_env))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["raises", "observation_nan", "reward_large", "success_pair"])
+@pytest.mark.parametrize("algo", ["sac", "ppo"])
+def test_sb3_says_the_same(kind, algo, run):
+    check(kind, run(kind, algo, learner="sb3"))
+
+
+def test_there_are_sixty_kinds():
+    assert len(KINDS) >= 60 and not set(SAMPLE) - set(KINDS)
+
+
+def test_spaces_that_no_worker_can_send_are_named(run):
+    said = run("locked_space", vec_env="subproc")
+    assert said.code == 1 and len(said.lines) == 1
+    assert "its spaces cannot be sent from a worker process: TypeError" in said.lines[0]
+    assert said.lines[0].endswith("--vec-env dummy helps")
+    assert said.folder is None
