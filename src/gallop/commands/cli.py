@@ -15,6 +15,7 @@ from typing import NoReturn
 from gallop import __version__
 from gallop.commands import (
     baseline,
+    clean,
     completion,
     doctor,
     evaluate,
@@ -25,6 +26,7 @@ from gallop.commands import (
     presets,
     run,
     tune,
+    verify,
     watch,
 )
 from gallop.commands.arguments import Parser
@@ -78,7 +80,7 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         *(run.add, watch.add, evaluate.add, baseline.add, figures.add, list_runs.add),
-        *(presets.add, import_zoo.add, export.add, doctor.add),
+        *(presets.add, import_zoo.add, export.add, verify.add, clean.add, doctor.add),
         *(partial(completion.add, parser), tune.add),
     ):
         add(commands)

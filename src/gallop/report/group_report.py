@@ -18,6 +18,7 @@ from gallop.report import figures
 from gallop.report.display import Display
 from gallop.report.run_figures import title_of
 from gallop.report.run_report import as_plain
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, write_bytes, write_json
 from gallop.run_folder.seed_group import SeedGroup
@@ -30,6 +31,8 @@ def redraw(group: SeedGroup, display: Display) -> None:
         RunError: if the folder is no group, or nothing of it was evaluated so far.
     """
     experiment, runs = group.read_experiment(), group.runs()
+    for run in runs.values():
+        manifest.check(*run.numbers.files)
     if not draw(group, runs, experiment):
         raise RunError(
             f"{group.path} has nothing to draw yet: none of its runs was evaluated so far"

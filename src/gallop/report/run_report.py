@@ -30,6 +30,7 @@ from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.report.display import Display, Pair, Row
 from gallop.report.run_figures import draw_all, milestone_returns, title_of
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json
 from gallop.run_folder.provenance import versions
@@ -52,6 +53,8 @@ def redraw(folder: RunDirectory, display: Display) -> None:
     experiment = folder.read_experiment()
     plan = make_plan(experiment)
     with folder.locked():
+        rewards = [folder.milestone(percent).rewards for percent in experiment.milestones]
+        manifest.check(*folder.numbers.files, *rewards)
         drawn = draw_all(folder, experiment, plan)
         if not drawn:
             raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")

@@ -33,7 +33,8 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
 from gallop.run_folder.directory import Milestone
-from gallop.run_folder.files import replacing, write_npz
+from gallop.run_folder.files import replacing
+from gallop.run_folder.manifest import write_npz_result
 
 SIZE = 480  # pixels, both ways
 GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
@@ -165,7 +166,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         "actions": np.asarray(episodes.actions[index]),
         "episode_return": np.array(episodes.returns[index]),
     }
-    write_npz(path, arrays)
+    write_npz_result(path, arrays)
 
 
 def is_mujoco_job(path: Path) -> bool:

@@ -214,6 +214,9 @@ class RunDirectory:
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
+        if self.path.is_dir():
+            with contextlib.suppress(OSError):  # said below
+                self.state.mkdir(exist_ok=True)  # somebody may have deleted it
         with hold(self.state / "lock", self.path, busy, named) as self._held:
             yield
 
@@ -317,18 +320,18 @@ class Milestone:
 
     def files(self) -> list[Path]:
         """All that a milestone holds beside its meta.json."""
-        return [self.model, self._rewards, self.boxplot, self.histogram, self.film, self.gif]
+        return [self.model, self.rewards, self.boxplot, self.histogram, self.film, self.gif]
 
     @property
-    def _rewards(self) -> Path:
+    def rewards(self) -> Path:
         return self.path / "trained_rewards.npz"
 
     def write_rewards(self, episodes: Episodes) -> None:
-        write_npz_result(self._rewards, rewards_arrays(episodes))
+        write_npz_result(self.rewards, rewards_arrays(episodes))
 
     def read_rewards(self) -> NDArray[np.float64] | None:
         """Returns of the evaluation episodes, or None before they exist."""
-        return read_rewards(self._rewards)
+        return read_rewards(self.rewards)
 
     @property
     def _meta(self) -> Path:

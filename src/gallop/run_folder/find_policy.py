@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from gallop.environments.make import Task, evaluation_task
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments.settings import TaskArguments
+from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.lookup import all_runs, containing_run
 
@@ -110,8 +112,14 @@ def policy_path(what: Path | None, results: Path = Path("results")) -> Path:
     """A run's best policy, a milestone's, or the file itself; None: the newest run's.
 
     Raises:
-        RunError: if there is none.
+        RunError: if there is none, or it is not as its run has written it.
     """
+    path = _policy_path(what, results)
+    manifest.check(path, normalizer_path(path))
+    return path
+
+
+def _policy_path(what: Path | None, results: Path) -> Path:
     if what is None:
         runs = [folder for folder in all_runs(results) if folder.best_model.exists()]
         if not runs:

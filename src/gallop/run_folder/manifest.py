@@ -7,8 +7,8 @@ The manifest is written ahead: before files take their places it names both thei
 those before. So each file matches one of its hashes at every instant, a kill in between included;
 the next writing leaves the one that is right. A hash of null stands for "not there yet".
 
-What the manifest does not vouch for: run.log, worker.log, tensorboard/, the lock, films that wait
-to be made, and the boundaries in state/, which have hashes of their own (resume_state.py). A folder
+What the manifest does not vouch for: run.log, worker.log, tensorboard/, the lock, and the
+boundaries in state/, which have hashes of their own (resume_state.py). A folder
 without a manifest (a run of an earlier version, a training of a search) is written as it always
 was. Only the process that holds the run writes the manifest.
 """
@@ -147,7 +147,7 @@ def _own_hash(files: object) -> str:
 def root_of(folder: Path) -> Path | None:
     """The folder whose manifest vouches for the files of this one; None if there is none."""
     root = folder
-    if folder.parent.name == "checkpoints":
+    if folder.parent.name == "checkpoints" or folder.parts[-2:] == ("state", "films"):
         root = folder.parents[1]
     elif folder.name == "state":
         root = folder.parent
@@ -233,8 +233,9 @@ def _results(root: Path) -> list[Path]:
         and not any(part.startswith(".new-") for part in path.relative_to(root).parts)
         and path.relative_to(root).parts[0] not in _NOT_RESULT_FOLDERS
     ]
-    state = (root / "state" / "initial_model.zip", root / "state" / "initial_model.normalizer.npz")
-    return sorted(found + [path for path in state if path.is_file()])
+    state = root / "state"
+    found += [path for path in (*state.glob("*.*"), *state.glob("films/*.npz")) if path.is_file()]
+    return sorted(found)
 
 
 def _name(root: Path, path: Path) -> str:

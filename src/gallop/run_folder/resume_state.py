@@ -21,7 +21,8 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator
+import tempfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,6 +70,8 @@ class Checked(NamedTuple):
     """None if its own record is damaged."""
     damaged: list[Path]
     """Files that are damaged or missing; none if it is whole."""
+    n_files: int
+    """Its own; shards are not counted."""
 
     @property
     def is_whole(self) -> bool:
@@ -185,7 +188,7 @@ def forget(state: Path) -> None:
     """Delete every boundary: of a run that nobody will go on with."""
     for folder in reversed(_folders(state)):
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("replay", "learners"):
+    for name in ("replay", "learners", "films"):
         shutil.rmtree(state / name, ignore_errors=True)
 
 
@@ -258,7 +261,7 @@ def _check(folder: Path, replay: Path | None, known: dict[Path, str | None]) -> 
     try:
         record = _record(folder)
     except RunError:
-        return Checked(folder, None, [folder / _RECORD])
+        return Checked(folder, None, [folder / _RECORD], 1)
     digests = {folder / name: value for name, value in record["files"].items()}
     if replay is not None:
         digests |= {replay / name: value for name, value in record["shards"].items()}
@@ -268,7 +271,7 @@ def _check(folder: Path, replay: Path | None, known: dict[Path, str | None]) -> 
             known[path] = _digest(path)
         if known[path] != value:
             damaged.append(path)
-    return Checked(folder, _saved(folder, record), damaged)
+    return Checked(folder, _saved(folder, record), damaged, len(record["files"]) + 1)
 
 
 def newest_boundary(state: Path) -> Saved | None:
@@ -288,6 +291,18 @@ def replayable(state: Path) -> dict[int, Saved]:
         if checked.is_whole and checked.saved is not None:
             found[checked.saved.n_segments] = checked.saved
     return found
+
+
+def bits_of(learner: Learner, shard: str) -> tuple[str, str]:
+    """SHA-256 of a learner's state as `save_boundary` would write it, and of a shard."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        learner.save_state(folder)
+        files = {file.name: digest(file) for file in sorted(folder.iterdir())}
+    if learner.replay is None or not shard:
+        return _over_all(files), ""
+    content = save(learner.replay.read(*_rows(shard)))
+    return _over_all(files), hashlib.sha256(content).hexdigest()
 
 
 def last_timestep(state: Path) -> int:
@@ -374,9 +389,12 @@ def _own_hash(record: Json) -> str:
 
 
 def _saved(folder: Path, record: Json) -> Saved:
-    files = json.dumps(record["files"], sort_keys=True)
-    learner = hashlib.sha256(files.encode()).hexdigest()
+    learner = _over_all(record["files"])
     return Saved(folder, record["timestep"], record["n_segments"], record["shards"], learner)
+
+
+def _over_all(files: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def _looks_whole(folder: Path, with_shards: bool = True) -> bool:

@@ -67,8 +67,8 @@ def extend(
         old_plan = make_plan(before)
         _check_finished(run, old_plan)
         check_learner(run, prepared)
-        display.plan(prepared, path)
         check_results(run, display)
+        display.plan(prepared, path)
         if path.exists():
             raise RunError(f"{path} exists already; --name gives another")
         with new_folder(path) as temporary:

@@ -135,4 +135,6 @@ class FilmQueue:
             missing = {} if error is None else dict.fromkeys(names, error)
             milestone.write_meta(meta | {"missing": missing})
         if error is None:  # last: a kill before this films again
-            self._folder.film_job(percent).unlink(missing_ok=True)
+            job = self._folder.film_job(percent)
+            manifest.forget(job.parent, [job.name])
+            job.unlink(missing_ok=True)

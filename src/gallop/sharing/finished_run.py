@@ -15,6 +15,7 @@ from gallop.experiments.plan import make_plan
 from gallop.experiments.settings import Experiment
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_path, read_normalizer
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.resume_state import last_timestep
@@ -43,6 +44,9 @@ def finished(run: RunDirectory) -> Iterator[FinishedRun]:
     check_contents(run.path)
     experiment = run.read_experiment()
     with run.locked():
+        film = run.milestone(experiment.milestones[-1]).film
+        policy = (run.final_model, normalizer_path(run.final_model), film)
+        manifest.check(*policy, *run.numbers.files, run.path / "provenance.json")
         episodes, baseline = run.numbers.read_episodes("final"), run.numbers.read_episodes("random")
         if not run.final_model.exists() or episodes is None or baseline is None:
             raise RunError(

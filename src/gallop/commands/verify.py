@@ -1,0 +1,67 @@
+"""`gallop verify`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
+from gallop.errors import ExperimentError
+
+EXAMPLES = """\
+examples:
+  gallop verify                                  (the newest run)
+  gallop verify results/SAC_HalfCheetah-v5/first
+  gallop verify --replay 0 results/SAC_HalfCheetah-v5/first
+"""
+
+
+def add(commands: Commands) -> None:
+    parser = add_command(
+        commands,
+        "verify",
+        "say whether a run's files are as they were written",
+        "Read every file of a run, or of a group of training seeds, and say which are damaged.",
+        _verify,
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="RUN", help="a run or a group (default: the newest)"
+    )
+    parser.add_argument(
+        "--replay", type=int, metavar="SEGMENT",
+        help="train this segment (from 0) again and compare its bits with those that were stored",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accept", action="store_true",
+        help="take the files as they are from now on; provenance.json tells which were changed",
+    )  # fmt: skip
+    add_log_folder(parser)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from gallop.report.display import Display
+    from gallop.run_folder import verification
+    from gallop.run_folder.links import check_contents
+    from gallop.run_folder.seed_group import is_group
+
+    if options.accept and options.replay is not None:
+        raise ExperimentError("--accept and --replay do not go together: leave out one")
+    run = run_or_newest(options)
+    check_contents(run.path)
+    display = Display()
+    if is_group(run.path) and (options.accept or options.replay is not None):
+        raise ExperimentError(f"{run.path} is a group: name one of its runs")
+    if options.replay is not None:
+        from gallop.runs.replay import replay
+
+        return 0 if replay(run, options.replay, display) else 1
+    if options.accept:
+        for damage in verification.accept(run.path):
+            display.say(f"{damage}: accepted")
+    found = verification.verify(run.path)
+    for line in (*found.problems, *found.notes):
+        display.say(line)
+    if not found.problems:
+        display.say(f"{run.path}: {found.n_files:,} files are as they were written")
+    return 1 if found.problems else 0

@@ -1,0 +1,485 @@
+"""Damage is found and named, and never costs a result; what was killed or cleaned says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny
+
+from gallop.commands import cli
+from gallop.errors import RunError
+from gallop.report.display import Display
+from gallop.run_folder import manifest, resume_state
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.verification import verify
+from gallop.runs import workflow
+from gallop.runs.stopping import Stopped
+
+SETTINGS = {"milestones": [50, 100], "total_timesteps": 480}
+
+
+class StopAt:
+    """A tracker that asks the run to stop, as Ctrl-C does."""
+
+    def __init__(self, timestep: int) -> None:
+        self.timestep = timestep
+
+    def log(self, row) -> None:
+        if row.timestep >= self.timestep and "eval/mean_reward" in row.values:
+            self.timestep = 1 << 40
+            signal.raise_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        pass
+
+
+def experiment():
+    """Four segments, the rows of all of which stay in the replay buffer."""
+    return tiny("sac", {"learning_rate": 1e-3, "buffer_size": 1000}, **SETTINGS)
+
+
+def make(home: Path, name: str, stop_at: int | None = None) -> RunDirectory:
+    trackers = [] if stop_at is None else [StopAt(stop_at)]
+    with contextlib.suppress(Stopped) if stop_at else contextlib.nullcontext():
+        workflow.run(experiment(), home, name, Display(quiet=True), trackers)
+    return RunDirectory(next(home.glob(f"*/{name}")))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    return tmp_path_factory.mktemp("damage")
+
+
+@pytest.fixture(scope="module")
+def finished_run(home):
+    run = make(home, "finished")
+    assert run.is_finished()
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped_run(home):
+    run = make(home, "stopped", 360)
+    assert not run.is_finished() and resume_state.last_timestep(run.state) == 360
+    return run
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    return copy(finished_run, tmp_path)
+
+
+@pytest.fixture
+def stopped(stopped_run, tmp_path):
+    return copy(stopped_run, tmp_path)
+
+
+def copy(run: RunDirectory, home: Path) -> RunDirectory:
+    path = home / run.path.parent.name / run.path.name
+    shutil.copytree(run.path, path)
+    return RunDirectory(path)
+
+
+def gallop(capsys, *arguments) -> tuple[int, list[str]]:
+    code = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return code, (captured.out + captured.err).splitlines()
+
+
+def contents(run: RunDirectory) -> dict[str, bytes]:
+    """Every file but logs and the lock."""
+    return {
+        str(path.relative_to(run.path)): path.read_bytes()
+        for path in sorted(run.path.rglob("*"))
+        if path.is_file() and path.name not in ("lock", "run.log")
+    }
+
+
+def flip(path: Path, place: float = 0.5, bit: int = 3) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1 << bit
+    path.write_bytes(bytes(content))
+
+
+def end_in_order(path: Path) -> str:
+    """Bits that do not hang on wall-clock time: evaluations."""
+    with np.load(path / "evaluations.npz") as file:
+        return repr(file["results"].tolist())
+
+
+# --- verify --------------------------------------------------------------------------------------
+
+
+def test_a_whole_run_is_said_to_be_whole(finished_run, stopped_run, capsys):
+    for run in (finished_run, stopped_run):
+        code, lines = gallop(capsys, "verify", run.path)
+        assert code == 0
+        assert len(lines) == 1 and lines[0].endswith("files are as they were written")
+
+
+UNCHECKED = {"run.log", "lock"}  # logs; what resuming does not read
+
+
+def checked_files(run: RunDirectory) -> list[Path]:
+    found = [path for path in sorted(run.path.rglob("*")) if path.is_file()]
+    return [p for p in found if p.name not in UNCHECKED and "tensorboard" not in p.parts]
+
+
+@pytest.mark.parametrize("which", ["finished", "stopped"])
+def test_a_flipped_bit_truncation_emptying_or_deletion_of_any_file_is_found(which, request):
+    run = request.getfixturevalue(which)
+    assert verify(run.path).problems == []
+    rng = random.Random(5)
+    for path in checked_files(run):
+        content = path.read_bytes()
+        changed = bytearray(content)
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+        for damage in (bytes(changed), content[: len(content) // 2], b"", None):
+            if damage is None:
+                path.unlink()
+            else:
+                path.write_bytes(damage)
+            problems = verify(run.path).problems
+            harmless = path.suffix == ".json" and same_json(damage, content)
+            assert harmless or any(path.name in line for line in problems), (path, damage and 1)
+            path.write_bytes(content)
+    assert verify(run.path).problems == []
+
+
+def same_json(a: bytes | None, b: bytes) -> bool:
+    try:
+        return a is not None and json.loads(a) == json.loads(b)
+    except ValueError:
+        return False
+
+
+def test_a_manifest_that_is_damaged_or_gone_is_said(stopped, capsys):
+    file = stopped.path / "manifest.json"
+    content = file.read_bytes()
+    flip(file)
+    code, lines = gallop(capsys, "verify", stopped.path)
+    assert code == 1 and f"{file} is damaged" in lines[0]
+    file.write_bytes(content)
+    file.unlink()
+    code, lines = gallop(capsys, "verify", stopped.path)
+    assert code == 1 and f"{file} is missing" in lines[0]
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and len(lines) == 1 and "is missing; gallop verify --accept" in lines[0]
+
+
+def test_a_run_of_an_earlier_version_is_readable_and_said_to_be_one(finished, capsys):
+    (finished.path / "manifest.json").unlink()
+    record = finished.read_json("provenance.json")
+    del record["manifest"]
+    finished.write_json("provenance.json", record)
+    code, lines = gallop(capsys, "verify", finished.path)
+    assert code == 0 and "made by a version that wrote no manifest.json" in lines[0]
+    assert finished.numbers.read_evaluations() is not None
+
+
+def test_files_can_be_accepted_as_they_are(finished, capsys):
+    flip(finished.learning_curve)
+    code, lines = gallop(capsys, "verify", "--accept", finished.path)
+    assert code == 0 and f"{finished.learning_curve} is damaged: accepted" in lines
+    accepted = finished.read_json("provenance.json")["accepted"]
+    assert [entry["files"] for entry in accepted] == [["learning_curve.png"]]
+
+
+def test_a_kill_between_manifest_and_file_leaves_both_right(tmp_path):
+    root = tmp_path / "run"
+    root.mkdir()
+    (root / "a.csv").write_bytes(b"old")
+    manifest.begin(root)
+
+    class Killed(BaseException):
+        pass
+
+    def replace(self, target):
+        if Path(target).name != manifest.NAME:  # which goes first
+            raise Killed
+        self.rename(target)
+
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        manifest.write_result(root / "a.csv", b"new")
+    assert len(manifest.read(root)["a.csv"]) == 2
+    assert manifest.damages(root) == []  # the old one
+    (root / "a.csv").write_bytes(b"new")
+    assert manifest.damages(root) == []  # the new one
+    manifest.write_result(root / "b.csv", b"")
+    assert len(manifest.read(root)["a.csv"]) == 1
+    (root / "a.csv").write_bytes(b"old")
+    assert [damage.path.name for damage in manifest.damages(root)] == ["a.csv"]
+
+
+# --- readers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "commands"),
+    [
+        ("best_model.zip", [["evaluate", "RUN"], ["watch", "RUN", "-o", "x.mp4"]]),
+        ("final_model.zip", [["export", "RUN", "--hub", "OUT"]]),
+        ("final_model.zip", [["evaluate", "RUN/final_model.zip"]]),
+        ("evaluations.npz", [["figures", "RUN"], ["run", "--extend", "RUN", "-n", "960"]]),
+        ("checkpoints/050/model.zip", [["evaluate", "RUN/checkpoints/050"]]),
+        ("experiment.yaml", [["evaluate", "RUN"]]),
+    ],
+)  # fmt: skip
+def test_every_reader_refuses_a_damaged_file(name, commands, finished, tmp_path, capsys):
+    flip(finished.path / name)
+    for command in commands:
+        arguments = [
+            part.replace("RUN", str(finished.path)).replace("OUT", str(tmp_path / "out"))
+            for part in command
+        ]
+        code, lines = gallop(capsys, *arguments)
+        assert code == 2 and len(lines) == 1, lines
+        assert str(finished.path / name) in lines[0] and "damaged" in lines[0]
+
+
+def test_a_damaged_policy_is_no_beginning(finished, capsys, tmp_path):
+    flip(finished.final_model)
+    arguments = ("--init-from", finished.final_model, "-f", tmp_path / "new")
+    code, lines = gallop(capsys, "run", finished.experiment_file, *arguments)
+    assert code == 2 and f"{finished.final_model} is damaged" in lines[-1]
+    assert not list(tmp_path.glob("new/*/*/experiment.yaml"))
+
+
+# --- resume --------------------------------------------------------------------------------------
+
+
+def harm_state(run: RunDirectory) -> None:
+    shutil.rmtree(run.state)
+
+
+def harm_shard(run: RunDirectory) -> None:
+    flip(min((run.state / "replay").iterdir()))
+
+
+@pytest.mark.parametrize("harm", [harm_state, harm_shard])
+def test_a_finished_run_is_finished_whatever_its_state(harm, finished, capsys):
+    harm(finished)
+    before = contents(finished)
+    code, lines = gallop(capsys, "run", "--resume", finished.path)
+    assert (code, lines) == (0, [f"{finished.path} is finished: nothing to do"])
+    assert contents(finished) == before
+
+
+def test_a_damaged_old_shard_is_refused_with_every_way_on_and_nothing_changes(stopped, capsys):
+    harm_shard(stopped)
+    shard = min((stopped.state / "replay").iterdir())
+    before = contents(stopped)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2
+    assert str(shard) in lines[-1] and "--drop-damaged" in lines[-1]
+    policy = stopped.path / "checkpoints" / "050" / "model.zip"
+    assert f"--init-from {policy}" in lines[-1]
+    after = contents(stopped)
+    changed = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changed <= {"provenance.json", "manifest.json"}  # the resume is recorded
+    with np.load(stopped.path / "evaluations.npz") as file:
+        assert file["timesteps"].tolist() == [120, 240, 360]
+
+
+def test_it_can_go_on_without_the_rows_that_are_lost(stopped, capsys):
+    harm_shard(stopped)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path, "--drop-damaged")
+    assert code == 0, lines
+    record = stopped.read_json("provenance.json")
+    (dropped,) = record["dropped"]
+    assert dropped["timestep"] == 360 and dropped["rows"] == [[0, 120]]
+    assert any("120 of 360 rows of the replay buffer are lost" in line for line in lines)
+    assert stopped.is_finished()
+    assert verify(stopped.path).problems == []
+    with np.load(stopped.path / "evaluations.npz") as file:
+        assert file["timesteps"].tolist() == [120, 240, 360, 480]
+
+
+def test_stand_ins_are_copies_of_rows_that_are_whole(stopped):
+    from safetensors.numpy import load_file
+
+    shards = sorted((stopped.state / "replay").iterdir())
+    newest = load_file(shards[-1])
+    flip(shards[0])
+    assert resume_state.newest_boundary(stopped.state) is None
+    resume_state.drop_damaged(stopped.state)
+    saved = resume_state.newest_boundary(stopped.state)
+    assert saved is not None and saved.timestep == 360
+    for key, array in load_file(shards[0]).items():
+        assert np.array_equal(array, newest[key])
+
+
+def test_a_state_that_was_deleted_is_no_beginning_at_timestep_0(stopped, capsys):
+    harm_state(stopped)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2
+    assert "results up to timestep 360 and no state to go on from" in lines[-1]
+    with np.load(stopped.path / "evaluations.npz") as file:
+        assert file["timesteps"].tolist() == [120, 240, 360]
+
+
+def test_it_goes_back_to_an_older_boundary_and_comes_to_the_same_end(stopped, finished_run, capsys):
+    flip(stopped.state / "000000000360" / "learner.safetensors")
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 0, lines
+    assert any("going back to timestep 240" in line for line in lines)
+    assert end_in_order(stopped.path) == end_in_order(finished_run.path)
+    assert verify(stopped.path).problems == []
+
+
+def test_a_state_that_cannot_be_loaded_costs_no_result(stopped, capsys):
+    # Whole by its hashes, and of another learner.
+    folder = stopped.state / "000000000360"
+    record = json.loads((folder / "boundary.json").read_text())
+    (folder / "learner.json").write_text("{}")
+    record["files"]["learner.json"] = resume_state.digest(folder / "learner.json")
+    resume_state._write_record(folder, record)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and f"{folder} cannot be loaded" in lines[-1]
+    with np.load(stopped.path / "evaluations.npz") as file:
+        assert file["timesteps"].tolist() == [120, 240, 360]
+    assert stopped.numbers.last_timestep() == 360
+
+
+@pytest.mark.parametrize("name", ["evaluations.npz", "episodes.csv", "best_model.zip"])
+def test_damaged_results_are_not_added_to(name, stopped, capsys):
+    flip(stopped.path / name)
+    before = contents(stopped)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and len(lines) == 1
+    assert f"{stopped.path / name} is damaged" in lines[0]
+    assert contents(stopped) == before
+
+
+def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
+    newest = stopped.state / "000000000360"
+    (newest / "learner.json").write_bytes(b"")
+    shutil.copytree(newest, stopped.state / "000000000480")
+    resume_state.prune(stopped.state)
+    names = sorted(path.name for path in stopped.state.glob("0*"))
+    assert "000000000240" in names
+
+
+# --- segments trained again ----------------------------------------------------------------------
+
+
+def test_a_segment_trained_again_has_the_bits_that_were_stored(finished_run, capsys):
+    for segment in (0, 3):
+        code, lines = gallop(capsys, "verify", "--replay", segment, finished_run.path)
+        assert code == 0, lines
+        assert lines[-2:] == ["learner: the same bits", "replay buffer: the same bits"]
+
+
+def test_a_segment_whose_start_is_gone_says_which_can_be_replayed(finished, capsys):
+    shutil.rmtree(finished.state / "learners", ignore_errors=True)
+    code, lines = gallop(capsys, "verify", "--replay", 1, finished.path)
+    assert code == 2 and "segment 1 cannot be replayed" in lines[-1]
+    assert "0, 3 can be" in lines[-1] or "0 and 3 can be" in lines[-1]
+    code, lines = gallop(capsys, "verify", "--replay", 9, finished.path)
+    assert code == 2 and "segment 9 was not trained" in lines[-1]
+
+
+def test_other_bits_are_found_by_training_again(finished, capsys):
+    numbers = finished.path / "segments.csv"
+    segment = finished.numbers.read_segments()[0]
+    text = numbers.read_text().replace(segment.learner_sha256, "0" * 64)
+    manifest.write_result(numbers, text.encode())
+    code, lines = gallop(capsys, "verify", "--replay", 0, finished.path)
+    assert code == 1
+    assert any(line.startswith("learner: OTHER bits") for line in lines)
+
+
+def test_learners_of_milestones_and_of_the_best_policy_are_kept(finished):
+    kept = {int(path.name) for path in finished.state.glob("learners/0*")}
+    kept |= {int(path.name) for path in finished.state.glob("0*")}
+    best = finished.numbers.read_evaluations().best_timestep
+    assert {240, 480, best} <= kept
+
+
+# --- clean ---------------------------------------------------------------------------------------
+
+
+def test_clean_frees_space_and_leaves_every_result(finished, capsys):
+    before = {n: c for n, c in contents(finished).items() if not n.startswith("state/")}
+    code, lines = gallop(capsys, "clean", finished.path)
+    assert code == 0 and lines[0].endswith(" freed")
+    after = contents(finished)
+    for name in ("provenance.json", "manifest.json"):
+        del before[name], after[name]
+    assert after == before
+    assert verify(finished.path).problems == []
+    code, lines = gallop(capsys, "run", "--extend", finished.path, "-n", 960)
+    assert code == 2 and "its state was removed by gallop clean" in lines[-1]
+    assert "--init-from" in lines[-1]
+
+
+def test_clean_refuses_what_is_not_finished(stopped, capsys):
+    before = contents(stopped)
+    code, lines = gallop(capsys, "clean", stopped.path)
+    assert code == 2 and "is not finished" in lines[0] and "--unfinished" in lines[0]
+    assert contents(stopped) == before
+    code, lines = gallop(capsys, "clean", "--unfinished", stopped.path)
+    assert code == 0 and not list(stopped.state.glob("0*"))
+
+
+# --- locks and first moments ---------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings(  # TensorBoard's thread has lost its file, too
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)
+def test_a_run_whose_folder_is_moved_away_commits_nothing(tmp_path):
+    class Mover:
+        def log(self, row):
+            if row.timestep >= 240 and not (tmp_path / "moved").exists():
+                run = next(tmp_path.glob("results/*/a"))
+                run.rename(tmp_path / "moved")
+
+        def close(self):
+            pass
+
+    with pytest.raises(RunError, match="was moved, deleted or replaced"):
+        workflow.run(
+            tiny("ppo", **SETTINGS), tmp_path / "results", "a", Display(quiet=True), [Mover()]
+        )
+    moved = RunDirectory(tmp_path / "moved")
+    assert resume_state.last_timestep(moved.state) == 120
+
+
+def test_a_lock_that_was_replaced_is_noticed(tmp_path):
+    folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
+    folder.create(tiny("sac"))
+    with folder.locked():
+        folder.check_held()
+        (folder.state / "lock").unlink()
+        (folder.state / "lock").touch()
+        with pytest.raises(RunError, match="was moved, deleted or replaced"):
+            folder.check_held()
+
+
+def test_what_an_earlier_version_left_in_its_first_moment_is_used_again(tmp_path):
+    folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
+    (folder.state / ".new-abc").mkdir(parents=True)
+    (folder.state / "lock").touch()
+    with pytest.raises(RunError, match="killed here in its first moment"):
+        folder.read_experiment()
+    folder.create(tiny("sac"))
+    assert folder.read_experiment() == tiny("sac")
+
+
+def test_a_folder_with_anything_in_it_is_never_used_again(tmp_path):
+    folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
+    folder.path.mkdir(parents=True)
+    (folder.path / "evaluations.npz").touch()
+    with pytest.raises(RunError, match="exists already"):
+        folder.create(tiny("sac"))
+    assert (folder.path / "evaluations.npz").exists()
