@@ -19,6 +19,7 @@ ORDER = [
     "errors",
     "strict_json",
     "reading",
+    "answers",
     "machine",
     "ending",
     "fields",

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
+from gallop.answers import tell
 from gallop.errors import printable
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -81,6 +82,7 @@ def end_at_once(code: int, reason: str) -> None:
     """End this process from whatever thread, without waiting for any other; say why, and what is
     kept. Children end with it: see `die_with_parent`."""
     lines = [f"gallop: {printable(reason)}"]
+    tell(reason=printable(reason))
     with contextlib.suppress(Exception):
         lines += [say() for say in _last_words[-1:]]
     with contextlib.suppress(Exception):

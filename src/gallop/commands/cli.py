@@ -13,6 +13,7 @@ from functools import partial
 from typing import NoReturn
 
 from gallop import __version__
+from gallop.answers import say_why
 from gallop.commands import (
     baseline,
     clean,
@@ -54,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with answering_signals():
             return int(options.call(options))
     except ExperimentError as error:
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 2
     except (DivergedError, TaskError, WorkerError, FrozenError) as error:
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 1
     except Stopped as stopped:
         return SIGNALLED + stopped.signal_number
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # a full disk, a folder that went away
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 1
 
 

@@ -16,6 +16,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from gallop.answers import Answers
 from gallop.execution.work import HELD, Ended, WorkItem
 from gallop.execution.worker import SECONDS_TO_STOP
 from gallop.experiments.own_code import ISOLATED
@@ -124,17 +125,21 @@ class _Process:
             self._child = subprocess.Popen(
                 [sys.executable, ISOLATED, "-m", "gallop.execution.worker", *item.command],
                 stdin=subprocess.PIPE,  # it ends when we do: see worker.py
-                stdout=log,
+                stdout=subprocess.PIPE,  # for its answers; what a task prints goes to the log
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is ours to answer
                 env={**os.environ, "OMP_NUM_THREADS": threads},
             )
+
+        self._answers = Answers(self._child.stdout)
+        self._reason: str | None = None
 
     def exit_code(self) -> int | None:
         """None while it runs; minus a signal's number, or 128 + it, where one ended it."""
         code = self._child.poll()
         if code is not None and self._child.stdin is not None:
             self._child.stdin.close()
+            self._reason = self._reason or self._answers.latest("reason", has_ended=True)
         return code
 
     def stop(self) -> None:
@@ -150,12 +155,10 @@ class _Process:
             time.sleep(0.02)
 
     def reason(self, code: int) -> str:
-        """The last line that it printed, or the signal that ended it."""
+        """What it told, or the signal that ended it."""
         if code == 0:
             return ""
         if code < 0 or code > 128:  # 128 + signal: it stopped in good order
             name = signal.Signals(-code if code < 0 else code - 128).name
             return f"ended {MAX_DEATHS} times by {name} without coming on"
-        lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n")
-        said = next((line for line in reversed(lines) if line.strip()), f"exit code {code}")
-        return said.removeprefix("gallop: ")
+        return self._reason or f"ended with exit code {code}; {self._log} may say why"

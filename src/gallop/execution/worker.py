@@ -11,7 +11,9 @@ import signal
 import sys
 import time
 
+from gallop.answers import take_standard_output, tell
 from gallop.ending import die_with_parent, standard_input_ends
+from gallop.errors import printable, shortened
 
 SECONDS_TO_STOP = 30.0  # after SIGTERM from the parent, before it kills
 SECONDS_ALONE = 5.0  # after the parent's end
@@ -20,9 +22,14 @@ SECONDS_ALONE = 5.0  # after the parent's end
 def main() -> None:
     """Run the module as `python -m` would, watching the parent."""
     die_with_parent(_stop_after_the_parent)
+    take_standard_output()
     module, *arguments = sys.argv[1:]
     sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception as error:  # its traceback goes to the log
+        tell(reason=shortened(printable(f"{type(error).__name__}: {error}")))
+        raise
 
 
 def _stop_after_the_parent() -> None:

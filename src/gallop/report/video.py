@@ -14,6 +14,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.answers import parsed, take_standard_output, tell
 from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
-from gallop.errors import FrozenError
+from gallop.errors import FrozenError, printable, shortened
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED
@@ -40,6 +43,7 @@ SIZE = 480  # pixels, both ways
 GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
 FLOOR_METRES = 2_000.0  # half the floor's length: good cheetahs run 600 m an episode
 PROBE_SECONDS = 60
+SECONDS_BETWEEN_ANSWERS = 0.5
 
 NO_BACKEND = "no OpenGL backend works here"
 _HINTS = {
@@ -70,6 +74,9 @@ class FilmError(RuntimeError):
 
 
 _PROBE = """
+import json, os
+answer = os.dup(1)
+os.dup2(2, 1)  # whatever a library prints is no answer
 import mujoco
 model = mujoco.MjModel.from_xml_string(
     "<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>")
@@ -83,7 +90,7 @@ with mujoco.Renderer(model, 32, 32) as renderer:
         name = GL.glGetString(GL.GL_RENDERER).decode()
     except Exception:
         name = "unknown"
-    print("brightest", brightest, name, flush=True)
+    os.write(answer, json.dumps({"brightest": int(brightest), "renderer": name}).encode())
 """
 
 
@@ -113,16 +120,13 @@ def probe(name: str) -> Backend | None:
             [sys.executable, ISOLATED, "-c", _PROBE],
             env={**os.environ, "MUJOCO_GL": name},
             capture_output=True,
-            text=True,
             timeout=PROBE_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    for line in child.stdout.splitlines():
-        word, _, rest = line.partition(" ")
-        brightest, _, renderer = rest.partition(" ")
-        if word == "brightest" and int(brightest) > 50:
-            return Backend(name, renderer)
+    for answer in parsed(child.stdout.splitlines()):
+        if answer.get("brightest", 0) > 50:
+            return Backend(name, str(answer["renderer"]))
     return None
 
 
@@ -346,7 +350,7 @@ def _encode(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int, n_total:
     encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     assert encoder.stdin is not None
     brightest, n_changes, n_frames = 0, 0, 0
-    previous = first
+    previous, told = first, time.monotonic()
     try:
         for image in _chain(first, frames):
             encoder.stdin.write(np.ascontiguousarray(image[:height, :width]).tobytes())
@@ -354,8 +358,9 @@ def _encode(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int, n_total:
             n_changes += not np.array_equal(image, previous)
             n_frames += 1
             previous = image
-            if n_total and n_frames % 20 == 0:
-                print("frames", n_frames, n_total, flush=True)
+            if n_total and time.monotonic() - told > SECONDS_BETWEEN_ANSWERS:
+                told = time.monotonic()
+                tell(frames=(n_frames, n_total))
     except BrokenPipeError:
         pass  # ffmpeg says why below
     finally:
@@ -398,16 +403,18 @@ def _run_ffmpeg(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Film one job; the reason of a failure is the last line printed."""
+    """Film one job; it answers how many frames are done, and why there is no film."""
     job, folder, renderer = arguments
     die_with_parent(standard_input_ends)
+    take_standard_output()
     if hasattr(os, "nice"):
         os.nice(5)  # training goes first
     try:
         with owning_the_process():
             film(Path(job), Path(folder), software=renderer == "software")
     except (Exception, FrozenError) as error:
-        print(str(error).replace("\n", " ") or type(error).__name__, flush=True)
+        traceback.print_exc()  # into the log
+        tell(reason=shortened(printable(str(error) or type(error).__name__)))
         return 1
     return 0
 

@@ -133,7 +133,8 @@ class RunDirectory:
 
     def film_jobs(self) -> list[Path]:
         """Films that are still to be made."""
-        return sorted(self.film_job(0).parent.glob("*.npz"))
+        found = self.film_job(0).parent.glob("*.npz")
+        return sorted(job for job in found if job.stem.isdecimal())
 
     @property
     def numbers(self) -> RunNumbers:

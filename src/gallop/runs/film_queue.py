@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import threading
 from pathlib import Path
+from typing import Any
 
+from gallop.answers import Answers
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.report.video import NO_BACKEND, Backend, find_backend, is_mujoco_job, mend
 from gallop.run_folder import manifest
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Filming:
-    """A child process that films one job. `n_frames` of `n_total` are done."""
+    """A child process that films one job."""
 
     def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
         environment = {
@@ -30,53 +31,58 @@ class Filming:
         if backend is not None:
             environment |= {"MUJOCO_GL": backend.name}
         software = "software" if backend is not None and backend.is_software else "hardware"
-        self.n_frames, self.n_total = 0, 0
-        self._last_line = ""
         arguments = [str(job), str(folder), software]
-        self._child = subprocess.Popen(
-            [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
-            env=environment,
-            stdin=subprocess.PIPE,  # it ends when we do: see ending.py
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,  # Ctrl-C is the parent's to answer
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
-            word, _, rest = line.strip().partition(" ")
-            if word == "frames":
-                done, _, total = rest.partition(" ")
-                self.n_frames, self.n_total = int(done), int(total)
-            elif line.strip():
-                self._last_line = line.strip()
+        self._log = job.with_suffix(".log")  # what the task prints
+        with self._log.open("wb") as log_file:
+            self._child = subprocess.Popen(
+                [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
+                env=environment,
+                stdin=subprocess.PIPE,  # it ends when we do: see ending.py
+                stdout=subprocess.PIPE,  # for its answers: see answers.py
+                stderr=log_file,
+                start_new_session=True,  # Ctrl-C is the parent's to answer
+            )
+        self._answers = Answers(self._child.stdout)
 
     @property
     def running(self) -> bool:
         return self._child.poll() is None
 
+    @property
+    def frames(self) -> tuple[int, int]:
+        """How many are done, and of how many; (0, 0) before the first."""
+        done, total = self._latest("frames") or (0, 0)
+        return int(done), int(total)
+
     def error(self) -> str | None:
         """After the end: None if the film is there, else why it is not."""
-        self._finish()
-        if self._child.returncode == 0:
+        code, told = self._ended(), self._latest("reason")
+        if code == 0:
             return None
-        return self._last_line or f"the filming process died with code {self._child.returncode}"
+        return told or f"the filming process died with code {code}; {self._log} may say why"
+
+    def note(self) -> str:
+        """After the end: what to know about the film, if anything."""
+        return str(self._latest("note") or "")
+
+    def forget_log(self) -> None:
+        """Delete what the task printed."""
+        self._log.unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End the child; its job stays on disk."""
         self._child.terminate()
-        self._child.wait()
-        self._finish()
+        self._ended()
+        self._answers.close()
 
-    def _finish(self) -> None:
-        assert self._child.stdin is not None and self._child.stdout is not None
+    def _ended(self) -> int:
+        assert self._child.stdin is not None
+        code = self._child.wait()
         self._child.stdin.close()
-        self._reader.join(timeout=10)
-        self._child.stdout.close()
+        return code
+
+    def _latest(self, name: str) -> Any:
+        return self._answers.latest(name, has_ended=self._child.poll() is not None)
 
 
 class FilmQueue:
@@ -93,7 +99,10 @@ class FilmQueue:
         if self._filming is not None:
             if self._filming.running:
                 return True
-            self._note(self._percent, self._filming.error())
+            error, note = self._filming.error(), self._filming.note()
+            if error is None:
+                self._filming.forget_log()
+            self._note(self._percent, error, note)
             self._filming = None
         for job in self._folder.film_jobs():
             percent = int(job.stem)
@@ -115,14 +124,15 @@ class FilmQueue:
         film = self._filming
         if film is None:
             return "filming"
-        return f"filming {self._percent} %: {film.n_frames} of {film.n_total or '…'} frames"
+        done, total = film.frames
+        return f"filming {self._percent} %: {done} of {total or '…'} frames"
 
     def close(self) -> None:
         """End the child; its job stays, and a resumed run films it."""
         if self._filming is not None and self._filming.running:
             self._filming.stop()
 
-    def _note(self, percent: int, error: str | None) -> None:
+    def _note(self, percent: int, error: str | None, note: str = "") -> None:
         milestone = self._folder.milestone(percent)
         meta = milestone.read_meta()
         names = (milestone.film.name, milestone.gif.name)
@@ -133,7 +143,9 @@ class FilmQueue:
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
             missing = {} if error is None else dict.fromkeys(names, error)
-            milestone.write_meta(meta | {"missing": missing})
+            meta = {name: value for name, value in meta.items() if name != "film_note"}
+            noted = {"film_note": note} if note else {}
+            milestone.write_meta(meta | noted | {"missing": missing})
         if error is None:  # last: a kill before this films again
             job = self._folder.film_job(percent)
             manifest.forget(job.parent, [job.name])

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gallop.answers import say_why
 from gallop.environments.make import evaluation_env
 from gallop.errors import (
     DivergedError,
@@ -109,12 +110,12 @@ def main(path: Path) -> int:
     except Stopped as stopped:
         return 128 + stopped.signal_number
     except (DivergedError, TaskError, WorkerError, FrozenError) as error:
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 1
     except HeldError:
         return HELD
     except ExperimentError as error:
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 2
     return 0
 

@@ -1,0 +1,115 @@
+"""What child processes answer, whatever the tasks in them print."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import tiny
+
+from gallop.answers import Answers
+from gallop.environments.make import make_env
+from gallop.evaluation.episodes import RandomPolicy, evaluate
+from gallop.execution.processes import Processes
+from gallop.execution.work import WorkItem
+from gallop.report import video
+from gallop.run_folder.prepared import prepare
+from gallop.runs.film_queue import Filming
+from gallop.runs.workflow import make_folder
+
+TASK = "gallop_talking_task:Talking-v0"
+
+
+@pytest.fixture(autouse=True)
+def tasks_of_these_tests(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def child_of(program):
+    begin = "from gallop.answers import take_standard_output, tell\ntake_standard_output()\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", begin + program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_only_what_a_child_tells_is_an_answer_and_all_that_is_printed_is_on_standard_error():
+    program = """
+import os, subprocess, sys
+print('{"reason": "printed"}')
+os.write(1, b'{"reason": "written"}\\n')
+tell(frames=(3, 7))
+tell(reason="told")
+subprocess.run([sys.executable, "-c", "print('of a child')"])
+"""
+    with child_of(program) as child:
+        answers = Answers(child.stdout)
+        printed = child.stderr.read()
+        child.wait()
+        assert answers.latest("frames", has_ended=False) == [3, 7]
+        assert answers.latest("reason", has_ended=True) == "told"
+        assert answers.latest("nothing", has_ended=True) is None
+    for words in (b"printed", b"written", b"of a child"):
+        assert words in printed
+
+
+def test_an_answer_is_there_while_the_child_runs_and_a_process_it_left_keeps_nobody_waiting():
+    program = """
+import os, time
+tell(reason="told")
+if os.fork() == 0:
+    time.sleep(20)
+"""
+    with child_of(program) as child:
+        answers = Answers(child.stdout)
+        child.wait()
+        began = time.monotonic()
+        assert answers.latest("reason", has_ended=True) == "told"
+        assert time.monotonic() - began < 5
+        child.stderr.close()
+
+
+def film_job(path, task_kwargs):
+    make = partial(make_env, TASK, seed=None)
+    env = make()
+    episodes = evaluate(RandomPolicy(env.action_space, [4]), make, [4])
+    env.close()
+    experiment = tiny("sac", env=TASK, env_kwargs=task_kwargs)
+    video.write_job(path, experiment, episodes, 0)
+
+
+def test_a_task_that_prints_our_answers_is_filmed(tmp_path):
+    film_job(tmp_path / "100.npz", {})
+    film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
+    assert film.error() is None
+    assert (tmp_path / "out" / "rollout.mp4").exists()
+    assert "frames per second low" in (tmp_path / "100.log").read_text()
+
+
+def test_the_reason_of_a_missing_film_is_the_film_childs_own(tmp_path):
+    film_job(tmp_path / "100.npz", {"fails_at": 7})
+    film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
+    assert "the arm is stuck" in film.error()
+    assert "of the task" not in film.error()
+
+
+def test_the_reason_of_a_failed_work_item_is_its_own_and_no_line_that_the_task_printed(tmp_path):
+    experiment = tiny("sac", env=TASK, env_kwargs={"fails_at": 55, "max_episode_steps": 60})
+    run = make_folder(tmp_path / "run", prepare(experiment))
+    engine = Processes(1)
+    engine.submit(WorkItem(run.path, ("gallop", "run", "--resume", str(run.path), "--quiet")))
+    try:
+        until = time.monotonic() + 60
+        ended = []
+        while not ended and time.monotonic() < until:
+            ended = engine.poll()
+            time.sleep(0.05)
+    finally:
+        engine.close()
+    (failed,) = ended
+    assert failed.exit_code == 1
+    assert "the arm is stuck" in failed.reason
+    assert "goodbye" in (run.path / "worker.log").read_text()
