@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "gallop"
 ORDER = [
     "errors",
     "strict_json",
+    "plain_output",
     "reading",
     "answers",
     "machine",

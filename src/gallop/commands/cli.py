@@ -39,6 +39,7 @@ from gallop.errors import (
     WorkerError,
     nearest,
 )
+from gallop.plain_output import keep_printable
 from gallop.runs.stopping import Stopped, answering_signals
 
 SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
@@ -47,6 +48,7 @@ SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code: 0, 1 for a failure, 2 for bad input, 128 + signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    keep_printable()
     logging.captureWarnings(True)  # those of dependencies go to run.log, never to the screen
     try:
         options, unknown = make_parser().parse_known_args(arguments)

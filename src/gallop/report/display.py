@@ -24,6 +24,7 @@ from rich.text import Text
 
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
 from gallop.experiments.presets import Preset
+from gallop.plain_output import keep_printable
 from gallop.report.figures import short
 from gallop.run_folder.listing import Listed
 from gallop.run_folder.prepared import PreparedRun
@@ -49,6 +50,7 @@ class Display:
     """Prints for a person; says nothing but errors when quiet."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
+        keep_printable()  # for those who come by Python
         self.console = Console(quiet=quiet, highlight=False)
         # Warnings of ours belong on the screen; the rest is in run.log.
         handler = RichHandler(console=self.console, show_path=False, show_time=False)
