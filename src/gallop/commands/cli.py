@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from gallop import __version__
@@ -40,6 +41,7 @@ from gallop.errors import (
     nearest,
 )
 from gallop.plain_output import keep_printable
+from gallop.run_folder.full_disk import DiskFullError, file_of, is_full
 from gallop.runs.stopping import Stopped, answering_signals
 
 SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
@@ -69,7 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `gallop … | head`
         sys.stderr.close()
         return 1
-    except OSError as error:  # a full disk, a folder that went away
+    except Exception as error:
+        if is_full(error):  # in whatever form a library gave it
+            known = isinstance(error, DiskFullError)
+            error = error if known else DiskFullError(file_of(error, Path.cwd()), cause=error)
+        elif not isinstance(error, OSError):  # that may be a folder that went away
+            raise
         say_why(error)
         return 1
 

@@ -162,7 +162,7 @@ def run_new(options: argparse.Namespace) -> int:
 
     display = _display(options, note)
     if options.dry_run:
-        _show_plan(experiment, display)
+        _show_plan(experiment, options.results, display)
     else:
         workflow.run(experiment, options.results, options.name, display)
     return 0
@@ -179,7 +179,7 @@ def run_seeds(options: argparse.Namespace) -> int:
     seeds = seeds_from(options.seeds)
     display = _display(options, note)
     if options.dry_run:
-        _show_plan(experiment, display)
+        _show_plan(experiment, options.results, display)
         display.say(f"{len(seeds)} times: training seeds {', '.join(map(str, seeds))}")
     else:
         seed_group.run_seeds(
@@ -260,7 +260,9 @@ def extend(options: argparse.Namespace) -> int:
     settings = {name: parse(text) for name, text in options.settings.items()}
     if options.dry_run:
         before = run.read_experiment()
-        _show_plan(extension.longer(before, settings, options.new_horizon), display)
+        _show_plan(
+            extension.longer(before, settings, options.new_horizon), options.results, display
+        )
     else:
         extension.extend(
             run,
@@ -282,10 +284,13 @@ def _display(options: argparse.Namespace, note: str = "") -> Display:
     return display
 
 
-def _show_plan(experiment: Experiment, display: Display) -> None:
+def _show_plan(experiment: Experiment, results: Path, display: Display) -> None:
     from gallop.run_folder.prepared import prepare
+    from gallop.runs.space import check_before
 
-    display.plan(prepare(experiment), None)
+    prepared = prepare(experiment)
+    display.plan(prepared, None)
+    check_before(results, prepared.plan, display)
 
 
 # --- which flags each of them takes --------------------------------------------------------------

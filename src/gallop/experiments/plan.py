@@ -31,6 +31,8 @@ class Plan(NamedTuple):
     utd_ratio: float
     disk_bytes: int
     """Upper estimate of the run folder's size."""
+    boundary_bytes: int
+    """Estimate of what one boundary writes: learner, and a segment's rows of the replay buffer."""
     expected_seconds: float
     """Rough: from figures measured on two server cores of 2026, never on this machine."""
 
@@ -41,7 +43,7 @@ class Plan(NamedTuple):
 
 
 _MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, HalfCheetah
-_STATE_BYTES = 2 * 10_000_000  # two boundaries of parameters and Adam's moments, 256×256
+_LEARNER_BYTES = 10_000_000  # parameters and Adam's moments, 256×256
 
 
 def last_timestep(experiment: Experiment) -> int:
@@ -86,6 +88,9 @@ def make_plan(
         boundaries=boundaries,
         n_gradient_steps=n_gradient_steps,
         utd_ratio=hyperparameters.utd_ratio(experiment.n_envs),
-        disk_bytes=stored * transition_bytes + len(marks) * _MILESTONE_BYTES + _STATE_BYTES,
+        disk_bytes=stored * transition_bytes
+        + len(marks) * _MILESTONE_BYTES
+        + (2 + len(marks) + 1) * _LEARNER_BYTES,  # the last two, milestones, the best
+        boundary_bytes=segment * transition_bytes + _LEARNER_BYTES,
         expected_seconds=n_gradient_steps * a_gradient_step + reached * cost.timestep,
     )

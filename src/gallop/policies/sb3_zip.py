@@ -10,6 +10,7 @@ SB3's format.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import zipfile
@@ -71,7 +72,10 @@ class Training(NamedTuple):
 
 def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> None:
     """Write an SB3 zip, and the normaliser of this very moment beside it."""
-    model.save(path)
+    # By way of memory: SB3 leaves a file of its own open where the disk is full.
+    content = io.BytesIO()
+    model.save(content)
+    path.write_bytes(content.getvalue())
     if normalizer is not None:
         normalizer.save(normalizer_path(path))
 

@@ -20,6 +20,7 @@ from gallop.errors import RunError
 from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # beside its opposite
 from gallop.run_folder import holder
+from gallop.run_folder.full_disk import naming_the_file
 from gallop.strict_json import dumps
 
 Json: TypeAlias = dict[str, Any]
@@ -136,15 +137,16 @@ def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
     make_folders(folder)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
     try:
-        yield temporary
-        files = sorted(temporary.iterdir())
-        for file in files:
-            sync(file)
-        if announce is not None:
-            announce(files)
-        for file in files:
-            file.replace(folder / file.name)
-        sync(folder)
+        with naming_the_file(temporary, folder):
+            yield temporary
+            files = sorted(temporary.iterdir())
+            for file in files:
+                sync(file)
+            if announce is not None:
+                announce(files)
+            for file in files:
+                file.replace(folder / file.name)
+            sync(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -162,15 +164,16 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     make_folders(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
-        yield temporary
-        sync_all(temporary)
-        if replace:  # left by a run that was killed between here and its next boundary
-            remove_folder(path)
-        elif path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        temporary.chmod(0o755)
-        temporary.rename(path)
-        sync(path.parent)
+        with naming_the_file(temporary, path):
+            yield temporary
+            sync_all(temporary)
+            if replace:  # left by a run that was killed between here and its next boundary
+                remove_folder(path)
+            elif path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            temporary.chmod(0o755)
+            temporary.rename(path)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

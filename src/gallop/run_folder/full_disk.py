@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from gallop.errors import RunError
+from gallop.errors import RunError, printable
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, torch, SQLite and ffmpeg tell it in words alone.
 _WORDS = re.compile(
     r"no space left on device|disk quota exceeded|file too large|disk is full"
-    r"|PytorchStreamWriter failed writing|os error (28|122|27)\b",
+    r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|os error (28|122|27)\b",
     re.IGNORECASE,
 )
 
 
 class DiskFullError(OSError):
-    """The disk is full; the message is one line."""
+    """There is no room for a file; the message is one line."""
 
-
-class TooLittleSpaceError(RunError):
-    """A run is refused before it begins: there is no room for it."""
+    def __init__(
+        self, path: Path, rest: str = ")", cause: BaseException | None = None, what: str = ""
+    ) -> None:
+        """
+        Args:
+            rest: what else to say after how much is free; it closes the bracket.
+            cause: what the file system, or a library, said.
+            what: instead of what `cause` says.
+        """
+        self.path = path
+        self.reason = _reason(cause)
+        free = in_words(free_bytes(path))
+        what = what or f"cannot be written: {self.reason}"
+        super().__init__(printable(f"{path} {what} ({free} free{rest}"))
 
 
 def is_full(error: BaseException | None) -> bool:
@@ -32,15 +46,47 @@ def is_full(error: BaseException | None) -> bool:
         if isinstance(error, DiskFullError) or getattr(error, "errno", None) in _NUMBERS:
             return True
         # Only errors of other libraries are told by their words: a path may hold any.
-        if not isinstance(error, OSError) and _WORDS.search(str(error)):
+        if not isinstance(error, OSError | RunError) and _WORDS.search(str(error)):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
+def file_of(error: BaseException | None, default: Path) -> Path:
+    """The file that there was no room for, as far as the error, or one behind it, tells."""
+    while error is not None:
+        if isinstance(error, DiskFullError):
+            return error.path
+        name = getattr(error, "filename", None)
+        if isinstance(error, OSError) and isinstance(name, str | os.PathLike):
+            return Path(name)
+        error = error.__cause__ or error.__context__
+    return default
+
+
+@contextlib.contextmanager
+def naming_the_file(temporary: Path, folder: Path) -> Iterator[None]:
+    """Say which file there was no room for: the one that was being written when it failed.
+
+    Args:
+        temporary: where files are written that shall lie in `folder`.
+
+    Raises:
+        DiskFullError: instead of whatever a library raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DiskFullError) or not is_full(error):
+            raise
+        written = sorted(temporary.glob("*"), key=lambda path: path.stat().st_mtime_ns)
+        path = folder / written[-1].name if written else folder
+        raise DiskFullError(path, cause=error) from error
+
+
 def free_bytes(path: Path) -> int:
     """What is free where a path lies, or will."""
-    there = next(folder for folder in (path, *path.resolve().parents) if folder.exists())
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free
 
 
@@ -53,3 +99,13 @@ def in_words(n_bytes: float) -> str:
         if n_bytes >= unit:
             return f"{n_bytes / unit:,.1f} {name}"
     return f"{n_bytes / 1e3:,.0f} kB"
+
+
+def _reason(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, DiskFullError):
+            return error.reason
+        if getattr(error, "errno", None) in _NUMBERS:
+            return os.strerror(getattr(error, "errno", 0)).lower()
+        error = error.__cause__ or error.__context__
+    return os.strerror(errno.ENOSPC).lower()

@@ -26,6 +26,7 @@ from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
+from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, go_on
 
@@ -69,6 +70,7 @@ def extend(
         check_learner(run, prepared)
         check_results(run, display)
         display.plan(prepared, path)
+        space.check_before(path, prepared.plan, display)
         if path.exists():
             raise RunError(f"{path} exists already; --name gives another")
         with new_folder(path) as temporary:

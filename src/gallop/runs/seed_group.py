@@ -30,6 +30,7 @@ from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
+from gallop.runs import space
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.training import initial_learner
 from gallop.runs.workflow import make_folder
@@ -179,8 +180,10 @@ class _Runs:
 
     def go(self) -> None:
         """From wherever the folders stand to the end, and what they say together."""
-        self._make_folders()
         self.display.plan(self.prepared, self.group.path)
+        missing = [run for run in self.runs.values() if not run.experiment_file.is_file()]
+        space.check_before(self.group.path, self.prepared.plan, self.display, len(missing))
+        self._make_folders()
         n = len(self.runs)
         self.display.say(
             f"training seeds {', '.join(map(str, self.runs))}: {n} run{'s' if n > 1 else ''} like "

@@ -39,7 +39,7 @@ from gallop.run_folder.prepared import PreparedRun
 from gallop.run_folder.provenance import now
 from gallop.run_folder.resume_state import Saved
 from gallop.run_folder.trackers import Tracker, Trackers
-from gallop.runs import recovery
+from gallop.runs import recovery, space
 from gallop.runs.film_queue import NOT_YET, FilmQueue
 from gallop.runs.run_log import logging_to
 from gallop.runs.stopping import Stop, Stopped
@@ -78,6 +78,7 @@ class Stages:
             logging_to(self.folder.log_file),
             last_words(self._what_is_kept),
             self.stop.listening(self.display.say),
+            space.explaining(self.folder, self.plan),
         ):
             say_once.cache_clear()
             try:
@@ -153,6 +154,8 @@ class Stages:
         self.folder.check_held()
         saved = resume_state.save_boundary(self.folder.state, learner, at.segment + 1, self._kept())
         self._record_segment(saved)
+        if at.timestep < self.plan.horizon:
+            space.check_at(saved, self.folder, self.plan)
 
     def _record_segment(self, saved: Saved) -> None:
         shard, digest = list(saved.shards.items())[-1] if saved.shards else ("", "")

@@ -22,7 +22,7 @@ from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import now, versions, write_records
 from gallop.run_folder.trackers import Tracker
-from gallop.runs import recovery
+from gallop.runs import recovery, space
 from gallop.runs.stages import Stages
 from gallop.runs.training import initial_learner, learner_for
 
@@ -52,6 +52,7 @@ def run(
     path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
     display.plan(prepared, path)
+    space.check_before(path, prepared.plan, display)
     # What cannot be made is refused before anything is written.
     display.say("making environments and networks")
     with initial_learner(prepared) as (environments, learner):
@@ -111,7 +112,7 @@ def resume(
         return
     _look_at_divergence(folder, display)
     prepared = prepare(experiment)
-    with folder.locked():
+    with folder.locked(), space.explaining(folder, prepared.plan):
         # Left by an earlier version, killed in its first moment.
         if not folder.seeds_file.exists() and manifest.root_of(folder.path) is None:
             write_records(folder, prepared)

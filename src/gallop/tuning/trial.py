@@ -32,6 +32,7 @@ from gallop.experiments.settings import Experiment
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
+from gallop.run_folder.full_disk import DiskFullError, file_of, is_full
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now, provenance
 from gallop.runs.stopping import Stop, Stopped, answering_signals
@@ -111,6 +112,13 @@ def main(path: Path) -> int:
         return 128 + stopped.signal_number
     except (DivergedError, TaskError, WorkerError, FrozenError) as error:
         say_why(error)
+        return 1
+    except OSError as error:
+        if not is_full(error):
+            raise
+        known = isinstance(error, DiskFullError)
+        error = error if known else DiskFullError(file_of(error, path), cause=error)
+        print(f"gallop: {error}", file=sys.stderr)
         return 1
     except HeldError:
         return HELD

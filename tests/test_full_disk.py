@@ -1,0 +1,155 @@
+"""A full disk is one line, and costs nothing: shown on a small file system of its own."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny
+from test_damage import gallop
+
+from gallop.errors import RunError
+from gallop.experiments.plan import make_plan
+from gallop.report.display import Display
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.full_disk import DiskFullError, is_full
+from gallop.run_folder.verification import verify
+from gallop.runs import space, workflow
+
+SIZE = 32_000_000
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 32 MB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no file system can be mounted here")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(disk: Path, left: int) -> None:
+    """Leave so many bytes free."""
+    with (disk / "ballast").open("wb") as file:
+        file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
+
+
+class FillAt:
+    """A tracker that fills the disk at a timestep."""
+
+    def __init__(self, disk: Path, timestep: int, left: int) -> None:
+        self.disk, self.timestep, self.left = disk, timestep, left
+
+    def log(self, row) -> None:
+        if row.timestep >= self.timestep:
+            fill(self.disk, self.left)
+            self.timestep = 1 << 40
+
+    def close(self) -> None:
+        pass
+
+
+def experiment(algo: str):
+    return tiny(algo, milestones=[50, 100], total_timesteps=480)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """Evaluations of a run that had room, by algorithm."""
+    made = {}
+
+    def returns(algo):
+        if algo not in made:
+            home = tmp_path_factory.mktemp(algo)
+            made[algo] = evaluations(workflow.run(experiment(algo), home, "a", Display(quiet=True)))
+        return made[algo]
+
+    return returns
+
+
+def evaluations(run: RunDirectory) -> list[list[float]]:
+    with np.load(run.path / "evaluations.npz") as file:
+        return file["results"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("algo", "left"),
+    [
+        *(("sac", 0), ("ppo", 60_000), ("sac", 120_000), ("sac", 400_000)),
+        *(pytest.param("sac", 9_000 * i, marks=pytest.mark.slow) for i in range(1, 33)),
+    ],
+)  # fmt: skip
+def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys):
+    filling = FillAt(disk, 240, left)
+    with pytest.raises(DiskFullError) as raised:
+        workflow.run(experiment(algo), disk, "a", Display(quiet=True), [filling])
+    run = RunDirectory(next(disk.glob("*/a")))
+    said = str(raised.value)
+    assert "\n" not in said and str(run.path) in said
+    assert " free, " in said and " needed" in said
+    timestep = 240 if left == 400_000 else 120
+    assert f"kept up to timestep {timestep} of 480" in said
+    assert said.endswith(f"gallop run --resume {run.path}")
+    code, lines = gallop(capsys, "run", "--resume", run.path)
+    assert code == 1 and lines[-1].startswith("gallop: ") and "nothing is lost" in lines[-1]
+    assert "Traceback" not in " ".join(lines)
+    (disk / "ballast").unlink()
+    code, lines = gallop(capsys, "run", "--resume", run.path)
+    assert code == 0, lines
+    assert evaluations(run) == reference(algo)
+    assert verify(run.path).problems == []
+    assert not list(run.path.rglob(".new-*"))
+
+
+def test_a_run_without_room_for_two_boundaries_is_refused_before_it_begins(disk, tmp_path, capsys):
+    fill(disk, 5_000_000)
+    (tmp_path / "a.yaml").write_text(
+        "algo: ppo\nenv: Pendulum-v1\ntotal_timesteps: 8192\nlearner: sb3\n"
+    )
+    for dry in ([], ["--dry-run"]):
+        code, lines = gallop(capsys, "run", tmp_path / "a.yaml", "-f", disk / "results", *dry)
+        assert code == 2
+        assert "has no room: 5.0 MB are free, two boundaries need about 20.0 MB" in lines[-1]
+    assert not (disk / "results").exists()
+
+
+def test_little_room_is_said_before(disk, capsys):
+    plan = make_plan(tiny("ppo"))
+    space.check_before(disk, plan, Display())
+    assert "little room: 32.0 MB are free" in capsys.readouterr().out
+    with pytest.raises(RunError, match="has no room"):
+        space.check_before(disk, plan, Display(), n_runs=3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        RuntimeError('Error while serializing: I/O error: No space left on device (os error 28)'),
+        RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0"),
+        RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+    ],
+)  # fmt: skip
+def test_a_full_disk_is_known_in_every_library_s_words(error):
+    assert is_full(error)
+    wrapped = ValueError("something else")
+    wrapped.__cause__ = error
+    assert is_full(wrapped)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "x"), ValueError("x"), RunError("disk is full.zip: no zip")]
+)
+def test_other_errors_are_no_full_disk(error):
+    assert not is_full(error)
