@@ -244,6 +244,7 @@ def _drawn_by(renderer: str, is_software: bool) -> str:
 def _ffmpeg() -> Check:
     """Whether a few frames become a film; that there is a file of that name says little."""
     from gallop.report import video
+    from gallop.report.frames import FilmError
 
     owner = "system's" if shutil.which("ffmpeg") else "imageio-ffmpeg's"
     try:
@@ -254,7 +255,7 @@ def _ffmpeg() -> Check:
             film = Path(folder) / "film.mp4"
             video.record(_moving_square(), film, 20)
             if b"avc1" not in film.read_bytes():  # H.264's name in an mp4
-                raise video.FilmError("the film is not H.264")
+                raise FilmError("the film is not H.264")
     except (OSError, RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
         # A system's ffmpeg goes before any other, so that it replaces whichever was tried.
         return Check("ffmpeg", "missing", f"no films: {error}", fixes.install("ffmpeg"))

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 
+from gallop.answers import say_why
 from gallop.environments.spaces import Env
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import stack
@@ -24,6 +24,7 @@ from gallop.policies.policy import Policy
 from gallop.policies.sb3_zip import Options
 from gallop.report import video
 from gallop.report.display import Display
+from gallop.report.frames import FilmError
 from gallop.run_folder.find_policy import Named, find_policy, policy_path
 from gallop.run_folder.links import check_run_around
 
@@ -97,7 +98,12 @@ def watch(
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     software = backend is not None and backend.is_software
-    _film(named, options, n_episodes, seed, output, software, display)
+    try:
+        note = _film(named, options, n_episodes, seed, output, software, display)
+    except FilmError as error:
+        say_why(f"no film of {named.path} on {named.task.env}: {error}")
+        return 1
+    display.say(f"film    {output}" + (f" ({note})" if note else ""))
     return 0
 
 
@@ -136,23 +142,23 @@ def _film(
     output: Path,
     software: bool,
     display: Display,
-) -> None:
+) -> str:
+    """Write the film; what to know about it."""
     mujoco = video.is_mujoco(named.task.env)
     env = named.task.make(None if mujoco else "rgb_array")
     policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
     camera = video.Camera(env, software)
 
-    def frames() -> Iterator[NDArray[np.uint8]]:
+    def frames() -> Iterator[Any]:
         for number in track(range(n), "filming", console=display.console):
             for _ in _episode(policy, env, seed + number, display):
                 yield camera.frame()
 
     try:
-        video.record(frames(), output, video.fps(env))
+        return video.record(frames(), output, video.fps(env))
     finally:
         camera.close()
         env.close()
-    display.say(f"film    {output}")
 
 
 def _episode(policy: Policy, env: Env, seed: int, display: Display) -> Iterator[None]:

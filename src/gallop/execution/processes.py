@@ -18,7 +18,7 @@ from pathlib import Path
 
 from gallop.answers import Answers
 from gallop.execution.work import HELD, Ended, WorkItem
-from gallop.execution.worker import SECONDS_TO_STOP
+from gallop.execution.worker import ANSWERING, SECONDS_TO_STOP
 from gallop.experiments.own_code import ISOLATED
 from gallop.machine import available_processors
 from gallop.run_folder import resume_state
@@ -123,7 +123,14 @@ class _Process:
         threads = str(max(1, n_threads))
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, ISOLATED, "-m", "gallop.execution.worker", *item.command],
+                [
+                    sys.executable,
+                    ISOLATED,
+                    "-m",
+                    "gallop.execution.worker",
+                    ANSWERING,
+                    *item.command,
+                ],
                 stdin=subprocess.PIPE,  # it ends when we do: see worker.py
                 stdout=subprocess.PIPE,  # for its answers; what a task prints goes to the log
                 stderr=log,

@@ -1,6 +1,7 @@
 """The child process of a work item: a Python module that ends when its parent does.
 
-python -m gallop.execution.worker MODULE ARGUMENTS…, with standard input a pipe from the parent.
+python -m gallop.execution.worker [--answering] MODULE ARGUMENTS…, with standard input a pipe from
+the parent; with --answering standard output is one too, for answers alone (answers.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gallop.answers import take_standard_output, tell
 from gallop.ending import die_with_parent, standard_input_ends
 from gallop.errors import printable, shortened
 
+ANSWERING = "--answering"
 SECONDS_TO_STOP = 30.0  # after SIGTERM from the parent, before it kills
 SECONDS_ALONE = 5.0  # after the parent's end
 
@@ -22,8 +24,10 @@ SECONDS_ALONE = 5.0  # after the parent's end
 def main() -> None:
     """Run the module as `python -m` would, watching the parent."""
     die_with_parent(_stop_after_the_parent)
-    take_standard_output()
     module, *arguments = sys.argv[1:]
+    if module == ANSWERING:
+        take_standard_output()
+        module, *arguments = arguments
     sys.argv = [module, *arguments]
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -115,9 +115,11 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
             display.say(f"figure  {path}")
     for percent in experiment.milestones:
         milestone = folder.milestone(percent)
-        missing = (milestone.read_meta() or {}).get("missing", {})
+        meta = milestone.read_meta() or {}
+        missing = meta.get("missing", {})
         if milestone.film.exists():
-            display.say(f"film    {milestone.film}")
+            note = f" ({meta['film_note']})" if meta.get("film_note") else ""
+            display.say(f"film    {milestone.film}{note}")
         elif milestone.film.name in missing:
             display.say(f"film    {milestone.film} is missing: {missing[milestone.film.name]}")
     if folder.best_model.exists():

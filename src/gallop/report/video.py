@@ -10,6 +10,7 @@ same to the bit. So no policy, and no torch, is needed to film.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import subprocess
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gallop.answers import parsed, take_standard_output, tell
 from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
@@ -35,6 +35,8 @@ from gallop.experiments.own_code import ISOLATED
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
+from gallop.reading import read_npz
+from gallop.report.frames import FilmError, Frames, frames_a_second
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result
@@ -42,6 +44,7 @@ from gallop.run_folder.manifest import write_npz_result
 SIZE = 480  # pixels, both ways
 GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
 FLOOR_METRES = 2_000.0  # half the floor's length: good cheetahs run 600 m an episode
+MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames a second
 PROBE_SECONDS = 60
 SECONDS_BETWEEN_ANSWERS = 0.5
 
@@ -64,10 +67,6 @@ class Backend(NamedTuple):
     @property
     def is_software(self) -> bool:
         return any(word in self.renderer.lower() for word in ("llvmpipe", "softpipe", "swrast"))
-
-
-class FilmError(RuntimeError):
-    """A film could not be made; the message says why."""
 
 
 # --- which GL backend works ----------------------------------------------------------------------
@@ -175,25 +174,27 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
 
 def is_mujoco_job(path: Path) -> bool:
     """Whether this job needs OpenGL."""
-    with np.load(path, allow_pickle=False) as file:
-        return is_mujoco(yaml_text.read(str(file["task"]))["env"])
+    return is_mujoco(yaml_text.read(str(read_npz(path, ["task"])["task"]))["env"])
 
 
 # --- in the child --------------------------------------------------------------------------------
 
 
-def film(job: Path, folder: Path, software: bool) -> None:
+def film(job: Path, folder: Path, software: bool) -> str:
     """Play a job's episode again and write rollout.mp4 and rollout.gif into the folder.
 
+    Returns:
+        What to know about the film; empty if nothing.
+
     Raises:
-        FilmError: if the episode comes out differently, nothing moves, or ffmpeg fails.
+        FilmError: if the episode comes out differently, nothing is drawn, or ffmpeg fails.
     """
-    with np.load(job, allow_pickle=False) as file:
-        task = yaml_text.read(str(file["task"]))
-        seed, actions = int(file["seed"]), file["actions"]
-        expected = float(file["episode_return"])
+    file = read_npz(job, ("task", "seed", "actions", "episode_return"))
+    task = yaml_text.read(str(file["task"]))
+    seed, actions = int(file["seed"]), file["actions"]
+    expected = float(file["episode_return"])
     with watching(float(task.get("watchdog", 0))):
-        _film(task, folder, seed, actions, expected, software)
+        return _film(task, folder, seed, actions, expected, software)
 
 
 def _film(
@@ -203,7 +204,7 @@ def _film(
     actions: Array,
     expected: float,
     software: bool,
-) -> None:
+) -> str:
     env = make_env(
         task["env"],
         seed=None,
@@ -217,16 +218,24 @@ def _film(
         target = Milestone(temporary)
         try:
             frames = _play(env, seed, actions, expected, software)
-            _encode(frames, target.film, fps(env), len(actions) + 1)
+            note = _encode(frames, target.film, fps(env), len(actions) + 1)
         finally:
             env.close()
         _make_gif(target.film, target.gif)
+    return note
 
 
-def record(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int) -> None:
-    """Stream frames into an mp4 (used by `gallop watch`)."""
+def record(drawn: Iterator[Any], path: Path, rate: int) -> str:
+    """Stream what a task draws into an mp4 (used by `gallop watch`).
+
+    Returns:
+        What to know about the film; empty if nothing.
+
+    Raises:
+        FilmError: if ffmpeg fails, or nothing is drawn.
+    """
     with replacing(path.parent) as temporary:
-        _encode(frames, temporary / path.name, rate, 0)
+        return _encode(drawn, temporary / path.name, rate, 0)
 
 
 class Camera:
@@ -251,13 +260,20 @@ class Camera:
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._view = _view(env)
 
-    def frame(self) -> NDArray[np.uint8]:
-        """What the camera sees now, [height, width, 3]."""
+    def frame(self) -> Any:
+        """What the camera sees now; of a task's own `render()` in whatever form that gives it.
+
+        Raises:
+            FilmError: if `render()` raises.
+        """
         if self._renderer is None:
-            return np.asarray(self._env.render(), dtype=np.uint8)
+            try:
+                return self._env.render()
+            except Exception as error:  # it is somebody's code
+                reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                raise FilmError(f"the task's render() failed: {reason}") from error
         self._renderer.update_scene(self._data, self._view)
-        image: NDArray[np.uint8] = self._renderer.render()
-        return image
+        return self._renderer.render()
 
     def close(self) -> None:
         """Free the GL context before the environment goes."""
@@ -272,7 +288,7 @@ def is_mujoco(task: str) -> bool:
 
 def fps(env: Env) -> int:
     """Frames a second at which a film runs in real time."""
-    return max(1, round(float(env.metadata.get("render_fps") or 30)))
+    return frames_a_second(getattr(env, "metadata", None))
 
 
 def _play(
@@ -281,7 +297,7 @@ def _play(
     actions: Array,
     expected: float,
     software: bool,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[Any]:
     env.reset(seed=seed)
     camera = Camera(env, software)
     try:
@@ -333,27 +349,35 @@ def _view(env: Env) -> Any:
     return view
 
 
-def _encode(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int, n_total: int) -> None:
-    """Stream frames to ffmpeg as H.264; at most one frame is in memory.
+def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
+    """Stream what a task draws to ffmpeg as H.264; at most one frame is in memory.
+
+    Returns:
+        What to know about the film; empty if nothing.
 
     Raises:
-        FilmError: if ffmpeg fails, or the film shows nothing or nothing that moves.
+        FilmError: if ffmpeg fails, something drawn is no picture, or all of it is black.
     """
-    first = next(frames)
-    height, width = (side // 2 * 2 for side in first.shape[:2])  # H.264 wants even sizes
-    command = [
-        *(ffmpeg(), "-loglevel", "error", "-y"),
-        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
-        *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
-        *("-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)),
-    ]
-    encoder = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    frames = Frames()
+    first = frames(next(drawn))
+    height, width = first.shape[:2]
+    encoder = subprocess.Popen(
+        [
+            *(ffmpeg(), "-loglevel", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
+            *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
+            *("-pix_fmt", "yuv420p", *_limits(width, height, rate)),
+            *("-movflags", "+faststart", str(path)),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     assert encoder.stdin is not None
     brightest, n_changes, n_frames = 0, 0, 0
     previous, told = first, time.monotonic()
     try:
-        for image in _chain(first, frames):
-            encoder.stdin.write(np.ascontiguousarray(image[:height, :width]).tobytes())
+        for image in itertools.chain([first], map(frames, drawn)):
+            encoder.stdin.write(image.tobytes())
             brightest = max(brightest, int(image.max()))
             n_changes += not np.array_equal(image, previous)
             n_frames += 1
@@ -368,16 +392,23 @@ def _encode(frames: Iterator[NDArray[np.uint8]], path: Path, rate: int, n_total:
     if encoder.returncode != 0:
         raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
     if brightest < 30:
-        raise FilmError("the film is black")
+        raise FilmError("the film is black: the task draws nothing")
+    still = ""
     if n_frames > 2 and n_changes < n_frames // 10:
-        raise FilmError(f"only {n_changes} of {n_frames} frames differ from the one before")
+        still = f"only {n_changes} of {n_frames} frames differ from the one before"
+    return "; ".join(filter(None, (still, frames.note)))
 
 
-def _chain(
-    first: NDArray[np.uint8], rest: Iterator[NDArray[np.uint8]]
-) -> Iterator[NDArray[np.uint8]]:
-    yield first
-    yield from rest
+def _limits(width: int, height: int, rate: int) -> list[str]:
+    """Arguments of ffmpeg that keep a film to what players show."""
+    limits = []
+    if max(width, height) > MOST_PIXELS:
+        factor = MOST_PIXELS / max(width, height)
+        sides = (max(2, round(side * factor / 2) * 2) for side in (width, height))
+        limits += ["-vf", f"scale={':'.join(map(str, sides))}"]
+    if rate > MOST_FPS:
+        limits += ["-r", str(MOST_FPS)]  # in real time, with frames left out
+    return limits
 
 
 def _make_gif(source: Path, path: Path) -> None:
@@ -411,7 +442,9 @@ def main(arguments: Sequence[str]) -> int:
         os.nice(5)  # training goes first
     try:
         with owning_the_process():
-            film(Path(job), Path(folder), software=renderer == "software")
+            note = film(Path(job), Path(folder), software=renderer == "software")
+        if note:
+            tell(note=note)
     except (Exception, FrozenError) as error:
         traceback.print_exc()  # into the log
         tell(reason=shortened(printable(str(error) or type(error).__name__)))
