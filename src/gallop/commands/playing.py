@@ -12,12 +12,13 @@ from typing import Any
 from rich.progress import track
 
 from gallop.answers import say_why
-from gallop.environments.spaces import Env
-from gallop.errors import ExperimentError
+from gallop.environments.spaces import Env, time_limit
+from gallop.errors import ExperimentError, TaskError
 from gallop.evaluation.episodes import stack
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import TaskArguments
+from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import task_arguments
 from gallop.policies import sb3_zip
 from gallop.policies.policy import Policy
@@ -125,7 +126,7 @@ def _in_a_child(arguments: list[str], backend: str) -> int:
 
 
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
-    env = named.task.make("human")
+    env = _guarded(named, "human")
     policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
     display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
     for number in range(n):
@@ -145,7 +146,7 @@ def _film(
 ) -> str:
     """Write the film; what to know about it."""
     mujoco = video.is_mujoco(named.task.env)
-    env = named.task.make(None if mujoco else "rgb_array")
+    env = _guarded(named, None if mujoco else "rgb_array")
     policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
     camera = video.Camera(env, software)
 
@@ -161,16 +162,29 @@ def _film(
         env.close()
 
 
+def _guarded(named: Named, render_mode: str | None) -> Env:
+    from gallop.environments.guard import Guard
+
+    return Guard(named.task.make(render_mode), named.task.env)
+
+
 def _episode(policy: Policy, env: Env, seed: int, display: Display) -> Iterator[None]:
-    """Play one episode, yielding at its start and after each timestep."""
-    observation, _ = env.reset(seed=seed)
-    total, length, ended = 0.0, 0, False
-    yield
-    while not ended:
-        action = policy.act(stack([observation]))[0]
-        observation, reward, terminated, truncated, _ = env.step(
-            action.item() if action.ndim == 0 else action
-        )
-        total, length, ended = total + float(reward), length + 1, terminated or truncated
+    """Play one episode, yielding at its start and after each timestep; one that does not end is
+    cut, as in evaluations."""
+    length = 0
+    try:
+        observation, _ = env.reset(seed=seed)
+        total, ended, limit = 0.0, False, cut_after(time_limit(env))
         yield
-    display.say(f"seed {seed}: return {total:,.1f} in {length:,} timesteps")
+        while not ended and length < limit:
+            action = policy.act(stack([observation]))[0]
+            observation, reward, terminated, truncated, _ = env.step(
+                action.item() if action.ndim == 0 else action
+            )
+            total, length, ended = total + float(reward), length + 1, terminated or truncated
+            yield
+    except TaskError as error:
+        error.where = f"in the episode of seed {seed}, timestep {length:,}"
+        raise
+    cut = "" if ended else "; it did not end, and was cut there"
+    display.say(f"seed {seed}: return {total:,.1f} in {length:,} timesteps{cut}")

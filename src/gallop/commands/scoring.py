@@ -23,7 +23,7 @@ from gallop.policies.sb3_zip import Options
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.find_policy import find_policy, with_arguments, with_reset_noise
-from gallop.run_folder.numbers import write_rewards
+from gallop.run_folder.numbers import Cut, write_rewards
 
 # The evaluation seeds go on where more episodes are asked for; validation seeds begin behind them.
 MAX_EPISODES = seeding.VALIDATION_SEEDS[0] - seeding.EVALUATION_SEEDS[0]
@@ -178,6 +178,7 @@ def evaluate_all(
     for episodes, named in zip(judged, found, strict=True):
         if episodes.n_unstable:
             display.say(f"{named.label}: physics blew up in {episodes.n_unstable} episodes")
+        _say_left_out(named.label, episodes, display)
     if output is not None:
         write_rewards(output, judged[0])
         display.say(f"rewards {output}" + (" (of the first policy)" if pairs else ""))
@@ -210,6 +211,7 @@ def baseline(
     row = Row("random", None, summarise(episodes.returns, interval_generator()))
     display.results(f"Random policy on {task.env}", [row])
     display.say(f"Returns of {len(seeds)} episodes, seeds {spans(seeds)}.")
+    _say_left_out("random", episodes, display)
     if output is not None:
         write_rewards(output, episodes)
         display.say(f"rewards {output}")
@@ -233,6 +235,14 @@ def _task_of(what: Path | None, env: str | None) -> Task:
         task_spec(str(what))
         return Task(str(what), {})
     raise ExperimentError(f"{what} is no run, no experiment file and no task")
+
+
+def _say_left_out(label: str, episodes: Episodes, display: Display) -> None:
+    """Of which episodes the table says less than all."""
+    n, length = len(episodes.seeds), int(episodes.lengths.max())
+    cut = {label: Cut(episodes.n_cut, n, length)} if episodes.n_cut else {}
+    not_finite = {label: (episodes.n_not_finite, n)} if episodes.n_not_finite else {}
+    display.left_out(cut, not_finite)
 
 
 def _letter(number: int) -> str:

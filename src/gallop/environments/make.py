@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
-from gallop.environments.spaces import Env, Space
+from gallop.environments.spaces import Env, Space, time_limit
 from gallop.environments.task_errors import described, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError, TaskError
@@ -186,8 +186,17 @@ def evaluation_env(experiment: Experiment, render_mode: str | None = None) -> En
     return evaluation_task(experiment).make(render_mode)
 
 
-def try_out(experiment: Experiment) -> tuple[Space, Space]:
-    """Step the task once as in training and as in evaluation; its observation and action space.
+class TriedOut(NamedTuple):
+    """What is known of a task that works."""
+
+    observation_space: Space
+    action_space: Space
+    time_limit: int | None
+    """Timesteps of an episode; None where the task tells of no limit."""
+
+
+def try_out(experiment: Experiment) -> TriedOut:
+    """Step the task once as in training and as in evaluation; its spaces and time limit.
 
     Raises:
         ExperimentError: if the task does not work with the experiment's keyword arguments, or a
@@ -212,7 +221,7 @@ def try_out(experiment: Experiment) -> tuple[Space, Space]:
             ) from error
         finally:
             env.close()
-    return env.observation_space, env.action_space
+    return TriedOut(env.observation_space, env.action_space, time_limit(env))
 
 
 @cache

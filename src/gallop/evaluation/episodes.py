@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.environments.spaces import Env, Observation, Space
+from gallop.environments.spaces import Env, Observation, Space, time_limit
 from gallop.environments.task_errors import as_number, say_once
 from gallop.errors import TaskError
 from gallop.experiments.task import cut_after
@@ -37,7 +37,19 @@ class Episodes:
     reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> [n]
     actions: Sequence[Array] = ()  # n arrays [length, ...]: enough to play the episode again
     n_unstable: int = 0  # episodes cut because MuJoCo's physics blew up
-    n_cut: int = 0  # episodes cut because they did not end by themselves
+    cut: NDArray[np.bool_] | None = (
+        None  # [n], whether it was ended because it did not end; or none
+    )
+
+    @property
+    def n_cut(self) -> int:
+        """Episodes that were ended because they did not end by themselves."""
+        return 0 if self.cut is None else int(self.cut.sum())
+
+    @property
+    def n_not_finite(self) -> int:
+        """Returns that are NaN or infinite."""
+        return int((~np.isfinite(self.returns)).sum())
 
 
 class RandomPolicy:
@@ -102,7 +114,7 @@ def evaluate(
         },
         actions=[np.stack(record.actions) for record in records],
         n_unstable=sum(record.unstable for record in records),
-        n_cut=sum(record.cut for record in records),
+        cut=np.array([record.cut for record in records]),
     )
 
 
@@ -132,7 +144,7 @@ class _Record:
         from gallop.environments.guard import Guard  # imports Gymnasium
 
         spec = environment.spec
-        self.time_limit = None if spec is None else spec.max_episode_steps
+        self.time_limit = time_limit(environment)
         self._task = type(environment.unwrapped).__name__ if spec is None else spec.id
         self.environment = Guard(environment, self._task)
         self._seed, self._terms = seed, terms

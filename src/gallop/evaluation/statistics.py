@@ -39,6 +39,8 @@ class Summary(NamedTuple):
     """Population standard deviation (NumPy's default), as SB3 prints it."""
     iqm: float
     mean_interval: Interval
+    n_left_out: int = 0
+    """Returns that are not finite, and so in none of these numbers; `n` counts the others."""
 
 
 class Difference(NamedTuple):
@@ -180,13 +182,24 @@ def stratified_bootstrap_interval(
     return Interval(float(low), float(high))
 
 
+def finite(values: ArrayLike) -> NDArray[np.float64]:
+    """Those of the values, shape [n], that are finite."""
+    array = np.asarray(values, dtype=np.float64)
+    return array[np.isfinite(array)]
+
+
 def summarise_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedSummary:
     """Mean, standard deviation, IQM and its interval of one return of each seed, shape [n].
+
+    Returns that are not finite are left out; where none is finite all is NaN.
 
     Raises:
         ValueError: for no values.
     """
     values = np.asarray(returns, dtype=np.float64)
+    if values.size and not np.isfinite(values).any():
+        return SeedSummary(0, math.nan, math.nan, math.nan, Interval(math.nan, math.nan))
+    values = finite(values)
     interval = stratified_bootstrap_interval(values[:, None], generator)
     return SeedSummary(
         n=int(values.size),
@@ -215,14 +228,22 @@ def curve_over_seeds(returns: ArrayLike, generator: np.random.Generator) -> Seed
 
 
 def summarise(returns: ArrayLike, generator: np.random.Generator) -> Summary:
-    """Mean, standard deviation, IQM and interval of the mean of returns, shape [n]."""
-    values = np.asarray(returns, dtype=np.float64)
+    """Mean, standard deviation, IQM and interval of the mean of returns, shape [n].
+
+    Returns that are not finite are left out and counted; where none is finite all is NaN.
+    """
+    values = finite(returns)
+    n_left_out = np.size(returns) - values.size
+    if n_left_out and not values.size:
+        nothing = Interval(math.nan, math.nan)
+        return Summary(0, math.nan, math.nan, math.nan, nothing, n_left_out)
     return Summary(
         n=int(values.size),
         mean=float(values.mean()),
         std=float(values.std()),
         iqm=float(interquartile_mean(values)),
         mean_interval=bootstrap_interval(values, generator),
+        n_left_out=n_left_out,
     )
 
 
@@ -361,9 +382,22 @@ def _share_of_flips_as_far(values: NDArray[np.float64], generator: np.random.Gen
 def compare(ours: ArrayLike, theirs: ArrayLike, generator: np.random.Generator) -> Comparison:
     """Two policies' returns on the same seeds, shapes [n], in the same order.
 
+    Pairs of which one is not finite are left out; where none is left all is NaN.
+
     Raises:
         ValueError: if the two are not the same number of episodes.
     """
+    if np.shape(ours) == np.shape(theirs):
+        both = np.isfinite(np.asarray(ours, float)) & np.isfinite(np.asarray(theirs, float))
+        if both.size and not both.any():
+            nothing = Interval(math.nan, math.nan)
+            return Comparison(
+                Difference(0, math.nan, nothing),
+                Probability(math.nan, nothing),
+                math.nan,
+                math.nan,
+            )
+        ours, theirs = np.asarray(ours)[both], np.asarray(theirs)[both]
     difference = paired_difference(ours, theirs, generator)
     differences = np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
     return Comparison(
@@ -388,7 +422,7 @@ def slope_of_last_quarter(timesteps: ArrayLike, returns: ArrayLike) -> Slope | N
         None where fewer than three evaluations lie in the last quarter.
     """
     x, y = np.asarray(timesteps, dtype=np.float64), np.asarray(returns, dtype=np.float64)
-    late = x > 0.75 * x.max(initial=0.0)
+    late = (x > 0.75 * x.max(initial=0.0)) & np.isfinite(y)
     x, y = x[late] / 100_000, y[late]
     n = int(x.size)
     if n < 3:

@@ -31,6 +31,9 @@ class Evaluation(Settings):
     """Timesteps between two evaluations; default: a tenth of the way between milestones."""
     n_episodes: Annotated[Int, Field(ge=1, le=1000)] = 5
     """Episodes an evaluation."""
+    max_episode_timesteps: PositiveInt | None = None
+    """Timesteps after which an episode of any evaluation is cut; default: ten times the task's own
+    time limit, at least 10,000."""
 
 
 class Normalization(Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from gallop.experiments.presets import Preset
 from gallop.plain_output import keep_printable
 from gallop.report.figures import short
 from gallop.run_folder.listing import Listed
+from gallop.run_folder.numbers import Cut
 from gallop.run_folder.prepared import PreparedRun
 
 
@@ -125,6 +127,12 @@ class Display:
             rows["rounded up"] = (
                 f"{len(rounded)} boundaries, to whole PPO rollouts of "
                 f"{experiment.hyperparameters.quantum(experiment.n_envs):,} timesteps"
+            )
+        if prepared.time_limit is None:
+            rows["time limit"] = (
+                "none that the task tells of: training may never see an episode end, and "
+                f"evaluations cut theirs after {prepared.cut_after:,} timesteps; "
+                "--env-kwargs '{max_episode_steps: 1000}' sets one"
             )
         if prepared.reward_wrappers.note:
             rows["returns"] = prepared.reward_wrappers.note
@@ -303,6 +311,17 @@ class Display:
             table.add_row(preset.algo.upper(), preset.env, Text(preset.source))
         self.console.print(table)
 
+    def left_out(self, cut: Mapping[str, Cut], not_finite: Mapping[str, tuple[int, int]]) -> None:
+        """What `results` cannot show: policy -> episodes that were cut; policy -> returns that
+        are not finite, of how many."""
+        for policy, (n, of, length) in cut.items():
+            self.say(
+                f"{policy}: {n} of {of} episodes did not end and were cut after {length:,} "
+                "timesteps; their returns are what they had gathered by then"
+            )
+        for policy, (n, of) in not_finite.items():
+            self.say(f"{policy}: {n} of {of} returns are NaN or infinite, and left out")
+
     def meaning(self, n: int) -> None:
         """What the intervals of `results` are about."""
         self.say(
@@ -344,7 +363,9 @@ def _table(title: str, first: str) -> Table:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """A return with as many digits as it deserves: 6,143 but -3.1."""
+    """A return with as many digits as it deserves: 6,143 but -3.1; a dash where none is finite."""
+    if not math.isfinite(value):
+        return "–"
     return f"{value:{sign},.{0 if abs(value) >= 100 else 1}f}"
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.evaluation.statistics import SeedCurve
+from gallop.evaluation.statistics import SeedCurve, finite
 from gallop.run_folder.manifest import write_result
 from gallop.run_folder.numbers import Evaluations
 
@@ -22,18 +22,30 @@ if TYPE_CHECKING:
 TRAINED, BASELINE, INK = "#1f6f8b", "#c8553d", "#333333"
 
 
-def learning_curve(title: str, evaluations: Evaluations) -> Figure:
-    """Mean ± standard deviation of the evaluation return over timesteps."""
-    figure, axes = _new(title)
+def learning_curve(title: str, evaluations: Evaluations, note: str = "") -> Figure:
+    """Mean ± standard deviation of the evaluation return over timesteps.
+
+    Like all figures it is drawn from the finite returns, and says how many are left out.
+
+    Args:
+        note: what else is to be known of these returns.
+    """
+    figure, axes = _new(title, note, evaluations.results)
     _draw_curve(axes, evaluations)
     axes.legend(loc="best", frameon=False)
     return figure
 
 
-def comparison(title: str, evaluations: Evaluations, baseline: NDArray[np.float64]) -> Figure:
+def comparison(
+    title: str, evaluations: Evaluations, baseline: NDArray[np.float64], note: str = ""
+) -> Figure:
     """The learning curve with the random policy's band."""
-    figure, axes = _new(title)
+    figure, axes = _new(title, note, evaluations.results, baseline)
     _draw_curve(axes, evaluations)
+    baseline = finite(baseline)
+    if not baseline.size:
+        axes.legend(loc="best", frameon=False)
+        return figure
     mean, std = baseline.mean(), baseline.std()
     axes.axhline(mean, color=BASELINE, linewidth=1.5, linestyle="--")
     axes.axhspan(
@@ -66,7 +78,7 @@ def curves_over_seeds(
     figure, axes = _new(title)
     n = len(seeds)
     for seed, row in zip(seeds, returns, strict=True):
-        there = ~np.isnan(row)
+        there = np.isfinite(row)
         (line,) = axes.plot(timesteps[there], row[there], color=INK, linewidth=0.8, alpha=0.45)
         line.set_gid(f"seed-{seed}")
     line.set_label(f"{n} run{'s' if n > 1 else ''}, a training seed each")
@@ -89,29 +101,32 @@ def milestone_bars(
     returns: Mapping[int, NDArray[np.float64]],
     timesteps: Mapping[int, int],
     baseline: NDArray[np.float64],
+    note: str = "",
 ) -> Figure:
     """Mean return at each milestone, beside the random policy's; one dot an episode."""
-    figure, axes = _new(title)
+    figure, axes = _new(title, note, baseline, *returns.values())
     labels = ["random\npolicy", *(f"{p} %\n{short(timesteps[p])} timesteps" for p in returns)]
-    groups = [baseline, *returns.values()]
+    n = baseline.size
+    groups = [finite(group) for group in (baseline, *returns.values())]
     colours = [BASELINE, *[TRAINED] * len(returns)]
-    means, stds = [g.mean() for g in groups], [g.std() for g in groups]
+    means = [float(g.mean()) if g.size else 0.0 for g in groups]
+    stds = [float(g.std()) if g.size else 0.0 for g in groups]
     axes.bar(range(len(groups)), means, yerr=stds, capsize=5, color=colours, alpha=0.75, width=0.6)
     tops = [
-        max(mean + std, float(group.max()))
+        max(mean + std, float(group.max(initial=mean)))
         for mean, std, group in zip(means, stds, groups, strict=True)
     ]
     for place, group in enumerate(groups):
         _draw_dots(axes, group, place)
         axes.annotate(
-            f"{means[place]:,.0f}",
+            f"{means[place]:,.0f}" if group.size else "not finite",
             (place, max(tops[place], 0)),
             xytext=(0, 6),
             textcoords="offset points",
             ha="center",
         )
     axes.set_xticks(range(len(groups)), labels)
-    axes.set_xlabel(f"bar: mean, whisker: ± 1 std, dots: the {baseline.size} evaluation episodes")
+    axes.set_xlabel(f"bar: mean, whisker: ± 1 std, dots: the {n} evaluation episodes")
     axes.set_ylabel("return of an episode")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.margins(y=0.12)
@@ -119,10 +134,11 @@ def milestone_bars(
 
 
 def trained_vs_random(
-    title: str, returns: NDArray[np.float64], baseline: NDArray[np.float64]
+    title: str, returns: NDArray[np.float64], baseline: NDArray[np.float64], note: str = ""
 ) -> Figure:
     """Box plots of the returns of a milestone's policy and of the random policy."""
-    figure, axes = _new(title)
+    figure, axes = _new(title, note, returns, baseline)
+    returns, baseline = finite(returns), finite(baseline)
     boxes = axes.boxplot(
         [baseline, returns],
         widths=0.5,
@@ -140,11 +156,12 @@ def trained_vs_random(
     return figure
 
 
-def histogram(title: str, returns: NDArray[np.float64]) -> Figure:
+def histogram(title: str, returns: NDArray[np.float64], note: str = "") -> Figure:
     """Histogram of the returns of a milestone's policy."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = _new(title)
+    figure, axes = _new(title, note, returns)
+    returns = finite(returns)
     axes.hist(
         returns,
         bins=min(10, max(5, returns.size // 2)),
@@ -152,7 +169,9 @@ def histogram(title: str, returns: NDArray[np.float64]) -> Figure:
         alpha=0.75,
         edgecolor="white",
     )
-    axes.axvline(returns.mean(), color=INK, linestyle="--", label=f"mean {returns.mean():,.1f}")
+    mean = float(returns.mean()) if returns.size else 0.0
+    if returns.size:
+        axes.axvline(mean, color=INK, linestyle="--", label=f"mean {mean:,.1f}")
     axes.plot(returns, np.full(returns.size, 0.06), "|", color=INK, markersize=14, label="episodes")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("return of an episode")
@@ -169,8 +188,16 @@ def save(figure: Figure, path: Path) -> None:
     write_result(path, buffer.getvalue())
 
 
-def _new(title: str) -> tuple[Figure, Axes]:
+def _new(title: str, note: str = "", *returns: NDArray[np.float64]) -> tuple[Figure, Axes]:
+    """An empty figure; below its title stands what is to be known of these returns."""
     from matplotlib.figure import Figure
+
+    n_left_out = sum(int((~np.isfinite(each)).sum()) for each in returns)
+    if n_left_out:
+        left_out = f"{n_left_out} returns are not finite and left out"
+        note = f"{left_out}; {note}" if note else left_out
+    if note:
+        title = f"{title}\n{note}"
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -182,8 +209,10 @@ def _new(title: str) -> tuple[Figure, Axes]:
 
 def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
     timesteps, results = evaluations.timesteps, evaluations.results
-    mean, std = results.mean(axis=1), results.std(axis=1)
-    n = results.shape[1]
+    there = np.isfinite(results).any(axis=1)
+    timesteps, n = timesteps[there], results.shape[1]
+    rows = [finite(row) for row in results[there]]
+    mean, std = (np.array([f(row) for row in rows]) for f in (np.mean, np.std))
     axes.fill_between(
         timesteps, mean - std, mean + std, color=TRAINED, alpha=0.25, linewidth=0,
         label=f"± 1 std over these {n} episodes",
@@ -192,14 +221,15 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
         timesteps, mean, color=TRAINED, marker="o", markersize=4,
         label=f"mean of {n} deterministic episodes (validation seeds)",
     )  # fmt: skip
-    best = int(mean.argmax())
-    axes.annotate(
-        f"best {mean[best]:,.0f}",
-        (float(timesteps[best]), float(mean[best])),
-        xytext=(0, 10),
-        textcoords="offset points",
-        ha="center",
-    )
+    if evaluations.best_timestep is not None:
+        best = int(np.flatnonzero(timesteps == evaluations.best_timestep)[0])
+        axes.annotate(
+            f"best {mean[best]:,.0f}",
+            (float(timesteps[best]), float(mean[best])),
+            xytext=(0, 10),
+            textcoords="offset points",
+            ha="center",
+        )
     _label_curve(axes)
     axes.set_ylabel("return of an episode")
 
@@ -214,8 +244,8 @@ def _label_curve(axes: Axes) -> None:
 
 
 def _draw_dots(axes: Axes, values: NDArray[np.float64], place: float) -> None:
-    spread = np.linspace(-0.12, 0.12, values.size) if values.size > 1 else [0.0]
-    axes.plot(place + np.asarray(spread), values, "o", color=INK, markersize=3, alpha=0.7)
+    spread = np.linspace(-0.12, 0.12, values.size) if values.size > 1 else np.zeros(values.size)
+    axes.plot(place + spread, values, "o", color=INK, markersize=3, alpha=0.7)
 
 
 def short(timesteps: float) -> str:

@@ -32,8 +32,10 @@ def draw_curves(folder: RunDirectory, experiment: Experiment) -> list[Path]:
     if evaluations is None or baseline is None:
         return []
     title = f"{title_of(experiment)}, training seed {experiment.training_seed}"
-    figures.save(figures.learning_curve(title, evaluations), folder.learning_curve)
-    figures.save(figures.comparison(title, evaluations, baseline), folder.comparison)
+    curve = figures.learning_curve(title, evaluations, _cut(folder, "current"))
+    figures.save(curve, folder.learning_curve)
+    both = figures.comparison(title, evaluations, baseline, _cut(folder, "current", "random"))
+    figures.save(both, folder.comparison)
     return [folder.learning_curve, folder.comparison]
 
 
@@ -46,8 +48,10 @@ def draw_milestone(
     if returns is None or baseline is None:
         return []
     title = f"{title_of(experiment)}, {percent} % ({timestep:,} timesteps)"
-    figures.save(figures.trained_vs_random(title, returns, baseline), milestone.boxplot)
-    figures.save(figures.histogram(title, returns), milestone.histogram)
+    policy = f"{percent:03d}"
+    boxes = figures.trained_vs_random(title, returns, baseline, _cut(folder, policy, "random"))
+    figures.save(boxes, milestone.boxplot)
+    figures.save(figures.histogram(title, returns, _cut(folder, policy)), milestone.histogram)
     return [milestone.boxplot, milestone.histogram]
 
 
@@ -58,9 +62,20 @@ def draw_milestone_bars(folder: RunDirectory, experiment: Experiment, plan: Plan
         return []
     returns = {percent: values for percent, (_, values) in found.items()}
     timesteps = {percent: timestep for percent, (timestep, _) in found.items()}
-    bars = figures.milestone_bars(title_of(experiment), returns, timesteps, baseline)
+    note = _cut(folder, "random", *(f"{percent:03d}" for percent in found))
+    bars = figures.milestone_bars(title_of(experiment), returns, timesteps, baseline, note)
     figures.save(bars, folder.milestone_bars)
     return [folder.milestone_bars]
+
+
+def _cut(folder: RunDirectory, *policies: str) -> str:
+    """How many of the episodes of these policies were cut, as a note."""
+    cut = folder.numbers.cut_episodes()
+    told = [cut[policy] for policy in policies if policy in cut]
+    if not told:
+        return ""
+    n, length = sum(each.n for each in told), max(each.length for each in told)
+    return f"{n} episodes did not end and were cut after {length:,} timesteps"
 
 
 def milestone_returns(

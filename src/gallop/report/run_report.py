@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -72,10 +73,24 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     if len(ends) == 2:
         pairs.append(_pair(*ends))
     display.results(f"{title_of(experiment)}, {folder.path}", rows, pairs)
+    names = {"random": "random", "current": "evaluations during training"}
+    names |= {f"{percent:03d}": f"{percent} %" for percent in experiment.milestones}
+    cut = folder.numbers.cut_episodes()
+    not_finite = {
+        j.label: (n, j.returns.size)
+        for j in (*growing, *ends)
+        if (n := int((~np.isfinite(j.returns)).sum()))
+    }
+    evaluations = folder.numbers.read_evaluations()
+    if evaluations is not None and evaluations.n_not_finite:
+        counts = evaluations.n_not_finite, evaluations.results.size
+        not_finite = {names["current"]: counts} | not_finite
+    display.left_out({names.get(p, p): cut[p] for p in cut}, not_finite)
+    if not folder.best_model.exists() and folder.final_model.exists():
+        display.say("no best policy: no evaluation during training had finite returns alone")
     display.meaning(len(seeding.EVALUATION_SEEDS))
     if note := _reward_note(folder, experiment):
         display.say(f"Returns: {note}.")
-    evaluations = folder.numbers.read_evaluations()
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
     display.slope(slope_at(folder, plan.horizon), n_evaluations)
     _show_where_things_are(folder, experiment, display)
@@ -92,10 +107,10 @@ def _judged(folder: RunDirectory, plan: Plan) -> tuple[list[_Judged], list[_Judg
         growing.append(_Judged(f"{percent} %", timestep, returns))
     evaluations = numbers.read_evaluations()
     if evaluations is not None:
-        for label, timestep in (("best", evaluations.best_timestep), ("final", plan.horizon)):
+        for label, at in (("best", evaluations.best_timestep), ("final", plan.horizon)):
             episodes = numbers.read_episodes(label)
-            if episodes is not None:
-                ends.append(_Judged(label, timestep, episodes.returns))
+            if episodes is not None and at is not None:
+                ends.append(_Judged(label, at, episodes.returns))
     return growing, ends
 
 
@@ -157,6 +172,7 @@ def milestone_record(
         "compared_to_random": as_plain(compared),
         "slope_of_last_quarter": None if slope is None else as_plain(slope),
         "n_unstable_episodes": episodes.n_unstable,
+        "n_cut_episodes": episodes.n_cut,
         "versions": versions(),
     }
 
@@ -183,11 +199,13 @@ def _reward_note(folder: RunDirectory, experiment: Experiment) -> str:
 
 
 def as_plain(statistics: NamedTuple) -> Json:
-    """Named tuples as dictionaries, intervals as lists, for JSON."""
+    """Named tuples as dictionaries, intervals as lists, for JSON; null where nothing is finite."""
 
     def plain(value: object) -> object:
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
         if isinstance(value, Interval):
-            return list(value)
+            return [plain(bound) for bound in value]
         return as_plain(value) if isinstance(value, Difference | Probability) else value
 
     return {name: plain(value) for name, value in statistics._asdict().items()}

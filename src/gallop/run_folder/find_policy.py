@@ -126,13 +126,15 @@ def _policy_path(what: Path | None, results: Path) -> Path:
             raise RunError(f"there is no run with a policy below {results}; gallop run makes one")
         return runs[-1].best_model
     if what.is_dir():
-        candidates = [RunDirectory(what).best_model, Milestone(what).model]
+        # A run whose evaluations were never finite has no best policy.
+        run = RunDirectory(what)
+        candidates = [run.best_model, Milestone(what).model, run.final_model]
         for path in candidates:
             if path.exists():
                 return path
-        if RunDirectory(what).experiment_file.is_file():
+        if run.experiment_file.is_file():
             raise RunError(f"{what} has no policy yet: it was not evaluated so far")
-        names = " nor ".join(path.name for path in candidates)
+        names = " nor ".join(path.name for path in candidates[:2])
         raise RunError(f"{what} is neither a run nor a milestone: it holds neither {names}")
     if not what.exists():
         raise RunError(f"{what}: there is no such file or folder")

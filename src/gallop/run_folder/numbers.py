@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from gallop.run_folder.files import write_npz
 from gallop.run_folder.manifest import write_npz_result, write_result
 
 _GROWING = ("evaluations.npz", "episodes.csv", "progress.csv", "segments.csv")
+CUT = "cut"  # column of episodes.csv: 1 where an episode did not end by itself; absent if none
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
 
 
@@ -40,9 +42,26 @@ class Evaluations:
         return means
 
     @property
-    def best_timestep(self) -> int:
-        """Of the evaluation with the highest mean return; the first of several."""
-        return int(self.timesteps[self.mean_returns.argmax()])
+    def best_timestep(self) -> int | None:
+        """Of the evaluation with the highest mean return; the first of several.
+
+        None where no evaluation has finite returns alone: the others are never the best.
+        """
+        means = self.mean_returns
+        if not np.isfinite(means).any():
+            return None
+        return int(self.timesteps[np.where(np.isfinite(means), means, -np.inf).argmax()])
+
+    @property
+    def last_is_best(self) -> bool:
+        """Whether the latest evaluation has a higher mean return than any before."""
+        *before, last = self.mean_returns.tolist()
+        return math.isfinite(last) and last > max(filter(math.isfinite, before), default=-math.inf)
+
+    @property
+    def n_not_finite(self) -> int:
+        """Returns of all evaluations that are not finite."""
+        return int((~np.isfinite(self.results)).sum())
 
     def log_rows(self) -> list[LogRow]:
         """What SB3 would log of each."""
@@ -66,6 +85,16 @@ class Segment(NamedTuple):
     shard: str
     """Name of what was added to the replay buffer; empty without one."""
     shard_sha256: str
+
+
+class Cut(NamedTuple):
+    """Episodes of a policy that did not end by themselves."""
+
+    n: int
+    of: int
+    """Episodes."""
+    length: int
+    """Timesteps after which they were cut."""
 
 
 class RunNumbers:
@@ -138,7 +167,8 @@ class RunNumbers:
         judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
         rows = [row for row in rows if not judged.items() <= row.items()]
         columns = columns or [*_EPISODE_COLUMNS]
-        columns += [name for name in episodes.reward_terms if name not in columns]
+        told = [*episodes.reward_terms, *([CUT] if episodes.n_cut else [])]
+        columns += [name for name in told if name not in columns]
         for i, seed in enumerate(episodes.seeds):
             row = {
                 **judged,
@@ -146,9 +176,21 @@ class RunNumbers:
                 "return": repr(float(episodes.returns[i])),
                 "length": str(episodes.lengths[i]),
             }
+            if episodes.cut is not None and episodes.cut[i]:
+                row[CUT] = "1"
             terms = episodes.reward_terms.items()
             rows.append(row | {name: repr(float(values[i])) for name, values in terms})
         _write_csv(self.path / "episodes.csv", columns, rows)
+
+    def cut_episodes(self) -> dict[str, Cut]:
+        """Policy -> its episodes that did not end by themselves, where there are any."""
+        _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
+        found = {}
+        for policy in dict.fromkeys(row["policy"] for row in rows if row.get(CUT)):
+            of = [row for row in rows if row["policy"] == policy]
+            lengths = [int(row["length"]) for row in of if row.get(CUT)]
+            found[policy] = Cut(len(lengths), len(of), max(lengths))
+        return found
 
     def read_episodes(self, policy: str) -> Episodes | None:
         """Episodes of one policy on the evaluation seeds; None before it was judged."""

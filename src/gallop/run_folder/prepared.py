@@ -11,6 +11,7 @@ from gallop.environments.spaces import Space
 from gallop.environments.watchdog import watching
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
+from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import to_yaml
 from gallop.learners.choose import Choice, choose_learner
 from gallop.run_folder.trackers import check_installed
@@ -28,6 +29,13 @@ class PreparedRun:
     plan: Plan
     reward_wrappers: RewardWrappers
     """Wrappers that make other rewards of the task's own."""
+    time_limit: int | None
+    """Timesteps of an episode of evaluations; None where the task tells of no limit."""
+
+    @property
+    def cut_after(self) -> int:
+        """Timesteps after which an episode of an evaluation is cut."""
+        return self.experiment.evaluation.max_episode_timesteps or cut_after(self.time_limit)
 
 
 def prepare(experiment: Experiment) -> PreparedRun:
@@ -40,7 +48,7 @@ def prepare(experiment: Experiment) -> PreparedRun:
     to_yaml(experiment)  # what its folder could not hold is refused before there is one
     check_installed(experiment.trackers)
     with watching(experiment.watchdog):
-        observation_space, action_space = try_out(experiment)
+        observation_space, action_space, limit = try_out(experiment)
         changed = evaluation_task(experiment).reward_wrappers()
     choice = choose_learner(experiment, observation_space, action_space)
     transition_bytes = 0
@@ -48,7 +56,7 @@ def prepare(experiment: Experiment) -> PreparedRun:
         rounded = choice.name == "native"
         transition_bytes = _transition_bytes(observation_space, action_space, rounded)
     plan = make_plan(experiment, transition_bytes, choice.name)
-    return PreparedRun(experiment, observation_space, action_space, choice, plan, changed)
+    return PreparedRun(experiment, observation_space, action_space, choice, plan, changed, limit)
 
 
 def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:

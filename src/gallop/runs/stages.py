@@ -166,8 +166,9 @@ class Stages:
     def _kept(self) -> set[int]:
         """Timesteps of the boundaries whose learners are kept."""
         evaluations = self.folder.numbers.read_evaluations()
-        best = set() if evaluations is None else {evaluations.best_timestep}
-        return best | {b.timestep for b in self.plan.boundaries if b.milestone is not None}
+        kept = {b.timestep for b in self.plan.boundaries if b.milestone is not None}
+        best = None if evaluations is None else evaluations.best_timestep
+        return kept if best is None else kept | {best}
 
     def _note(self, outcome: Outcome, learner: Learner) -> None:
         """Write down what the segment tells about itself."""
@@ -205,12 +206,11 @@ class Stages:
         episodes = self._evaluate(learner.policy, seeds)
         self.folder.numbers.append_episodes("current", timestep, "validation", episodes)
         evaluations = self.folder.numbers.append_evaluation(timestep, episodes)
-        means = evaluations.mean_returns
-        if means[-1] > max(means[:-1], default=-np.inf):
+        if evaluations.last_is_best:
             with replacing_results(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.best_model.name)
         self.trackers.log(evaluations.log_rows()[-1:])
-        self.display.evaluated(timestep, float(means[-1]))
+        self.display.evaluated(timestep, float(evaluations.mean_returns[-1]))
 
     def _fill_milestone(
         self, percent: int, timestep: int, learner: Learner, baseline: NDArray[np.float64]
@@ -248,12 +248,12 @@ class Stages:
         self.display.say("best and final policy: 10 episodes each, read back from their zips")
         evaluations = self.folder.numbers.read_evaluations()
         assert evaluations is not None
-        for path in (self.folder.best_model, self.folder.final_model):
+        judged = [("final", self.folder.final_model, self.plan.horizon)]
+        if evaluations.best_timestep is not None:
+            judged.insert(0, ("best", self.folder.best_model, evaluations.best_timestep))
+        for _, path, _ in judged:
             manifest.check(path, normalizer_path(path))
-        for label, path, timestep in (
-            ("best", self.folder.best_model, evaluations.best_timestep),
-            ("final", self.folder.final_model, self.plan.horizon),
-        ):
+        for label, path, timestep in judged:
             episodes = self._evaluate(self._read_policy(path), seeding.EVALUATION_SEEDS)
             self.folder.numbers.append_episodes(label, timestep, "evaluation", episodes)
             self.stop.check()
@@ -261,7 +261,13 @@ class Stages:
     # --- helpers ---
 
     def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
-        episodes = evaluate(policy, self.make_env, seeds, on_timestep=self.stop.check)
+        cut_after = self.prepared.cut_after
+        episodes = evaluate(policy, self.make_env, seeds, cut_after, self.stop.check)
+        n = len(seeds)
+        if episodes.n_cut:
+            log.info("%d of %d episodes were cut after %d timesteps", episodes.n_cut, n, cut_after)
+        if episodes.n_not_finite:
+            log.info("%d of %d returns are NaN or infinite", episodes.n_not_finite, n)
         if episodes.n_unstable:
             log.warning("physics blew up in %d of %d episodes", episodes.n_unstable, len(seeds))
         return episodes

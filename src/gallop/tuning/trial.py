@@ -84,7 +84,9 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         seed = experiment.training_seed
         for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
-                episodes = evaluate(learner.policy, make, episode_seeds, on_timestep=stop.check)
+                episodes = evaluate(
+                    learner.policy, make, episode_seeds, prepared.cut_after, stop.check
+                )
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
                     raise DivergedError(f"a return is {episodes.returns.tolist()}")
