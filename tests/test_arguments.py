@@ -275,3 +275,23 @@ def test_bad_arguments_get_one_line(command, flags, words, capsys, tmp_path):
     assert main([command, *flags, "--env", "Pendulum-v1"]) == 2
     message = capsys.readouterr().err
     assert words in message and message.count("\n") == 1
+
+
+def test_a_search_keeps_what_its_task_is_given(tmp_path):
+    from gallop.tuning import search
+
+    file = tmp_path / "search.yaml"
+    file.write_text(
+        "experiment: {algo: sac, env: Pendulum-v1, total_timesteps: 4000,\n"
+        "  env_kwargs: {a: [.inf, 1e-5], 0: 1}}\n"
+        "rounds: [{n_trials: 1, space: {gamma: {low: 0.9, high: 0.99}}}]\n"
+    )
+    with pytest.raises(ExperimentError, match="env_kwargs"):  # a keyword is text
+        search.load(file).trial_experiment(0, {}, 0)
+    file.write_text(file.read_text().replace(", 0: 1", ", b: {0: 1}"))
+    found = search.load(file)
+    (tmp_path / "again.yaml").write_text(search.to_yaml(found))
+    again = search.load(tmp_path / "again.yaml")
+    assert again == found
+    expected = {"a": [math.inf, 1e-5], "b": {0: 1}}
+    assert again.trial_experiment(0, {}, 0).env_kwargs == expected

@@ -194,6 +194,20 @@ def test_the_cards_program_for_plain_sb3_gives_the_cards_numbers(name, run, tmp_
     assert std == pytest.approx(results["std_reward"], abs=0.5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["start", "multi 2d", "binary 2d", "uint8", "scalar"])
+def test_the_cards_program_gives_the_task_its_own_actions_and_rewards(kind, tmp_path):
+    wrappers = ["gallop_wrappers:Halved", "gymnasium.wrappers:FlattenObservation"]
+    kwargs = {"kind": kind, "max_episode_steps": 30}
+    experiment = tiny("ppo", env="gallop_action_task:Acts-v0", env_kwargs=kwargs, wrappers=wrappers)
+    folder = export_hub(workflow.run(experiment, tmp_path, "a"), tmp_path / "hub")
+    (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    mean, std = map(float, python(program, cwd=folder).split(" +/- "))
+    results = json.loads((folder / "results.json").read_text())
+    assert mean == pytest.approx(results["mean_reward"], abs=0.02)
+    assert std == pytest.approx(results["std_reward"], abs=0.02)
+
+
 def test_the_normaliser_lies_beside_the_zip_where_gallop_looks_for_it(run, tmp_path):
     folder = export_hub(run("ppo"), tmp_path / "hub")
     experiment = load(folder / "experiment.yaml")

@@ -54,6 +54,27 @@ def task_action(space: Space, action: Action) -> Action:
     return action if found is None else found[1](action)
 
 
+def task_action_in_python(env: Env) -> str:
+    """For programs without Gallop: what makes the task's action of a policy's `action`, where the
+    task is `env` and NumPy `np`; empty where they are the same."""
+    while not isinstance(env, PolicyActions):
+        if env is env.unwrapped or not isinstance(env, gymnasium.Wrapper):
+            return ""
+        env = env.env
+    space = env.env.action_space
+    if isinstance(space, spaces.Discrete):
+        return "int(action) + int(env.action_space.start)"
+    if isinstance(space, spaces.MultiDiscrete):
+        return "np.reshape(action, env.action_space.shape) + env.action_space.start"
+    shaped = "np.reshape(action, env.action_space.shape)"
+    if isinstance(space, spaces.MultiBinary):
+        return f"{shaped}.astype(np.int8)"
+    if np.dtype(space.dtype).kind in "iub":
+        shaped = f"np.rint({shaped})"
+    bounds = "env.action_space.low, env.action_space.high"
+    return f"np.asarray(np.clip({shaped}, {bounds}), env.action_space.dtype)"
+
+
 def _conversion(space: Space) -> tuple[Space, Convert] | None:
     """The action space that policies see, and what makes the task's actions of theirs."""
     if isinstance(space, spaces.Discrete):

@@ -82,7 +82,8 @@ class Experiment(Settings):
     eval_env_kwargs: Arguments = {}
     """Keyword arguments that differ in evaluation."""
     wrappers: tuple[Wrapper, ...] = ()
-    """Gymnasium wrappers by import path, first applied first."""
+    """Gymnasium wrappers by import path, first applied first; evaluations leave out those that
+    change rewards and nothing else, and report the task's own returns."""
     total_timesteps: PositiveInt
     """Timesteps over all environments."""
     training_seed: Annotated[Int, Field(ge=0, lt=2**63)] = 0

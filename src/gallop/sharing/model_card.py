@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from gallop import __version__
+from gallop.environments.make import evaluation_task
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
 from gallop.experiments import yaml_text
@@ -130,16 +131,24 @@ def _sb3_section(done: FinishedRun) -> str:
 
 def _sb3_code(done: FinishedRun) -> str:
     """A program that gives the numbers of the card; what a user chose is in it as literals only."""
+    from gallop.environments.actions import task_action_in_python
+
     experiment, normalizer = done.experiment, done.normalizer
     kwargs = settings_of(experiment)
     env_kwargs = {**kwargs["env_kwargs"], **kwargs["eval_env_kwargs"]}
     keywords = [f"**{_literal(env_kwargs)}"] if env_kwargs else []
     made = ", ".join([repr(experiment.env), *keywords])
+    task = evaluation_task(experiment)
+    left_out = task.reward_wrappers().left_out
+    env = task.make()
+    env.close()
+    task_action = task_action_in_python(env)
     wrappers = [
         f"env = getattr(importlib.import_module({module!r}), {name!r})"
         f"(env, **{_literal(arguments)})"
         for wrapper in kwargs["wrappers"]
         for path, arguments in wrapper.items()
+        if path not in left_out
         for module, _, name in [path.replace(":", ".").rpartition(".")]
     ]
     library, _, algo = experiment.algorithm.sb3_class.partition(":")
@@ -167,6 +176,7 @@ def _sb3_code(done: FinishedRun) -> str:
             "    total, ended = 0.0, False",
             "    while not ended:",
             f"        action, _ = model.predict({observation}, deterministic=True)",
+            *([f"        action = {task_action}"] if task_action else []),
             "        observation, reward, terminated, truncated, _ = env.step(action)",
             "        total, ended = total + float(reward), terminated or truncated",
             "    returns.append(total)",

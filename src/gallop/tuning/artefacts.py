@@ -15,7 +15,9 @@ from gallop import __version__
 from gallop.errors import ExperimentError
 from gallop.experiments import search_results
 from gallop.experiments.search_results import SearchResults
+from gallop.fields import plain
 from gallop.run_folder.files import write_bytes
+from gallop.strict_json import strict
 from gallop.tuning import study_figures, study_page
 from gallop.tuning.retraining import DEFAULTS, Again, gain
 from gallop.tuning.search_directory import RoundDirectory, RoundRecord
@@ -56,7 +58,7 @@ def write_results(
             "round": record.number + 1,
             "parent": record.parent,
             "storage": record.storage,
-            "search": search.model_dump(mode="json"),
+            "search": strict(plain(search.model_dump())),
             "trained_again": [_again(one, again) for one in again],
             "seconds": study.user_attrs.get(SECONDS, 0.0),
             "core_seconds": study.user_attrs.get(CORE_SECONDS, 0.0),
