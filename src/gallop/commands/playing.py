@@ -13,6 +13,7 @@ from rich.progress import track
 
 from gallop.answers import say_why
 from gallop.environments.spaces import Env, time_limit
+from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError
 from gallop.evaluation.episodes import stack
 from gallop.experiments import yaml_text
@@ -100,7 +101,8 @@ def watch(
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     software = backend is not None and backend.is_software
     try:
-        note = _film(named, options, n_episodes, seed, output, software, display)
+        with watching(named.task.watchdog):  # not of a window, which a person may stop
+            note = _film(named, options, n_episodes, seed, output, software, display)
     except FilmError as error:
         say_why(f"no film of {named.path} on {named.task.env}: {error}")
         return 1

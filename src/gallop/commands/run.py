@@ -233,8 +233,14 @@ def resume(options: argparse.Namespace) -> int:
     from gallop.run_folder.seed_group import is_group
     from gallop.runs import seed_group, workflow
 
+    for name in options.settings:
+        if name != "watchdog":  # changes no bit, and may be what a run could not go on with
+            raise ExperimentError(f"--resume goes on with a run as it is: leave out --{name}")
+    watchdog = parse(options.settings["watchdog"]) if options.settings else None
     display = _display(options)
     newest = options.resume == Path()
+    if watchdog is not None and is_group(options.resume):
+        raise ExperimentError("--watchdog is for --resume of a single run, not of a group")
     if is_group(options.resume):
         seed_group.resume_group(options.resume, display)
         return 0
@@ -246,7 +252,7 @@ def resume(options: argparse.Namespace) -> int:
     if newest and is_group(run.path.parent):
         seed_group.resume_group(run.path.parent, display)
     else:
-        workflow.resume(run, display, drop_damaged=options.drop_damaged)
+        workflow.resume(run, display, drop_damaged=options.drop_damaged, watchdog=watchdog)
     return 0
 
 
@@ -297,7 +303,7 @@ def _show_plan(experiment: Experiment, results: Path, display: Display) -> None:
 
 _NEW = ("config", "settings", "no_preset", "name", "dry_run")
 MODES = (
-    Mode("resume", resume, ("drop_damaged",), "--resume goes on with a run as it is"),
+    Mode("resume", resume, ("drop_damaged", "settings"), "--resume goes on with a run as it is"),
     Mode(
         "extend",
         extend,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gallop.environments.make import Task, evaluation_task
+from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import Episodes, RandomPolicy
 from gallop.evaluation.episodes import evaluate as play
@@ -69,7 +70,8 @@ def evaluate(
         arguments=task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers}),
     )
     options = Options(normalizer, 0 if stochastic else None, trust)
-    return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
+    with watching(named.task.watchdog):
+        return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
 
 
 class _Counted:
@@ -153,7 +155,8 @@ def evaluate_all(
         normalizer = options.normalizer or normalizer_beside(named.path)
         if normalizer is not None:
             display.say(f"{named.label}: observations normalised by {normalizer}")
-        with display.episodes(named.label, len(seeds), _limit(named.task)) as on_timestep:
+        bar = display.episodes(named.label, len(seeds), _limit(named.task))
+        with bar as on_timestep, watching(named.task.watchdog):
             judged.append(play(_Counted(policy, on_timestep), named.task.make, seeds))
     rows = [
         Row(named.label, None, summarise(episodes.returns, interval_generator()))
@@ -201,12 +204,14 @@ def baseline(
     """
     task = with_arguments(_task_of(what, env), arguments)
     task = with_reset_noise(task, reset_noise_scale)
-    if note := task.reward_wrappers().note:
-        display.say(f"returns are {note}")
-    made = task.make()
-    made.close()
+    with watching(task.watchdog):
+        if note := task.reward_wrappers().note:
+            display.say(f"returns are {note}")
+        made = task.make()
+        made.close()
     policy = RandomPolicy(made.action_space, seeds)
-    with display.episodes("random policy", len(seeds), _limit(task)) as on_timestep:
+    bar = display.episodes("random policy", len(seeds), _limit(task))
+    with bar as on_timestep, watching(task.watchdog):
         episodes = play(_Counted(policy, on_timestep), task.make, seeds)
     row = Row("random", None, summarise(episodes.returns, interval_generator()))
     display.results(f"Random policy on {task.env}", [row])

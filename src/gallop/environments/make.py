@@ -147,6 +147,8 @@ class Task:
     env: str
     kwargs: Keywords
     wrappers: tuple[Mapping[str, Keywords], ...] = ()
+    watchdog: float = 300.0
+    """Seconds that a call of the task may take; 0: any number."""
 
     def make(self, render_mode: str | None = None) -> Env:
         """One environment; seed it by `reset`."""
@@ -178,7 +180,12 @@ class Task:
 
 def evaluation_task(experiment: Experiment) -> Task:
     """The task as every evaluation of this experiment uses it."""
-    return Task(experiment.env, experiment.evaluation_env_kwargs, experiment.wrappers)
+    return Task(
+        experiment.env,
+        experiment.evaluation_env_kwargs,
+        experiment.wrappers,
+        experiment.watchdog,
+    )
 
 
 def evaluation_env(experiment: Experiment, render_mode: str | None = None) -> Env:

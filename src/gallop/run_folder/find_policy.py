@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -105,7 +106,7 @@ def with_reset_noise(task: Task, scale: float | None) -> Task:
         return task
     if not 0 <= scale < math.inf:
         raise ExperimentError(f"--reset-noise-scale {scale}: a number of at least 0 is needed")
-    return Task(task.env, {**task.kwargs, "reset_noise_scale": scale}, task.wrappers)
+    return replace(task, kwargs={**task.kwargs, "reset_noise_scale": scale})
 
 
 def policy_path(what: Path | None, results: Path = Path("results")) -> Path:
@@ -183,7 +184,7 @@ def _with_time_feature(named: Named) -> Named:
         return named
     limit = env.spec.max_episode_steps if env.spec is not None else None
     wrapper = {TIME_FEATURE: {"n_timesteps": limit or 1000}}
-    task = Task(named.task.env, named.task.kwargs, (*named.task.wrappers, wrapper))
+    task = replace(named.task, wrappers=(*named.task.wrappers, wrapper))
     note = (
         f"{shape[0]} observations, one more than the task gives: taken as the time that is left "
         "(--env-kwargs names an argument that makes it another)"

@@ -31,7 +31,15 @@ from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, go_on
 
 # What a longer run may change; all else decides bits that have been drawn already.
-CHANGEABLE = ("total_timesteps", "milestones", "evaluation.interval", "films", "trackers", "source")
+CHANGEABLE = (
+    "total_timesteps",
+    "milestones",
+    "evaluation.interval",
+    "films",
+    "trackers",
+    "watchdog",
+    "source",
+)
 
 
 def extend(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gallop.errors import RunError
 from gallop.experiments.settings import Experiment
+from gallop.experiments.yaml_file import from_dict
 from gallop.learners.learner import Learner
 from gallop.machine import machine
 from gallop.report.display import Display
@@ -91,12 +92,14 @@ def resume(
     own_trackers: Sequence[Tracker] = (),
     *,
     drop_damaged: bool = False,
+    watchdog: object = None,
 ) -> None:
     """Go on from a run's last boundary to its end, with the experiment that its folder holds.
 
     A run that is finished is left as it is; only films that are missing are tried again.
 
     Args:
+        watchdog: another value of this setting, for this call.
         drop_damaged: where the replay buffer is damaged, go on without the rows that are lost.
 
     Raises:
@@ -111,6 +114,8 @@ def resume(
         display.say(f"{folder.path} is finished: nothing to do")
         return
     _look_at_divergence(folder, display)
+    if watchdog is not None:
+        experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
     prepared = prepare(experiment)
     with folder.locked(), space.explaining(folder, prepared.plan):
         # Left by an earlier version, killed in its first moment.

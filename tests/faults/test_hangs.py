@@ -1,0 +1,405 @@
+"""Nothing hangs and nothing stays: frozen tasks, dead workers, Ctrl-C, killed parents, leaks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from gallop_frozen_task import NEVER
+from small_search import one_round
+
+import gallop
+from gallop.environments.make import make_env
+from gallop.environments.vectorised import training_environments
+from gallop.environments.watchdog import watching
+from gallop.errors import FrozenError, WorkerError
+from gallop.experiments.yaml_file import from_dict
+
+pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
+TESTS = Path(__file__).parents[1]
+TASK = "gallop_frozen_task:Frozen-v0"
+MARK = "GALLOP_HANGS_HOME"  # in the environment of all that a test starts
+BASELINE = 200  # timesteps of the random policy's ten episodes
+
+
+def experiment(how="sleep", at=NEVER, at_worker=NEVER, **settings):
+    """600 timesteps of PPO in three segments; the first evaluation is at timestep 200."""
+    return {
+        "algo": "ppo",
+        "env": TASK,
+        "env_kwargs": {"how": how, "at": at, "at_worker": at_worker},
+        "total_timesteps": 600,
+        "segment": 200,
+        "milestones": [100],
+        "evaluation": {"interval": 200, "n_episodes": 2},
+        "n_envs": 2,
+        "films": False,
+        "n_threads": 1,
+        "hyperparameters": {"n_steps": 50, "batch_size": 50, "policy_kwargs": {"net_arch": [16]}},
+        **settings,
+    }
+
+
+class Command:
+    """`gallop ARGUMENTS` under way in a folder, in a session of its own, as in a terminal."""
+
+    def __init__(self, home, *arguments):
+        self.home = home
+        with (home / "output").open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gallop", *map(str, arguments)],
+                cwd=home,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, MARK: str(home), "PYTHONPATH": str(TESTS), "COLUMNS": "200"},
+            )
+
+    def output(self):
+        return (self.home / "output").read_text(errors="replace")
+
+    def wait_for(self, is_so, seconds=60):
+        """Until something is so, while the command is under way."""
+        until = time.monotonic() + seconds
+        while not is_so():
+            assert self.process.poll() is None, self.output()
+            assert time.monotonic() < until, self.output()
+            time.sleep(0.02)
+
+    def wait_until_frozen(self, timesteps, seconds=60):
+        """Until a boundary is on disk, and whatever comes after it has had time to stop."""
+        pattern = f"results/*/*/state/{timesteps:012d}/boundary.json"
+        self.wait_for(lambda: any(self.home.glob(pattern)), seconds)
+        time.sleep(1)
+
+    def interrupt(self, number=signal.SIGINT):
+        """As a terminal does: to the whole group."""
+        os.killpg(self.process.pid, number)
+
+    def finish(self, seconds=60):
+        """Exit code and output; what it leaves is gone a moment later."""
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"still there after {seconds} s: {self.output()}") from None
+        assert left_behind(self.home) == []
+        assert "Traceback" not in self.output()
+        return code, self.output()
+
+
+def marked(home):
+    """Processes that something in this folder has started: id -> command."""
+    mark, found = f"{MARK}={home}".encode(), {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended, or is not ours
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if command:  # else it has ended, and nobody has asked how
+                    found[int(process.name)] = command
+    return found
+
+
+def left_behind(home, seconds=15):
+    """What is still there so long after."""
+    until = time.monotonic() + seconds
+    while (found := marked(home)) and time.monotonic() < until:
+        time.sleep(0.1)
+    return list(found.values())
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Starts a command with a configuration; whatever is left of it is killed after the test."""
+
+    def start(data, *arguments):
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+        return Command(tmp_path, *arguments)
+
+    yield start
+    for pid in marked(tmp_path):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+# --- dead workers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "ended"),
+    [("exit", "with exit code 3"), ("killed", "by SIGKILL (out of memory?)")],
+)
+def test_a_dead_worker_is_named_with_how_it_ended(how, ended):
+    environments = training_environments(
+        from_dict(experiment(how, at_worker=3, vec_env="subproc", n_envs=1))
+    )
+    try:
+        environments.reset()
+        actions = [environments.action_space.sample()]
+        with pytest.raises(WorkerError) as error:
+            for _ in range(3):
+                environments.step(actions)
+        assert str(error.value) == (
+            f"environment 0 ({TASK}), timestep 3 of this segment: "
+            f"its worker process ended {ended} in step()"
+        )
+    finally:
+        environments.close()
+
+
+@pytest.mark.slow
+def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_go_on(command):
+    run = command(
+        experiment("exit", at_worker=250, vec_env="subproc"), "run", "config.yaml", "--name", "a"
+    )
+    code, output = run.finish()
+    assert code == 1
+    assert "its worker process ended with exit code 3 in step()" in output
+    assert "kept everything up to timestep 400" in output
+    assert "to go on: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
+    log = next(run.home.glob("results/*/a/run.log")).read_text()
+    assert "its worker process ended with exit code 3" in log
+
+
+# --- the watchdog --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["sleep", "loop"])
+def test_a_frozen_task_is_left_by_an_error_that_says_where(how):
+    env = make_env(TASK, seed=None, how=how, at=0)
+    try:
+        with watching(0.5):
+            env.reset(seed=7)
+            with pytest.raises(FrozenError, match="timestep 1 of an episode begun with seed 7"):
+                env.step(env.action_space.sample())
+    finally:
+        env.close()
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+
+
+def test_only_time_inside_a_task_counts():
+    env = make_env("Pendulum-v1", seed=0)
+    with watching(0.2):
+        time.sleep(0.7)  # as in compiling, saving, learning
+        for _ in range(100):  # a slow loop over fast timesteps
+            env.step(env.action_space.sample())
+            time.sleep(0.005)
+    env.close()
+
+
+def test_a_frozen_worker_is_killed_even_where_it_holds_pythons_lock():
+    settings = experiment("locked", at_worker=3, vec_env="subproc")
+    environments = training_environments(from_dict(settings))
+    started = time.monotonic()
+    try:
+        with watching(1.0), pytest.raises(FrozenError, match=r"environment 0 .* step\(\) has not"):
+            environments.reset()
+            for _ in range(3):
+                environments.step([environments.action_space.sample()] * 2)
+    finally:
+        environments.close()
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["sleep", "system"])
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+def test_a_run_on_a_frozen_task_ends_with_a_line_and_its_state(how, vec_env, command):
+    settings = {"at": BASELINE + 250} if vec_env == "dummy" else {"at_worker": 150}
+    run = command(
+        experiment(how, vec_env=vec_env, watchdog=6, **settings),
+        *("run", "config.yaml", "--name", "a"),
+    )
+    code, output = run.finish(90)
+    assert code == 1
+    assert "step() has not returned for 6 s (watchdog)" in output
+    assert "kept everything up to timestep 200" in output
+    assert "to go on: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
+    log = next(run.home.glob("results/*/a/run.log")).read_text()
+    assert "step() has not returned for 6 s (watchdog)" in log
+
+
+@pytest.mark.slow
+def test_a_frozen_film_is_missing_and_the_run_ends(command):
+    run = command(
+        experiment("render", films=True, watchdog=4, n_envs=1), "run", "config.yaml", "--name", "a"
+    )
+    code, output = run.finish(90)
+    assert code == 0
+    assert "rollout.mp4 is missing" in output
+    assert "render() has not returned for 4 s (watchdog)" in output
+
+
+@pytest.mark.slow
+def test_another_watchdog_can_be_given_when_a_run_goes_on(command):
+    run = command(
+        experiment(at=BASELINE + 250, watchdog=4, n_envs=1), "run", "config.yaml", "--name", "a"
+    )
+    assert run.finish()[0] == 1
+    folder = next(run.home.glob("results/*/a"))
+    again = command({}, "run", "--resume", folder, "--watchdog", "0")
+    again.wait_until_frozen(200)
+    time.sleep(6)
+    assert again.process.poll() is None
+    again.interrupt()
+    time.sleep(0.5)
+    again.interrupt()
+    assert again.finish()[0] == 130
+    refused = command({}, "run", "--resume", folder, "--gamma", "0.9")
+    assert refused.finish()[0] == 2
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["sleep", "system"])
+@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
+def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, command):
+    settings = {"at": BASELINE + 250} if vec_env == "dummy" else {"at_worker": 150}
+    run = command(experiment(how, vec_env=vec_env, **settings), "run", "config.yaml", "--name", "a")
+    run.wait_until_frozen(200)
+    run.interrupt()
+    run.wait_for(lambda: "stopping at the next safe instant" in run.output(), seconds=1)
+    run.interrupt()
+    started = time.monotonic()
+    code, output = run.finish()
+    assert time.monotonic() - started < 5
+    assert code == 130
+    assert "kept everything up to timestep 200" in output
+    assert "to go on: gallop run --resume" in output
+
+
+@pytest.mark.slow
+def test_an_evaluation_stops_at_the_next_timestep(command):
+    """Of a policy that never comes to an episode's end, among others."""
+    data = experiment(env="gallop_frozen_task:Endless-v0", env_kwargs={}, n_envs=1)
+    run = command(data, "run", "config.yaml", "--name", "a")
+    run.wait_for(lambda: "random policy" in run.output())
+    time.sleep(0.3)
+    run.interrupt()
+    code, output = run.finish(10)
+    assert code == 130
+    assert "stopping at the next safe instant" in output
+    assert "stopped by SIGINT" in output
+
+
+@pytest.mark.slow
+def test_one_ctrl_c_ends_a_command_that_has_nothing_to_keep(command):
+    run = command({}, "baseline", "--env", "gallop_frozen_task:Endless-v0")
+    run.wait_for(lambda: "random policy" in run.output())
+    run.interrupt()
+    assert run.finish(10)[0] == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["run", "tune"])
+def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, command):
+    if what == "run":
+        data = experiment("system", at=BASELINE + 250, n_envs=1)
+        arguments = ("run", "config.yaml", "--seeds", "0,1", "--workers", "2")
+    else:
+        data = one_round(2, experiment={"env": TASK, "env_kwargs": {"how": "system", "at": 100}})
+        arguments = ("tune", "config.yaml", "--workers", "2")
+    run = command(data, *arguments)
+    run.wait_for(lambda: len(marked(run.home)) >= 3)
+    time.sleep(8)
+    run.interrupt()
+    run.wait_for(lambda: "stopping at the next safe instant" in run.output(), seconds=1)
+    run.interrupt()
+    code, _ = run.finish(10)
+    assert code == 130
+
+
+# --- orphans -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "n_processes"),
+    [("workers", 4), ("frozen", 4), ("locked", 4), ("group", 5), ("search", 5), ("film", 2)],
+)
+def test_nothing_outlives_a_killed_parent(case, n_processes, command):
+    name = ("--name", "a")
+    settings = {"vec_env": "subproc", "total_timesteps": 600_000}
+    arguments = ("run", "config.yaml", *name)
+    if case == "workers":
+        data = experiment(**settings)
+    elif case in ("frozen", "locked"):
+        how = "sleep" if case == "frozen" else "locked"
+        data = experiment(how, at_worker=150, **settings)
+    elif case == "group":
+        data = experiment(**settings, n_envs=1) | {"n_envs": 1}
+        arguments = ("run", "config.yaml", "--seeds", "0", *name)
+    elif case == "search":
+        data = one_round(2, experiment={"vec_env": "subproc", "total_timesteps": 120_000})
+        arguments = ("tune", "config.yaml", "--workers", "1")
+    else:
+        data = experiment("render", films=True, n_envs=1)
+    run = command(data, *arguments)
+    run.wait_for(lambda: len(marked(run.home)) >= n_processes, 90)
+    time.sleep(5)
+    assert len(marked(run.home)) >= n_processes
+    run.process.kill()
+    run.process.wait()
+    assert left_behind(run.home) == []
+
+
+# --- leaks ---------------------------------------------------------------------------------------
+
+
+def held():
+    """What this process holds: descriptors, threads, children."""
+    own = Path(f"/proc/{os.getpid()}")
+    descriptors = []
+    for entry in (own / "fd").iterdir():
+        with contextlib.suppress(OSError):
+            descriptors.append(entry.readlink().as_posix())
+    children = [
+        int(pid)
+        for task in (own / "task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
+    return sorted(descriptors), sorted(t.name for t in threading.enumerate()), sorted(children)
+
+
+def leaks(work):
+    """What a second call of `work` leaves open; the first one may fill caches."""
+    work(0)
+    before = held()
+    work(1)
+    after = held()
+    return [sorted(set(map(str, a)) - set(map(str, b))) for a, b in zip(after, before, strict=True)]
+
+
+@pytest.mark.parametrize("vec_env", ["dummy", pytest.param("subproc", marks=pytest.mark.slow)])
+def test_a_run_and_an_evaluation_leave_nothing_open(vec_env, tmp_path):
+    data = experiment(vec_env=vec_env, total_timesteps=200)
+
+    def work(number):
+        run = gallop.run(from_dict(data), results=tmp_path, name=str(number))
+        gallop.evaluate(run.path, n_episodes=1)
+
+    assert leaks(work) == [[], [], []]
+    assert not list(tmp_path.rglob(".new-*"))
+
+
+@pytest.mark.slow
+def test_a_failure_leaves_nothing_open(tmp_path):
+    data = experiment("exit", at_worker=3, vec_env="subproc", total_timesteps=200)
+
+    def work(number):
+        with pytest.raises(WorkerError):
+            gallop.run(from_dict(data), results=tmp_path, name=str(number))
+
+    assert leaks(work) == [[], [], []]
+    assert not list(tmp_path.rglob(".new-*"))
