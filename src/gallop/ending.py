@@ -26,17 +26,21 @@ _last_words: list[Callable[[], str]] = []
 _owns_the_process = False
 
 
+def killed_with_parent() -> None:
+    """Have Linux kill this process when the thread that started it ends; elsewhere nothing."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def die_with_parent(wait_for_parent: Callable[[], object]) -> None:
     """End this process when its parent ends: killed on Linux, by `os._exit` elsewhere.
 
     Args:
         wait_for_parent: returns when the parent has ended; called in a thread.
     """
-    if sys.platform == "linux":
-        import ctypes
-
-        # A frozen task can keep every thread of Python waiting; the kernel does not ask them.
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    killed_with_parent()  # a frozen task can keep every thread of Python waiting
 
     def watch() -> None:
         wait_for_parent()

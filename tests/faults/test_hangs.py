@@ -282,7 +282,10 @@ def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, co
 @pytest.mark.slow
 def test_an_evaluation_stops_at_the_next_timestep(command):
     """Of a policy that never comes to an episode's end, among others."""
-    data = experiment(env="gallop_frozen_task:Endless-v0", env_kwargs={}, n_envs=1)
+    data = experiment(
+        env="gallop_frozen_task:Endless-v0", env_kwargs={}, n_envs=1,
+        total_timesteps=1000, segment=1000, evaluation={"interval": 1000},
+    )  # fmt: skip
     run = command(data, "run", "config.yaml", "--name", "a")
     run.wait_for(lambda: "random policy" in run.output())
     time.sleep(0.3)

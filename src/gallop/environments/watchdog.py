@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias
 from gallop.ending import end_at_once, owns_the_process
 from gallop.errors import FrozenError
 
+SECONDS_TO_START = 60.0  # of a process, and for large packages
 SECONDS_TO_LEAVE = 5.0  # a task that was interrupted, before the process is ended
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 
 class Marker(Protocol):
     """Whoever is waited for."""
+
+    @property
+    def seconds_of_ours(self) -> float:
+        """What of the wait may be due to us: processes that start, modules that are imported."""
 
     def where(self) -> str:
         """Which environment, and how far it is."""
@@ -46,6 +51,8 @@ class Now:
 
 class Making:
     """The marker of a task that is being made."""
+
+    seconds_of_ours = SECONDS_TO_START
 
     def __init__(self, task: str) -> None:
         self.name = task
@@ -105,7 +112,7 @@ class _Watchdog:
     def _watch(self) -> None:
         last: Call | None = None
         spent, looked, limit = 0.0, time.monotonic(), self._seconds
-        interrupted = False
+        error: FrozenError | None = None
         while not self._stopped.wait(self._interval):
             now = time.monotonic()
             # A process that was suspended does not count the time until it goes on.
@@ -115,12 +122,13 @@ class _Watchdog:
                 last, spent = call, 0.0
                 continue
             spent += passed
-            if spent < limit:
+            if spent < limit + call[0].seconds_of_ours:
                 continue
-            error = _frozen(call, spent)
-            if not interrupted and call[0].interrupt(error):
+            first, error = error is None, error or _frozen(call, spent)
+            if first and call[0].interrupt(error):
                 log.info("watchdog: %s", error)
-                interrupted, spent, limit = True, 0.0, min(limit, SECONDS_TO_LEAVE)
+                # For this call once more, and then for whatever is called to clean up.
+                spent, limit = 0.0, min(limit, SECONDS_TO_LEAVE)
             elif owns_the_process():
                 end_at_once(1, str(error))
             else:

@@ -12,6 +12,7 @@ import copy
 import logging
 import multiprocessing
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -30,13 +31,15 @@ from stable_baselines3.common.vec_env.subproc_vec_env import _worker
 from gallop.ending import die_with_parent
 from gallop.environments.spaces import Env
 from gallop.environments.task_errors import NOTES, say_once
-from gallop.environments.watchdog import inside
+from gallop.environments.watchdog import SECONDS_TO_START, inside
 from gallop.errors import FrozenError, WorkerError
 from gallop.experiments import own_code
 
 SECONDS_TO_CLOSE = 10.0  # then a worker is killed
 SECONDS_TO_CLOSE_OTHERS = 1.0  # where one has failed already
 SECONDS_TO_DIE = 5.0  # until the exit code of a worker is known whose pipe is closed
+
+FORK_SERVER = "gallop.environments.fork_server"  # what it imports when it starts
 
 WHAT = {
     "get_spaces": "making the environment",
@@ -63,6 +66,8 @@ class Workers(SubprocVecEnv):
         """
         self.waiting = self.closed = False
         has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()
+        if threading.current_thread() is threading.main_thread():  # Linux watches the thread
+            multiprocessing.set_forkserver_preload(["__main__", FORK_SERVER])
         context: Any = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
         self.processes: list[BaseProcess] = []
         self.remotes: tuple[_Remote, ...] = ()
@@ -112,7 +117,7 @@ class _Remote:
     def __init__(self, pipe: Connection, process: BaseProcess, name: str) -> None:
         self.name = name
         self._pipe, self._process = pipe, process
-        self._what, self._timestep = "", 0
+        self._what, self._timestep, self._has_started = "", 0, False
         self.failed = False
         self._frozen: FrozenError | None = None
 
@@ -148,10 +153,16 @@ class _Remote:
         except BaseException:  # interrupted: nobody knows when it will answer
             self.failed = True
             raise
+        self._has_started = True
         if type(answer) is _Raised:
             self.failed = True
             raise answer.error()
         return answer
+
+    @property
+    def seconds_of_ours(self) -> float:
+        """The first answer comes after the worker has started."""
+        return 0.0 if self._has_started else SECONDS_TO_START
 
     def where(self) -> str:
         """Which environment, and how far it is."""

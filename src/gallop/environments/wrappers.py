@@ -91,6 +91,8 @@ class StopAtUnstablePhysics(_Wrapper):
 class Marked(_Wrapper):
     """Marks each call into an environment of this process, for the watchdog."""
 
+    seconds_of_ours = 0.0
+
     def __init__(self, env: Env, task: str) -> None:
         super().__init__(env)
         self.name = task

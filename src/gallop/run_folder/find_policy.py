@@ -86,7 +86,7 @@ def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
     if arguments is None:
         return task
     wrappers = task.wrappers if arguments.wrappers is None else arguments.wrappers
-    changed = Task(task.env, {**task.kwargs, **arguments.env_kwargs}, wrappers)
+    changed = replace(task, kwargs={**task.kwargs, **arguments.env_kwargs}, wrappers=wrappers)
     if arguments.wrappers:
         from gallop.environments.rewards import refuse_statistics
 
