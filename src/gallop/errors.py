@@ -17,6 +17,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """As `printable`, with line ends kept.
+
+    >>> print(printable_lines("a\\nb\\x1b[31m"))
+    a
+    b\\x1b[31m
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def shortened(text: str, limit: int = MAX_MESSAGE) -> str:
     """At most `limit` characters, both ends kept: what a file holds may be of any length.
 

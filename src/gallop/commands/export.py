@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, printable
 
 
 def add(commands: Commands) -> None:
@@ -35,10 +35,10 @@ def _export(options: argparse.Namespace) -> int:
 
     run = run_or_newest(options)
     if options.zoo is not None:
-        print(f"zoo     {zoo_folder.export_zoo(run, options.zoo)}")
+        print(printable(f"zoo     {zoo_folder.export_zoo(run, options.zoo)}"))
     if options.hub is not None:
         folder = hub.export_hub(run, options.hub)
-        print(f"hub     {folder}")
+        print(printable(f"hub     {folder}"))
         if options.push is not None:
             print(f"pushed  {hub.push(folder, options.push)}")
     return 0

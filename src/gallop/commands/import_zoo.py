@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import Commands, add_command
-from gallop.errors import alternatives
+from gallop.errors import alternatives, printable
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +36,7 @@ def _import_zoo(options: argparse.Namespace) -> int:
     written = import_zoo(options.file, options.output, options.algo, options.env)
     for task in written:
         what = f"wrote {task.path}" if task.path else f"left out {task.env}"
-        print(what + (f": {task.reason}" if task.reason else ""))
+        print(printable(what + (f": {task.reason}" if task.reason else "")))
     n_written = sum(task.path is not None for task in written)
     print(f"{n_written} of {len(written)} tasks; gallop run FILE trains one")
     return 0 if n_written else 1

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from gallop.errors import printable, printable_lines
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
 from gallop.experiments.presets import Preset
 from gallop.plain_output import keep_printable
@@ -30,6 +31,19 @@ from gallop.report.figures import short
 from gallop.run_folder.listing import Listed
 from gallop.run_folder.numbers import Cut
 from gallop.run_folder.prepared import PreparedRun
+
+
+def plain(text: object, style: str = "") -> Text:
+    """One line for a table or a bar that may hold a name from a file or a folder: what a terminal
+    or Rich would obey in it is spelled out."""
+    return Text(printable(str(text)), style)
+
+
+class Printable(logging.Formatter):
+    """Log lines that no terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 class Row(NamedTuple):
@@ -56,6 +70,7 @@ class Display:
         self.console = Console(quiet=quiet, highlight=False)
         # Warnings of ours belong on the screen; the rest is in run.log.
         handler = RichHandler(console=self.console, show_path=False, show_time=False)
+        handler.setFormatter(Printable("%(message)s"))
         handler.setLevel(logging.INFO if verbose else logging.WARNING)
         logger = logging.getLogger("gallop")
         logger.handlers = [h for h in logger.handlers if not isinstance(h, RichHandler)]
@@ -72,8 +87,8 @@ class Display:
         return self._now
 
     def say(self, text: str) -> None:
-        """One line, or a few."""
-        self.console.print(Text(text), soft_wrap=True)
+        """One line, or a few; escape sequences and markup in it are shown as they are."""
+        self.console.print(Text(printable_lines(text)), soft_wrap=True)
 
     @contextlib.contextmanager
     def episodes(self, policy: str, n: int, limit: int) -> Iterator[Callable[[], None]]:
@@ -81,7 +96,7 @@ class Display:
         if not self.console.is_terminal:
             self.say(f"{policy}: {n} episodes")
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("timesteps"),
@@ -90,7 +105,7 @@ class Display:
             transient=True,
             disable=not self.console.is_terminal,
         ) as bar:
-            task = bar.add_task(f"{policy}: {n} episodes", total=limit)
+            task = bar.add_task(printable(f"{policy}: {n} episodes"), total=limit)
             yield lambda: bar.advance(task)
 
     # --- before ---
@@ -139,7 +154,7 @@ class Display:
         if folder is not None:
             rows["folder"] = str(folder)
         for name, value in rows.items():
-            table.add_row(name, Text(value))
+            table.add_row(name, plain(value))
         self.console.print(table)
 
     # --- during ---
@@ -150,7 +165,7 @@ class Display:
         self._total, self._first, self._now = total, first, first
         self._started = time.monotonic()
         bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
@@ -228,7 +243,7 @@ class Display:
             s = row.summary
             known = "" if row.timestep is None else short(row.timestep)
             table.add_row(
-                row.policy,
+                plain(row.policy),
                 *([known] if timesteps_are_known else []),
                 *(_number(value) for value in (s.mean, s.std, s.iqm)),
                 " … ".join(_number(bound) for bound in s.mean_interval),
@@ -265,7 +280,7 @@ class Display:
             difference, probability = comparison[:2]
             low, high = (_number(bound, "+") for bound in difference.interval)
             table.add_row(
-                label,
+                plain(label),
                 f"{_number(difference.mean, '+')} [{low}, {high}]",
                 f"{probability.value:.2f} [{probability.interval.low:.2f}, "
                 f"{probability.interval.high:.2f}]",
@@ -289,9 +304,9 @@ class Display:
                 else f"{short(run.timestep)} of {short(run.horizon)}"
             )
             table.add_row(
-                Text(run.name),
-                run.algo.upper(),
-                Text(run.env),
+                plain(run.name),
+                plain(run.algo.upper()),
+                plain(run.env),
                 timesteps if run.status != "damaged" else "",
                 "" if run.mean_return is None else _number(run.mean_return),
                 run.status,
@@ -308,7 +323,7 @@ class Display:
         table.add_column("task", no_wrap=True)
         table.add_column("source", overflow="fold")
         for preset in presets:
-            table.add_row(preset.algo.upper(), preset.env, Text(preset.source))
+            table.add_row(preset.algo.upper(), plain(preset.env), plain(preset.source))
         self.console.print(table)
 
     def left_out(self, cut: Mapping[str, Cut], not_finite: Mapping[str, tuple[int, int]]) -> None:
@@ -351,9 +366,8 @@ class Display:
 
 def _table(title: str, first: str) -> Table:
     table = Table(
-        title=title,
+        title=plain(title, "bold"),
         title_justify="left",
-        title_style="bold",
         box=SIMPLE_HEAD,
         show_edge=False,
         padding=0,  # 80 columns are enough

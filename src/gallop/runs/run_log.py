@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from gallop.report.display import Printable
 from gallop.run_folder.full_disk import is_full
 
 
@@ -31,7 +32,7 @@ class _RunLog(logging.FileHandler):
 def logging_to(path: Path) -> Iterator[None]:
     """Send Gallop's log, and every warning of a dependency, to run.log instead of the screen."""
     handler = _RunLog(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("gallop", "py.warnings")]
     for logger in loggers:
         logger.addHandler(handler)

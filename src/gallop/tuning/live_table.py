@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from gallop.report.display import Display, duration
+from gallop.errors import printable
+from gallop.report.display import Display, duration, plain
 from gallop.tuning.artefacts import parameters, shown
 from gallop.tuning.coordinator import Look
 from gallop.tuning.search import Cost
@@ -43,7 +45,8 @@ class LiveTable:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold")
         table.add_column(overflow="fold")
-        table.add_row("search", f"{search.algo.upper()} on {search.env}, seed {search.search_seed}")
+        title = f"{search.algo.upper()} on {search.env}, seed {search.search_seed}"
+        table.add_row("search", plain(title))
         for number, part in enumerate(search.rounds):
             experiment = search.trial_experiment(number, {}, 0)
             n = n_evaluations(experiment)
@@ -52,7 +55,7 @@ class LiveTable:
                 f"{part.n_trials} trials of {search.n_seeds} × {experiment.total_timesteps:,} "
                 f"timesteps, {many(n, 'evaluation')} of "
                 f"{many(experiment.evaluation.n_episodes, 'episode')} each: "
-                f"{', '.join(part.space)}",
+                f"{escape(printable(', '.join(part.space)))}",
             )
         again = search.retraining
         if again.n_best:
@@ -75,7 +78,7 @@ class LiveTable:
             "(rough: from a server core of 2026)",
         )
         if folder:
-            table.add_row("folder", folder)
+            table.add_row("folder", plain(folder))
         self.display.console.print(table)
 
     @contextlib.contextmanager
@@ -100,9 +103,7 @@ class LiveTable:
         if self._live is None:
             self._say_new(look.finished, n_trials, left)
             return
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1)
-        )
+        table = Table(title=plain(title, "bold"), title_justify="left", box=None, padding=(0, 1))
         for heading in ("trial", "return", "state"):
             table.add_column(heading, justify="right", no_wrap=True)
         table.add_column("parameters", overflow="ellipsis", no_wrap=True)
@@ -110,12 +111,15 @@ class LiveTable:
             # SB3's defaults, or the winner of the round before.
             note = str(trial.user_attrs.get("first_trial", "finished")).partition(",")[0]
             table.add_row(
-                str(trial.number), f"{trial.value:,.0f}", note, Text(parameters(trial.params))
+                str(trial.number),
+                f"{trial.value:,.0f}",
+                plain(note),
+                plain(parameters(trial.params)),
             )
         for number, opened in sorted(look.open.items())[: 2 * N_BEST]:
             share = 100 * look.n_timesteps[number] // timesteps_a_trial
             table.add_row(
-                str(number), "", f"training {share:2} %", Text(parameters(opened.values)),
+                str(number), "", f"training {share:2} %", plain(parameters(opened.values)),
                 style="dim",
             )  # fmt: skip
         n_pruned = sum(t.state.name == "PRUNED" for t in look.finished)
@@ -137,12 +141,12 @@ class LiveTable:
         """The closing tables."""
         for page in tables:
             table = Table(
-                title=page.title, title_justify="left", title_style="bold", box=None, padding=(0, 1)
+                title=plain(page.title, "bold"), title_justify="left", box=None, padding=(0, 1)
             )
             for number, heading in enumerate(page.headings):
-                table.add_column(heading, justify="right" if number else "left")
+                table.add_column(plain(heading), justify="right" if number else "left")
             for row in page.rows:
-                table.add_row(*(Text(cell) for cell in row))
+                table.add_row(*map(plain, row))
             self.display.console.print(table)
             if page.note:
                 self.display.say(page.note)

@@ -120,7 +120,7 @@ def main(path: Path) -> int:
             raise
         known = isinstance(error, DiskFullError)
         error = error if known else DiskFullError(file_of(error, path), cause=error)
-        print(f"gallop: {error}", file=sys.stderr)
+        say_why(error)
         return 1
     except HeldError:
         return HELD
