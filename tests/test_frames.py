@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
 from gallop.report import video
 from gallop.report.frames import FilmError, Frames, frames_a_second
-from gallop.runs.film_queue import Filming
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs.film_queue import Filming, FilmQueue
 
 TASK = "gallop_drawn_task:Drawn-v0"
 PICTURE = np.zeros((64, 80, 3), np.uint8)
@@ -167,3 +169,29 @@ def test_every_picture_becomes_a_film_and_a_gif(kind, fps, size, tmp_path, monke
     assert bool(note) == (kind in ("grows", "tiny"))  # one pixel stays lit
     assert len(pictures(tmp_path / "out" / "rollout.mp4", *size)) >= 7
     assert (tmp_path / "out" / "rollout.gif").stat().st_size > 100
+
+
+def test_a_job_that_names_other_code_than_the_experiment_is_not_filmed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gift.py").write_text("open('imported', 'w').close()\n")
+    folder, experiment = RunDirectory(tmp_path / "run"), tiny("sac", env=TASK)
+    folder.create(experiment)
+    make = partial(make_env, TASK, seed=None)
+    env = make()
+    episodes = evaluate(RandomPolicy(env.action_space, [4]), make, [4])
+    env.close()
+    gift = experiment.model_copy(update={"wrappers": ({"gift:Wrap": {}},)})
+    (folder.state / "films").mkdir()
+    for percent, of in ((50, gift), (100, experiment)):
+        folder.milestone(percent).path.mkdir(parents=True)
+        folder.milestone(percent).write_meta({"steps": 1})
+        video.write_job(folder.film_job(percent), of, episodes, 0)
+    folder.film_job(75).write_bytes(b"no job")
+    queue = FilmQueue(folder, experiment)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    while queue.poll():
+        time.sleep(0.05)
+    missing = folder.milestone(50).read_meta()["missing"]["rollout.mp4"]
+    assert "of another task than the run's experiment" in missing
+    assert not (tmp_path / "imported").exists()
+    assert folder.milestone(100).film.exists()

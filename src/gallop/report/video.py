@@ -152,18 +152,14 @@ def ffmpeg() -> str:
     return found
 
 
+_JOB = ("task", "seed", "actions", "episode_return")  # arrays of a job
+
 # --- jobs ----------------------------------------------------------------------------------------
 
 
 def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int) -> None:
     """All that a child needs to film one of these episodes."""
-    task = {
-        "env": experiment.env,
-        "kwargs": experiment.evaluation_env_kwargs,
-        "wrappers": list(experiment.wrappers),
-        "own_rewards": True,
-        "watchdog": experiment.watchdog,
-    }
+    task = {**_code(experiment), "own_rewards": True, "watchdog": experiment.watchdog}
     arrays = {
         "task": np.array(yaml_text.write(task)),
         "seed": np.array(episodes.seeds[index]),
@@ -171,6 +167,30 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         "episode_return": np.array(episodes.returns[index]),
     }
     write_npz_result(path, arrays)
+
+
+def _code(experiment: Experiment) -> dict[str, Any]:
+    """What of a job names code, and what that is given."""
+    return {
+        "env": experiment.env,
+        "kwargs": experiment.evaluation_env_kwargs,
+        "wrappers": list(experiment.wrappers),
+    }
+
+
+def why_not_filmed(path: Path, experiment: Experiment) -> str:
+    """Why a job cannot be one of this run; empty if it can.
+
+    A job is a file in the run's folder, and what it names is imported: so it may name nothing but
+    what the experiment does, to which the user has agreed.
+    """
+    try:
+        task = yaml_text.read(str(read_npz(path, _JOB)["task"]))
+        ours = _code(experiment)
+        same = yaml_text.write({name: task[name] for name in ours}) == yaml_text.write(ours)
+    except Exception as error:  # it may hold anything
+        return f"{path} is no film's job, or a damaged one: {error or type(error).__name__}"
+    return "" if same else f"{path} is of another task than the run's experiment"
 
 
 def is_mujoco_job(path: Path) -> bool:
@@ -190,7 +210,7 @@ def film(job: Path, folder: Path, software: bool) -> str:
     Raises:
         FilmError: if the episode comes out differently, nothing is drawn, or ffmpeg fails.
     """
-    file = read_npz(job, ("task", "seed", "actions", "episode_return"))
+    file = read_npz(job, _JOB)
     task = yaml_text.read(str(file["task"]))
     seed, actions = int(file["seed"]), file["actions"]
     expected = float(file["episode_return"])

@@ -10,7 +10,15 @@ from typing import Any
 
 from gallop.answers import Answers
 from gallop.experiments.own_code import ISOLATED, child_environment
-from gallop.report.video import NO_BACKEND, Backend, find_backend, is_mujoco_job, mend
+from gallop.experiments.settings import Experiment
+from gallop.report.video import (
+    NO_BACKEND,
+    Backend,
+    find_backend,
+    is_mujoco_job,
+    mend,
+    why_not_filmed,
+)
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 
@@ -88,8 +96,8 @@ class Filming:
 class FilmQueue:
     """Films one milestone at a time in a child; the jobs on disk are the queue."""
 
-    def __init__(self, folder: RunDirectory) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        self._folder, self._experiment = folder, experiment
         self._filming: Filming | None = None
         self._percent = 0
         self._failed: set[int] = set()
@@ -107,6 +115,10 @@ class FilmQueue:
         for job in self._folder.film_jobs():
             percent = int(job.stem)
             if percent in self._failed:
+                continue
+            reason = why_not_filmed(job, self._experiment)
+            if reason:
+                self._note(percent, reason)
                 continue
             backend = find_backend()
             if backend is None and is_mujoco_job(job):

@@ -65,7 +65,7 @@ class Stages:
         self.folder, self.prepared, self.display = folder, prepared, display
         self.experiment, self.plan = prepared.experiment, prepared.plan
         self.stop = Stop()
-        self.films = FilmQueue(folder)
+        self.films = FilmQueue(folder, prepared.experiment)
         self.trackers = Trackers()
         self.own_trackers = own_trackers
         self.drop_damaged = drop_damaged
