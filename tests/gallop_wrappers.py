@@ -15,6 +15,18 @@ class Shaped(gymnasium.Wrapper):
         return observation, float(reward) + 1.0, *rest
 
 
+class Fails(gymnasium.Wrapper):
+    """After a few timesteps."""
+
+    n = 0
+
+    def step(self, action):
+        self.n += 1
+        if self.n > 3:
+            raise RuntimeError("broken")
+        return self.env.step(action)
+
+
 class Halved(gymnasium.RewardWrapper):
     def reward(self, reward):
         return reward / 2

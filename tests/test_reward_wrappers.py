@@ -48,6 +48,7 @@ def test_running_statistics_are_refused_before_the_run(path, setting, capsys, tm
         (["gallop_wrappers:clipped_twice"], ["gallop_wrappers:clipped_twice"], []),
         (["gallop_wrappers:SkipsFrames", "gymnasium.wrappers:FlattenObservation"], [], []),
         (["gallop_wrappers:Shaped"], [], ["gallop_wrappers:Shaped"]),
+        (["gallop_wrappers:Fails"], [], []),
         (["gallop_wrappers:StopsEarly"], [], ["gallop_wrappers:StopsEarly"]),
         (
             ["gallop_wrappers:Halved", "gallop_wrappers:SkipsFrames", "gallop_wrappers:Shaped"],

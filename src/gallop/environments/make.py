@@ -175,7 +175,8 @@ class Task:
             (path, partial(_wrapped, task=self.env, path=path, kwargs=kwargs))
             for path, kwargs in _each(self.wrappers)
         ]
-        return RewardWrappers(*compared(make_env(self.env, seed=None, **self.kwargs), wraps))
+        env = make_env(self.env, seed=None, **self.kwargs)
+        return RewardWrappers(*compared(self.env, env, wraps))
 
 
 def evaluation_task(experiment: Experiment) -> Task:
