@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,12 @@ class Trainer:
             arrays = replay.read(start, replay.n_added)
             parts += [np.ascontiguousarray(arrays[name]).tobytes() for name in sorted(arrays)]
         return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _decisions(tmp_path_factory) -> None:
+    """What tests agree to is not remembered for whoever runs them."""
+    os.environ["GALLOP_STATE_DIR"] = str(tmp_path_factory.mktemp("decisions"))
 
 
 @pytest.fixture

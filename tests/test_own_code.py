@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import subprocess
 import sys
 
@@ -134,6 +135,23 @@ def test_a_digest_covers_what_a_module_is_made_of(folder, monkeypatch):
     (folder / "my_helper.py").write_text("FACTOR = 0.6\n")
     after = own_code.locate("my_task").digest()
     assert after != before
-    (folder / "__pycache__").mkdir()
-    (folder / "__pycache__" / "my_task.cpython-399.pyc").write_bytes(b"other code")
+    (folder / "my_helper.pyc").write_bytes(b"other code")
     assert own_code.locate("my_task").digest() != after
+
+
+def test_what_lies_in_pycache_is_not_what_is_run(folder):
+    """Else a folder could hold harmless source and other code, made to look like its own."""
+    package = folder / "my_package"
+    package.mkdir()
+    for path in (folder / "my_odd.py", package / "__init__.py", package / "part.py"):
+        stamp = (1_000_000_000, 1_000_000_000)
+        path.write_text(MARK.format(name=path.stem))
+        os.utime(path, stamp)
+        py_compile.compile(str(path), doraise=True)
+        path.write_text("#" * (len(path.read_text()) - 1) + "\n")
+        os.utime(path, stamp)
+        assert path.stat().st_mtime == stamp[0]
+    (folder / "my_user.py").write_text("import my_odd, my_package.part\n")
+    done = gallop(folder, "baseline", "my_user:X-v0")
+    assert "is no task that Gymnasium knows" in done.stderr
+    assert was_run(folder) == []

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -183,48 +180,3 @@ def test_runs_in_groups_are_found_and_named_by_their_group(tmp_path, folder):
     assert (first.name, damaged.name) == ("first", "g/seed-3")
     assert (damaged.status, damaged.algo, damaged.env) == ("damaged", "ppo", "Pendulum-v1")
     assert containing_run(group) is None
-
-
-EVIL = "import pathlib\npathlib.Path('was_run').touch()\n"
-
-
-@pytest.mark.parametrize(
-    ("setting", "module", "place"),
-    [
-        ("env: 'gift.evil:Foo-v0'", "gift", "gift/evil.py"),
-        ("env: 'gift:Foo-v0'", "gift", "gift/__init__.py"),
-        ("env: Pendulum-v1\nwrappers: [gift.run.evil:Wrap]", "gift", "gift/run/evil.py"),
-        ("env: Pendulum-v1\nwrappers: [{gift.evil.Wrap: {a: 1}}]", "gift", "gift/evil.py"),
-    ],
-)
-def test_code_that_came_with_a_run_is_not_imported(setting, module, place, tmp_path):
-    run = tmp_path / "gift" / "run"
-    run.mkdir(parents=True)
-    (tmp_path / place).write_text(EVIL)
-    (run / "experiment.yaml").write_text(f"algo: sac\n{setting}\ntotal_timesteps: 8000\n")
-    for command in (["evaluate", "gift/run"], ["baseline", "gift/run"], ["list", "-f", "."]):
-        done = gallop(command, tmp_path)
-        assert not (tmp_path / "was_run").exists(), command
-        assert "Traceback" not in done.stderr
-    assert f"names the module {module!r}" in gallop(["baseline", "gift/run"], tmp_path).stderr
-    gallop(["baseline", "gift/run"], tmp_path, PYTHONPATH=".")
-    assert (tmp_path / "was_run").exists(), "whoever trusts it can say so"
-
-
-def test_code_beside_the_results_is_ones_own(tmp_path):
-    run = tmp_path / "results" / "SAC_mine" / "a"
-    run.mkdir(parents=True)
-    (tmp_path / "mine.py").write_text(EVIL)
-    (run / "experiment.yaml").write_text("algo: sac\nenv: 'mine:Foo-v0'\ntotal_timesteps: 8000\n")
-    gallop(["figures", "results/SAC_mine/a"], tmp_path)
-    assert (tmp_path / "was_run").exists()
-
-
-def gallop(arguments, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "gallop", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-    )

@@ -73,6 +73,15 @@ def add_log_folder(parser: Parser) -> None:
     )  # fmt: skip
 
 
+def add_trust(parser: Parser, more: str = "") -> None:
+    """--trust: consent to the code that a folder names."""
+    parser.add_argument(
+        "--trust", action="store_true",
+        help="run the task and the wrappers that a folder names which was not made here by you"
+        f"{more}; what is run is said",
+    )  # fmt: skip
+
+
 def run_or_newest(options: argparse.Namespace) -> RunDirectory:
     """The run named by RUN; the newest one where it is left out."""
     from gallop.run_folder import lookup
@@ -93,11 +102,10 @@ def add_policy_flags(parser: Parser) -> None:
         "--normalizer", type=Path, metavar="FILE",
         help=".normalizer.npz or vecnormalize.pkl (default: looked for beside the zip)",
     )  # fmt: skip
-    parser.add_argument(
-        "--trust", action="store_true",
-        help="run the code of a file that cannot be read safely, with SB3's own loader; for files "
-        "of your own, never for a stranger's",
-    )  # fmt: skip
+    add_trust(
+        parser,
+        ", or the code in one zip that is named alone and cannot be read safely (never remembered)",
+    )
     add_log_folder(parser)
 
 

@@ -10,6 +10,7 @@ from gallop.commands.arguments import (
     add_command,
     add_episode_flags,
     add_task_flags,
+    add_trust,
     episode_seeds,
     given_arguments,
 )
@@ -29,6 +30,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--env", help="the task")
     add_task_flags(parser)
     add_episode_flags(parser)
+    add_trust(parser)
 
 
 def _baseline(options: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ from gallop.commands import (
     watch,
 )
 from gallop.commands.arguments import Parser
+from gallop.commands.consent import consenting
 from gallop.errors import (
     DivergedError,
     ExperimentError,
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown:
             _refuse(unknown[0], options.parser)
         with answering_signals():
-            return int(options.call(options))
+            return consenting(options)
     except ExperimentError as error:
         say_why(error)
         return 2

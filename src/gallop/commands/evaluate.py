@@ -41,11 +41,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from gallop.commands.scoring import evaluate_all
     from gallop.policies.sb3_zip import Options
     from gallop.report.display import Display
+    from gallop.run_folder.find_policy import stands_alone
 
     reading = Options(
         normalizer=options.normalizer,
         stochastic_seed=0 if options.stochastic else None,
-        trust=options.trust,
+        trust=options.trust and stands_alone(options.what, options.env),
     )
     evaluate_all(
         options.what,

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_log_folder,
+    add_trust,
+    run_or_newest,
+)
 from gallop.errors import ExperimentError, printable
 
 
@@ -23,6 +29,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--push", metavar="USER/NAME", help="with --hub: push it to that repository of the hub"
     )
+    add_trust(parser)
     add_log_folder(parser)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.progress import track
 
 from gallop.answers import say_why
+from gallop.commands.consent import trusted
 from gallop.environments.spaces import Env, time_limit
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError
@@ -27,7 +28,8 @@ from gallop.policies.sb3_zip import Options
 from gallop.report import video
 from gallop.report.display import Display
 from gallop.report.frames import FilmError
-from gallop.run_folder.find_policy import Named, find_policy, policy_path
+from gallop.run_folder.consent import with_consent
+from gallop.run_folder.find_policy import Named, find_policy, policy_path, stands_alone
 from gallop.run_folder.links import check_run_around
 
 
@@ -56,7 +58,7 @@ def watch(
         output: an .mp4 to write instead of opening a window.
         results: the folder of all runs.
         normalizer: where the policy's normaliser lies, if not beside it.
-        trust: let SB3's own loader run the code of a file that cannot be read otherwise.
+        trust: as `evaluate` has it.
 
     Returns:
         An exit code: 0, or 1 where nothing can be drawn on this machine.
@@ -76,13 +78,16 @@ def watch(
     late = backend is not None and "mujoco" in sys.modules
     if backend is not None and not late:
         os.environ["MUJOCO_GL"] = backend.name
-    named = find_policy(path, env=env, results=results, arguments=task_settings)
+    named = with_consent(
+        lambda: find_policy(path, env=env, results=results, arguments=task_settings),
+        lambda request: trust and trusted(request),
+    )
     display = Display()
     if named.note:
         display.say(f"{named.path}: {named.note}")
     if note := named.task.reward_wrappers().note:
         display.say(f"{named.path}: returns are {note}")
-    options = Options(normalizer=normalizer, trust=trust)
+    options = Options(normalizer=normalizer, trust=trust and stands_alone([path], env))
     if not filming:
         _show(named, options, n_episodes, seed, display)
         return 0

@@ -12,6 +12,7 @@ from gallop.commands.arguments import (
     Parser,
     add_command,
     add_log_folder,
+    add_trust,
     n_workers,
 )
 from gallop.commands.modes import Mode, choose_mode
@@ -94,6 +95,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--no-preset", action="store_true", help="SB3's defaults, also where there is a preset"
     )
+    add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument("--verbose", action="store_true", help="print the log as well")
     add_log_folder(parser)

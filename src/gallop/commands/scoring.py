@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from gallop.commands.consent import trusted
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError
@@ -22,8 +23,14 @@ from gallop.policies.normalizer_file import normalizer_beside
 from gallop.policies.policy import Array, Observations, Policy
 from gallop.policies.sb3_zip import Options
 from gallop.report.display import Display, Pair, Row
+from gallop.run_folder.consent import with_consent
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.find_policy import find_policy, with_arguments, with_reset_noise
+from gallop.run_folder.find_policy import (
+    find_policy,
+    stands_alone,
+    with_arguments,
+    with_reset_noise,
+)
 from gallop.run_folder.numbers import Cut, write_rewards
 
 # The evaluation seeds go on where more episodes are asked for; validation seeds begin behind them.
@@ -56,20 +63,29 @@ def evaluate(
         reset_noise_scale: spread of the first states, instead of the run's or the task's own.
         stochastic: draw actions from the policy's distribution, from a fixed seed.
         normalizer: where the policy's normaliser lies, if not beside it.
-        trust: let SB3's own loader run the code of a file that cannot be read otherwise.
+        trust: run the task and the wrappers that a folder names which was not made here by this
+            user; or, where one zip is named whose task comes from no folder, let SB3's own loader
+            run the code in it, if it cannot be read otherwise.
         results: the folder of all runs.
 
     Raises:
+        ConsentError: if the folder names code that this user has not agreed to run.
         ExperimentError: if there is no such policy, it is one of another task, or cannot be read.
     """
-    named = find_policy(
-        None if what is None else Path(what),
-        env=env,
-        results=results,
-        reset_noise_scale=reset_noise_scale,
-        arguments=task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers}),
+    path = None if what is None else Path(what)
+    arguments = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
+    named = with_consent(
+        lambda: find_policy(
+            path,
+            env=env,
+            results=results,
+            reset_noise_scale=reset_noise_scale,
+            arguments=arguments,
+        ),
+        lambda request: trust and trusted(request),
     )
-    options = Options(normalizer, 0 if stochastic else None, trust)
+    trusts_zip = trust and stands_alone([path] if path else [], env)
+    options = Options(normalizer, 0 if stochastic else None, trusts_zip)
     with watching(named.task.watchdog):
         return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
 

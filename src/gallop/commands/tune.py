@@ -9,6 +9,7 @@ from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import (
     Commands,
     add_command,
+    add_trust,
     n_workers,
     whole_number,
 )
@@ -75,6 +76,7 @@ def add(commands: Commands) -> None:
         "--retry-failed", action="store_true",
         help="with --resume: try failed trials again, as new ones with the same values",
     )  # fmt: skip
+    add_trust(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
     parser.add_argument(
         "-f", "--folder", type=Path, default=Path("optuna_results"), metavar="DIR",

@@ -111,13 +111,21 @@ def _each(wrappers: Sequence[Mapping[str, Keywords]]) -> Iterator[tuple[str, Key
 def _wrapped(env: Env, task: str, path: str, kwargs: Keywords) -> Env:
     wrap = _import(path)
     try:
-        return wrap(env, **copy.deepcopy(dict(kwargs)))
+        wrapped = wrap(env, **copy.deepcopy(dict(kwargs)))
     except Exception as error:  # it is somebody's code
         from gallop.environments.rewards import refuse_statistics
 
         if isinstance(wrap, type):  # those of vectors of environments wrap none
             refuse_statistics(wrap)
         raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+    import gymnasium
+
+    if not isinstance(wrapped, gymnasium.Env):
+        raise ExperimentError(
+            f"{path} is no wrapper: it gives a {type(wrapped).__name__}, not a gymnasium.Env",
+            "wrappers",
+        )
+    return wrapped
 
 
 class RewardWrappers(NamedTuple):

@@ -20,9 +20,9 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import NamedTuple
 
 ISOLATED = "-P"
@@ -84,7 +84,9 @@ class _OwnCodeFinder:
 
     def __init__(self) -> None:
         self.folders: list[str] = []
-        self.named: list[str] = []
+        self.named: list[tuple[str, str]] = []
+        """Module and folder of what is being imported for the user, innermost last."""
+        self.found: set[str] = set()
 
     def find_spec(
         self,
@@ -96,29 +98,64 @@ class _OwnCodeFinder:
         if path is not None:  # the parts of a package are where the package is
             return None
         for folder in self.folders:
-            if fullname in self.named or _is_asked_from(folder):
+            if (fullname, folder) in self.named or _is_asked_from(folder):
                 spec = PathFinder.find_spec(fullname, [folder])
                 if spec is not None:
-                    return spec
+                    self.found.add(fullname)
+                    return _from_source(spec)
         return None
 
 
-_finder = _OwnCodeFinder()
+class _PartsFinder:
+    """Finds the parts of packages that the other finder has found."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        """The part, if it is one of such a package."""
+        if path is None or fullname.partition(".")[0] not in _finder.found:
+            return None
+        spec = PathFinder.find_spec(fullname, path)
+        return None if spec is None else _from_source(spec)
+
+
+class _SourceLoader(SourceFileLoader):
+    """Compiles a module from its source, which is what a user has seen and `digest` covers. What
+    lies in `__pycache__` of a folder from elsewhere could be other code."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Compiled each time."""
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
+def _from_source(spec: ModuleSpec) -> ModuleSpec:
+    if type(spec.loader) is SourceFileLoader:
+        spec.loader = _SourceLoader(spec.loader.name, spec.loader.path)
+    return spec
+
+
+_finder, _parts_finder = _OwnCodeFinder(), _PartsFinder()
 
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
     if _finder not in sys.meta_path:
         sys.meta_path.append(_finder)
+        sys.meta_path.insert(0, _parts_finder)
     here = str(Path.cwd())
     if here not in _finder.folders:
         _finder.folders.append(here)
-    top = name.partition(".")[0]
-    _finder.named.append(top)
+    named = name.partition(".")[0], here
+    _finder.named.append(named)
     try:
         yield
     finally:
-        _finder.named.remove(top)
+        _finder.named.remove(named)
 
 
 # Who imports by a name that somebody else gave: the one who called them is asked about.
@@ -173,10 +210,10 @@ def locate(module: str) -> Origin | None:
         return None
     folders = _folders(spec)
     is_installed = _is_installed(spec)
-    for number in range(len(parts)):
-        below = _folders(spec)
-        name = ".".join((top, *parts[: number + 1]))
-        found = PathFinder.find_spec(name, [str(folder) for folder in below]) if below else None
+    for part in parts:
+        below = [str(folder) for folder in _folders(spec)]
+        # By its last name: with the whole one, Python asks parents that nobody has imported.
+        found = PathFinder.find_spec(part, below) if below else None
         if found is None:
             break
         spec = found
@@ -193,7 +230,7 @@ def _find(top: str) -> ModuleSpec | None:
         spec.has_location = spec.origin is not None
         return spec
     for finder in sys.meta_path:
-        if finder is not _finder and hasattr(finder, "find_spec"):
+        if finder not in (_finder, _parts_finder) and hasattr(finder, "find_spec"):
             found = finder.find_spec(top, None)
             if found is not None:
                 return found
@@ -225,7 +262,7 @@ def _digest(folders: Sequence[Path], files: Sequence[Path]) -> str:
     n_entries = 0
     for folder in folders:
         for parent, below, names in os.walk(folder):
-            below[:] = sorted(name for name in below if not name.startswith("."))
+            below[:] = [n for n in below if not n.startswith(".") and n != "__pycache__"]
             n_entries += len(below) + len(names)
             sizes |= _importable(Path(parent), names)
             sizes |= {link: 0 for name in below if (link := Path(parent) / name).is_symlink()}
@@ -267,5 +304,8 @@ def _hash(folders: Sequence[Path], paths: Iterable[Path]) -> str:
 
 
 def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES)
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES)
+    except OSError as error:  # nobody can import it either
+        return repr(error.errno).encode()

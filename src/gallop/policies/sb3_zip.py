@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gallop.algorithms.spec import imported
 from gallop.algorithms.table import ALGORITHMS
 from gallop.environments.spaces import Space
+from gallop.errors import printable
 from gallop.policies.acting import acting
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_beside, normalizer_path, read_normalizer
+from gallop.policies.pickled_names import pickled_names
 from gallop.policies.policy import Array, Policy
 from gallop.policies.safe_archive import (
     MAX_JSON_BYTES,
@@ -52,7 +54,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRUST = "--trust opens it with SB3's own loader, which runs the code in it"
+TRUST = (
+    "--trust opens it with SB3's own loader, which runs the code in it, where it is named alone "
+    "(and with --env, if it lies in a run's folder)"
+)
 
 
 class Training(NamedTuple):
@@ -111,7 +116,9 @@ def read(
     except UnsafeFileError as error:
         if not options.trust:
             raise UnsafeFileError(f"{error}; {TRUST}") from None
-        log.warning("%s: opened with SB3's own loader, which runs the code in it (%s)", path, error)
+        log.warning(
+            "%s: SB3's own loader runs the code in it (%s): %s", path, error, _pickled_names(path)
+        )
         policy, data = _load_with_sb3(path, observation_space, action_space), {}
     policy.set_training_mode(False)
     normalizer = _find_normalizer(path, options, data, policy)
@@ -158,6 +165,11 @@ def _read(
         reason = str(error).splitlines()[-1].strip()[:200]
         raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
     return policy, data
+
+
+def _pickled_names(path: Path) -> str:
+    with opened(path) as archive:
+        return printable(pickled_names(_json(path, archive)))
 
 
 def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) -> BasePolicy:

@@ -30,7 +30,7 @@ def redraw(group: SeedGroup, display: Display) -> None:
     Raises:
         RunError: if the folder is no group, or nothing of it was evaluated so far.
     """
-    experiment, runs = group.read_experiment(), group.runs()
+    experiment, runs = group.look_at_experiment(), group.runs()
     for run in runs.values():
         manifest.check(*run.numbers.files)
     if not draw(group, runs, experiment):

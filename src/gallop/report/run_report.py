@@ -51,7 +51,7 @@ def redraw(folder: RunDirectory, display: Display) -> None:
     Raises:
         RunError: if the folder holds no run, nothing to draw yet, or another process is running it.
     """
-    experiment = folder.read_experiment()
+    experiment = folder.look_at_experiment()
     plan = make_plan(experiment)
     with folder.locked():
         rewards = [folder.milestone(percent).rewards for percent in experiment.milestones]

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from gallop.errors import HeldError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import to_yaml
+from gallop.experiments.yaml_file import read_resolved, to_yaml
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.run_folder import manifest
+from gallop.run_folder.consent import read_trained
 from gallop.run_folder.files import (
     Held,
     Json,
@@ -31,7 +32,6 @@ from gallop.run_folder.files import (
     write_json,
 )
 from gallop.run_folder.full_disk import is_full
-from gallop.run_folder.imported_code import read_trained
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 
@@ -190,18 +190,31 @@ class RunDirectory:
         write_result(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
-        """The resolved experiment that this run was started with.
+        """The resolved experiment that this run was started with, whose code may be run.
+
+        Raises:
+            RunError: if the folder holds no run.
+            ConsentError: if it names code that this user has not agreed to run.
+        """
+        self._check_experiment_file()
+        return read_trained(self.experiment_file)
+
+    def look_at_experiment(self) -> Experiment:
+        """The same, to be looked at: nothing that it names is run, and nobody is asked.
 
         Raises:
             RunError: if the folder holds no run.
         """
+        self._check_experiment_file()
+        return read_resolved(self.experiment_file)
+
+    def _check_experiment_file(self) -> None:
         if not self.experiment_file.is_file():
             hint = ""
             if self.is_leftover():
                 hint = " (a run was killed here in its first moment: a new one can have the name)"
             raise RunError(f"{self.path} is no run: it holds no experiment.yaml{hint}")
         manifest.check(self.experiment_file)
-        return read_trained(self.experiment_file)
 
     @contextlib.contextmanager
     def locked(self, named: bool = True) -> Iterator[None]:

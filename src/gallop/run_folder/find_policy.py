@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -94,6 +95,14 @@ def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
         env.close()
         refuse_statistics(env)
     return changed
+
+
+def stands_alone(what: Sequence[Path], env: str | None) -> bool:
+    """Whether trust in what is named can mean the code in a zip: it is one zip, and its task does
+    not come from a folder, whose own code would be meant."""
+    if len(what) != 1 or not what[0].is_file():
+        return False
+    return env is not None or containing_run(what[0].parent) is None
 
 
 def with_reset_noise(task: Task, scale: float | None) -> Task:

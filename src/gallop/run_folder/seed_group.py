@@ -16,10 +16,10 @@ from pathlib import Path
 
 from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import to_yaml
+from gallop.experiments.yaml_file import read_resolved, to_yaml
+from gallop.run_folder.consent import read_trained
 from gallop.run_folder.directory import GROUP_FILE, RunDirectory
 from gallop.run_folder.files import hold, read_json, write_bytes, write_json
-from gallop.run_folder.imported_code import read_trained
 
 LOCK = "lock"
 
@@ -60,14 +60,27 @@ class SeedGroup:
         write_bytes(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
-        """The resolved experiment, with the first training seed.
+        """The resolved experiment, with the first training seed, whose code may be run.
+
+        Raises:
+            RunError: if the folder is no group.
+            ConsentError: if it names code that this user has not agreed to run.
+        """
+        self._check_experiment_file()
+        return read_trained(self.experiment_file)
+
+    def look_at_experiment(self) -> Experiment:
+        """The same, to be looked at: nothing that it names is run, and nobody is asked.
 
         Raises:
             RunError: if the folder is no group.
         """
+        self._check_experiment_file()
+        return read_resolved(self.experiment_file)
+
+    def _check_experiment_file(self) -> None:
         if not is_group(self.path):
             raise RunError(f"{self.path} is no group of training seeds: it holds no {GROUP_FILE}")
-        return read_trained(self.experiment_file)
 
     def read_seeds(self) -> list[int]:
         """The training seeds, in the order in which they were asked for.

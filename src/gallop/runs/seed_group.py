@@ -24,6 +24,7 @@ from gallop.machine import available_processors
 from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress, State, timestep_of
+from gallop.run_folder import consent
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
@@ -78,6 +79,7 @@ def run_seeds(
     _check_workers(workers)
     first = with_seed(experiment, seeds[0])
     group = SeedGroup(run_path(results, first.algo, first.env, name or name_of_now()))
+    consent.asked_for(first)
     _check_name(group, first)
     prepared = prepare(first)
     if not is_group(group.path):

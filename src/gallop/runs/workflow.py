@@ -15,7 +15,7 @@ from gallop.experiments.yaml_file import from_dict
 from gallop.learners.learner import Learner
 from gallop.machine import machine
 from gallop.report.display import Display
-from gallop.run_folder import manifest
+from gallop.run_folder import consent, manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
@@ -57,6 +57,7 @@ def run(
     # What cannot be made is refused before anything is written.
     display.say("making environments and networks")
     with initial_learner(prepared) as (environments, learner):
+        consent.asked_for(experiment)
         folder = _created(folder.path, prepared, learner)
         Stages(folder, prepared, display, own_trackers).go(environments, learner)
     return folder

@@ -12,6 +12,7 @@ from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
 from gallop.report.display import Display
+from gallop.run_folder.consent import settings_asked_for
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now
@@ -81,6 +82,7 @@ def tune(
         study.check_optuna_version(found, reproducible)
         with study.explaining_storage(storage):
             lease.wait_until_free(found)
+    settings_asked_for(search.experiment)
     first.create(search, record)
     return SearchLoop(first, search, n, storage, display).run()
 

@@ -23,8 +23,10 @@ from typing import NamedTuple
 
 from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments import search_results
+from gallop.experiments.yaml_file import read_setting
 from gallop.reading import read_json
 from gallop.run_folder import resume_state
+from gallop.run_folder.consent import require
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, write_bytes
 from gallop.run_folder.lookup import is_a_name, run_path
@@ -111,7 +113,12 @@ class RoundDirectory:
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
 
     def read_search(self) -> Search:
-        """The search that this round belongs to."""
+        """The search that this round belongs to, whose code may be run.
+
+        Raises:
+            ConsentError: if it names code that this user has not agreed to run.
+        """
+        require(self.search_file, read_setting(self.search_file, "experiment"))
         return load(self.search_file)
 
     def read_record(self) -> RoundRecord:
@@ -187,10 +194,11 @@ def newest_search(root: Path) -> RoundDirectory:
 
 def is_finished(first: RoundDirectory) -> bool:
     """Whether the search's last round has come to its end."""
-    search, last = first.read_search(), first
+    rounds, last = read_setting(first.search_file, "rounds"), first
+    n_rounds = len(rounds) if isinstance(rounds, list) else 0
     while (following := last.next_round()) is not None:
         last = following
-    if last.read_record().number < len(search.rounds) - 1:
+    if last.read_record().number < n_rounds - 1:
         return False
     try:
         return search_results.read(last.results_file).finished

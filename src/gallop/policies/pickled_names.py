@@ -1,0 +1,44 @@
+"""What the pickles of an SB3 zip name, told without running them: said before they are run."""
+
+from __future__ import annotations
+
+import base64
+import pickletools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+MAX_NAMES, MAX_TEXT = 12, 80
+_TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
+
+
+def pickled_names(data: Mapping[str, Any]) -> str:
+    """The members of SB3's `data` that are pickles, and the functions and classes in them.
+
+    As far as they can be told: a pickle can put a name together while it runs.
+
+    >>> import pickle
+    >>> text = base64.b64encode(pickle.dumps(print)).decode()
+    >>> pickled_names({"gamma": 0.9, "policy_class": {":serialized:": text}})
+    'policy_class (builtins.print)'
+    """
+    members = []
+    for key, value in data.items():
+        if isinstance(value, Mapping) and ":serialized:" in value:
+            names = list(dict.fromkeys(_names(str(value[":serialized:"]))))
+            more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
+            members.append(f"{key[:MAX_TEXT]} ({', '.join([*names[:MAX_NAMES], *more])})")
+    return ", ".join(members[:MAX_NAMES]) or "none that can be told"
+
+
+def _names(text: str) -> Iterator[str]:
+    texts: list[str] = []
+    try:
+        for code, argument, _ in pickletools.genops(base64.b64decode(text)):
+            if code.name in _TEXTS:
+                texts.append(str(argument)[:MAX_TEXT])
+            elif code.name == "GLOBAL":
+                yield str(argument).replace(" ", ".")[:MAX_TEXT]
+            elif code.name == "STACK_GLOBAL":
+                yield ".".join(texts[-2:])
+    except Exception:  # whatever is wrong with it, SB3 will say
+        yield "damaged"
