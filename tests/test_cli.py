@@ -128,8 +128,8 @@ def test_a_mistake_gets_one_line_and_writes_nothing(
 @pytest.mark.parametrize(
     ("modes", "command", "taken_by_all"),
     [
-        (run.MODES, "run", {"results", "quiet", "verbose", "params"}),
-        (tune.MODES, "tune", {"folder", "quiet"}),
+        (run.MODES, "run", {"results", "quiet", "verbose", "params", "trust"}),
+        (tune.MODES, "tune", {"folder", "quiet", "trust"}),
     ],
 )
 def test_each_flag_is_listed_with_the_modes_that_take_it(modes, command, taken_by_all):

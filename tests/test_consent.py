@@ -67,6 +67,7 @@ COMMANDS = {
     "newest": ["run", "--resume", "-f", "gift/results"],
     "extend": ["run", "--extend", "gift/run", "-n", "720"],
     "dry run": ["run", "--extend", "gift/run", "-n", "720", "--dry-run"],
+    "replay": ["verify", "gift/run", "--replay", "0"],
     "zoo": ["export", "gift/run", "--zoo", "zoo"],
     "group": ["run", "--resume", "gift/group"],
     "search": ["tune", "--resume", "gift/search"],
@@ -75,7 +76,9 @@ COMMANDS = {
 LOOKING = {
     "list": ["list", "-f", "gift/results"],
     "figures": ["figures", "gift/run"],
+    "verify": ["verify", "gift/run"],
     "hub": ["export", "gift/run", "--hub", "hub"],
+    "clean": ["clean", "gift/run"],
     "init from": ["run", "--algo", "sac", "--env", "Pendulum-v1", "-n", "200", "--segment", "200",
                   "--milestones", "[100]", "--init-from", "gift/run", "--no-preset", "--dry-run"],
 }  # fmt: skip

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_log_folder,
+    add_trust,
+    run_or_newest,
+)
 from gallop.errors import ExperimentError
 
 EXAMPLES = """\
@@ -36,6 +42,7 @@ def add(commands: Commands) -> None:
         "--accept", action="store_true",
         help="take the files as they are from now on; provenance.json tells which were changed",
     )  # fmt: skip
+    add_trust(parser)
     add_log_folder(parser)
 
 

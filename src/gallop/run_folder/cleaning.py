@@ -29,7 +29,7 @@ def clean(paths: Sequence[Path], unfinished: bool = False) -> list[tuple[RunDire
     runs = [run for path in paths for run in _runs(path)]
     with ExitStack() as held:
         for run in runs:
-            run.read_experiment()
+            run.look_at_experiment()
             held.enter_context(run.locked())
             if not run.is_finished() and not unfinished:
                 raise RunError(

@@ -176,6 +176,8 @@ class _Named(BaseModel):
 
     @classmethod
     def read(cls, file: Path, settings: object) -> _Named:
+        if not isinstance(settings, dict):
+            return cls()  # it names nothing, and is nothing that can be run
         try:
             return cls.model_validate(settings)
         except ValidationError as error:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments import search_results
-from gallop.experiments.yaml_file import read_setting
+from gallop.experiments.yaml_file import read_setting, read_yaml
 from gallop.reading import read_json
 from gallop.run_folder import resume_state
 from gallop.run_folder.consent import require
@@ -194,11 +194,14 @@ def newest_search(root: Path) -> RoundDirectory:
 
 def is_finished(first: RoundDirectory) -> bool:
     """Whether the search's last round has come to its end."""
-    rounds, last = read_setting(first.search_file, "rounds"), first
-    n_rounds = len(rounds) if isinstance(rounds, list) else 0
+    # Only looked at: what a search names is code, and this one may not be the one that is wanted.
+    data, last = read_yaml(first.search_file)[0], first
+    rounds, experiment = data.get("rounds"), data.get("experiment")
+    if not isinstance(rounds, list) or not isinstance(experiment, dict):
+        raise RunError(f"{first.search_file} holds no search")
     while (following := last.next_round()) is not None:
         last = following
-    if last.read_record().number < n_rounds - 1:
+    if last.read_record().number < len(rounds) - 1:
         return False
     try:
         return search_results.read(last.results_file).finished
