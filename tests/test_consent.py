@@ -68,6 +68,7 @@ COMMANDS = {
     "extend": ["run", "--extend", "gift/run", "-n", "720"],
     "dry run": ["run", "--extend", "gift/run", "-n", "720", "--dry-run"],
     "replay": ["verify", "gift/run", "--replay", "0"],
+    "hub": ["export", "gift/run", "--hub", "hub"],
     "zoo": ["export", "gift/run", "--zoo", "zoo"],
     "group": ["run", "--resume", "gift/group"],
     "search": ["tune", "--resume", "gift/search"],
@@ -77,7 +78,6 @@ LOOKING = {
     "list": ["list", "-f", "gift/results"],
     "figures": ["figures", "gift/run"],
     "verify": ["verify", "gift/run"],
-    "hub": ["export", "gift/run", "--hub", "hub"],
     "clean": ["clean", "gift/run"],
     "init from": ["run", "--algo", "sac", "--env", "Pendulum-v1", "-n", "200", "--segment", "200",
                   "--milestones", "[100]", "--init-from", "gift/run", "--no-preset", "--dry-run"],
@@ -162,6 +162,7 @@ def test_nothing_is_run_without_consent(route, here, capsys):
     assert [path for path in after if path not in before and path.suffix != ".lock"] == []
     for name, command in LOOKING.items():
         assert call(*command) == 0, (name, capsys.readouterr().err)
+        assert was_run(here) == [], name
     assert was_run(here) == []
     assert not {"gift.evil", "gift.run.evil", "evil"} & sys.modules.keys()
 

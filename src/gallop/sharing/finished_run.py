@@ -42,7 +42,7 @@ class FinishedRun(NamedTuple):
 def finished(run: RunDirectory) -> Iterator[FinishedRun]:
     """The run, held so that nobody else goes on with it."""
     check_contents(run.path)
-    experiment = run.look_at_experiment()
+    experiment = run.read_experiment()
     with run.locked():
         film = run.milestone(experiment.milestones[-1]).film
         policy = (run.final_model, normalizer_path(run.final_model), film)

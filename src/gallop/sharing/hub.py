@@ -34,7 +34,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         `folder`.
 
     Raises:
-        RunError: as `export_zoo` does, and if `folder` exists and is not empty.
+        ConsentError, RunError: as `export_zoo` does, and if `folder` exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} exists already, and is no empty folder")

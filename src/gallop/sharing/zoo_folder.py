@@ -37,7 +37,6 @@ def export_zoo(run: RunDirectory, folder: Path) -> Path:
         RunError: if the folder holds no run, the run is under way or unfinished, or nothing can be
             written there.
     """
-    run.read_experiment()  # its task is made, to be asked for its spaces
     with finished(run) as done, explaining_errors(folder):
         experiment, name = done.experiment, zoo_name(done.experiment.env)
         parent = folder / experiment.algo
