@@ -26,6 +26,7 @@ from gallop.experiments.yaml_file import load
 from gallop.policies import normalizer_file, sb3_zip
 from gallop.policies.normalizer import Normalizer
 from gallop.report.display import Display
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.manifest import write_result
 from gallop.runs import workflow
@@ -277,6 +278,7 @@ def test_what_is_no_finished_run_is_refused_and_leaves_nothing(export, run, tmp_
     unfinished = RunDirectory(tmp_path / "run")
     shutil.copytree(run("sac").path, unfinished.path)
     unfinished.final_model.unlink()
+    manifest.begin(unfinished.path)
     words = r"not finished: it stands at 360 of 360 timesteps; gallop run --resume .*run goes on"
     with pytest.raises(RunError, match=words):
         export(unfinished, output)
@@ -301,6 +303,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("ppo").path, folder.path)
     normalizer_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
+    manifest.begin(folder.path)
     for export in (export_zoo, export_hub):
         with pytest.raises(ExperimentError, match="is no zip, or a damaged one"):
             export(folder, tmp_path / "out")
@@ -310,6 +313,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
         normalizer_file.normalizer_path(run("ppo").final_model),
         normalizer_file.normalizer_path(folder.final_model),
     )
+    manifest.begin(folder.path)
     for export in (export_zoo, export_hub):
         with pytest.raises(RunError, match="cannot be written"):
             export(folder, tmp_path / "out")
