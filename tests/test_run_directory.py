@@ -149,6 +149,16 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "a" / "x").read_bytes() == b"2"
 
 
+def test_leftovers_from_before_a_folder_had_its_name_are_removed_when_they_are_old(tmp_path):
+    old, young = tmp_path / ".new-old", tmp_path / ".new-young"
+    old.mkdir()
+    young.mkdir()
+    os.utime(old, (0, 0))
+    with new_folder(tmp_path / "run"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-young", "run"]
+
+
 def test_leftovers_of_killed_writers_are_removed(folder):
     leftover = folder.path / "checkpoints" / ".new-abc"
     leftover.mkdir(parents=True)

@@ -53,8 +53,7 @@ def recovered(home, expected, begun):
     assert ended.code == 0, ended.output
     folder = runs.run_folder(home)
     assert runs.differences(runs.content(folder), expected) == []
-    leftovers = [str(path) for path in (home / "results").rglob(".new-*")]
-    assert leftovers == []
+    assert list(folder.rglob(".new-*")) == []
     verified = forked.run(home, ["verify", str(folder)])
     assert verified.code == 0, verified.output
 

@@ -9,6 +9,7 @@ import io
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +23,8 @@ from gallop.reading import read_json as read_json  # beside its opposite
 from gallop.run_folder import holder
 from gallop.run_folder.full_disk import naming_the_file
 from gallop.strict_json import dumps
+
+SECONDS_OF_LEFTOVERS = 3600.0
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object as read from a file, or to be written to one."""
@@ -162,6 +165,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         FileExistsError: if `path` exists, unless `replace`.
     """
     make_folders(path.parent)
+    _remove_old_leftovers(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
         with naming_the_file(temporary, path):
@@ -200,6 +204,15 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary folders of processes that were killed while they wrote."""
     for leftover in folder.rglob(".new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _remove_old_leftovers(folder: Path) -> None:
+    """Delete temporary folders so old that nobody can be writing to them any more: of processes
+    killed before what they made had its name."""
+    for leftover in folder.glob(".new-*"):
+        with contextlib.suppress(OSError):  # another process may delete it, too
+            if time.time() - leftover.stat().st_mtime > SECONDS_OF_LEFTOVERS:
+                shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sync_all(folder: Path) -> None:

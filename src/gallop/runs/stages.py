@@ -33,6 +33,7 @@ from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
 from gallop.run_folder.directory import Diverged, RunDirectory
+from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.manifest import replacing_results
 from gallop.run_folder.numbers import Segment
 from gallop.run_folder.prepared import PreparedRun
@@ -242,6 +243,7 @@ class Stages:
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
             self.folder.write_json("provenance.json", record | {"end": now()})
+        remove_leftovers(self.folder.path)  # of writes that the system refused
         run_report.show(self.folder, self.experiment, self.plan, self.display)
 
     def _evaluate_best_and_final_policy(self) -> None:
