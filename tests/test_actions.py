@@ -17,7 +17,7 @@ from gallop.policies import sb3_zip
 from gallop.run_folder.prepared import prepare
 
 TASK = "gallop_action_task:Acts-v0"
-REFUSED = ("unbounded", "half bounded", "empty", "dict", "tuple")
+REFUSED = ("unbounded", "half bounded", "widest", "empty", "dict", "tuple")
 BOXES = [name for name, space in ACTIONS.items() if isinstance(space, spaces.Box)]
 
 
@@ -98,6 +98,8 @@ def test_the_random_policy_draws_actions_of_the_task(kind):
 
 def test_whole_numbers_are_the_nearest_and_inside_the_bounds():
     space = spaces.Box(np.array([-3, 0]), np.array([2, 1]), dtype=np.int64)
+    widest = spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32)
+    assert task_action(widest, np.float32([2**31])).tolist() == [2**31 - 1]
     for given, taken in (([-2.6, 0.4], [-3, 0]), ([9.0, 0.6], [2, 1]), ([-9.0, -1.0], [-3, 0])):
         action = task_action(space, np.float32(given))
         assert action.tolist() == taken and action.dtype == np.int64

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from gallop.environments.spaces import Action, Env, Observation, Space
 
 Array: TypeAlias = NDArray[Any]
+MOST = 2.0**62  # of whole numbers, either way
 Convert: TypeAlias = Callable[[Action], Action]
 
 
@@ -99,17 +100,21 @@ def _of_box(space: spaces.Box[Any]) -> tuple[Space, Convert] | None:
     high: Array = space.high
     dtype = np.dtype(space.dtype)
     is_exact = dtype in (np.float32, np.float64)
-    if is_exact and space.shape and (not np.isfinite(high - low).all() or _rounds_well(low, high)):
+    if is_exact and space.shape and _rounds_well(low, high):
         return None
     shape = space.shape or (1,)
     kind: Any = dtype if is_exact else np.float32
+    # Float64 holds every whole number up to 2⁵³, and the largest of int64 not.
+    wide = np.float64 if dtype.kind in "iub" else kind
+    first, last = (bound.astype(wide) for bound in (low, high))
+    if dtype.kind in "iub":
+        first, last = np.clip(first, -MOST, MOST), np.clip(last, -MOST, MOST)
 
     def convert(action: Action) -> Action:
         values = np.reshape(action, space.shape)
         if dtype.kind in "iub":
-            values = np.rint(values)
-        clipped = np.clip(values, low.astype(kind), high.astype(kind))
-        return np.asarray(clipped, dtype)
+            values = np.rint(values.astype(np.float64))
+        return np.asarray(np.clip(values, first, last), dtype)
 
     lowest, highest = (bound.astype(kind).reshape(shape) for bound in (low, high))
     box: Space = spaces.Box(lowest, highest, dtype=kind)
@@ -119,4 +124,6 @@ def _of_box(space: spaces.Box[Any]) -> tuple[Space, Convert] | None:
 def _rounds_well(low: Array, high: Array) -> bool:
     """Whether the largest action of a policy, scaled to these bounds, is the highest one and not
     the next number above it."""
-    return bool((low + (high - low) <= high).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high - low
+        return bool((~np.isfinite(width) | (low + width <= high)).all())

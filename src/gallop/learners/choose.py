@@ -104,7 +104,9 @@ def _check_bounds(experiment: Experiment, action_space: Space) -> None:
     space: Any = action_space
     if 0 in space.shape:
         raise ExperimentError(f"{experiment.env} has no actions: it takes {space}", "env")
-    if not np.isfinite([space.low, space.high]).all():
+    with np.errstate(over="ignore", invalid="ignore"):
+        is_bounded = np.isfinite(space.high - space.low).all()
+    if not is_bounded:
         raise ExperimentError(
             f"{experiment.algo} needs actions with finite bounds, and {experiment.env} takes "
             f"{space}; a wrapper with a bounded action_space helps (--wrappers)",
