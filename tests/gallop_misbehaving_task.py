@@ -144,6 +144,7 @@ ONCE = {
     "raises_os": raising(OSError(5, "Input/output error", "/dev/robot")),
     "raises_eof": raising(EOFError("no more input")),
     "raises_stop": raising(StopIteration("the log has ended")),
+    "raises_exit": raising(SystemExit(3)),
     "raises_memory": raising(MemoryError("no more memory")),
     "observation_nan": poisoned(np.nan),
     "observation_inf": poisoned(-np.inf),

@@ -290,7 +290,9 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     (path,) = tmp_path.glob("*/g")
     group = SeedGroup(path)
     assert group.run(0).is_finished() and not group.run(1).is_finished()
-    assert "seed 1 failed: RuntimeError: a leg broke" in display.console.export_text()
+    shown = " ".join(display.console.export_text().split())
+    where = "gallop_breaking_task:Breaking-v0, training, segment 0, after timestep 0"
+    assert f"seed 1 failed: {where}: RuntimeError: a leg broke (" in shown
     summary = json.loads(group.summary_file.read_text())
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0], [1])
 

@@ -26,6 +26,7 @@ FAILS = {
     "raises_os": rf"OSError: \[Errno 5\] Input/output error: '/dev/robot' {HERE}",
     "raises_eof": rf"EOFError: no more input {HERE}",
     "raises_stop": rf"StopIteration: the log has ended {HERE}",
+    "raises_exit": rf"SystemExit: 3 {HERE}",
     "raises_memory": rf"MemoryError: no more memory {HERE}",
     "observation_nan": r"gave NaN in an observation \(number 1 of 2\)",
     "observation_inf": r"gave minus infinity in an observation \(number 1 of 2\)",
@@ -166,7 +167,14 @@ def check(kind, said):
     assert resume_state.newest_boundary(said.folder / "state") is None
 
 
-SAMPLE = ("raises", "raises_pipe", "raises_unspeakable", "observation_nan", "observation_column")
+SAMPLE = (
+    "raises",
+    "raises_exit",
+    "raises_pipe",
+    "raises_unspeakable",
+    "observation_nan",
+    "observation_column",
+)
 SAMPLE += ("reward_none", "reward_large", "four", "reset_raises", "old_reset", "late_reset_nan")
 
 

@@ -78,7 +78,7 @@ def make_env(
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
         ) from None
-    except Exception as error:  # it may be anybody's code
+    except (Exception, SystemExit) as error:  # it may be anybody's code
         if is_ours(error):
             raise
         place = place_of(error)

@@ -81,7 +81,7 @@ def close(env: Env) -> None:
     """Close an environment; what its task raises then is logged, and stops nothing."""
     try:
         env.close()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_ours(error):
             raise
         say_once(f"close() failed: {described(error)}\n{traceback.format_exc()}")

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from gallop.environments.task_errors import described
 from gallop.errors import RunError, printable
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -46,7 +47,7 @@ def is_full(error: BaseException | None) -> bool:
         if isinstance(error, DiskFullError) or getattr(error, "errno", None) in _NUMBERS:
             return True
         # Only errors of other libraries are told by their words: a path may hold any.
-        if not isinstance(error, OSError | RunError) and _WORDS.search(str(error)):
+        if not isinstance(error, OSError | RunError) and _WORDS.search(described(error)):
             return True
         error = error.__cause__ or error.__context__
     return False

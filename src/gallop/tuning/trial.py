@@ -113,6 +113,8 @@ def main(path: Path) -> int:
     except Stopped as stopped:
         return 128 + stopped.signal_number
     except (DivergedError, TaskError, WorkerError, FrozenError) as error:
+        if isinstance(error, TaskError):
+            print(error.details, file=sys.stderr)  # the traceback, for worker.log
         say_why(error)
         return 1
     except OSError as error:
