@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MAX_DESCRIBED = 300  # characters of the message of an exception
+
 MAX_MESSAGE = 1_000  # characters; the longest of ours have 400
 
 
@@ -45,6 +47,26 @@ def alternatives(names: Iterable[str]) -> str:
     """
     *others, last = names
     return f"{', '.join(others)} or {last}" if others else last
+
+
+def described(error: BaseException) -> str:
+    """Type and message of an exception, in one line that is not too long.
+
+    >>> described(ValueError("a joint limit\\nand more"))
+    'ValueError: a joint limit …'
+    """
+    name = type(error).__name__
+    try:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+    except Exception:  # a task's exceptions are a task's code
+        lines = []
+    if not lines:
+        return name
+    first = lines[0].strip()
+    if len(first) > MAX_DESCRIBED:
+        first = first[:MAX_DESCRIBED].rstrip()
+    more = len(lines) > 1 or len(lines[0].strip()) > MAX_DESCRIBED
+    return f"{name}: {first}" + (" …" if more else "")
 
 
 class ExperimentError(ValueError):

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.spaces import Action, Env, Observation, Space
-from gallop.environments.task_errors import as_number, close, described, failure, is_ours, say_once
-from gallop.errors import DivergedError, TaskError
+from gallop.environments.task_errors import as_number, close, failure, is_ours, say_once
+from gallop.errors import DivergedError, TaskError, described
 
 LARGEST = float(np.finfo(np.float32).max)  # networks and replay buffers are float32
 LARGEST_LEARNABLE = 1e15  # reward: squares of the sum of thousands of them are still in its range

@@ -13,9 +13,9 @@ from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space, time_limit
-from gallop.environments.task_errors import described, is_ours, place_of
+from gallop.environments.task_errors import is_ours, place_of
 from gallop.environments.watchdog import Making, inside
-from gallop.errors import ExperimentError, TaskError
+from gallop.errors import ExperimentError, TaskError, described
 from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from gallop.environments.spaces import Env
-from gallop.errors import TaskError
+from gallop.errors import TaskError, described
 
-MAX_LENGTH = 300  # characters of a message
 NOTES = "gallop_notes"  # key of `info` under which a worker sends lines for run.log
 
 log = logging.getLogger(__name__)
@@ -39,26 +38,6 @@ def failure(task: str, error: BaseException, env: Env | None = None, doing: str 
 def is_ours(error: BaseException) -> bool:
     """Whether an exception is Gallop's own, on its way through a task's code: a request to stop."""
     return type(error).__module__.partition(".")[0] == "gallop"
-
-
-def described(error: BaseException) -> str:
-    """Type and message of an exception, in one line that is not too long.
-
-    >>> described(ValueError("a joint limit\\nand more"))
-    'ValueError: a joint limit …'
-    """
-    name = type(error).__name__
-    try:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-    except Exception:  # a task's exceptions are a task's code
-        lines = []
-    if not lines:
-        return name
-    first = lines[0].strip()
-    if len(first) > MAX_LENGTH:
-        first = first[:MAX_LENGTH].rstrip()
-    more = len(lines) > 1 or len(lines[0].strip()) > MAX_LENGTH
-    return f"{name}: {first}" + (" …" if more else "")
 
 
 def place_of(error: BaseException, env: Env | None = None) -> str:

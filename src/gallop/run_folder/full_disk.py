@@ -10,8 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from gallop.environments.task_errors import described
-from gallop.errors import RunError, printable
+from gallop.errors import RunError, described, printable
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, torch, SQLite and ffmpeg tell it in words alone.
