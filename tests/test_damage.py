@@ -18,6 +18,7 @@ from gallop.errors import RunError
 from gallop.report.display import Display
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.seed_group import SeedGroup
 from gallop.run_folder.verification import verify
 from gallop.runs import workflow
 from gallop.runs.stopping import Stopped
@@ -99,7 +100,7 @@ def contents(run: RunDirectory) -> dict[str, bytes]:
     return {
         str(path.relative_to(run.path)): path.read_bytes()
         for path in sorted(run.path.rglob("*"))
-        if path.is_file() and path.name not in ("lock", "run.log")
+        if path.is_file() and path.name not in ("lock", "lock.holder", "run.log")
     }
 
 
@@ -125,7 +126,7 @@ def test_a_whole_run_is_said_to_be_whole(finished_run, stopped_run, capsys):
         assert len(lines) == 1 and lines[0].endswith("files are as they were written")
 
 
-UNCHECKED = {"run.log", "lock"}  # logs; what resuming does not read
+UNCHECKED = {"run.log", "lock", "lock.holder"}  # logs; what resuming does not read
 
 
 def checked_files(run: RunDirectory) -> list[Path]:
@@ -218,6 +219,26 @@ def test_a_kill_between_manifest_and_file_leaves_both_right(tmp_path):
     assert len(manifest.read(root)["a.csv"]) == 1
     (root / "a.csv").write_bytes(b"old")
     assert [damage.path.name for damage in manifest.damages(root)] == ["a.csv"]
+
+
+def test_damage_in_a_group_is_found_in_its_own_files_and_in_its_runs(tmp_path, capsys):
+    seeds = (0, 1)
+    group = SeedGroup(tmp_path / "PPO_Pendulum-v1" / "g")
+    with group.locked():
+        group.write(tiny("ppo"), seeds)
+        for seed in seeds:
+            group.run(seed).create(tiny("ppo", training_seed=seed))
+    code, lines = gallop(capsys, "verify", group.path)
+    assert code == 0, lines
+    for file in (group.experiment_file, group.seeds_file, group.run(1).experiment_file):
+        content = file.read_bytes()
+        flip(file)
+        code, lines = gallop(capsys, "verify", group.path)
+        assert code == 1 and f"{file} is damaged" in lines
+        file.write_bytes(content)
+    (group.path / "manifest.json").unlink()
+    code, lines = gallop(capsys, "verify", group.path)
+    assert code == 1 and f"{group.path / 'manifest.json'} is missing" in lines[0]
 
 
 # --- readers -------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ from gallop.report.run_figures import title_of
 from gallop.report.run_report import as_plain
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import Json, write_bytes, write_json
+from gallop.run_folder.files import Json
+from gallop.run_folder.manifest import write_json_result, write_result
 from gallop.run_folder.seed_group import SeedGroup
 
 
@@ -33,7 +34,9 @@ def redraw(group: SeedGroup, display: Display) -> None:
     experiment, runs = group.look_at_experiment(), group.runs()
     for run in runs.values():
         manifest.check(*run.numbers.files)
-    if not draw(group, runs, experiment):
+    with group.locked():
+        drawn = draw(group, runs, experiment)
+    if not drawn:
         raise RunError(
             f"{group.path} has nothing to draw yet: none of its runs was evaluated so far"
         )
@@ -66,7 +69,7 @@ def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experim
     judged = final_and_best(runs)
     if judged:
         summary = _summary(experiment, judged, [seed for seed in runs if seed not in judged])
-        write_json(group.summary_file, summary)
+        write_json_result(group.summary_file, summary)
         written.append(group.summary_file)
     return written
 
@@ -77,7 +80,7 @@ def _write_curve(path: Path, timesteps: NDArray[np.int64], curve: SeedCurve) -> 
     writer.writerow(["timestep", "iqm", "low", "high", "n"])
     columns = (timesteps, curve.iqm, curve.low, curve.high, curve.n)
     writer.writerows(zip(*(column.tolist() for column in columns), strict=True))
-    write_bytes(path, text.getvalue().encode())
+    write_result(path, text.getvalue().encode())
 
 
 def _summary(

@@ -182,7 +182,12 @@ class RunDirectory:
             return False
         names = {path.name for path in self.path.iterdir() if not path.name.startswith(".new-")}
         inside = {path.name for path in self.state.glob("*") if not path.name.startswith(".new-")}
-        first = {"lock", self.initial_model.name, normalizer_path(self.initial_model).name}
+        first = {
+            "lock",
+            "lock.holder",
+            self.initial_model.name,
+            normalizer_path(self.initial_model).name,
+        }
         return names <= {self.state.name} and inside <= first
 
     def write_experiment(self, experiment: Experiment) -> None:

@@ -30,7 +30,15 @@ from gallop.run_folder.files import Json, digest, npz_bytes, read_json, replacin
 from gallop.strict_json import dumps
 
 NAME = "manifest.json"
-_NOT_RESULTS = {NAME, "diverged.json", "run.log", "worker.log", "lock", "MUJOCO_LOG.TXT"}
+_NOT_RESULTS = {
+    NAME,
+    "diverged.json",
+    "run.log",
+    "worker.log",
+    "lock",
+    "lock.holder",
+    "MUJOCO_LOG.TXT",
+}
 _NOT_RESULT_FOLDERS = {"tensorboard", "state"}
 
 Hashes: TypeAlias = dict[str, list[str | None]]
@@ -55,9 +63,14 @@ class DamagedError(RunError):
 # --- writing -------------------------------------------------------------------------------------
 
 
-def begin(root: Path) -> None:
-    """Vouch for every result that a folder holds now, and from now on."""
-    _write(root, {_name(root, path): [digest(path)] for path in _results(root)})
+def begin(root: Path, paths: Iterable[Path] | None = None) -> None:
+    """Vouch for results that a folder holds now, and for all from now on.
+
+    Args:
+        paths: those of the results that are there; default: all of a run's.
+    """
+    paths = _results(root) if paths is None else paths
+    _write(root, {_name(root, path): [digest(path)] for path in paths})
 
 
 @contextlib.contextmanager
@@ -234,7 +247,8 @@ def _results(root: Path) -> list[Path]:
         and path.relative_to(root).parts[0] not in _NOT_RESULT_FOLDERS
     ]
     state = root / "state"
-    found += [path for path in (*state.glob("*.*"), *state.glob("films/*.npz")) if path.is_file()]
+    inside = (*state.glob("*.*"), *state.glob("films/*.npz"))
+    found += [path for path in inside if path.is_file() and path.name not in _NOT_RESULTS]
     return sorted(found)
 
 

@@ -5,7 +5,8 @@ results/<ALGO>_<ENV_ID>/<name>/
 ├── seeds.json            the training seeds; they stand nowhere else
 ├── seed-0/, seed-1/, …   an ordinary run each: any command takes it
 ├── curve.csv, learning_curve.png
-└── summary.json
+├── summary.json
+└── manifest.json         the SHA-256 of these; each run has its own
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from pathlib import Path
 from gallop.errors import ExperimentError, HeldError, RunError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import read_resolved, to_yaml
+from gallop.run_folder import manifest
 from gallop.run_folder.consent import read_trained
 from gallop.run_folder.directory import GROUP_FILE, RunDirectory
-from gallop.run_folder.files import hold, read_json, write_bytes, write_json
+from gallop.run_folder.files import hold, read_json
+from gallop.run_folder.manifest import write_json_result, write_result
 
 LOCK = "lock"
 
@@ -56,8 +59,13 @@ class SeedGroup:
 
     def write(self, experiment: Experiment, seeds: Sequence[int]) -> None:
         """Write the seeds and then the experiment, which makes the folder a group."""
-        write_json(self.seeds_file, {"training_seeds": list(seeds)})
-        write_bytes(self.experiment_file, to_yaml(experiment).encode())
+        if manifest.root_of(self.path) is None:
+            known = [self.experiment_file, self.seeds_file, self.curve_file]
+            known += [self.learning_curve, self.summary_file]
+            manifest.begin(self.path, [path for path in known if path.is_file()])
+        record = {"training_seeds": list(seeds), "manifest": manifest.NAME}
+        write_json_result(self.seeds_file, record)
+        write_result(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment, with the first training seed, whose code may be run.
@@ -81,6 +89,7 @@ class SeedGroup:
     def _check_experiment_file(self) -> None:
         if not is_group(self.path):
             raise RunError(f"{self.path} is no group of training seeds: it holds no {GROUP_FILE}")
+        manifest.check(self.experiment_file, self.seeds_file)
 
     def read_seeds(self) -> list[int]:
         """The training seeds, in the order in which they were asked for.

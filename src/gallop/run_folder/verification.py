@@ -111,8 +111,9 @@ def _verify_results(root: Path, found: Found) -> None:
 
 
 def _should_have_manifest(root: Path) -> bool:
+    name = "seeds.json" if is_group(root) else "provenance.json"
     try:
-        return bool(RunDirectory(root).read_json("provenance.json").get("manifest"))
+        return bool(RunDirectory(root).read_json(name).get("manifest"))
     except FileNotFoundError:
         return False
     except (OSError, ValueError):

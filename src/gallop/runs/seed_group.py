@@ -24,7 +24,7 @@ from gallop.machine import available_processors
 from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress, State, timestep_of
-from gallop.run_folder import consent
+from gallop.run_folder import consent, manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
@@ -146,7 +146,8 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
                     name,
                 )
     elif path.exists():
-        ours = (LOCK, LOCK + SUFFIX, group.seeds_file.name)  # a group killed in its first moment
+        # A group killed in its first moment.
+        ours = (LOCK, LOCK + SUFFIX, group.seeds_file.name, manifest.NAME)
         others = [p.name for p in path.iterdir() if p.name not in ours and p.name[:5] != ".new-"]
         if others:
             raise RunError(
