@@ -259,6 +259,10 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path, in_this_proces
 def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
     group = SeedGroup(tmp_path)
     group.write(tiny("ppo"), [0])
+    group.seeds_file.write_text('{"training_seeds": [1]}')
+    with pytest.raises(RunError, match=r"seeds\.json is damaged"):
+        resume_group(tmp_path)
+    (tmp_path / "manifest.json").unlink()  # as in a group of an earlier version
     for text in ("", "[]", '{"training_seeds": []}', '{"training_seeds": ["x"]}'):
         group.seeds_file.write_text(text)
         with pytest.raises(RunError, match=r"seeds\.json does not name training seeds"):
