@@ -199,6 +199,7 @@ ALWAYS = {
     "unstable_false": telling(lambda task: {"unstable_physics": False}),
     "info_function": telling(lambda task: {"f": lambda: 1}),
     "info_lock": telling(lambda task: {"lock": threading.Lock()}),
+    "unstable": lambda task, step, action: (*step[:3], True, {"unstable_physics": True}),
     "judged_nan": judged(float("nan")),
     "judged_inf": judged(float("-inf")),
     "judged_some": judged(float("nan")),

@@ -172,7 +172,7 @@ class _Record:
             if error.cause != "observation":
                 raise
             # Its return is not known, and no policy can go on.
-            log.warning("%s; the episode ends here and has no return", error)
+            log.info("%s; the episode ends here and has no return", error)  # the table counts them
             self.total, self.ended = float("nan"), True
             return
         self.observation, reward, terminated, truncated, info = step
