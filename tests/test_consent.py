@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from gallop.commands import cli
 from gallop.environments.make import make_env
 from gallop.errors import ExperimentError
 from gallop.experiments import yaml_text
+from gallop.policies import sb3_zip
 from gallop.report.display import Display
 from gallop.run_folder import consent, manifest
 from gallop.run_folder.consent import ConsentError
@@ -394,3 +396,27 @@ def test_run_seeds_is_a_request(here):
     (here / "evil.py").write_text(MARK)
     with pytest.raises(ExperimentError, match="is given twice"):
         run_seeds(tiny("sac", env="evil:Gift-v0"), [0, 0], results=here)
+
+
+def test_trust_means_one_zip_alone_or_the_folder_that_it_lies_in(here, monkeypatch):
+    """A consent to a folder's task is none to the pickles in its zips, nor to those of several."""
+    asked = []
+    monkeypatch.setattr(
+        sb3_zip, "read", lambda path, observations, actions, options: asked.append(options.trust)
+    )
+    zipped, inside = "Pendulum-v1.zip", "gift/run/best_model.zip"
+    for named, expected in (
+        ([zipped], [True]),
+        ([inside, "--env", "Pendulum-v1"], [True]),
+        ([inside], [False]),
+        (["gift/run"], [False]),
+        ([zipped, zipped], [False]),
+        ([zipped, inside], [False]),
+    ):
+        asked.clear()
+        with contextlib.suppress(AttributeError):  # there is no policy to play
+            call("evaluate", *named, "--trust", "--episodes", "1")
+        assert asked[:1] == expected, named
+    with contextlib.suppress(AttributeError):
+        gallop.evaluate(inside, n_episodes=1, trust=True)
+    assert asked[-1] is False
