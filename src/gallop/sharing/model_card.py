@@ -8,10 +8,12 @@ from pathlib import Path
 
 from gallop import __version__
 from gallop.environments.make import evaluation_task
+from gallop.errors import ExperimentError
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
 from gallop.experiments import yaml_text
 from gallop.experiments.plan import make_plan
+from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import settings_of
 from gallop.fields import plain
 from gallop.policies.normalizer import Normalizer
@@ -131,18 +133,12 @@ def _sb3_section(done: FinishedRun) -> str:
 
 def _sb3_code(done: FinishedRun) -> str:
     """A program that gives the numbers of the card; what a user chose is in it as literals only."""
-    from gallop.environments.actions import task_action_in_python
-
     experiment, normalizer = done.experiment, done.normalizer
     kwargs = settings_of(experiment)
     env_kwargs = {**kwargs["env_kwargs"], **kwargs["eval_env_kwargs"]}
     keywords = [f"**{_literal(env_kwargs)}"] if env_kwargs else []
     made = ", ".join([repr(experiment.env), *keywords])
-    task = evaluation_task(experiment)
-    left_out = task.reward_wrappers().left_out
-    env = task.make()
-    env.close()
-    task_action = task_action_in_python(env)
+    left_out, task_action = _evaluated_with(experiment)
     wrappers = [
         f"env = getattr(importlib.import_module({module!r}), {name!r})"
         f"(env, **{_literal(arguments)})"
@@ -183,6 +179,20 @@ def _sb3_code(done: FinishedRun) -> str:
             'print(f"{np.mean(returns):.2f} +/- {np.std(returns):.2f}")',
         ]
     )
+
+
+def _evaluated_with(experiment: Experiment) -> tuple[tuple[str, ...], str]:
+    """Wrappers that evaluations leave out, and Python that makes the task's action of a policy's;
+    nothing of either where the task cannot be made here."""
+    from gallop.environments.actions import task_action_in_python
+
+    task = evaluation_task(experiment)
+    try:
+        env = task.make()
+        env.close()
+        return task.reward_wrappers().left_out, task_action_in_python(env)
+    except ExperimentError:
+        return (), ""
 
 
 def _literal(value: object) -> str:
