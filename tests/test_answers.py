@@ -17,6 +17,7 @@ from gallop.evaluation.episodes import RandomPolicy, evaluate
 from gallop.execution.processes import Processes
 from gallop.execution.work import WorkItem
 from gallop.report import video
+from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
 from gallop.runs.film_queue import Filming
 from gallop.runs.workflow import make_folder
@@ -25,7 +26,8 @@ TASK = "gallop_talking_task:Talking-v0"
 
 
 @pytest.fixture(autouse=True)
-def tasks_of_these_tests(monkeypatch):
+def tasks_of_these_tests(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv(consent.STATE_VARIABLE, str(tmp_path_factory.mktemp("decisions")))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
@@ -98,6 +100,7 @@ def test_the_reason_of_a_missing_film_is_the_film_childs_own(tmp_path):
 
 def test_the_reason_of_a_failed_work_item_is_its_own_and_no_line_that_the_task_printed(tmp_path):
     experiment = tiny("sac", env=TASK, env_kwargs={"fails_at": 55, "max_episode_steps": 60})
+    consent.asked_for(experiment)
     run = make_folder(tmp_path / "run", prepare(experiment))
     engine = Processes(1)
     engine.submit(WorkItem(run.path, ("gallop", "run", "--resume", str(run.path), "--quiet")))
