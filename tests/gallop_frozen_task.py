@@ -63,4 +63,4 @@ class Frozen(Shapes):
 
 
 gymnasium.register("Frozen-v0", Frozen, max_episode_steps=20)
-gymnasium.register("Endless-v0", Shapes)
+gymnasium.register("Unlimited-v0", Shapes)

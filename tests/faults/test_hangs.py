@@ -283,7 +283,7 @@ def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, co
 def test_an_evaluation_stops_at_the_next_timestep(command):
     """Of a policy that never comes to an episode's end, among others."""
     data = experiment(
-        env="gallop_frozen_task:Endless-v0", env_kwargs={}, n_envs=1,
+        env="gallop_frozen_task:Unlimited-v0", env_kwargs={}, n_envs=1,
         total_timesteps=1000, segment=1000, evaluation={"interval": 1000},
     )  # fmt: skip
     run = command(data, "run", "config.yaml", "--name", "a")
@@ -298,7 +298,7 @@ def test_an_evaluation_stops_at_the_next_timestep(command):
 
 @pytest.mark.slow
 def test_one_ctrl_c_ends_a_command_that_has_nothing_to_keep(command):
-    run = command({}, "baseline", "--env", "gallop_frozen_task:Endless-v0")
+    run = command({}, "baseline", "--env", "gallop_frozen_task:Unlimited-v0")
     run.wait_for(lambda: "random policy" in run.output())
     run.interrupt()
     assert run.finish(10)[0] == 130

@@ -164,7 +164,7 @@ def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tm
 )
 def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reason):
     experiment = tiny(algo, **settings)
-    spaces = try_out(experiment)
+    spaces = try_out(experiment)[:2]
     choice = choose_learner(experiment, *spaces)
     assert choice.name == "sb3"
     assert reason in choice.reason
@@ -174,7 +174,7 @@ def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reas
 
 def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
     experiment = tiny("sac")
-    spaces = try_out(experiment)
+    spaces = try_out(experiment)[:2]
     choice = choose_learner(experiment, *spaces)
     assert (choice.name, choice.n_threads) == ("native", 1)
     assert choice.instruction_set == machine.instruction_set()
@@ -184,7 +184,7 @@ def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
 
 def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
     experiment = tiny("sac", precision="bf16")
-    spaces = try_out(experiment)
+    spaces = try_out(experiment)[:2]
     with pytest.raises(ExperimentError, match="bf16 needs the native learner, and it was asked"):
         choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
     # What a processor without it would say.

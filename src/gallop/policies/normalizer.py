@@ -55,7 +55,10 @@ class Normalizer:
         Raises:
             OSError, ValueError: if the file is something else, or larger than a normaliser can be.
         """
-        file = read_npz(path, ("count", "clip", "epsilon"), MAX_BYTES)
+        try:
+            file = read_npz(path, ("count", "clip", "epsilon"), MAX_BYTES)
+        except ValueError as error:
+            raise ValueError(f"is no normaliser: {error}") from None
         return cls(
             mean={k.partition("/")[2]: v for k, v in file.items() if k.startswith("mean/")},
             variance={k.partition("/")[2]: v for k, v in file.items() if k.startswith("variance/")},
