@@ -11,6 +11,8 @@ import contextlib
 import errno
 import importlib
 import itertools
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import random
@@ -78,6 +80,8 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
+        multiprocessing.forkserver._forkserver.__init__()  # one of other tests is not ours
+        multiprocessing.resource_tracker._resource_tracker.__init__()
         os.environ[MARK] = str(home)
         os.environ["TMPDIR"] = tempfile.tempdir = temporary
         sys.argv = ["gallop", *arguments]

@@ -32,6 +32,8 @@ from small_search import (
     zombies_of,
 )
 
+from gallop.run_folder.directory import RunDirectory
+
 SECONDS_OF_ORPHANS = 10
 LONGER = search_data(experiment={"total_timesteps": 3600})
 PRUNED = {
@@ -122,18 +124,17 @@ def test_a_training_that_another_process_still_holds_is_waited_for(longer, tmp_p
     write(tmp_path, LONGER)
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
     wait_until(lambda: list(tmp_path.glob("o/plots/*/x/trials/000/seed-0/state/0*")), process)
-    (held,) = (pid for pid, path in workers_of(tmp_path).items() if "/trials/000/" in path)
-    kill(held, signal.SIGSTOP)  # it cannot see that its parent has gone
     kill(process.pid)
     process.wait()
-    process = start(tmp_path, "--resume", folder(tmp_path))
-    wait_until(lambda: (folder(tmp_path) / "trials/001/seed-0/provenance.json").exists(), process)
-    until = time.monotonic() + 5
-    while time.monotonic() < until:
-        holders = [pid for pid, path in workers_of(tmp_path).items() if "/trials/000/" in path]
-        assert holders == [held]
-        time.sleep(0.05)
-    kill(held, signal.SIGCONT)
+    assert nobody_is_left(tmp_path, SECONDS_OF_ORPHANS)
+    with RunDirectory(folder(tmp_path) / "trials" / "000" / "seed-0").locked():
+        process = start(tmp_path, "--resume", folder(tmp_path))
+        records = folder(tmp_path) / "trials/001/seed-0/provenance.json"
+        wait_until(records.exists, process)
+        until = time.monotonic() + 5
+        while time.monotonic() < until:
+            assert not [path for path in workers_of(tmp_path).values() if "/trials/000/" in path]
+            time.sleep(0.05)
     code, text = finish(process, tmp_path)
     assert code == 0, text
     assert outcome(folder(tmp_path)) == expected
