@@ -6,6 +6,7 @@ evaluations, or harmless, do these see anything of it.
 
 from __future__ import annotations
 
+import decimal
 import threading
 from typing import ClassVar
 
@@ -174,6 +175,7 @@ ONCE = {
     "reward_array": giving(reward=np.array([-1.0])),
     "reward_zero_d": giving(reward=np.array(-1.0)),
     "reward_int": giving(reward=-1),
+    "reward_decimal": giving(reward=decimal.Decimal(-1)),  # any SupportsFloat, as PyTorch's numbers
     "end_array": giving(terminated=np.array([True])),
     "end_int": giving(terminated=1),
     "observation_list": giving(observation=[0.0, 1.0]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+from pathlib import Path
 
 import gallop_argument_task
 import numpy as np
@@ -108,6 +109,14 @@ def test_what_yaml_cannot_hold_is_refused_before_anything_is_written(value, word
         prepare(from_dict({**BASE, "env_kwargs": value}))
     message = str(caught.value)
     assert all(word in message for word in words) and "\n" not in message, message
+
+
+def test_a_path_is_kept_as_its_text():
+    experiment = from_dict(
+        {"algo": "ppo", "env": "Ant-v5", "total_timesteps": 2048, "milestones": [100],
+         "env_kwargs": {"xml_file": Path("robots") / "ant.xml"}}
+    )  # fmt: skip
+    assert experiment.env_kwargs == {"xml_file": str(Path("robots") / "ant.xml")}
 
 
 def test_a_circle_is_refused():

@@ -6,6 +6,7 @@ They accept what YAML files and shells give, and refuse the rest in one line.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -106,6 +107,8 @@ def _plain(value: Any, name: str, depth: int) -> Any:
         return found
     if isinstance(value, list | tuple):
         return [_plain(part, f"{name}.{i}", depth + 1) for i, part in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return _plain(os.fspath(value), name, depth)
     kind = type(value)
     if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "ndim", 1):
         number = value.item()

@@ -361,5 +361,5 @@ def test_a_training_that_is_killed_ten_times_without_coming_on_fails(tmp_path):
     assert time.monotonic() - began < SECONDS
     rows = trials(folder(tmp_path))
     assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert rows[1]["user_attrs_reason"] == "ended 10 times by SIGKILL without coming on"
+    assert rows[1]["user_attrs_reason"] == "ended 10 times by SIGKILL without making progress"
     assert nobody_is_left(tmp_path, 1)

@@ -67,7 +67,9 @@ def close(env: Env) -> None:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, or an array of one, as a float; None for anything else.
+    """A number, or an array or tensor of one, as a float; None for anything else.
+
+    Gymnasium's type of a reward is `SupportsFloat`: numbers of PyTorch and JAX are some, too.
 
     >>> as_number(3), as_number(np.array([0.5])), as_number("3"), as_number(None)
     (3.0, 0.5, None, None)
@@ -79,6 +81,11 @@ def as_number(value: Any) -> float | None:
             return float(value)
         except OverflowError:  # an int of 400 digits
             return float("inf")
+    if hasattr(value, "__float__"):
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):  # several numbers
+            return None
     return None
 
 

@@ -70,8 +70,7 @@ class Processes:
             if code is None:
                 continue
             del self._running[process.item.folder]
-            killed = code < 0 or code > 128
-            if code == HELD or (killed and self._may_go_on(process.item)):
+            if code == HELD or (_signal(code) and self._may_go_on(process.item)):
                 self._waiting.appendleft(process.item)
             else:
                 ended.append(Ended(process.item, code, process.reason(code)))
@@ -165,7 +164,14 @@ class _Process:
         """What it told, or the signal that ended it."""
         if code == 0:
             return ""
-        if code < 0 or code > 128:  # 128 + signal: it stopped in good order
-            name = signal.Signals(-code if code < 0 else code - 128).name
-            return f"ended {MAX_DEATHS} times by {name} without coming on"
+        if (number := _signal(code)) is not None:
+            return f"ended {MAX_DEATHS} times by {number.name} without making progress"
         return self._reason or f"ended with exit code {code}; {self._log} may say why"
+
+
+def _signal(code: int) -> signal.Signals | None:
+    """The signal that ended a process: by itself, or, as 128 + its number, in good order."""
+    try:
+        return signal.Signals(-code if code < 0 else code - 128)
+    except ValueError:
+        return None

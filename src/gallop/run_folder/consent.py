@@ -150,7 +150,10 @@ def asked_for(experiment: Experiment) -> None:
 def settings_asked_for(settings: object) -> None:
     """The same for the settings of a search's experiment."""
     file = Path("experiment.yaml")
-    codes = tuple(_codes(file, _Named.read(file, settings)))
+    try:
+        codes = tuple(_codes(file, _Named.read(file, settings)))
+    except RunError:  # a class from Python whose module no other process could find
+        return
     if codes:
         _give(_by_path(codes), None)
         _give(_by_content(codes), None)  # where the current folder is one above the module's own

@@ -233,7 +233,7 @@ class RunDirectory:
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
-        if self.path.is_dir():
+        if named and self.path.is_dir():
             with contextlib.suppress(OSError):  # said below
                 self.state.mkdir(exist_ok=True)  # somebody may have deleted it
         with hold(self.state / "lock", self.path, busy, named) as self._held:
@@ -253,8 +253,10 @@ class RunDirectory:
         try:
             with self.locked(named=False):
                 return False
-        except RunError:
+        except HeldError:
             return True
+        except RunError:  # whoever wants to run it will be told
+            return False
 
     def is_finished(self) -> bool:
         """Whether it has come to its end."""
