@@ -55,7 +55,7 @@ class Acts(gymnasium.Env):
         if isinstance(self.action_space, spaces.Box):
             assert action.dtype == self.action_space.dtype and isinstance(action, np.ndarray)
         TAKEN[self.kind].append(action)
-        pushed = 0.0 if isinstance(action, dict) else np.clip(np.sum(action), -1e6, 1e6)
+        pushed = 0.0 if isinstance(action, dict) else np.clip(float(np.sum(action)), -1e6, 1e6)
         self.x = (0.9 * self.x + 0.01 * np.float32(pushed)).astype(np.float32)
         return self.x.copy(), float(self.x.sum()), False, False, {}
 
