@@ -274,3 +274,16 @@ def test_a_message_made_from_a_file_keeps_its_two_ends():
     message = str(ExperimentError("first " + "x" * 80_000 + " last"))
     assert len(message) <= MAX_MESSAGE + 3
     assert (message[:5], message[-4:]) == ("first", "last")
+
+
+def test_links_in_the_folder_of_a_tracker_are_its_own(tmp_path):
+    """W&B links its logs in the user's cache from there; a link in its place is refused."""
+    outside, run = tmp_path / "outside", tmp_path / "run"
+    outside.mkdir()
+    (run / "wandb" / "logs").mkdir(parents=True)
+    (run / "wandb" / "logs" / "debug-core.log").symlink_to(outside)
+    check_contents(run)
+    (run / "state").mkdir()
+    (run / "state" / "wandb").symlink_to(outside)
+    with pytest.raises(RunError, match="is a link that leaves the folder"):
+        check_contents(run)

@@ -14,6 +14,8 @@ from pathlib import Path
 from gallop.errors import RunError
 from gallop.reading import kind_of
 
+TRACKERS_OWN = "wandb"  # W&B's folder: it links its logs from there; we neither read nor copy it
+
 
 def check_contents(folder: Path) -> None:
     """Refuse a folder whose contents lead out of it, or are no files; nothing is opened.
@@ -60,7 +62,8 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
         return
     for entry in entries:
         yield entry
-        if entry.is_dir(follow_symlinks=False) and not _is_link(entry):
+        is_folder = entry.is_dir(follow_symlinks=False) and not _is_link(entry)
+        if is_folder and entry.name != TRACKERS_OWN:
             yield from _entries(entry.path)
 
 

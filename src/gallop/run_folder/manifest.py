@@ -39,7 +39,7 @@ _NOT_RESULTS = {
     "lock.holder",
     "MUJOCO_LOG.TXT",
 }
-_NOT_RESULT_FOLDERS = {"tensorboard", "state"}
+_NOT_RESULT_FOLDERS = {"tensorboard", "state", "wandb"}
 
 Hashes: TypeAlias = dict[str, list[str | None]]
 """Name relative to the run's folder, with slashes -> the hashes that it may have, newest first."""
