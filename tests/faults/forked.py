@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import itertools
 import multiprocessing.forkserver
@@ -28,16 +29,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 IMPORTED = (
+    "gallop.learners.native",
+    "gallop.learners.stable_baselines",
     "gallop.runs.workflow",
+    "matplotlib.backends.backend_agg",
     "matplotlib.pyplot",
     "stable_baselines3.common.vec_env",
     "tensorboard.compat.proto",
+    "torch._dynamo",  # which the first optimizer imports
 )
 MARK = "GALLOP_FAULTS_HOME"  # in the environment of all that a child starts
 SECONDS_TO_STOP = 20  # what a process may take to see that its parent is gone
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
 LOG = "operations.txt"
 TEMPORARY = "temporary.txt"  # names the folders for temporary files
+DESCRIPTORS = "descriptors.txt"  # what children still had open at their end
 
 
 class Ended(NamedTuple):
@@ -69,6 +75,7 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
     if pid:
         return pid
     code = 70
+    before: set[str] = set()
     try:
         os.setsid()
         os.chdir(home)
@@ -88,6 +95,7 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
         warnings.resetwarnings()  # as in a process of its own: no warning is an error
         if on_operation is not None:
             _watch(home, on_operation)
+        before = _open_descriptors()
         code = cli.main(list(arguments))
     except SystemExit as stopped:
         code = stopped.code if isinstance(stopped.code, int) else 1
@@ -98,6 +106,10 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
             multiprocessing.util._exit_function()  # what Python does at its end; os._exit does not
             sys.stdout.flush()
             sys.stderr.flush()
+            gc.collect()
+            if still_open := sorted(_open_descriptors() - before):
+                with (home / DESCRIPTORS).open("a") as file:
+                    file.writelines(f"{sys.argv[1:]}: {name}\n" for name in still_open)
         except BaseException:
             traceback.print_exc()
         finally:
@@ -152,6 +164,21 @@ def temporary_files(home: Path) -> list[str]:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     return [str(path) for path in found if not path.name.startswith("torchinductor_")]
+
+
+def descriptors_left(home: Path) -> list[str]:
+    """Files, pipes and sockets that children which ended by themselves had left open."""
+    path = home / DESCRIPTORS
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _open_descriptors() -> set[str]:
+    """Of this process: numbers and what they stand for; not the log, nor Matplotlib's fonts."""
+    found = set()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists the folder
+            found.add(f"{entry.name} {entry.readlink()}")
+    return {name for name in found if not name.endswith((LOG, ".ttf"))}
 
 
 def _descendants(home: Path) -> list[str]:
@@ -248,7 +275,7 @@ def _watch(home: Path, act: Operation) -> None:
             path, _, flags = arguments
             if isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) and _inside(path, home):
                 happened("open", path)
-        elif event in OPERATIONS:
+        elif event in OPERATIONS and not (event == "os.mkdir" and Path(arguments[0]).exists()):
             happened(event, arguments[0])
 
     def synced(descriptor: int) -> None:

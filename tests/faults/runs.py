@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import zipfile
 from collections.abc import Iterator
@@ -122,9 +123,9 @@ def record(table: str, **row: object) -> None:
         return
     path = Path(folder) / f"{table}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
     with path.open("a", newline="") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # tests run in several processes
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if is_new:
+        if os.fstat(file.fileno()).st_size == 0:
             writer.writeheader()
         writer.writerow(row)

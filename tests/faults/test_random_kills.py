@@ -70,6 +70,7 @@ def references(tmp_path_factory):
             assert ended.code == 0, ended.output
             assert forked.left_behind(home) == []
             assert forked.temporary_files(home) == []
+            assert forked.descriptors_left(home) == []
             seconds = time.monotonic() - began
             n_operations = len(forked.operations(home))
             made[case] = runs.content(runs.run_folder(home)), seconds, n_operations
@@ -104,6 +105,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(case, n_kills, ref
         n_runs += 1
     assert len(expected) > 100
     assert forked.left_behind(tmp_path) == []
+    assert forked.descriptors_left(tmp_path) == []
     forked.temporary_files(tmp_path)  # who was killed may leave some
     runs.record("kills", case=case, kills=n_killed, in_writes=n_in_writes, runs=n_runs, same=n_runs)
 
