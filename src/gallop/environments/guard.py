@@ -1,6 +1,6 @@
 """A guard around a task: what it gives is checked, and what cannot be used is named in one line.
 
-It is the outermost wrapper of every environment that is stepped. The checks cost two
+It is the outermost wrapper of every environment that is stepped. The checks cost three
 microseconds a timestep (benchmarks/guard.py).
 
 Importing this module imports Gymnasium.
@@ -9,7 +9,6 @@ Importing this module imports Gymnasium.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
@@ -24,7 +23,6 @@ from gallop.errors import DivergedError, TaskError, described
 
 LARGEST = float(np.finfo(np.float32).max)  # networks and replay buffers are float32
 LARGEST_LEARNABLE = 1e15  # reward: squares of the sum of thousands of them are still in its range
-_FINITE_SUM = 3e38  # of squares, in float64: none of them is larger than LARGEST
 
 Info = dict[str, Any]
 
@@ -255,23 +253,13 @@ def check_spaces_can_be_sent(env: Env, task: str) -> None:
 def _is_finite(array: NDArray[Any]) -> bool:
     """Whether all numbers are finite, and in the range of float32.
 
-    A product is three times faster than np.isfinite: with itself small only if all numbers are,
-    with zeros NaN if one is not finite. In float32 the one with itself can overflow, which warns.
+    Counting is twice as fast as `all`. A dot product would be faster still, but warns of infinity
+    with some BLAS libraries, and of large numbers with all.
     """
     if array.dtype.kind != "f":
         return True
-    if array.ndim == 1:
-        if array.dtype == np.float64:
-            if array.dot(array) < _FINITE_SUM:
-                return True
-        elif array.dot(_zeros(len(array), array.dtype)) == 0:
-            return True
-    return bool(np.isfinite(array).all() and np.abs(array).max(initial=0) <= LARGEST)
-
-
-@functools.cache
-def _zeros(n: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.zeros(n, dtype)
+    is_usable = np.isfinite(array) if array.itemsize <= 4 else np.abs(array) <= LARGEST
+    return bool(np.count_nonzero(is_usable) == array.size)
 
 
 def _named(value: float) -> str:
