@@ -17,9 +17,10 @@ from gallop.commands import cli
 from gallop.errors import RunError
 from gallop.report.display import Display
 from gallop.run_folder import manifest, resume_state
-from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.directory import Diverged, RunDirectory
+from gallop.run_folder.manifest import write_json_result, write_npz_result
 from gallop.run_folder.seed_group import SeedGroup
-from gallop.run_folder.verification import verify
+from gallop.run_folder.verification import accept, verify
 from gallop.runs import workflow
 from gallop.runs.stopping import Stopped
 
@@ -241,6 +242,99 @@ def test_damage_in_a_group_is_found_in_its_own_files_and_in_its_runs(tmp_path, c
     assert code == 1 and f"{group.path / 'manifest.json'} is missing" in lines[0]
 
 
+def group_of_two(home: Path) -> SeedGroup:
+    group = SeedGroup(home / "PPO_Pendulum-v1" / "g")
+    with group.locked():
+        group.write(tiny("ppo"), (0, 1))
+        for seed in (0, 1):
+            group.run(seed).create(tiny("ppo", training_seed=seed))
+    return group
+
+
+def test_the_own_files_of_a_group_can_be_accepted_and_those_of_its_runs_are_not(tmp_path, capsys):
+    group = group_of_two(tmp_path)
+    group.experiment_file.write_text(group.experiment_file.read_text() + "# mine\n")
+    other = group.run(1).experiment_file
+    other.write_text(other.read_text() + "# mine\n")
+    code, lines = gallop(capsys, "run", "--resume", group.path)
+    assert code == 2 and f"gallop verify --accept {group.path}" in lines[-1]
+    code, lines = gallop(capsys, "verify", "--accept", group.path)
+    assert code == 1 and f"{group.experiment_file} is damaged: accepted" in lines
+    assert lines[1:] == [f"{other} is damaged"]
+    (entry,) = json.loads(group.seeds_file.read_text())["accepted"]
+    assert entry["files"] == ["group.yaml"]
+    assert group.read_experiment() == tiny("ppo")
+    group.write(tiny("ppo"), (0, 1, 2))
+    assert json.loads(group.seeds_file.read_text())["accepted"] == [entry]
+
+
+def test_seeds_that_cannot_be_read_are_those_that_are_there(tmp_path, capsys):
+    group = group_of_two(tmp_path)
+    group.seeds_file.write_text("[")
+    code, lines = gallop(capsys, "verify", "--accept", group.path)
+    assert code == 0, lines
+    assert group.read_seeds() == [0, 1]
+    assert (group.path / "seeds.damaged.json").read_text() == "["
+
+
+def test_a_run_of_a_group_that_is_held_keeps_no_other_from_being_read(tmp_path, capsys):
+    group = group_of_two(tmp_path)
+    damaged = group.run(1).experiment_file
+    flip(damaged)
+    with group.run(0).locked():
+        code, lines = gallop(capsys, "verify", group.path)
+    assert code == 1 and lines[0] == f"{damaged} is damaged"
+    assert "seed-0 is being run by another process" in lines[1] and "not checked" in lines[1]
+
+
+def test_a_folder_vouches_for_no_file_of_somebody_else(finished, capsys):
+    """And for each that we wrote: the manifest of a finished run names the same."""
+    results = {path.relative_to(finished.path).as_posix() for path in finished.results()}
+    assert results == set(manifest.read(finished.path))
+    for name in ("notes.csv", "checkpoints/050/mine.json", "state/mine.txt"):
+        (finished.path / name).write_text("mine")
+    flip(finished.learning_curve)
+    code, _ = gallop(capsys, "verify", "--accept", finished.path)
+    assert code == 0 and set(manifest.read(finished.path)) == results
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", None])
+def test_a_provenance_that_cannot_be_read_is_no_dead_end(content, stopped, finished_run, capsys):
+    file = stopped.provenance_file
+    file.unlink() if content is None else file.write_bytes(content)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and f"gallop verify --accept {stopped.path}" in lines[-1]
+    code, lines = gallop(capsys, "verify", "--accept", stopped.path)
+    assert code == 0, lines
+    record = stopped.read_json(file.name)
+    assert record["accepted"][0]["files"] == ["provenance.json"] and record["versions"] == {}
+    aside = stopped.path / "provenance.damaged.json"
+    assert content is None or aside.read_bytes() == content
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 0, lines
+    assert end_in_order(stopped.path) == end_in_order(finished_run.path)
+    assert stopped.is_finished() and verify(stopped.path).problems == []
+
+
+def test_nothing_is_accepted_before_the_record_tells_of_it(finished):
+    flip(finished.learning_curve)
+
+    class Killed(BaseException):
+        pass
+
+    def begin(*_):
+        raise Killed
+
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "begin", begin)
+        accept(finished.path)
+    (entry,) = finished.read_json("provenance.json")["accepted"]
+    assert entry["files"] == ["learning_curve.png"]
+    assert [d.path for d in manifest.damages(finished.path)] == [finished.learning_curve]
+    accept(finished.path)
+    assert manifest.damages(finished.path) == []
+
+
 # --- readers -------------------------------------------------------------------------------------
 
 
@@ -275,6 +369,54 @@ def test_a_damaged_policy_is_no_beginning(finished, capsys, tmp_path):
     assert not list(tmp_path.glob("new/*/*/experiment.yaml"))
 
 
+def test_at_its_end_and_when_it_stops_a_run_vouches_for_one_content_of_each_file(
+    finished_run, stopped_run
+):
+    for run in (finished_run, stopped_run):
+        assert {len(hashes) for hashes in manifest.read(run.path).values()} == {1}
+
+
+def test_why_a_run_diverged_is_vouched_for_until_it_goes_on(stopped, capsys):
+    stopped.write_diverged(Diverged(360, "reward", "a reward is NaN", {}))
+    flip(stopped.diverged_file, place=0.3)
+    assert verify(stopped.path).problems == [f"{stopped.diverged_file} is damaged"]
+    stopped.write_diverged(Diverged(360, "training", "a loss is NaN", {}))
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and f"or delete {stopped.diverged_file}" in lines[-1]
+    stopped.diverged_file.unlink()
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 0 and not any("diverged.json" in line for line in lines)
+    assert verify(stopped.path).problems == []
+
+
+def earlier(run: RunDirectory) -> None:
+    """As a version without manifests left it."""
+    record = run.read_json("provenance.json")
+    del record["manifest"]
+    (run.path / "manifest.json").unlink()
+    run.write_json("provenance.json", record)
+
+
+def test_a_record_of_an_earlier_version_is_never_replaced(stopped, capsys):
+    earlier(stopped)
+    record, seeds = stopped.read_json("provenance.json"), stopped.seeds_file.read_bytes()
+    stopped.seeds_file.unlink()
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 0, lines
+    after = stopped.read_json("provenance.json")
+    assert after["start"] == record["start"] and len(after["resumes"]) == 1
+    assert stopped.seeds_file.read_bytes() == seeds
+
+
+def test_records_that_were_lost_with_the_manifest_are_not_made_again_unasked(stopped, capsys):
+    for name in ("manifest.json", "provenance.json", "seeds.json"):
+        (stopped.path / name).unlink()
+    before = contents(stopped)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and "provenance.json is missing" in lines[-1]
+    assert contents(stopped) == before
+
+
 # --- resume --------------------------------------------------------------------------------------
 
 
@@ -298,15 +440,15 @@ def test_a_finished_run_is_finished_whatever_its_state(harm, finished, capsys):
 def test_a_damaged_old_shard_is_refused_with_every_way_on_and_nothing_changes(stopped, capsys):
     harm_shard(stopped)
     shard = min((stopped.state / "replay").iterdir())
+    write_json_result(stopped.diverged_file, Diverged(1, "reward", "nan", {})._asdict())
+    manifest.settle(stopped.path)
     before = contents(stopped)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 2
     assert str(shard) in lines[-1] and "--drop-damaged" in lines[-1]
     policy = stopped.path / "checkpoints" / "050" / "model.zip"
     assert f"--init-from {policy}" in lines[-1]
-    after = contents(stopped)
-    changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert changed <= {"provenance.json", "manifest.json"}  # the resume is recorded
+    assert contents(stopped) == before
     with np.load(stopped.path / "evaluations.npz") as file:
         assert file["timesteps"].tolist() == [120, 240, 360]
 
@@ -450,6 +592,24 @@ def test_clean_refuses_what_is_not_finished(stopped, capsys):
     assert contents(stopped) == before
     code, lines = gallop(capsys, "clean", "--unfinished", stopped.path)
     assert code == 0 and not list(stopped.state.glob("0*"))
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and "gallop clean removed it (20" in lines[-1] and "put back" in lines[-1]
+
+
+def test_clean_leaves_films_that_are_still_to_be_made(finished, capsys):
+    job = finished.film_job(50)
+    write_npz_result(job, {"actions": np.zeros(3)})
+    code, _ = gallop(capsys, "clean", finished.path)
+    assert code == 0 and job.exists()
+    assert verify(finished.path).problems == []
+
+
+def test_clean_adds_to_no_record_that_is_damaged(finished, capsys):
+    text = finished.provenance_file.read_text()
+    finished.provenance_file.write_text(text.replace('"native"', '"nativf"'))
+    code, lines = gallop(capsys, "clean", finished.path)
+    assert code == 2 and f"{finished.provenance_file} is damaged" in lines[0]
+    assert list(finished.state.glob("0*"))
 
 
 # --- locks and first moments ---------------------------------------------------------------------

@@ -40,7 +40,8 @@ def add(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--accept", action="store_true",
-        help="take the files as they are from now on; provenance.json tells which were changed",
+        help="take the files as they are from now on (of a group: its own, not those of its runs); "
+        "provenance.json tells which were changed",
     )  # fmt: skip
     add_trust(parser)
     add_log_folder(parser)
@@ -57,7 +58,7 @@ def _verify(options: argparse.Namespace) -> int:
     run = run_or_newest(options)
     check_contents(run.path)
     display = Display()
-    if is_group(run.path) and (options.accept or options.replay is not None):
+    if is_group(run.path) and options.replay is not None:
         raise ExperimentError(f"{run.path} is a group: name one of its runs")
     if options.replay is not None:
         from gallop.runs.replay import replay

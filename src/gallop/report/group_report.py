@@ -71,6 +71,7 @@ def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experim
         summary = _summary(experiment, judged, [seed for seed in runs if seed not in judged])
         write_json_result(group.summary_file, summary)
         written.append(group.summary_file)
+    manifest.settle(group.path)
     return written
 
 

@@ -57,6 +57,7 @@ def redraw(folder: RunDirectory, display: Display) -> None:
         rewards = [folder.milestone(percent).rewards for percent in experiment.milestones]
         manifest.check(*folder.numbers.files, *rewards)
         drawn = draw_all(folder, experiment, plan)
+        manifest.settle(folder.path)
         if not drawn:
             raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")
         for path in drawn:

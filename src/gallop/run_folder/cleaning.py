@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gallop.errors import RunError
+from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.provenance import now
 from gallop.run_folder.resume_state import forget, occupied_bytes
@@ -31,6 +32,7 @@ def clean(paths: Sequence[Path], unfinished: bool = False) -> list[tuple[RunDire
         for run in runs:
             run.look_at_experiment()
             held.enter_context(run.locked())
+            manifest.check(run.provenance_file)
             if not run.is_finished() and not unfinished:
                 raise RunError(
                     f"{run.path} is not finished, and without its state it can never go on: "
@@ -51,4 +53,5 @@ def _clean(run: RunDirectory) -> int:
     # First, so that a kill in between leaves no state that nobody removed.
     run.write_json("provenance.json", record | {"cleaned": now()})
     forget(run.state)
+    manifest.settle(run.path)
     return before - occupied_bytes(run.state)

@@ -29,7 +29,6 @@ from gallop.run_folder.files import (
     new_folder,
     read_json,
     remove_folder,
-    write_json,
 )
 from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
@@ -81,6 +80,10 @@ class RunDirectory:
     @property
     def seeds_file(self) -> Path:
         return self.path / "seeds.json"
+
+    @property
+    def provenance_file(self) -> Path:
+        return self.path / "provenance.json"
 
     @property
     def log_file(self) -> Path:
@@ -140,6 +143,17 @@ class RunDirectory:
     def numbers(self) -> RunNumbers:
         """Its episodes, evaluations and log."""
         return RunNumbers(self.path)
+
+    def results(self) -> list[Path]:
+        """The files that a manifest vouches for, those that are there; no file of somebody else."""
+        zips = (self.best_model, self.final_model, self.initial_model)
+        found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
+        found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
+        found += [*zips, *map(normalizer_path, zips), self._tracker_runs, *self.film_jobs()]
+        for folder in sorted(self.path.glob("checkpoints/[0-9]*")):
+            milestone = Milestone(folder)
+            found += [*milestone.files(), normalizer_path(milestone.model), milestone.meta]
+        return [path for path in found if path.is_file()]
 
     # --- the run as a whole ---
 
@@ -273,7 +287,13 @@ class RunDirectory:
         return self.path / "diverged.json"
 
     def write_diverged(self, diverged: Diverged) -> None:
-        write_json(self.diverged_file, diverged._asdict())
+        """Say why the run has diverged."""
+        write_json_result(self.diverged_file, diverged._asdict())
+
+    def forget_diverged(self) -> None:
+        """The run goes on."""
+        manifest.forget(self.path, [self.diverged_file.name])
+        self.diverged_file.unlink(missing_ok=True)
 
     def read_diverged(self) -> Diverged | None:
         """Why the run has diverged, or None if it has not."""
@@ -355,12 +375,12 @@ class Milestone:
         return read_rewards(self.rewards)
 
     @property
-    def _meta(self) -> Path:
+    def meta(self) -> Path:
         return self.path / "meta.json"
 
     def write_meta(self, meta: Mapping[str, object]) -> None:
-        write_json_result(self._meta, meta)
+        write_json_result(self.meta, meta)
 
     def read_meta(self) -> Json | None:
         """What is recorded of it, or None before it exists."""
-        return _read_json(self._meta) if self._meta.exists() else None
+        return _read_json(self.meta) if self.meta.exists() else None

@@ -32,7 +32,6 @@ from gallop.strict_json import dumps
 NAME = "manifest.json"
 _NOT_RESULTS = {
     NAME,
-    "diverged.json",
     "run.log",
     "worker.log",
     "lock",
@@ -67,7 +66,7 @@ def begin(root: Path, paths: Iterable[Path] | None = None) -> None:
     """Vouch for results that a folder holds now, and for all from now on.
 
     Args:
-        paths: those of the results that are there; default: all of a run's.
+        paths: the results that are there; default: every file, in a folder that we have just made.
     """
     paths = _results(root) if paths is None else paths
     _write(root, {_name(root, path): [digest(path)] for path in paths})
@@ -121,6 +120,15 @@ def forget(folder: Path, names: Iterable[str]) -> None:
     dropped = {_name(root, folder / name) for name in names}
     if dropped & before.keys():
         _write(root, {n: h for n, h in _settled(root, before).items() if n not in dropped})
+
+
+def settle(root: Path) -> None:
+    """When nothing more is written: of each file, keep the one hash that is right."""
+    if (root / NAME).is_file():
+        before = read(root)
+        after = _settled(root, before)
+        if after != before:
+            _write(root, after)
 
 
 def _announce(root: Path, folder: Path, files: list[Path]) -> None:
@@ -237,7 +245,7 @@ def refuse(found: list[Damage]) -> None:
 
 
 def _results(root: Path) -> list[Path]:
-    """Every file that a manifest vouches for."""
+    """Every file of a new folder that a manifest vouches for."""
     found = [
         path
         for path in root.rglob("*")

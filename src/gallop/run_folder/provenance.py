@@ -14,10 +14,19 @@ from gallop.learners.choose import Choice
 from gallop.machine import machine
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import Json
 from gallop.run_folder.prepared import PreparedRun
 
 VOUCHED = {"manifest": manifest.NAME}
 """Says that a manifest belongs to the run, so that its loss is noticed."""
+
+_NEEDED = {
+    "resumes": list,
+    "learner": str,
+    "n_threads": int,
+    "instruction_set": str,
+    "versions": dict,
+}
 
 
 def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
@@ -32,6 +41,30 @@ def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
     n_validation = experiment.evaluation.n_episodes
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
     folder.write_json("seeds.json", seeds)
+
+
+def read_provenance(folder: RunDirectory) -> Json | None:
+    """The record, if it holds all that a run needs to go on."""
+    try:
+        record = folder.read_json(folder.provenance_file.name)
+    except (OSError, ValueError):
+        return None
+    whole = "end" in record and all(isinstance(record.get(n), t) for n, t in _NEEDED.items())
+    return record if whole else None
+
+
+def made_again(choice: Choice) -> dict[str, object]:
+    """In the place of a record that was lost: what is not known is left empty, the end too."""
+    unknown: Json = {"command": None, "start": None, "commit": None, "versions": {}}
+    return provenance(choice) | unknown | {"made_again": now()}
+
+
+def record_resume(folder: RunDirectory) -> None:
+    """The run goes on, from here and now."""
+    record = folder.read_json(folder.provenance_file.name)
+    entry = {"at": now(), "command": sys.argv, **machine()}
+    resumes = [*record["resumes"], entry]
+    folder.write_json(folder.provenance_file.name, record | {"resumes": resumes})
 
 
 def provenance(choice: Choice) -> dict[str, object]:

@@ -185,10 +185,11 @@ def _retire(folder: Path, keep: Collection[int]) -> None:
 
 
 def forget(state: Path) -> None:
-    """Delete every boundary: of a run that nobody will go on with."""
+    """Delete every boundary: of a run that nobody will go on with. Films that are still to be made
+    need none."""
     for folder in reversed(_folders(state)):
         shutil.rmtree(folder, ignore_errors=True)
-    for name in ("replay", "learners", "films"):
+    for name in ("replay", "learners"):
         shutil.rmtree(state / name, ignore_errors=True)
 
 

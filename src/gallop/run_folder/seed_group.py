@@ -60,12 +60,16 @@ class SeedGroup:
     def write(self, experiment: Experiment, seeds: Sequence[int]) -> None:
         """Write the seeds and then the experiment, which makes the folder a group."""
         if manifest.root_of(self.path) is None:
-            known = [self.experiment_file, self.seeds_file, self.curve_file]
-            known += [self.learning_curve, self.summary_file]
-            manifest.begin(self.path, [path for path in known if path.is_file()])
+            manifest.begin(self.path, self.results())
+        before = read_json(self.seeds_file) if self.seeds_file.exists() else {}
         record = {"training_seeds": list(seeds), "manifest": manifest.NAME}
-        write_json_result(self.seeds_file, record)
+        write_json_result(self.seeds_file, before | record)
         write_result(self.experiment_file, to_yaml(experiment).encode())
+
+    def results(self) -> list[Path]:
+        """Its own files that a manifest vouches for, those that are there."""
+        known = (self.experiment_file, self.seeds_file, self.curve_file)
+        return [p for p in (*known, self.learning_curve, self.summary_file) if p.is_file()]
 
     def read_experiment(self) -> Experiment:
         """The resolved experiment, with the first training seed, whose code may be run.
@@ -103,6 +107,11 @@ class SeedGroup:
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise RunError(f"{self.seeds_file} does not name training seeds: {reason}") from None
+
+    def seeds_there(self) -> list[int]:
+        """The training seeds of the runs that have begun, by the names of their folders alone."""
+        names = [path.name.removeprefix("seed-") for path in self.path.glob("seed-*")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def runs(self) -> dict[int, RunDirectory]:
         """Training seed -> its run, whether it is there or not.

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gallop.errors import RunError
+from gallop.errors import HeldError, RunError
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.provenance import VOUCHED, now
+from gallop.run_folder.files import Json, read_json, write_json
+from gallop.run_folder.provenance import VOUCHED, made_again, now, read_provenance
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
 
@@ -35,7 +37,7 @@ def verify(path: Path) -> Found:
     """
     found = Found()
     if not is_group(path):
-        with _at_rest(RunDirectory(path)):
+        with at_rest(RunDirectory(path)):
             _verify_run(RunDirectory(path), found)
         return found
     group = SeedGroup(path)
@@ -46,47 +48,117 @@ def verify(path: Path) -> Found:
         found.problems.append(str(error))
         runs = {}
     for run in runs.values():
-        if run.path.exists():
-            with _at_rest(run):
-                _verify_run(run, found)
-        else:
-            found.notes.append(f"{run.path} has not begun")
+        _verify_one_of(run, found)
     return found
 
 
 def accept(path: Path) -> list[manifest.Damage]:
     """Take the results as they are, from now on: the manifest is written again, and provenance.json
-    tells which were not as they had been written.
+    tells which were not as they had been written. Of a group, its own files; seeds.json tells it.
+
+    A provenance.json that cannot be used is made again, and the old one kept beside it.
 
     Raises:
-        RunError: if the folder holds no run, or its provenance.json cannot be read.
+        RunError: if the folder holds no run, or another process is running it.
+        ExperimentError: if a provenance.json cannot be made, as the run cannot be prepared here.
     """
+    if is_group(path):
+        return _accept_group(SeedGroup(path))
     run = RunDirectory(path)
     if not run.experiment_file.is_file():
         raise RunError(f"{path} is no run: it holds no experiment.yaml")
     with run.locked():
-        record = run.read_json("provenance.json")
-        try:
-            found = manifest.damages(path)
-            names = [damage.path.relative_to(path).as_posix() for damage in found]
-        except manifest.DamagedError:
-            found = [manifest.Damage(path / manifest.NAME, "damaged or missing")]
-            names = [manifest.NAME]
-        manifest.begin(path)
-        entry = {"at": now(), "files": names}
-        accepted = [*record.get("accepted", []), entry]
-        run.write_json("provenance.json", record | VOUCHED | {"accepted": accepted})
+        found, record = _unlike(path), read_provenance(run)
+        if record is None:
+            record = _made_again(run)
+            found = _with(found, run.provenance_file)
+            _put_aside(run.provenance_file)
+        _accept(path, run.provenance_file, found, record | VOUCHED, run.results)
     return found
 
 
+def _accept_group(group: SeedGroup) -> list[manifest.Damage]:
+    with group.locked():
+        found = _unlike(group.path)
+        try:
+            record = read_json(group.seeds_file) | {"training_seeds": group.read_seeds()}
+        except (OSError, ValueError):
+            record = {"training_seeds": group.seeds_there()}
+            found = _with(found, group.seeds_file)
+            _put_aside(group.seeds_file)
+        vouched = {"manifest": manifest.NAME}
+        _accept(group.path, group.seeds_file, found, record | vouched, group.results)
+    return found
+
+
+def _unlike(root: Path) -> list[manifest.Damage]:
+    try:
+        return manifest.damages(root)
+    except manifest.DamagedError:
+        return [manifest.Damage(root / manifest.NAME, "damaged or missing")]
+
+
+def _with(found: list[manifest.Damage], path: Path) -> list[manifest.Damage]:
+    known = any(damage.path == path for damage in found)
+    return found if known else [*found, manifest.Damage(path, "damaged or missing")]
+
+
+def _put_aside(path: Path) -> None:
+    """Keep what cannot be read: a person may still read it."""
+    aside = path.with_suffix(".damaged.json")
+    if path.exists() and not aside.exists():
+        shutil.copyfile(path, aside)
+
+
+def _accept(
+    root: Path,
+    record_file: Path,
+    found: list[manifest.Damage],
+    record: Json,
+    results: Callable[[], list[Path]],
+) -> None:
+    """The record goes first, so that nothing is ever accepted that it does not tell of."""
+    if not found:
+        return
+    entry = {"at": now(), "files": [d.path.relative_to(root).as_posix() for d in found]}
+    record = record | {"accepted": [*record.get("accepted", []), entry]}
+    try:
+        manifest.write_json_result(record_file, record)
+    except manifest.DamagedError:
+        write_json(record_file, record)
+    manifest.begin(root, results())
+
+
+def _made_again(run: RunDirectory) -> Json:
+    from gallop.run_folder.consent import read_trained
+    from gallop.run_folder.prepared import prepare
+
+    # Not by run.read_experiment(): experiment.yaml may be what is accepted.
+    return made_again(prepare(read_trained(run.experiment_file)).choice)
+
+
 @contextlib.contextmanager
-def _at_rest(run: RunDirectory) -> Iterator[None]:
+def at_rest(run: RunDirectory) -> Iterator[None]:
     """Held, so that nobody writes while it is read; what we may not write is only read."""
     if run.state.is_dir() and os.access(run.state, os.W_OK):
         with run.locked():
             yield
     else:
         yield
+
+
+def _verify_one_of(run: RunDirectory, found: Found) -> None:
+    """A run of a group; what one of them comes to does not keep the others from being read."""
+    if not run.path.exists() or run.is_leftover():
+        found.notes.append(f"{run.path} has not begun")
+        return
+    try:
+        with at_rest(run):
+            _verify_run(run, found)
+    except HeldError as error:
+        found.notes.append(f"{error}: not checked")
+    except RunError as error:
+        found.problems.append(str(error))
 
 
 def _verify_run(run: RunDirectory, found: Found) -> None:

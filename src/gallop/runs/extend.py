@@ -82,8 +82,9 @@ def extend(
         if path.exists():
             raise RunError(f"{path} exists already; --name gives another")
         with new_folder(path) as temporary:
-            _begin(run, RunDirectory(temporary), prepared, old_plan)
-            manifest.begin(temporary)
+            begun = RunDirectory(temporary)
+            _begin(run, begun, prepared, old_plan)
+            manifest.begin(temporary, begun.results())
     display.say(f"begins with {run.path} at timestep {old_plan.horizon:,}")
     go_on(folder, prepared, display)
     return folder

@@ -11,7 +11,7 @@ from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.provenance import now
+from gallop.run_folder.provenance import now, read_provenance
 from gallop.run_folder.resume_state import Checked, Saved
 
 
@@ -22,28 +22,38 @@ def check_results(folder: RunDirectory, display: Display) -> None:
         RunError: if a file that the run reads, or adds to, is not as it was written.
     """
     root = folder.path
+    record = read_provenance(folder)
     if manifest.root_of(root) is None:
-        if folder.read_json("provenance.json").get("manifest"):
+        if record is None:
+            raise RunError(_provenance_lost(folder))
+        if record.get("manifest"):
             manifest.read(root)  # refuses: it is missing
         return
-    found = manifest.damages(root)
+    # Whoever deletes diverged.json wants to try again; it goes when the run goes on.
+    found = [each for each in manifest.damages(root) if each.path != folder.diverged_file]
     needed = [damage for damage in found if _is_needed(folder, damage.path)]
+    if record is None:
+        raise RunError(_provenance_lost(folder))
     if needed:
         raise RunError(f"{needed[0]}: put back a copy of it{_or_a_new_run(folder)}")
     for damage in found:
         display.say(f"{damage}; the run goes on without it (gallop verify {root} lists all)")
 
 
+def _provenance_lost(folder: RunDirectory) -> str:
+    path = folder.provenance_file
+    return (
+        f"{path} is {'damaged' if path.exists() else 'missing'}: put back a copy of it; or gallop "
+        f"verify --accept {folder.path} makes it again, without what only it knew"
+    )
+
+
 def _is_needed(folder: RunDirectory, path: Path) -> bool:
     """Whether a run that goes on reads this file, or adds to it."""
-    zips = (folder.best_model, folder.final_model)
-    policies = [*zips, *(normalizer_path(zip_) for zip_ in zips)]
-    if path.parent == folder.path:
-        return path.suffix in (".yaml", ".json", ".csv") or path in (
-            *folder.numbers.files,
-            *policies,
-        )
-    return path.name in ("trained_rewards.npz", "meta.json") or path == folder.initial_model
+    zips = (folder.best_model, folder.final_model, folder.initial_model)
+    read = (*folder.numbers.files, *zips, *map(normalizer_path, zips))
+    in_root = path.parent == folder.path and path.suffix in (".yaml", ".json", ".csv")
+    return in_root or path in read or path.name in ("trained_rewards.npz", "meta.json")
 
 
 def is_trained(folder: RunDirectory, plan: Plan) -> bool:
@@ -111,9 +121,11 @@ def _what_can_be_done(folder: RunDirectory, read: list[Checked]) -> str:
     """One line: what is damaged, and each way on."""
     if not read:
         numbers = folder.numbers.last_timestep()
+        cleaned = folder.read_json("provenance.json").get("cleaned")
+        how = f"gallop clean removed it ({cleaned})" if cleaned else "it was emptied or deleted"
         return (
-            f"{folder.path} has results up to timestep {numbers:,} and no state to go on from: "
-            f"{folder.state} was emptied or deleted; put back a copy of it{_or_a_new_run(folder)}"
+            f"{folder.path} has results up to timestep {numbers:,} and no state to go on from in "
+            f"{folder.state}: {how}; put back a copy of it{_or_a_new_run(folder)}"
         )
     damaged = read[0].damaged[0]
     what = "damaged" if damaged.exists() else "missing"

@@ -21,7 +21,7 @@ from gallop import __version__
 from gallop.ending import last_words
 from gallop.environments.make import evaluation_env
 from gallop.environments.task_errors import say_once
-from gallop.errors import DivergedError, FrozenError, TaskError, WorkerError
+from gallop.errors import DivergedError, FrozenError, RunError, TaskError, WorkerError
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
@@ -37,7 +37,7 @@ from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.manifest import replacing_results
 from gallop.run_folder.numbers import Segment
 from gallop.run_folder.prepared import PreparedRun
-from gallop.run_folder.provenance import now
+from gallop.run_folder.provenance import now, record_resume
 from gallop.run_folder.resume_state import Saved
 from gallop.run_folder.trackers import Tracker, Trackers
 from gallop.runs import recovery, space
@@ -62,6 +62,7 @@ class Stages:
         display: Display,
         own_trackers: Sequence[Tracker],
         drop_damaged: bool = False,
+        resumed: bool = False,
     ) -> None:
         self.folder, self.prepared, self.display = folder, prepared, display
         self.experiment, self.plan = prepared.experiment, prepared.plan
@@ -69,7 +70,7 @@ class Stages:
         self.films = FilmQueue(folder, prepared.experiment)
         self.trackers = Trackers()
         self.own_trackers = own_trackers
-        self.drop_damaged = drop_damaged
+        self.drop_damaged, self.resumed = drop_damaged, resumed
         self.make_env = functools.partial(evaluation_env, prepared.experiment)
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
@@ -96,10 +97,12 @@ class Stages:
                 raise
             finally:
                 self.films.close()
+                self._settle()
 
     def _go(self, environments: VecEnv, learner: Learner) -> None:
         log.info("gallop %s: %s", __version__, " ".join(sys.argv))
         if self.folder.is_finished():
+            self._goes_on()
             self._wait_for_films()
             return
         baseline = self.folder.numbers.read_baseline()
@@ -108,6 +111,20 @@ class Stages:
         self.stop.check()
         self._train(environments, learner, baseline)
         self._finish()
+
+    def _goes_on(self) -> None:
+        """Said when nothing refuses it any more: a refused resume leaves a run as it is."""
+        if self.resumed:
+            record_resume(self.folder)
+            self.folder.forget_diverged()
+
+    def _settle(self) -> None:
+        """Nothing more is written: of each file, the manifest knows one content alone."""
+        try:
+            self.folder.check_held()
+            manifest.settle(self.folder.path)
+        except (RunError, OSError) as error:  # what ended the run has been said
+            log.warning("%s", error)
 
     # --- stages ---
 
@@ -121,6 +138,7 @@ class Stages:
 
     def _train(self, environments: VecEnv, learner: Learner, baseline: NDArray[np.float64]) -> None:
         if recovery.is_trained(self.folder, self.plan):
+            self._goes_on()
             resume_state.prune(self.folder.state, self._kept())  # a kill may have come between
             return
         saved = recovery.starting_point(self.folder, self.plan, self.display, self.drop_damaged)
@@ -130,6 +148,7 @@ class Stages:
         elif self.folder.initial_model.exists():
             learner.read_policy(self.folder.initial_model)
         self.folder.check_held()
+        self._goes_on()
         self.folder.numbers.forget_after(timestep)
         if saved:
             self._record_segment(saved)  # a kill may have come between

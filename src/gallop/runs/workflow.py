@@ -5,7 +5,6 @@ They differ in where the loop starts and in nothing else; stages.py has what fol
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from gallop.errors import RunError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict
 from gallop.learners.learner import Learner
-from gallop.machine import machine
 from gallop.report.display import Display
 from gallop.run_folder import consent, manifest
 from gallop.run_folder.directory import RunDirectory
@@ -21,7 +19,7 @@ from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import now, versions, write_records
+from gallop.run_folder.provenance import versions, write_records, write_seeds
 from gallop.run_folder.trackers import Tracker
 from gallop.runs import recovery, space
 from gallop.runs.stages import Stages
@@ -119,22 +117,13 @@ def resume(
         experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
     prepared = prepare(experiment)
     with folder.locked(), space.explaining(folder, prepared.plan):
-        # Left by an earlier version, killed in its first moment.
-        if not folder.seeds_file.exists() and manifest.root_of(folder.path) is None:
-            write_records(folder, prepared)
-            manifest.begin(folder.path)
+        _complete_records(folder, prepared)
         recovery.check_results(folder, display)
-        record = folder.read_json("provenance.json")
         check_learner(folder, prepared)
-        today = {**versions(), "kernels": prepared.choice.instruction_set}
-        before = {**record["versions"], "kernels": record["instruction_set"]}
-        _warn_of_changes(before, today, display)
-        record["resumes"].append({"at": now(), "command": sys.argv, **machine()})
-        folder.write_json("provenance.json", record)
+        _warn_of_changes(folder, prepared, display)
         remove_leftovers(folder.path)
-        folder.diverged_file.unlink(missing_ok=True)
     display.plan(prepared, folder.path)
-    go_on(folder, prepared, display, own_trackers, drop_damaged)
+    go_on(folder, prepared, display, own_trackers, drop_damaged, resumed=True)
 
 
 def go_on(
@@ -143,11 +132,26 @@ def go_on(
     display: Display,
     own_trackers: Sequence[Tracker] = (),
     drop_damaged: bool = False,
+    resumed: bool = False,
 ) -> None:
     """From the last boundary of a folder, or its very beginning, to the end of the plan."""
     display.say("making environments and networks")
     with learner_for(prepared) as (environments, learner):
-        Stages(folder, prepared, display, own_trackers, drop_damaged).go(environments, learner)
+        stages = Stages(folder, prepared, display, own_trackers, drop_damaged, resumed)
+        stages.go(environments, learner)
+
+
+def _complete_records(folder: RunDirectory, prepared: PreparedRun) -> None:
+    """Write what an earlier version, killed in its first moment, had not written; a record that is
+    there is never replaced."""
+    if manifest.root_of(folder.path) is not None or folder.seeds_file.exists():
+        return
+    if folder.provenance_file.exists():
+        if not folder.read_json(folder.provenance_file.name).get("manifest"):
+            write_seeds(folder, prepared)
+    elif not any(path.exists() for path in folder.numbers.files):
+        write_records(folder, prepared)
+        manifest.begin(folder.path, folder.results())
 
 
 def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:
@@ -182,7 +186,12 @@ def _look_at_divergence(folder: RunDirectory, display: Display) -> None:
     )
 
 
-def _warn_of_changes(before: dict[str, str], today: dict[str, str], display: Display) -> None:
+def _warn_of_changes(folder: RunDirectory, prepared: PreparedRun, display: Display) -> None:
+    record = folder.read_json(folder.provenance_file.name)
+    if not record["versions"]:  # it was lost: `gallop verify --accept` made another
+        return
+    today = {**versions(), "kernels": prepared.choice.instruction_set}
+    before = {**record["versions"], "kernels": record["instruction_set"]}
     changed = [f"{n} {before.get(n)} → {v}" for n, v in today.items() if before.get(n) != v]
     if changed:
         display.say(
