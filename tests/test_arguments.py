@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import enum
 import json
 import math
 from pathlib import Path
@@ -117,6 +118,31 @@ def test_a_path_is_kept_as_its_text():
          "env_kwargs": {"xml_file": Path("robots") / "ant.xml"}}
     )  # fmt: skip
     assert experiment.env_kwargs == {"xml_file": str(Path("robots") / "ant.xml")}
+
+
+class Gait(enum.Enum):
+    TROT = "trot"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Word(str):
+    def __str__(self):
+        return "something else"
+
+
+class Metres(float):
+    pass
+
+
+def test_enumerations_and_classes_of_text_and_numbers_are_kept_as_their_values():
+    given_ = {"gait": Gait.TROT, Word("level"): [Level.HIGH], "word": Word("w"), "m": Metres(0.5)}
+    found = arguments(given_)
+    assert found == {"gait": "trot", "level": [3], "word": "w", "m": 0.5}
+    parts = (*found, found["gait"], *found["level"], found["word"], found["m"])
+    assert [type(part) for part in parts] == [str] * 5 + [int, str, float]
 
 
 def test_a_circle_is_refused():

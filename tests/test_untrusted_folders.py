@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
@@ -11,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_search
+import yaml
 from conftest import tiny
 
+from gallop import reading
 from gallop.commands.cli import main
 from gallop.errors import MAX_MESSAGE, ExperimentError, RunError
+from gallop.experiments import yaml_file
 from gallop.reading import read_bytes, read_json, read_npz
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.links import check_contents, check_run_around
@@ -287,3 +292,52 @@ def test_links_in_the_folder_of_a_tracker_are_its_own(tmp_path):
     (run / "state" / "wandb").symlink_to(outside)
     with pytest.raises(RunError, match="is a link that leaves the folder"):
         check_contents(run)
+
+
+# --- a pipe that the user names ------------------------------------------------------------------
+
+CONFIG = "algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 2000\n"
+
+
+@pytest.fixture
+def pipe():
+    """Its two ends, and its name."""
+    reading, writing = os.pipe()
+    yield f"/dev/fd/{reading}", writing
+    for end in (reading, writing):
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
+@pytest.mark.parametrize("command", [["run"], ["baseline", "--episodes", "1"]])
+def test_a_config_may_come_through_a_pipe(pipe, command, tmp_path, monkeypatch, capsys):
+    name, writing = pipe
+    monkeypatch.chdir(tmp_path)
+    os.write(writing, CONFIG.encode())
+    os.close(writing)
+    more = ["--dry-run"] if command == ["run"] else []
+    assert main([*command, *more, name]) == 0
+    assert "Pendulum-v1" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
+def test_a_search_may_come_through_a_pipe(pipe, capsys):
+    name, writing = pipe
+    os.write(writing, yaml.safe_dump(small_search.one_round(2)).encode())
+    os.close(writing)
+    assert main(["tune", "--dry-run", name]) == 0
+    assert "Pendulum-v1" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
+def test_a_pipe_through_which_nothing_or_too_much_comes_is_refused(pipe, monkeypatch, capsys):
+    name, writing = pipe
+    monkeypatch.setattr(reading, "SECONDS_OF_A_PIPE", 0.2)
+    os.write(writing, b"algo: sac\n")
+    assert main(["run", name]) == 2
+    assert "is a pipe that was not at its end after 0.2 s" in capsys.readouterr().err
+    monkeypatch.setattr(yaml_file, "MAX_BYTES", 10)
+    os.write(writing, b"algo: sac\n# more")
+    assert main(["run", name]) == 2
+    assert "is larger than an experiment can be" in capsys.readouterr().err

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
+from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import (
@@ -77,7 +78,8 @@ def _schedule(value: Any) -> float | str:
 def plain(value: Any, name: str = "") -> Any:
     """What YAML holds and gives back: numbers, text, true, false, None, lists and mappings.
 
-    Tuples become lists, NumPy's numbers Python's. The parts are copies.
+    Tuples become lists, NumPy's numbers Python's; a member of an enumeration becomes its value, and
+    text or a number of a class of its own the plain one. The parts are copies.
 
     >>> plain({"limits": (0.8, math.inf)})
     {'limits': [0.8, inf]}
@@ -94,6 +96,11 @@ def plain(value: Any, name: str = "") -> Any:
 def _plain(value: Any, name: str, depth: int) -> Any:
     if value is None or type(value) in (bool, int, float, str):
         return value
+    if isinstance(value, Enum) and value.value is not value:
+        return _plain(value.value, name, depth + 1)
+    for base, of_it in _BASES.items():
+        if isinstance(value, base):
+            return of_it(value)
     if depth > MAX_DEPTH:
         raise ValueError(f"{_at(name)}is nested more than {MAX_DEPTH} deep, or holds itself")
     if isinstance(value, Mapping):
@@ -119,6 +126,12 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     raise ValueError(f"{_at(name)}a {what} cannot be kept in experiment.yaml; {hint}")
 
 
+# What makes plain ones, whatever a class of somebody's own says of itself.
+_BASES: dict[type, Callable[[Any], object]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+}
 MAX_DEPTH = 32  # lists and mappings inside each other, in what a task or wrapper is given
 _INSTEAD = {
     "datetime.date": "give it as text",

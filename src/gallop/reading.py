@@ -12,7 +12,9 @@ import io
 import json
 import math
 import os
+import select
 import stat
+import time
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MAX_JSON_BYTES = 1 << 25
 MAX_TABLE_BYTES = 1 << 28  # of a CSV file
 MAX_ARRAY_BYTES = 1 << 28  # of an .npz file, and of all its arrays together
+SECONDS_OF_A_PIPE = 60.0  # until all has come through one that a user named
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -49,16 +52,55 @@ def open_regular(path: Path) -> BinaryIO:
     Raises:
         OSError: if there is none, or it is a pipe, a socket, a device or a folder.
     """
+    return _open(path, None)
+
+
+def open_named(path: Path, limit: int) -> BinaryIO:
+    """Open a file that the user has named, which may also be a pipe: `<(…)`, /dev/stdin.
+
+    Args:
+        limit: bytes of a pipe that are read, and one more.
+
+    Raises:
+        OSError: as `open_regular` does; and if a pipe is not at its end in SECONDS_OF_A_PIPE.
+    """
+    return _open(path, limit)
+
+
+def _open(path: Path, limit_of_a_pipe: int | None) -> BinaryIO:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
     descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
     try:
-        kind = kind_of(os.fstat(descriptor).st_mode)
+        mode = os.fstat(descriptor).st_mode
+        if limit_of_a_pipe is not None and stat.S_ISFIFO(mode) and os.name != "nt":
+            content = _all_of_a_pipe(descriptor, limit_of_a_pipe + 1, path)
+            os.close(descriptor)
+            return io.BytesIO(content)
+        kind = kind_of(mode)
         if kind:
             raise OSError(errno.EINVAL, f"it is {kind}, no regular file", str(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def _all_of_a_pipe(descriptor: int, n_bytes: int, path: Path) -> bytes:
+    """At most so many. Reading waits for whoever writes, but not for ever."""
+    content, until = b"", time.monotonic() + SECONDS_OF_A_PIPE
+    while len(content) < n_bytes:
+        left = until - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            reason = f"it is a pipe that was not at its end after {SECONDS_OF_A_PIPE:g} s"
+            raise OSError(errno.ETIMEDOUT, reason, str(path))
+        try:
+            part = os.read(descriptor, n_bytes - len(content))
+        except BlockingIOError:  # another reader was faster
+            continue
+        if not part:
+            break
+        content += part
+    return content
 
 
 def read_bytes(path: Path, limit: int) -> bytes:

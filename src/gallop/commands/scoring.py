@@ -250,7 +250,7 @@ def _task_of(what: Path | None, env: str | None) -> Task:
     what = find_example(what) or what
     if what.is_dir():
         return evaluation_task(RunDirectory(what).read_experiment())
-    if what.suffix in (".yaml", ".yml"):
+    if what.suffix in (".yaml", ".yml") or what.is_fifo():
         return evaluation_task(load(what))
     if not what.exists():  # a task's id in the place of a file
         task_spec(str(what))

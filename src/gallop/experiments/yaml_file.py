@@ -30,7 +30,7 @@ from gallop.experiments.search_results import (
 from gallop.experiments.search_results import read as read_results
 from gallop.experiments.settings import EXPERIMENTS, Experiment, TaskArguments
 from gallop.fields import flat, plain
-from gallop.reading import open_regular
+from gallop.reading import open_named, open_regular
 
 MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
 MAX_NODES = 100_000  # of its YAML with every alias written out
@@ -101,7 +101,7 @@ def read_setting(path: Path, name: str) -> Any:
 
 
 def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
-    data, lines = ({}, {}) if path is None else read_yaml(path)
+    data, lines = ({}, {}) if path is None else read_yaml(path, named=True)
     if "algo" not in data and {"experiment", "rounds"} <= data.keys():
         raise ExperimentError(f"{path}: is a search; gallop tune {path} runs it")
     # What a search found comes above the file's hyper-parameters and below those given here.
@@ -275,19 +275,28 @@ def explaining_yaml(path: Path) -> Iterator[None]:
         raise ExperimentError(f"{path}: is not valid YAML: {reason}") from None
 
 
-def bounded_text(path: Path, what: str) -> str:
-    """A file's text, which is no longer than any that a person wrote; `what` it should hold."""
-    with open_regular(path) as file:
+def bounded_text(path: Path, what: str, named: bool = False) -> str:
+    """A file's text, which is no longer than any that a person wrote.
+
+    Args:
+        what: it should hold.
+        named: by the user, who may name a pipe.
+    """
+    with open_named(path, MAX_BYTES) if named else open_regular(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ExperimentError(f"{path}: is larger than {what} can be")
     return content.decode("utf-8")
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file's data, and the line of each dotted name in it."""
+def read_yaml(path: Path, named: bool = False) -> tuple[dict[str, Any], dict[str, int]]:
+    """A YAML file's data, and the line of each dotted name in it.
+
+    Args:
+        named: by the user, who may name a pipe; what a folder holds is a file.
+    """
     with explaining_yaml(path):
-        text = bounded_text(path, "an experiment")
+        text = bounded_text(path, "an experiment", named)
         node = yaml_text.compose(text)
         expanded_size(node, {})
         try:

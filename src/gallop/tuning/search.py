@@ -31,7 +31,7 @@ def load(path: Path, settings: Mapping[str, object] | None = None) -> Search:
     Raises:
         ExperimentError: with one line that holds place, value and the nearest right thing.
     """
-    data, lines = read_yaml(path)
+    data, lines = read_yaml(path, named=True)
     if "algo" in data and "experiment" not in data:
         raise ExperimentError(
             f"{path}: is an experiment; gallop run {path} trains it. A search has an experiment "
