@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import gymnasium
 import pytest
 import yaml
 from gallop_frozen_task import NEVER
@@ -20,6 +21,7 @@ import gallop
 from gallop.environments.make import make_env
 from gallop.environments.vectorised import training_environments
 from gallop.environments.watchdog import watching
+from gallop.environments.wrappers import Marked
 from gallop.errors import FrozenError, WorkerError
 from gallop.experiments.yaml_file import from_dict
 
@@ -194,6 +196,35 @@ def test_only_time_inside_a_task_counts():
             env.step(env.action_space.sample())
             time.sleep(0.005)
     env.close()
+
+
+def test_each_thread_is_watched_for_its_own_calls(caplog):
+    """A notebook may be in a slow task in one thread while another one trains."""
+    entered, released = threading.Event(), threading.Event()
+
+    class Slow(gymnasium.Env):
+        def render(self):
+            entered.set()
+            released.wait()
+
+    def render_slowly():
+        with watching(0.5):
+            Marked(Slow(), "Slow-v0").render()
+
+    fast = make_env("Pendulum-v1", seed=0)
+    thread = threading.Thread(target=render_slowly)
+    with caplog.at_level("ERROR", "gallop"):
+        thread.start()
+        entered.wait()
+        with watching(0.3):
+            for _ in range(150):
+                fast.step(fast.action_space.sample())
+                time.sleep(0.01)
+        released.set()
+        thread.join()
+    fast.close()
+    [record] = caplog.records  # the other cannot be interrupted, and a notebook is not ended
+    assert record.message.startswith("watchdog: Slow-v0, timestep 0 of an episode: render() has")
 
 
 def test_a_frozen_worker_is_killed_even_where_it_holds_pythons_lock():

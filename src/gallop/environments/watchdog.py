@@ -2,7 +2,8 @@
 
 Every call into a task leaves a mark (`make.py` puts `Marked` around each environment; the parent
 of worker processes marks for which one it waits). A thread looks at the mark now and then. Only
-time inside a task counts, never that of saving, compiling or learning.
+time inside a task counts, never that of saving, compiling or learning. Each thread has a mark of
+its own: a notebook may train in one and evaluate in another.
 """
 
 from __future__ import annotations
@@ -43,10 +44,24 @@ Call: TypeAlias = tuple[Marker, str]
 """Who is waited for, and in what: each call has an object of its own."""
 
 
-class Now:
-    """The call into a task that is under way in this process."""
+_calls: dict[int, Call] = {}
+"""Thread -> the call into a task that is under way in it."""
 
-    call: Call | None = None
+
+def entered(marker: Marker, what: str) -> Call | None:
+    """Mark that this thread enters a task; what `left` has to be told."""
+    thread = threading.get_ident()
+    before = _calls.get(thread)
+    _calls[thread] = (marker, what)
+    return before
+
+
+def left(before: Call | None) -> None:
+    """Mark that this thread has left it."""
+    if before is None:
+        _calls.pop(threading.get_ident(), None)
+    else:
+        _calls[threading.get_ident()] = before
 
 
 class Making:
@@ -61,23 +76,22 @@ class Making:
         return self.name
 
     def interrupt(self, error: FrozenError) -> bool:
-        return raise_in_main_thread(error)
+        return raise_in_main_thread(self, error)
 
 
 @contextlib.contextmanager
 def inside(marker: Marker, what: str) -> Iterator[None]:
     """Mark that the task's code runs, or is waited for."""
-    before = Now.call
-    Now.call = (marker, what)
+    before = entered(marker, what)
     try:
         yield
     finally:
-        Now.call = before
+        left(before)
 
 
 @contextlib.contextmanager
 def watching(seconds: float) -> Iterator[None]:
-    """End what stays longer than this in one call of a task; 0 never does.
+    """End what this thread stays in longer than this in one call of a task; 0 never does.
 
     Raises:
         FrozenError: in the call that does not return. Where that cannot be done, as in code that
@@ -98,6 +112,7 @@ def watching(seconds: float) -> Iterator[None]:
 class _Watchdog:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
+        self._watched = threading.get_ident()
         self._interval = min(1.0, seconds / 10)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -117,7 +132,7 @@ class _Watchdog:
             now = time.monotonic()
             # A process that was suspended does not count the time until it goes on.
             passed, looked = min(now - looked, 2 * self._interval), now
-            call = Now.call
+            call = _calls.get(self._watched)
             if call is None or call is not last:
                 last, spent = call, 0.0
                 continue
@@ -143,22 +158,30 @@ def _frozen(call: Call, seconds: float) -> FrozenError:
 
 # --- raising in the main thread ------------------------------------------------------------------
 
-_pending: list[tuple[Call | None, FrozenError]] = []
+_pending: list[tuple[Call, FrozenError]] = []
 
 
-def raise_in_main_thread(error: FrozenError) -> bool:
-    """Interrupt Python code, and calls of the system that a signal wakes, such as sleep."""
+def raise_in_main_thread(marker: Marker, error: FrozenError) -> bool:
+    """Interrupt Python code, and calls of the system that a signal wakes, such as sleep; False if
+    it is another thread that is in this call."""
+    call = _calls.get(_main())
+    if call is None or call[0] is not marker:
+        return False
     if not hasattr(signal, "SIGALRM") or signal.getsignal(signal.SIGALRM) is not _on_alarm:
         return False
-    _pending[:] = [(Now.call, error)]
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+    _pending[:] = [(call, error)]
+    signal.pthread_kill(_main(), signal.SIGALRM)
     return True
+
+
+def _main() -> int:
+    return threading.main_thread().ident or 0
 
 
 def _on_alarm(number: int, frame: FrameType | None) -> None:
     if _pending:
         call, error = _pending.pop()
-        if call is not None and call is Now.call:
+        if call is _calls.get(_main()):
             raise error
 
 

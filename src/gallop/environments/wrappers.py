@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 
 from gallop.environments.spaces import Action, Env, Observation
-from gallop.environments.watchdog import Now, raise_in_main_thread
+from gallop.environments.watchdog import entered, left, raise_in_main_thread
 from gallop.errors import FrozenError
 
 if TYPE_CHECKING:
@@ -103,35 +103,35 @@ class Marked(_Wrapper):
         self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[Observation, dict[str, object]]:
         self._timestep, self._seed = 0, seed
-        before, Now.call = Now.call, (self, "reset()")
+        before = entered(self, "reset()")
         try:
             return self.env.reset(seed=seed, options=options)
         finally:
-            Now.call = before
+            left(before)
 
     def step(
         self, action: Action
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
         self._timestep += 1
-        before, Now.call = Now.call, (self, "step()")
+        before = entered(self, "step()")
         try:
             return self.env.step(action)
         finally:
-            Now.call = before
+            left(before)
 
     def render(self):  # type: ignore[no-untyped-def]  # whatever the task's own returns
-        before, Now.call = Now.call, (self, "render()")
+        before = entered(self, "render()")
         try:
             return self.env.render()
         finally:
-            Now.call = before
+            left(before)
 
     def close(self) -> None:
-        before, Now.call = Now.call, (self, "close()")
+        before = entered(self, "close()")
         try:
             self.env.close()
         finally:
-            Now.call = before
+            left(before)
 
     def where(self) -> str:
         """Which environment, and how far its episode is."""
@@ -140,7 +140,7 @@ class Marked(_Wrapper):
 
     def interrupt(self, error: FrozenError) -> bool:
         """Raise in the main thread, which is in this environment."""
-        return raise_in_main_thread(error)
+        return raise_in_main_thread(self, error)
 
 
 def follow(env: Env) -> None:
