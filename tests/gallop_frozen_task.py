@@ -21,9 +21,13 @@ class Frozen(Shapes):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (as Gymnasium's)
     n_timesteps = 0
+    making_freezes, n_frozen = False, 0
 
     def __init__(self, how="sleep", at=NEVER, at_worker=NEVER, render_mode=None):
         super().__init__()
+        if Frozen.making_freezes:
+            Frozen.n_frozen += 1
+            time.sleep(4)
         self.render_mode = render_mode
         self._how = how
         self._at = at if multiprocessing.parent_process() is None else at_worker

@@ -14,16 +14,19 @@ from pathlib import Path
 import gymnasium
 import pytest
 import yaml
-from gallop_frozen_task import NEVER
+from gallop_frozen_task import NEVER, Frozen
 from small_search import one_round
 
 import gallop
 from gallop.environments.make import make_env
 from gallop.environments.vectorised import training_environments
-from gallop.environments.watchdog import watching
+from gallop.environments.watchdog import Making, watching
 from gallop.environments.wrappers import Marked
 from gallop.errors import FrozenError, WorkerError
 from gallop.experiments.yaml_file import from_dict
+from gallop.run_folder.directory import RunDirectory
+from gallop.sharing import finished_run
+from gallop.sharing.model_card import model_card
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
 TESTS = Path(__file__).parents[1]
@@ -196,6 +199,28 @@ def test_only_time_inside_a_task_counts():
             env.step(env.action_space.sample())
             time.sleep(0.005)
     env.close()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of the task, whose watchdog waits for a second."""
+    data = experiment(watchdog=1, total_timesteps=200, n_envs=1)
+    return gallop.run(from_dict(data), results=tmp_path_factory.mktemp("finished"), name="a")
+
+
+def export(path):
+    with finished_run.finished(RunDirectory(path)) as done:
+        return model_card(done, missing_film="")
+
+
+@pytest.mark.parametrize("call", [gallop.evaluate, gallop.watch, export])
+def test_a_task_that_cannot_be_made_any_more_is_left(call, finished, monkeypatch):
+    monkeypatch.setattr(Frozen, "making_freezes", True)
+    monkeypatch.setattr(Frozen, "n_frozen", 0)
+    monkeypatch.setattr(Making, "seconds_of_ours", 0)
+    with pytest.raises(FrozenError, match="making it has not returned for 1 s"):
+        call(finished.path)
+    assert Frozen.n_frozen == 1  # it is the first time that is watched
 
 
 def test_each_thread_is_watched_for_its_own_calls(caplog):

@@ -85,7 +85,9 @@ def watch(
     display = Display()
     if named.note:
         display.say(f"{named.path}: {named.note}")
-    if note := named.task.reward_wrappers().note:
+    with watching(named.task.watchdog):
+        note = named.task.reward_wrappers().note
+    if note:
         display.say(f"{named.path}: returns are {note}")
     options = Options(normalizer=normalizer, trust=trust and stands_alone([path], env))
     if not filming:

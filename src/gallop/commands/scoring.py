@@ -86,8 +86,9 @@ def evaluate(
     )
     trusts_zip = trust and stands_alone([path] if path else [], env)
     options = Options(normalizer, 0 if stochastic else None, trusts_zip)
+    policy = named.read(options)
     with watching(named.task.watchdog):
-        return play(named.read(options), named.task.make, chosen_seeds(n_episodes, seeds))
+        return play(policy, named.task.make, chosen_seeds(n_episodes, seeds))
 
 
 class _Counted:
@@ -163,7 +164,9 @@ def evaluate_all(
     for named in found:
         if named.note:
             display.say(f"{named.path}: {named.note}")
-        if note := named.task.reward_wrappers().note:
+        with watching(named.task.watchdog):
+            note = named.task.reward_wrappers().note
+        if note:
             display.say(f"{named.path}: returns are {note}")
     judged = []
     for named in found:
@@ -218,9 +221,9 @@ def baseline(
     Raises:
         ExperimentError: if the task is not known or does not work.
     """
-    task = with_arguments(_task_of(what, env), arguments)
-    task = with_reset_noise(task, reset_noise_scale)
+    task = _task_of(what, env)
     with watching(task.watchdog):
+        task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
         if note := task.reward_wrappers().note:
             display.say(f"returns are {note}")
         made = task.make()

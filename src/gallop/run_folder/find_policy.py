@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.make import Task, evaluation_task
+from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments.settings import TaskArguments
 from gallop.policies.normalizer_file import normalizer_path
@@ -47,8 +48,9 @@ class Named(NamedTuple):
         """
         from gallop.policies import sb3_zip
 
-        env = self.task.make()
-        env.close()
+        with watching(self.task.watchdog):
+            env = self.task.make()
+            env.close()
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
 
 
@@ -74,8 +76,9 @@ def find_policy(
     """
     path = policy_path(what, results)
     task, note = _task(path, env)
-    task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
-    return _with_time_feature(Named(path, task, note))
+    with watching(task.watchdog):
+        task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
+        return _with_time_feature(Named(path, task, note))
 
 
 def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gallop import __version__
 from gallop.environments.make import evaluation_task
+from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
@@ -188,9 +189,10 @@ def _evaluated_with(experiment: Experiment) -> tuple[tuple[str, ...], str]:
 
     task = evaluation_task(experiment)
     try:
-        env = task.make()
-        env.close()
-        return task.reward_wrappers().left_out, task_action_in_python(env)
+        with watching(task.watchdog):
+            env = task.make()
+            env.close()
+            return task.reward_wrappers().left_out, task_action_in_python(env)
     except ExperimentError:
         return (), ""
 
