@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -116,3 +117,17 @@ def test_the_reason_of_a_failed_work_item_is_its_own_and_no_line_that_the_task_p
     assert failed.exit_code == 1
     assert "the arm is stuck" in failed.reason
     assert "goodbye" in (run.path / "worker.log").read_text()
+
+
+def test_a_pipe_that_refuses_to_be_read_has_nothing_to_say_yet(tmp_path):
+    """Windows has errors of its own for an empty one; a folder's descriptor has another here."""
+    with child_of("tell(frames=(1, 2))") as child:
+        child.wait()
+        answers, pipe = Answers(child.stdout), os.dup(child.stdout.fileno())
+        folder = os.open(tmp_path, os.O_RDONLY)
+        os.dup2(folder, child.stdout.fileno())
+        assert answers.latest("frames", has_ended=False) is None
+        os.dup2(pipe, child.stdout.fileno())
+        assert answers.latest("frames", has_ended=False) == [1, 2]
+        os.close(pipe)
+        os.close(folder)

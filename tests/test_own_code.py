@@ -6,6 +6,8 @@ import os
 import py_compile
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -69,6 +71,33 @@ def test_a_task_of_ones_own_is_found_and_nothing_else_of_its_folder(folder):
     assert done.returncode == 0, done.stderr
     assert "Random policy on my_task:Mine-v0" in done.stdout
     assert was_run(folder) == []
+
+
+@pytest.mark.parametrize("module", ["-mgallop", "-um gallop", "-umgallop"])
+def test_however_python_is_told_the_module(module, folder):
+    command = [sys.executable, *module.split(), "baseline", "my_task:Mine-v0", "--episodes", "1"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert was_run(folder) == []
+
+
+def test_two_threads_that_start_workers_leave_the_environment_as_it_was(monkeypatch):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    begun, ended = threading.Event(), threading.Event()
+
+    def start_late():
+        begun.set()
+        with own_code.isolated_children():
+            ended.wait(10)
+
+    thread = threading.Thread(target=start_late)
+    with own_code.isolated_children():
+        thread.start()
+        begun.wait()
+        time.sleep(0.1)
+    ended.set()
+    thread.join()
+    assert "PYTHONSAFEPATH" not in os.environ
 
 
 @pytest.mark.slow

@@ -15,10 +15,19 @@ from __future__ import annotations
 import importlib
 import sys
 
+
 # `python -m gallop` puts the current folder first, where any file could be taken for a module that
 # we import. Python's own part is over by now; the rest begins here.
-_RUN_AS = next((b for a, b in zip(sys.orig_argv, sys.orig_argv[1:], strict=False) if a == "-m"), "")
-if sys.argv[:1] == ["-m"] and _RUN_AS.partition(".")[0] == "gallop" and not sys.flags.safe_path:
+def _is_run_by_python_m() -> bool:
+    if sys.argv[:1] != ["-m"]:
+        return False
+    name = sys.orig_argv[-len(sys.argv)]
+    if name.startswith("-"):  # "-mgallop", "-umgallop"
+        name = name.partition("m")[2]
+    return name.partition(".")[0] == "gallop"
+
+
+if _is_run_by_python_m() and not sys.flags.safe_path:
     del sys.path[0]
 
 from typing import TYPE_CHECKING, Any  # noqa: E402

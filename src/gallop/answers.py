@@ -88,7 +88,7 @@ class Answers:
 
     def _read(self) -> None:
         """All that is there now. A process that the child left behind may keep the pipe open."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nothing is there; Windows has several errors for it
             while part := os.read(self._pipe.fileno(), 1 << 16):
                 self._told = (self._told + part)[-MAX_BYTES:]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from gallop_frozen_task import NEVER, Frozen
 from small_search import one_round
 
 import gallop
+from gallop.environments import workers
 from gallop.environments.make import make_env
 from gallop.environments.vectorised import training_environments
 from gallop.environments.watchdog import Making, watching
@@ -173,6 +175,14 @@ def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_go_on(command)
     assert "to go on: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
     log = next(run.home.glob("results/*/a/run.log")).read_text()
     assert "its worker process ended with exit code 3" in log
+
+
+def test_a_fork_server_is_prepared_only_where_one_is_used(monkeypatch):
+    server = multiprocessing.forkserver._forkserver
+    monkeypatch.setattr(server, "_preload_modules", ["somebody.elses"])
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    assert workers._context().get_start_method() == "spawn"
+    assert server._preload_modules == ["somebody.elses"]
 
 
 # --- the watchdog --------------------------------------------------------------------------------

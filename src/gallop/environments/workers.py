@@ -65,10 +65,7 @@ class Workers(SubprocVecEnv):
             WorkerError: if a worker ends before its environment is made.
         """
         self.waiting = self.closed = False
-        has_forkserver = "forkserver" in multiprocessing.get_all_start_methods()
-        if threading.current_thread() is threading.main_thread():  # Linux watches the thread
-            multiprocessing.set_forkserver_preload(["__main__", FORK_SERVER])
-        context: Any = multiprocessing.get_context("forkserver" if has_forkserver else "spawn")
+        context = _context()
         self.processes: list[BaseProcess] = []
         self.remotes: tuple[_Remote, ...] = ()
         for make in makers:
@@ -109,6 +106,15 @@ class Workers(SubprocVecEnv):
             remote.ask_to_close()
         for remote in self.remotes:
             remote.end(until)
+
+
+def _context() -> Any:
+    """How multiprocessing starts workers here."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    if threading.current_thread() is threading.main_thread():  # Linux watches the thread
+        multiprocessing.set_forkserver_preload(["__main__", FORK_SERVER])
+    return multiprocessing.get_context("forkserver")
 
 
 class _Remote:

@@ -19,6 +19,7 @@ import importlib.machinery
 import os
 import stat
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -29,6 +30,7 @@ ISOLATED = "-P"
 """Python's flag for child processes: neither the current folder nor a script's comes first."""
 _USERS_PATH = "GALLOP_PYTHONPATH"
 _ISOLATED_VARIABLE = "PYTHONSAFEPATH"  # the same for those that multiprocessing starts
+_isolating = threading.Lock()  # the environment is one for all threads
 
 MAX_FILES, MAX_BYTES, MAX_ENTRIES = 1_000, 20_000_000, 20_000  # of a folder whose code is hashed
 
@@ -46,15 +48,16 @@ def import_module(name: str) -> ModuleType:
 @contextlib.contextmanager
 def isolated_children() -> Iterator[None]:
     """Inside, processes that multiprocessing starts do not look into the current folder."""
-    before = os.environ.get(_ISOLATED_VARIABLE)
-    os.environ[_ISOLATED_VARIABLE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_ISOLATED_VARIABLE]
-        else:
-            os.environ[_ISOLATED_VARIABLE] = before
+    with _isolating:
+        before = os.environ.get(_ISOLATED_VARIABLE)
+        os.environ[_ISOLATED_VARIABLE] = "1"
+        try:
+            yield
+        finally:
+            if before is None:
+                os.environ.pop(_ISOLATED_VARIABLE, None)
+            else:
+                os.environ[_ISOLATED_VARIABLE] = before
 
 
 def child_environment() -> dict[str, str]:

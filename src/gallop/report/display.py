@@ -118,6 +118,7 @@ class Display:
         table.add_column(overflow="fold")
         marks = [b for b in plan.boundaries if b.milestone is not None]
         rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
+        given = experiment.evaluation.max_episode_timesteps
         utd = f"UTD ratio {plan.utd_ratio:g}"
         rows = {
             "experiment": f"{experiment.algorithm.title} on {experiment.env}, "
@@ -128,7 +129,8 @@ class Display:
             "each ends in a resumable state",
             "evaluations": f"{sum(b.evaluates for b in plan.boundaries)}, every "
             f"{experiment.evaluation.interval:,} timesteps, "
-            f"{experiment.evaluation.n_episodes} episodes",
+            f"{experiment.evaluation.n_episodes} episodes"
+            + (f", cut after {given:,} timesteps" if given else ""),
             "milestones": ", ".join(f"{b.milestone} % at {b.timestep:,}" for b in marks),
             "gradient steps": f"{plan.n_gradient_steps:,} ({utd})",
             "learner": f"{choice.name} ({choice.reason}), "
@@ -146,7 +148,8 @@ class Display:
         if prepared.time_limit is None:
             rows["time limit"] = (
                 "none that the task tells of: training may never see an episode end, and "
-                f"evaluations cut theirs after {prepared.cut_after:,} timesteps; "
+                f"evaluations cut theirs after {prepared.cut_after:,} timesteps"
+                f"{', the evaluation.max_episode_timesteps given' if given else ''}; "
                 "--env-kwargs '{max_episode_steps: 1000}' sets one"
             )
         if prepared.reward_wrappers.note:
