@@ -392,6 +392,21 @@ def test_children_know_what_was_decided(here):
         assert bool(list(download.rglob("code_was_run"))) is (code == 0)
 
 
+def test_children_know_of_a_decision_that_cannot_be_kept(here):
+    """Of one's own task in a group of seeds, on a machine whose home cannot be written."""
+    (here / "evil.py").write_text(MARK)
+    (here / "file").write_text("")
+    data = yaml_text.read((here / "gift/run/experiment.yaml").read_text())
+    (here / "mine.yaml").write_text(yaml_text.write({**data, "env": "evil:Gift-v0"}))
+    done = subprocess.run(
+        [sys.executable, "-m", "gallop", "run", "mine.yaml", "--seeds", "0", "--name", "group"],
+        cwd=here, env={**os.environ, "GALLOP_STATE_DIR": str(here / "file")},
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.count(b"cannot be remembered") == 2, "by its path and by its content"
+
+
 def test_run_seeds_is_a_request(here):
     (here / "evil.py").write_text(MARK)
     with pytest.raises(ExperimentError, match="is given twice"):

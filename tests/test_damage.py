@@ -369,6 +369,28 @@ def test_a_damaged_policy_is_no_beginning(finished, capsys, tmp_path):
     assert not list(tmp_path.glob("new/*/*/experiment.yaml"))
 
 
+def test_damage_is_found_from_inside_a_run_and_in_one_with_any_name(
+    finished, tmp_path, capsys, monkeypatch
+):
+    """By the folders' whole names, whatever the user has typed."""
+    flip(finished.milestone(100).model)
+    for here, named in (
+        (finished.milestone(100).path, "model.zip"),
+        (finished.milestone(100).path, "."),
+        (finished.milestone(100).path, "../100"),
+        (finished.path / "checkpoints", "100"),
+    ):
+        monkeypatch.chdir(here)
+        code, lines = gallop(capsys, "evaluate", named, "--env", "Pendulum-v1")
+        assert code == 2 and "it is not as it was written" in lines[-1], (here, named, lines)
+    monkeypatch.chdir(tmp_path)
+    for name in ("checkpoints/100", "state"):  # of all runs, of a run
+        shutil.copytree(finished.path, tmp_path / name)
+        flip(tmp_path / name / "best_model.zip")
+        code, lines = gallop(capsys, "evaluate", name, "--env", "Pendulum-v1")
+        assert code == 2 and "it is not as it was written" in lines[-1], (name, lines)
+
+
 def test_at_its_end_and_when_it_stops_a_run_vouches_for_one_content_of_each_file(
     finished_run, stopped_run
 ):

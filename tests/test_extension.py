@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,6 +104,21 @@ def test_a_milestone_that_was_passed_is_named_as_missing(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "begins with" in shown and "timestep 240" in shown
     assert " 25 % " not in shown.split("policy timestep")[1]
+
+
+def test_leftovers_of_a_run_are_not_taken_along(finished, tmp_path):
+    replay = finished.state / "replay"  # PPO has none of its own
+    replay.mkdir()
+    leftovers = [replay / "0.damaged", finished.state / ".new-1", replay / ".new-2"]
+    leftovers[0].write_bytes(b"damaged")
+    for folder in leftovers[1:]:
+        folder.mkdir()
+    change = {"total_timesteps": 480}
+    longer = extend(finished, change, results=tmp_path, name="a", display=Display(quiet=True))
+    assert not [p for p in longer.state.rglob("*") if p.suffix == ".damaged" or ".new-" in str(p)]
+    assert leftovers[0].exists()
+    shutil.rmtree(replay)
+    leftovers[1].rmdir()
 
 
 def test_an_extension_that_was_stopped_resumes(tmp_path):

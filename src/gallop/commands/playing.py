@@ -28,7 +28,7 @@ from gallop.policies.sb3_zip import Options
 from gallop.report import video
 from gallop.report.display import Display
 from gallop.report.frames import FilmError
-from gallop.run_folder.consent import with_consent
+from gallop.run_folder.consent import for_children, with_consent
 from gallop.run_folder.find_policy import Named, find_policy, policy_path, stands_alone
 from gallop.run_folder.links import check_run_around
 
@@ -127,7 +127,7 @@ def _as_flags(arguments: TaskArguments) -> list[str]:
 
 def _in_a_child(arguments: list[str], backend: str) -> int:
     """Where MuJoCo was imported without a GL backend, as after training, another process films."""
-    environment = {**child_environment(), "MUJOCO_GL": backend}
+    environment = {**child_environment(), **for_children(), "MUJOCO_GL": backend}
     worker = [sys.executable, ISOLATED, "-m", "gallop.execution.worker"]  # it ends when we do
     command = [*worker, "gallop", "watch", *arguments]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:

@@ -22,6 +22,7 @@ from gallop.execution.worker import ANSWERING, SECONDS_TO_STOP
 from gallop.experiments.own_code import ISOLATED
 from gallop.machine import available_processors
 from gallop.run_folder import resume_state
+from gallop.run_folder.consent import for_children
 from gallop.run_folder.directory import RunDirectory
 
 MAX_DEATHS = 10  # of a process, by signals, without a new boundary in between
@@ -134,7 +135,7 @@ class _Process:
                 stdout=subprocess.PIPE,  # for its answers; what a task prints goes to the log
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is ours to answer
-                env={**os.environ, "OMP_NUM_THREADS": threads},
+                env={**os.environ, **for_children(), "OMP_NUM_THREADS": threads},
             )
 
         self._answers = Answers(self._child.stdout)

@@ -275,7 +275,14 @@ def _canonical(value: object) -> object:
 
 # --- what was decided ----------------------------------------------------------------------------
 
-_given_here: set[str] = set()  # counts where nothing can be written
+_PASSED_ON = "GALLOP_CONSENT"  # environment variable: identities, with commas between
+_given_here = set(filter(None, os.environ.get(_PASSED_ON, "").split(",")))
+"""Decisions that could not be written down, for this process and those that it starts."""
+
+
+def for_children() -> dict[str, str]:
+    """Environment variables by which a child process knows what only this one does."""
+    return {_PASSED_ON: ",".join(sorted(_given_here))} if _given_here else {}
 
 
 def state_folder() -> Path:
@@ -309,15 +316,15 @@ def _is_given(identity: str) -> bool:
 
 
 def _give(identity: str, request: Request | None) -> None:
-    """Remember it; where nothing can be written, for this process alone."""
+    """Remember it; where nothing can be written, for this process and its children alone."""
     if _is_given(identity):
         return
-    _given_here.add(identity)
     lines = [] if request is None else request.lines()
     how = "asked for by the user" if request is None else f"agreed to for {request.file.resolve()}"
     try:
         write_json(_decision(identity), {"how": how, "code": lines})
     except (OSError, RuntimeError) as error:
+        _given_here.add(identity)
         print(
             f"gallop: that this code may be run cannot be remembered ({error}); "
             f"{STATE_VARIABLE} names another folder",

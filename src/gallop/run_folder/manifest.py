@@ -166,13 +166,23 @@ def _own_hash(files: object) -> str:
 
 
 def root_of(folder: Path) -> Path | None:
-    """The folder whose manifest vouches for the files of this one; None if there is none."""
-    root = folder
-    if folder.parent.name == "checkpoints" or folder.parts[-2:] == ("state", "films"):
-        root = folder.parents[1]
-    elif folder.name == "state":
-        root = folder.parent
+    """The folder whose manifest vouches for the files of this one; None if there is none.
+
+    A folder with a manifest of its own is a run, whatever it and the one above are called.
+    """
+    if (folder / NAME).is_file():
+        return folder
+    here, root = _placed(folder), folder
+    if here.parent.name == "checkpoints" or here.parts[-2:] == ("state", "films"):
+        root = here.parents[1]
+    elif here.name == "state":
+        root = here.parent
     return root if (root / NAME).is_file() else None
+
+
+def _placed(path: Path) -> Path:
+    """With the names of the folders above, which the current folder's path may leave out."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def read(root: Path) -> Hashes:
@@ -261,7 +271,7 @@ def _results(root: Path) -> list[Path]:
 
 
 def _name(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()
+    return _placed(path).relative_to(_placed(root)).as_posix()
 
 
 def _digest(path: Path) -> str | None:

@@ -202,8 +202,10 @@ def _link(source: str, target: str) -> None:
 
 
 def _not_state(folder: str, names: list[str]) -> list[str]:
-    """What of state/ is not the learner's: the lock, films that wait, the trackers' ids of the run.
+    """What of state/ is not the learner's: the lock, films that wait, the trackers' ids of the run,
+    shards that were replaced, what a killed process was writing.
 
     With the trackers the longer run is another one, which begins with the same numbers.
     """
-    return [name for name in names if name in ("lock", "lock.holder", "films", "trackers.json")]
+    own = ("lock", "lock.holder", "films", "trackers.json")
+    return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(".new-")]
