@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from conftest import tiny
 from gallop.commands import cli
 from gallop.errors import RunError
 from gallop.report.display import Display
-from gallop.run_folder import manifest, resume_state
+from gallop.run_folder import files, manifest, resume_state
 from gallop.run_folder.directory import Diverged, RunDirectory
 from gallop.run_folder.manifest import write_json_result, write_npz_result
 from gallop.run_folder.seed_group import SeedGroup
@@ -489,6 +490,27 @@ def test_it_can_go_on_without_the_rows_that_are_lost(stopped, capsys):
         assert file["timesteps"].tolist() == [120, 240, 360, 480]
 
 
+def test_rows_are_replaced_only_when_the_record_tells_of_it(stopped, capsys):
+    harm_shard(stopped)
+    shard = min((stopped.state / "replay").iterdir())
+    damaged = shard.read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    def write_record(*_):
+        raise Killed
+
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume_state, "_write_record", write_record)
+        workflow.resume(stopped, Display(quiet=True), drop_damaged=True)
+    assert stopped.read_json("provenance.json")["dropped"][0]["rows"] == [[0, 120]]
+    code, lines = gallop(capsys, "run", "--resume", stopped.path, "--drop-damaged")
+    assert code == 0, lines
+    assert len(stopped.read_json("provenance.json")["dropped"]) == 1
+    assert shard.with_suffix(".damaged").read_bytes() == damaged
+
+
 def test_stand_ins_are_copies_of_rows_that_are_whole(stopped):
     from safetensors.numpy import load_file
 
@@ -496,7 +518,7 @@ def test_stand_ins_are_copies_of_rows_that_are_whole(stopped):
     newest = load_file(shards[-1])
     flip(shards[0])
     assert resume_state.newest_boundary(stopped.state) is None
-    resume_state.drop_damaged(stopped.state)
+    resume_state.drop_damaged(next(resume_state.check_boundaries(stopped.state)))
     saved = resume_state.newest_boundary(stopped.state)
     assert saved is not None and saved.timestep == 360
     for key, array in load_file(shards[0]).items():
@@ -545,6 +567,14 @@ def test_damaged_results_are_not_added_to(name, stopped, capsys):
     assert contents(stopped) == before
 
 
+def test_a_damaged_normalizer_of_the_initial_policy_is_refused(stopped, capsys):
+    file = stopped.state / "initial_model.normalizer.npz"
+    write_npz_result(file, {"mean": np.zeros(3)})
+    flip(file)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and f"{file} is damaged" in lines[-1]
+
+
 def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
     newest = stopped.state / "000000000360"
     (newest / "learner.json").write_bytes(b"")
@@ -571,6 +601,26 @@ def test_a_segment_whose_start_is_gone_says_which_can_be_replayed(finished, caps
     assert "0, 3 can be" in lines[-1] or "0 and 3 can be" in lines[-1]
     code, lines = gallop(capsys, "verify", "--replay", 9, finished.path)
     assert code == 2 and "segment 9 was not trained" in lines[-1]
+
+
+def test_what_can_be_replayed_is_found_by_reading_each_file_once(finished):
+    read = []
+
+    def digest(path):
+        read.append(path)
+        return files.digest(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume_state, "digest", digest)
+        assert sorted(resume_state.replayable(finished.state))[-1] == 4
+    assert len(read) == len(set(read)) > 8
+
+
+def test_a_segment_is_trained_again_from_a_folder_that_cannot_be_written(disk, finished, capsys):
+    run = copy(finished, disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    code, lines = gallop(capsys, "verify", "--replay", 3, run.path)
+    assert code == 0 and lines[-1] == "replay buffer: the same bits", lines
 
 
 def test_other_bits_are_found_by_training_again(finished, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from conftest import tiny
 from test_damage import gallop
 
-from gallop.errors import RunError
+from gallop.errors import RunError, TaskError
 from gallop.experiments.plan import make_plan
 from gallop.report.display import Display
 from gallop.run_folder import resume_state
@@ -21,22 +20,6 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.full_disk import DiskFullError, is_full
 from gallop.run_folder.verification import verify
 from gallop.runs import space, workflow
-
-SIZE = 32_000_000
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 32 MB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    try:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(path)]
-        subprocess.run(command, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no file system can be mounted here")
-    yield path
-    subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def fill(disk: Path, left: int) -> None:
@@ -155,3 +138,22 @@ def test_a_full_disk_is_known_in_every_library_s_words(error):
 )
 def test_other_errors_are_no_full_disk(error):
     assert not is_full(error)
+
+
+def test_a_task_that_talks_of_full_disks_is_no_full_disk():
+    error = TaskError("Arm-v0", "RuntimeError: no space left on device")
+    error.__cause__ = RuntimeError("no space left on device")
+    assert not is_full(error)
+    error.__cause__.__cause__ = OSError(errno.ENOSPC, "x")  # its log file, say
+    assert is_full(error)
+
+
+def test_whatever_a_path_says_how_to_go_on_is_said(tmp_path):
+    run = RunDirectory(tmp_path / "nothing is lost")
+    run.create(tiny("ppo"))
+    with pytest.raises(DiskFullError) as raised, space.explaining(run, make_plan(tiny("ppo"))):
+        raise DiskFullError(run.path)
+    assert str(raised.value).endswith(f"gallop run --resume {run.path}")
+    with pytest.raises(DiskFullError) as again, space.explaining(run, make_plan(tiny("ppo"))):
+        raise raised.value
+    assert again.value is raised.value

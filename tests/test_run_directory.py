@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import shutil
 
@@ -14,7 +15,7 @@ from gallop.errors import RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.learners.learner import LogRow
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import new_folder, remove_leftovers, replacing, write_bytes
+from gallop.run_folder.files import new_folder, remove_leftovers, replacing, sync, write_bytes
 from gallop.run_folder.listing import list_runs
 from gallop.run_folder.lookup import all_runs, containing_run, run_path
 
@@ -191,3 +192,19 @@ def test_runs_in_groups_are_found_and_named_by_their_group(tmp_path, folder):
     assert (first.name, damaged.name) == ("first", "g/seed-3")
     assert (damaged.status, damaged.algo, damaged.env) == ("damaged", "ppo", "Pendulum-v1")
     assert containing_run(group) is None
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(number, tmp_path, monkeypatch):
+    """As some network file systems; what it does with files counts."""
+    (tmp_path / "a").touch()
+
+    def fsync(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number != errno.EIO:
+        sync(tmp_path)
+    for path in (tmp_path / "a", *([tmp_path] if number == errno.EIO else [])):
+        with pytest.raises(OSError, match=os.strerror(number)):
+            sync(path)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -299,6 +300,28 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     assert f"seed 1 failed: {where}: RuntimeError: a leg broke (" in shown
     summary = json.loads(group.summary_file.read_text())
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0], [1])
+
+
+def test_a_seed_whose_folder_is_something_else_leaves_the_others(tmp_path, in_this_process):
+    group = SeedGroup(tmp_path / "PPO_Pendulum-v1" / "g")
+    group.run(0).path.mkdir(parents=True)
+    (group.run(0).path / "notes.txt").write_text("mine")
+    group.write(tiny("ppo"), [0, 1])
+    with pytest.raises(SeedsFailedError, match=r"1 of 2 runs.*seed 0: .*seed-0 exists already"):
+        resume_group(group.path, **in_this_process)
+    assert group.run(1).is_finished()
+    assert [path.name for path in group.run(0).path.iterdir()] == ["notes.txt"]
+
+
+def test_a_seed_whose_numbers_are_damaged_leaves_the_others(done, tmp_path, in_this_process):
+    group = SeedGroup(tmp_path / "g")
+    shutil.copytree(done[0].path, group.path)
+    file = group.run(0).path / "evaluations.npz"
+    file.write_bytes(b"")
+    with pytest.raises(SeedsFailedError, match=rf"1 of 2 runs.*seed 0: {file} is empty"):
+        resume_group(group.path, **in_this_process)
+    summary = json.loads(group.summary_file.read_text())
+    assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([7], [0])
 
 
 OUTER_PATH = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []

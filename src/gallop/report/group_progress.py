@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from gallop.errors import RunError
 from gallop.report.display import Display, duration
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
@@ -91,7 +92,10 @@ class GroupProgress:
                 self._display.say(f"seed {seed}: {state}{shown}")
 
     def _look(self, seed: int) -> None:
-        evaluations = self._runs[seed].numbers.read_evaluations()
+        try:
+            evaluations = self._runs[seed].numbers.read_evaluations()
+        except RunError:  # named at the end
+            return
         if evaluations is not None and len(evaluations.timesteps):
             mean_return = float(evaluations.results[-1].mean())
             self._returns[seed] = int(evaluations.timesteps[-1]), mean_return

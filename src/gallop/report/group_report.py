@@ -47,7 +47,7 @@ def show(
     group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment, display: Display
 ) -> None:
     """Print the returns of the finished runs, and where things are."""
-    returns = final_and_best(runs)
+    returns = final_and_best(_without(runs, damaged(runs)))
     if returns:
         final = summarise_seeds([final for final, _ in returns.values()], interval_generator())
         display.seeds(f"{title_of(experiment)}, {group.path}", returns, final)
@@ -59,20 +59,40 @@ def show(
 def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> list[Path]:
     """curve.csv, learning_curve.png and summary.json, as far as the runs are; the paths written."""
     written = []
-    timesteps, returns, seeds = evaluations_over_seeds(runs)
+    whole = _without(runs, damaged(runs))
+    timesteps, returns, seeds = evaluations_over_seeds(whole)
     if seeds:
         curve = curve_over_seeds(returns, interval_generator())
         _write_curve(group.curve_file, timesteps, curve)
         figure = figures.curves_over_seeds(title_of(experiment), timesteps, returns, seeds, curve)
         figures.save(figure, group.learning_curve)
         written += [group.curve_file, group.learning_curve]
-    judged = final_and_best(runs)
+    judged = final_and_best(whole)
     if judged:
         summary = _summary(experiment, judged, [seed for seed in runs if seed not in judged])
         write_json_result(group.summary_file, summary)
         written.append(group.summary_file)
     manifest.settle(group.path)
     return written
+
+
+def damaged(runs: Mapping[int, RunDirectory]) -> dict[int, str]:
+    """Training seed -> why the numbers of its run cannot be used, where they cannot."""
+    found = {}
+    for seed, run in runs.items():
+        try:
+            manifest.check(*run.numbers.files)
+            run.numbers.read_evaluations()
+            run.numbers.final_return()
+        except RunError as error:
+            found[seed] = error.message
+    return found
+
+
+def _without(
+    runs: Mapping[int, RunDirectory], left_out: Mapping[int, str]
+) -> dict[int, RunDirectory]:
+    return {seed: run for seed, run in runs.items() if seed not in left_out}
 
 
 def _write_curve(path: Path, timesteps: NDArray[np.int64], curve: SeedCurve) -> None:

@@ -10,7 +10,14 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from gallop.errors import RunError, described, printable
+from gallop.errors import (
+    DivergedError,
+    ExperimentError,
+    TaskError,
+    WorkerError,
+    described,
+    printable,
+)
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # safetensors, torch, SQLite and ffmpeg tell it in words alone.
@@ -25,42 +32,46 @@ class DiskFullError(OSError):
     """There is no room for a file; the message is one line."""
 
     def __init__(
-        self, path: Path, rest: str = ")", cause: BaseException | None = None, what: str = ""
+        self, path: Path, rest: str = "", cause: BaseException | None = None, what: str = ""
     ) -> None:
         """
         Args:
-            rest: what else to say after how much is free; it closes the bracket.
+            rest: what else to say after how much is free, such as how to go on; it closes the
+                bracket.
             cause: what the file system, or a library, said.
             what: instead of what `cause` says.
         """
         self.path = path
+        self.says_how_to_go_on = bool(rest)
         self.reason = _reason(cause)
         free = in_words(free_bytes(path))
         what = what or f"cannot be written: {self.reason}"
-        super().__init__(printable(f"{path} {what} ({free} free{rest}"))
+        super().__init__(printable(f"{path} {what} ({free} free{rest or ')'}"))
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is what an error, or one behind it, comes from."""
-    while error is not None:
-        if isinstance(error, DiskFullError) or getattr(error, "errno", None) in _NUMBERS:
-            return True
-        # Only errors of other libraries are told by their words: a path may hold any.
-        if not isinstance(error, OSError | RunError) and _WORDS.search(described(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    """Whether a full disk is what an error, or one behind it, comes from.
+
+    The system's number says so. Only errors of libraries that hand on no number are told by their
+    words: a path, or what a task's own code says, may hold any.
+    """
+    chain = list(_chain(error))
+    if any(isinstance(e, DiskFullError) or getattr(e, "errno", None) in _NUMBERS for e in chain):
+        return True
+    if any(isinstance(each, TaskError | WorkerError | DivergedError) for each in chain):
+        return False
+    others = [each for each in chain if not isinstance(each, OSError | ExperimentError)]
+    return any(_WORDS.search(described(each)) for each in others)
 
 
 def file_of(error: BaseException | None, default: Path) -> Path:
     """The file that there was no room for, as far as the error, or one behind it, tells."""
-    while error is not None:
-        if isinstance(error, DiskFullError):
-            return error.path
-        name = getattr(error, "filename", None)
-        if isinstance(error, OSError) and isinstance(name, str | os.PathLike):
+    for each in _chain(error):
+        if isinstance(each, DiskFullError):
+            return each.path
+        name = getattr(each, "filename", None)
+        if isinstance(each, OSError) and isinstance(name, str | os.PathLike):
             return Path(name)
-        error = error.__cause__ or error.__context__
     return default
 
 
@@ -101,11 +112,19 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.0f} kB"
 
 
-def _reason(error: BaseException | None) -> str:
-    while error is not None:
-        if isinstance(error, DiskFullError):
-            return error.reason
-        if getattr(error, "errno", None) in _NUMBERS:
-            return os.strerror(getattr(error, "errno", 0)).lower()
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those behind it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def _reason(error: BaseException | None) -> str:
+    for each in _chain(error):
+        if isinstance(each, DiskFullError):
+            return each.reason
+        if getattr(each, "errno", None) in _NUMBERS:
+            return os.strerror(getattr(each, "errno", 0)).lower()
     return os.strerror(errno.ENOSPC).lower()

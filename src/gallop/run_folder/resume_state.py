@@ -193,39 +193,38 @@ def forget(state: Path) -> None:
         shutil.rmtree(state / name, ignore_errors=True)
 
 
-def drop_damaged(state: Path) -> Dropped | None:
-    """Make the newest boundary of which only shards are damaged whole again, without them.
+def lost_rows(checked: Checked) -> Dropped | None:
+    """What is lost if a run goes on from this boundary without its damaged shards; None if it
+    cannot: something else is damaged, too, or no shard is whole."""
+    saved, lost = checked.saved, sorted(path.name for path in checked.damaged)
+    if saved is None or not checked.has_learner or not 0 < len(lost) < len(saved.shards):
+        return None
+    spans = [_rows(name) for name in saved.shards]
+    rows = [_rows(name) for name in lost]
+    return Dropped(saved.timestep, rows, sum(stop - start for start, stop in spans))
+
+
+def drop_damaged(checked: Checked) -> None:
+    """Make a boundary whole again without its damaged shards, where `lost_rows` says that it can.
 
     Copies of rows that are whole take the places of the lost ones, so that counters and places in
     the buffer stay as they were; the damaged shards are kept under another name. A kill in between
     leaves the boundary damaged as before.
-
-    Returns:
-        What is lost; None if no boundary can be used so.
     """
-    for checked in check_boundaries(state):
-        saved = checked.saved
-        if saved is None or not checked.has_learner:
-            continue
-        lost = {path.name for path in checked.damaged}
-        whole = [name for name in saved.shards if name not in lost]
-        if not whole or not lost:
-            continue
-        record = _record(checked.folder)
-        for name in sorted(lost):
-            start, stop = _rows(name)
-            content = save(_stand_ins(state, whole, stop - start))
-            damaged = state / "replay" / name
-            if damaged.exists():
-                shutil.copyfile(damaged, damaged.with_suffix(".damaged"))
-            write_bytes(damaged, content)
-            record["shards"][name] = hashlib.sha256(content).hexdigest()
-            record.setdefault("sizes", {})[name] = len(content)
-        _write_record(checked.folder, record)
-        rows = [_rows(name) for name in sorted(lost)]
-        spans = [_rows(name) for name in saved.shards]
-        return Dropped(saved.timestep, rows, sum(stop - start for start, stop in spans))
-    return None
+    record, state = _record(checked.folder), checked.folder.parent
+    lost = sorted(path.name for path in checked.damaged)
+    whole = [name for name in record["shards"] if name not in lost]
+    for name in lost:
+        start, stop = _rows(name)
+        content = save(_stand_ins(state, whole, stop - start))
+        damaged = state / "replay" / name
+        aside = damaged.with_suffix(".damaged")
+        if damaged.exists() and not aside.exists():  # a kill may have left stand-ins in its place
+            shutil.copyfile(damaged, aside)
+        write_bytes(damaged, content)
+        record["shards"][name] = hashlib.sha256(content).hexdigest()
+        record.setdefault("sizes", {})[name] = len(content)
+    _write_record(checked.folder, record)
 
 
 def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
@@ -245,9 +244,13 @@ def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def check_boundaries(state: Path) -> Iterator[Checked]:
-    """Read every byte of the boundaries, the newest first."""
-    known: dict[Path, str | None] = {}
+def check_boundaries(state: Path, known: dict[Path, str | None] | None = None) -> Iterator[Checked]:
+    """Read every byte of the boundaries, the newest first.
+
+    Args:
+        known: file -> SHA-256; what is in it is not read again, and what is read is added.
+    """
+    known = {} if known is None else known
     for folder in reversed(_folders(state)):
         yield _check(folder, state / "replay", known)
 
@@ -287,8 +290,9 @@ def newest_boundary(state: Path) -> Saved | None:
 def replayable(state: Path) -> dict[int, Saved]:
     """Segment -> the whole boundary before it, for all that could be trained again from here."""
     found = {}
-    learners = [_check(f, state / "replay", {}) for f in _folders(state / "learners")]
-    for checked in (*learners, *check_boundaries(state)):
+    known: dict[Path, str | None] = {}  # boundaries share their shards
+    learners = [_check(f, state / "replay", known) for f in _folders(state / "learners")]
+    for checked in (*learners, *check_boundaries(state, known)):
         if checked.is_whole and checked.saved is not None:
             found[checked.saved.n_segments] = checked.saved
     return found

@@ -89,10 +89,11 @@ def starting_point(
         return saved
     if not read and not _has_come_on(folder, plan):
         return None
-    if drop_damaged:
-        _drop(folder, display)
-        return resume_state.newest_boundary(folder.state)
-    raise RunError(_what_can_be_done(folder, read))
+    usable = [checked for checked in read if resume_state.lost_rows(checked)]
+    if not drop_damaged or not usable:
+        raise RunError(_what_can_be_done(folder, read))
+    _drop(folder, usable[0], display)
+    return resume_state.newest_boundary(folder.state)
 
 
 def _has_come_on(folder: RunDirectory, plan: Plan) -> bool:
@@ -101,14 +102,17 @@ def _has_come_on(folder: RunDirectory, plan: Plan) -> bool:
     return bool(numbers.read_segments()) or numbers.last_timestep() > plan.boundaries[0].timestep
 
 
-def _drop(folder: RunDirectory, display: Display) -> None:
-    dropped = resume_state.drop_damaged(folder.state)
-    if dropped is None:
-        read = list(resume_state.check_boundaries(folder.state))
-        raise RunError(_what_can_be_done(folder, read))
+def _drop(folder: RunDirectory, checked: Checked, display: Display) -> None:
+    """The record goes first, so that no row is ever replaced that it does not tell of."""
+    dropped = resume_state.lost_rows(checked)
+    assert dropped is not None
     record = folder.read_json("provenance.json")
-    entry = {"at": now(), "timestep": dropped.timestep, "rows": dropped.rows}
-    folder.write_json("provenance.json", record | {"dropped": [*record.get("dropped", []), entry]})
+    what = {"timestep": dropped.timestep, "rows": [list(span) for span in dropped.rows]}
+    entries = record.get("dropped", [])
+    if not any(what.items() <= entry.items() for entry in entries):  # a kill came between
+        entries = [*entries, {"at": now(), **what}]
+        folder.write_json("provenance.json", record | {"dropped": entries})
+    resume_state.drop_damaged(checked)
     n = sum(stop - start for start, stop in dropped.rows)
     display.say(
         f"{n:,} of {dropped.n_rows:,} rows of the replay buffer are lost: copies of others stand "
@@ -130,15 +134,14 @@ def _what_can_be_done(folder: RunDirectory, read: list[Checked]) -> str:
     damaged = read[0].damaged[0]
     what = "damaged" if damaged.exists() else "missing"
     line = f"{damaged} is {what}, and no boundary of the run is whole: put back a copy of it"
-    usable = [checked for checked in read if checked.has_learner]
+    usable = [checked for checked in read if resume_state.lost_rows(checked)]
     if usable and usable[0].saved is not None:
         n, lost = len(usable[0].saved.shards), len(usable[0].damaged)
-        if lost < n:
-            line += (
-                f"; or gallop run --resume {folder.path} --drop-damaged goes on from timestep "
-                f"{usable[0].saved.timestep:,} with the {n - lost} of {n} parts of the replay "
-                "buffer that are whole (other bits than it would have had; recorded)"
-            )
+        line += (
+            f"; or gallop run --resume {folder.path} --drop-damaged goes on from timestep "
+            f"{usable[0].saved.timestep:,} with the {n - lost} of {n} parts of the replay "
+            "buffer that are whole (other bits than it would have had; recorded)"
+        )
     return line + _or_a_new_run(folder)
 
 

@@ -12,6 +12,7 @@ from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.provenance import versions
+from gallop.run_folder.verification import at_rest
 from gallop.runs.training import learner_for, train
 from gallop.runs.workflow import check_learner
 
@@ -26,7 +27,7 @@ def replay(run: RunDirectory, segment: int, display: Display) -> bool:
         RunError: if the segment was never trained, or the state before it is no longer there.
     """
     prepared = prepare(run.read_experiment())
-    with run.locked():
+    with at_rest(run):
         manifest.check(run.path / "segments.csv", run.path / "provenance.json", run.initial_model)
         check_learner(run, prepared)
         record = run.read_json("provenance.json")

@@ -192,9 +192,7 @@ class _Runs:
             f"training seeds {', '.join(map(str, self.runs))}: {n} run{'s' if n > 1 else ''} like "
             f"this one, {self.n_workers} side by side"
         )
-        self.states = {
-            seed: "finished" if run.is_finished() else "waiting" for seed, run in self.runs.items()
-        }
+        self.states = {seed: self._state_of(seed) for seed in self.runs}
         self._leave_out_diverged()
         with self.stop.listening(self.display.say):
             try:
@@ -202,9 +200,15 @@ class _Runs:
             except Stopped as stopped:
                 self._say_what_is_kept(stopped)
                 raise
+        self.failures = group_report.damaged(self.runs) | self.failures
         group_report.draw(self.group, self.runs, self.prepared.experiment)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
         self._report_failures()
+
+    def _state_of(self, seed: int) -> State:
+        if seed in self.failures:
+            return "failed"
+        return "finished" if self.runs[seed].is_finished() else "waiting"
 
     def _leave_out_diverged(self) -> None:
         """Those that would diverge again with the same bits are not tried again."""
@@ -220,7 +224,11 @@ class _Runs:
         for seed, run in self.runs.items():
             if not run.experiment_file.is_file():
                 experiment = with_seed(self.prepared.experiment, seed)
-                make_folder(run.path, dataclasses.replace(self.prepared, experiment=experiment))
+                prepared = dataclasses.replace(self.prepared, experiment=experiment)
+                try:
+                    make_folder(run.path, prepared)
+                except RunError as error:  # the others can go on
+                    self.failures[seed] = error.message
 
     def _train(self) -> None:
         queue = deque(seed for seed, state in self.states.items() if state == "waiting")

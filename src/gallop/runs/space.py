@@ -68,7 +68,7 @@ def explaining(folder: RunDirectory, plan: Plan) -> Iterator[None]:
         if not is_full(error):
             raise
         log.info("ended: the disk is full", exc_info=error)
-        if "nothing is lost" in str(error):
+        if isinstance(error, DiskFullError) and error.says_how_to_go_on:
             raise
         left = plan.disk_bytes - occupied_bytes(folder.path)
         needed = in_words(max(left, plan.boundary_bytes))
