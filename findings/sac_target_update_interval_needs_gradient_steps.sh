@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# stable-baselines3 2.9.2 and sb3-contrib 2.9.2: SAC's and TQC's target_update_interval does nothing at
+# their default of one gradient step per training call.
+#
+# It is compared with the number of the gradient step within the call, which starts at 0 each time, and
+# not with the gradient steps since the start. With gradient_steps=1 the targets follow at every step
+# whatever the interval is; an interval longer than gradient_steps means "once per training call".
+#
+# Seen: "SAC, TQC with an interval of 50, targets updated in 100 gradient steps: [100, 100]"
+set -euo pipefail
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet torch==2.13.0 numpy==2.4.6 gymnasium==1.4.0 \
+  stable-baselines3==2.9.2 sb3-contrib==2.9.2
+cd "$folder"
+cat > look.py <<'PY'
+import torch
+from sb3_contrib import TQC
+from stable_baselines3 import SAC
+
+
+def updates(algorithm):
+    model = algorithm(
+        "MlpPolicy",
+        "Pendulum-v1",
+        policy_kwargs={"net_arch": [8]},
+        learning_starts=10,
+        batch_size=8,
+        target_update_interval=50,
+    )
+    model.learn(10)
+    count, parameter = 0, next(model.critic_target.parameters())
+    for _ in range(100):
+        before = parameter.detach().clone()
+        model.learn(1, reset_num_timesteps=False)
+        count += not torch.equal(before, parameter)
+    assert model._n_updates == 100
+    return count
+
+
+seen = [updates(algorithm) for algorithm in (SAC, TQC)]
+print(f"SAC, TQC with an interval of 50, targets updated in 100 gradient steps: {seen}")
+PY
+seen=$("$folder/venv/bin/python" -W ignore look.py)
+echo "$seen"
+[ "$seen" = "SAC, TQC with an interval of 50, targets updated in 100 gradient steps: [100, 100]" ]
