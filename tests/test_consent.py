@@ -6,9 +6,11 @@ import contextlib
 import io
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium
@@ -31,6 +33,11 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.runs import workflow
 from gallop.runs.film_queue import FilmQueue
 from gallop.runs.seed_group import run_seeds
+
+try:
+    import pty
+except ImportError:  # Windows
+    pty = None
 
 MARK = """\
 import pathlib
@@ -212,22 +219,48 @@ def forget():
     gymnasium.registry.pop("Gift-v0", None)
 
 
-def test_somebody_at_a_terminal_is_asked(here, capsys, monkeypatch):
+def at_a_terminal(here, answer, *arguments):
+    """Exit code of a command that has a terminal, and what it showed; None as the answer: nobody
+    is asked."""
+    ours, its = pty.openpty()
+    command = [sys.executable, "-m", "gallop", *arguments]
+    try:
+        child = subprocess.Popen(command, cwd=here, stdin=its, stdout=its, stderr=its)
+        os.close(its)
+        shown, until = b"", time.monotonic() + 120
+        try:
+            while time.monotonic() < until:
+                if not select.select([ours], [], [], 1)[0]:
+                    continue
+                try:
+                    part = os.read(ours, 1 << 12)
+                except OSError:  # the other end is closed
+                    break
+                if not part:
+                    break
+                shown += part
+                if answer is not None and shown.endswith(b"[y/N] "):
+                    os.write(ours, answer)
+                    answer = None
+            return child.wait(10), shown.decode()
+        finally:
+            child.kill()
+            child.wait()
+    finally:
+        os.close(ours)
+
+
+@pytest.mark.skipif(pty is None, reason="no pseudo-terminals")
+def test_somebody_at_a_terminal_is_asked(here):
     unpack(here, "namespace package")
-
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    for answer, code in (("", 2), ("n\n", 2), ("ja\n", 2), ("y\n", 0), (None, 0)):
-        monkeypatch.setattr(sys, "stdin", Terminal(answer or ""))
-        assert call("baseline", "gift/run", "--episodes", "1") == code
-        error = capsys.readouterr().err
-        assert ("Run it, now and later while it is the same? [y/N]" in error) is (
-            answer is not None
-        )
-        assert ("\n  task gift.evil:Gift-v0 with" in error) is (answer is not None)
+    command = ("baseline", "gift/run", "--episodes", "1")
+    for answer, code in ((b"\n", 2), (b"\x04", 2), (b"ja\n", 2), (b"Y\n", 0), (None, 0)):
+        ended, shown = at_a_terminal(here, answer, *command)
+        assert ended == code, shown
+        question = "Run it, now and later while it is the same? [y/N]"
+        assert shown.count(question) == (answer is not None)
+        assert ("\n  task gift.evil:Gift-v0 with" in shown) is (answer is not None)
+        assert ("--trust runs it" in shown) is (code == 2)
         assert bool(was_run(here)) is (code == 0)
 
 
@@ -390,6 +423,28 @@ def test_children_know_what_was_decided(here):
         )  # fmt: skip
         assert done.returncode == code, done.stderr.decode()
         assert bool(list(download.rglob("code_was_run"))) is (code == 0)
+
+
+def test_a_search_from_elsewhere_opens_no_storage_that_its_user_has_not_named(here, capsys):
+    """Opening one writes into it, wherever it is."""
+    unpack(here, "namespace package")
+    search, mine = here / "gift" / "search", here / "mine.db"
+    url = f"sqlite:///{mine}"
+    data = small_search.one_round(1)
+    (search / "search.yaml").write_text(yaml.safe_dump(data))
+    record = json.loads((search / "round.json").read_text())
+    (search / "round.json").write_text(json.dumps({**record, "storage": url}))
+    for more in ([], ["--n-trials", "2"], ["--trust"]):
+        assert call("tune", "--resume", "gift/search", *more) == 2
+        error = capsys.readouterr().err
+        assert f"round.json names the storage {url}, and you have not named it" in error
+        assert "--storage URL opens it" in error and error.count("\n") == 1
+    assert not mine.exists()
+    assert yaml.safe_load((search / "search.yaml").read_text()) == data, "nothing was changed"
+    consent.storage_asked_for(url)  # as `gallop tune --storage` does
+    (search / "trials").write_text("")  # it goes no further than opening it
+    assert call("tune", "--resume", "gift/search") in (1, 2)
+    assert mine.exists()
 
 
 def test_children_know_of_a_decision_that_cannot_be_kept(here):

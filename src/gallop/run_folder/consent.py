@@ -159,6 +159,36 @@ def settings_asked_for(settings: object) -> None:
         _give(_by_content(codes), None)  # where the current folder is one above the module's own
 
 
+# --- storages ------------------------------------------------------------------------------------
+
+
+def storage_asked_for(url: str) -> None:
+    """Remember that this user has named the storage of a search.
+
+    Args:
+        url: without its password.
+    """
+    _give(_of_storage(url), None)
+
+
+def require_storage(file: Path, url: str) -> None:
+    """Let a storage be opened that a search's folder names, and not its user.
+
+    Raises:
+        RunError: if this user has never named it: opening may write to a file anywhere, or tell a
+            server who goes on with the search.
+    """
+    if not _is_given(_of_storage(url)):
+        raise RunError(
+            f"{file} names the storage {url:.200}, and you have not named it on this machine: "
+            "--storage URL opens it"
+        )
+
+
+def _of_storage(url: str) -> str:
+    return hashlib.sha256(repr(("storage", url)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 # --- what would be run ---------------------------------------------------------------------------
 
 
@@ -326,7 +356,7 @@ def _give(identity: str, request: Request | None) -> None:
     except (OSError, RuntimeError) as error:
         _given_here.add(identity)
         print(
-            f"gallop: that this code may be run cannot be remembered ({error}); "
+            f"gallop: what you have agreed to cannot be remembered ({error}); "
             f"{STATE_VARIABLE} names another folder",
             file=sys.stderr,
         )

@@ -12,7 +12,7 @@ from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
 from gallop.report.display import Display
-from gallop.run_folder.consent import settings_asked_for
+from gallop.run_folder.consent import require_storage, settings_asked_for, storage_asked_for
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now
@@ -82,6 +82,7 @@ def tune(
         study.check_optuna_version(found, reproducible)
         with study.explaining_storage(storage):
             lease.wait_until_free(found)
+        storage_asked_for(record.storage)
     settings_asked_for(search.experiment)
     first.create(search, record)
     return SearchLoop(first, search, n, storage, display).run()
@@ -114,17 +115,31 @@ def go_on(
         check_contents(part.path)
         part = part.next_round()
     record, search = first.read_record(), first.read_search()
-    if n_trials:
-        search = with_n_trials(search, n_trials)
-        _check_growth(first, search)
-        first.create(search, record)
     if "***" in record.storage and not storage:
         raise ExperimentError(
             f"the password of {record.storage} was not kept: give --storage again"
         )
+    if storage:
+        storage_asked_for(without_password(storage))
+    else:
+        _check_storages(first)
+    if n_trials:
+        search = with_n_trials(search, n_trials)
+        _check_growth(first, search)
+        first.create(search, record)
     n = n_workers(workers, _threads(search))
     _announce(search, display, workers, n, str(first.path), record.reproducible)
     return SearchLoop(first, search, n, storage, display, retry_failed).run()
+
+
+def _check_storages(first: RoundDirectory) -> None:
+    """Refuse a search that somebody else has told where its trials are kept."""
+    part: RoundDirectory | None = first
+    while part is not None:
+        url = part.read_record().storage
+        if url != OWN_DATABASE:
+            require_storage(part.record_file, url)
+        part = part.next_round()
 
 
 def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:
