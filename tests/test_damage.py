@@ -440,6 +440,62 @@ def test_records_that_were_lost_with_the_manifest_are_not_made_again_unasked(sto
     assert contents(stopped) == before
 
 
+def equal_policies(one: Path, other: Path) -> bool:
+    from gallop.policies.sb3_zip import read_training
+
+    a, b = read_training(one), read_training(other)
+    return a.tensors.keys() == b.tensors.keys() and all(
+        np.array_equal(array, b.tensors[name]) for name, array in a.tensors.items()
+    )
+
+
+@pytest.mark.parametrize("cleaned", [False, True])
+def test_what_is_certain_is_made_again(cleaned, finished, finished_run, capsys):
+    names = ["evaluations.npz", "random_baseline_rewards.npz", "best_model.zip"]
+    names += [f"checkpoints/{n}" for n in ("050/model.zip", "050/trained_rewards.npz")]
+    if cleaned:
+        assert gallop(capsys, "clean", finished.path)[0] == 0
+    for name in names:
+        flip(finished.path / name)
+    (finished.path / "final_model.zip").unlink()
+    code, lines = gallop(capsys, "verify", finished.path)
+    assert code == 1 and lines[-1].startswith(f"gallop verify --restore {finished.path}")
+    code, lines = gallop(capsys, "verify", "--restore", finished.path)
+    for name in names:
+        if name.endswith(".npz"):
+            assert (finished.path / name).read_bytes() == (finished_run.path / name).read_bytes()
+    final = f"{finished.final_model}: made again from {finished.path}/checkpoints/100/model.zip"
+    assert final in lines
+    policies = ["final_model.zip"] if cleaned else [*names[2:4], "final_model.zip"]
+    for name in policies:
+        assert equal_policies(finished.path / name, finished_run.path / name), name
+    restored = finished.read_json("provenance.json")["restored"]
+    assert {"final_model.zip"} <= {entry["file"] for entry in restored} <= {*policies, *names}
+    left = verify(finished.path).problems
+    assert (code, left) == (0, []) or cleaned
+    if cleaned:  # there is neither state nor twin
+        assert code == 1 and f"{finished.path}/checkpoints/050/model.zip is damaged" in left
+
+
+def test_a_stopped_run_says_how_its_policy_is_made_again_and_goes_on(stopped, finished_run, capsys):
+    flip(stopped.best_model)
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and f"gallop verify --restore {stopped.path}" in lines[-1]
+    assert gallop(capsys, "verify", "--restore", stopped.path)[0] == 0
+    assert gallop(capsys, "run", "--resume", stopped.path)[0] == 0
+    assert end_in_order(stopped.path) == end_in_order(finished_run.path)
+
+
+def test_nothing_is_made_again_from_what_is_damaged_itself(finished, capsys):
+    flip(finished.path / "evaluations.npz")
+    numbers = finished.path / "episodes.csv"
+    numbers.write_text(numbers.read_text().replace("current,120", "current,121"))
+    damaged = (finished.path / "evaluations.npz").read_bytes()
+    code, _ = gallop(capsys, "verify", "--restore", finished.path)
+    assert code == 1
+    assert (finished.path / "evaluations.npz").read_bytes() == damaged
+
+
 # --- resume --------------------------------------------------------------------------------------
 
 

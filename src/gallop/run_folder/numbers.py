@@ -110,18 +110,28 @@ class RunNumbers:
     @property
     def files(self) -> list[Path]:
         """What the run appends to while it trains."""
-        return [self.path / name for name in ("random_baseline_rewards.npz", *_GROWING)]
+        return [self.baseline_file, *(self.path / name for name in _GROWING)]
+
+    @property
+    def baseline_file(self) -> Path:
+        """The random policy's returns."""
+        return self.path / "random_baseline_rewards.npz"
+
+    @property
+    def evaluations_file(self) -> Path:
+        """All evaluations during training."""
+        return self.path / "evaluations.npz"
 
     def write_baseline(self, episodes: Episodes) -> None:
-        write_npz_result(self.path / "random_baseline_rewards.npz", rewards_arrays(episodes))
+        write_npz_result(self.baseline_file, rewards_arrays(episodes))
 
     def read_baseline(self) -> NDArray[np.float64] | None:
         """The random policy's returns, or None before they exist."""
-        return read_rewards(self.path / "random_baseline_rewards.npz")
+        return read_rewards(self.baseline_file)
 
     def read_evaluations(self) -> Evaluations | None:
         """All evaluations so far, or None before the first."""
-        path = self.path / "evaluations.npz"
+        path = self.evaluations_file
         if not path.exists():
             return None
         names = list(Evaluations.__annotations__)
@@ -153,7 +163,7 @@ class RunNumbers:
                 ep_lengths=np.concatenate([before.ep_lengths, row.ep_lengths]),
                 seeds=row.seeds,
             )
-        write_npz_result(self.path / "evaluations.npz", vars(row))
+        write_npz_result(self.evaluations_file, vars(row))
         return row
 
     def append_episodes(
@@ -203,6 +213,23 @@ class RunNumbers:
             seeds=np.array([int(_number(path, row, "seed")) for row in rows]),
             returns=np.array([_number(path, row, "return") for row in rows]),
             lengths=np.array([int(_number(path, row, "length")) for row in rows]),
+        )
+
+    def evaluations_of_episodes(self) -> Evaluations | None:
+        """What evaluations.npz holds, from episodes.csv; None where they do not make a table."""
+        path = self.path / "episodes.csv"
+        _, rows = _read_csv(path, _EPISODE_COLUMNS)
+        rows = [r for r in rows if (r["policy"], r["seed_family"]) == ("current", "validation")]
+        timesteps = np.unique([int(_number(path, row, "timestep")) for row in rows])
+        shape = len(timesteps), len(rows) // max(1, len(timesteps))
+        if not rows or shape[0] * shape[1] != len(rows):
+            return None
+        seeds = np.array([int(_number(path, row, "seed")) for row in rows]).reshape(shape)
+        return Evaluations(
+            timesteps=timesteps,
+            results=np.array([_number(path, row, "return") for row in rows]).reshape(shape),
+            ep_lengths=np.array([int(_number(path, r, "length")) for r in rows]).reshape(shape),
+            seeds=seeds[0],
         )
 
     def final_return(self) -> float | None:
@@ -285,7 +312,7 @@ class RunNumbers:
                 "seeds": evaluations.seeds,
             }
             if not keep.all():
-                write_npz_result(self.path / "evaluations.npz", kept_evaluations)
+                write_npz_result(self.evaluations_file, kept_evaluations)
         for name, column in (
             ("episodes.csv", "timestep"),
             ("progress.csv", "time/total_timesteps"),

@@ -25,7 +25,7 @@ def check_results(folder: RunDirectory, display: Display) -> None:
     record = read_provenance(folder)
     if manifest.root_of(root) is None:
         if record is None:
-            raise RunError(_provenance_lost(folder))
+            raise RunError(provenance_lost(folder))
         if record.get("manifest"):
             manifest.read(root)  # refuses: it is missing
         return
@@ -33,14 +33,18 @@ def check_results(folder: RunDirectory, display: Display) -> None:
     found = [each for each in manifest.damages(root) if each.path != folder.diverged_file]
     needed = [damage for damage in found if _is_needed(folder, damage.path)]
     if record is None:
-        raise RunError(_provenance_lost(folder))
+        raise RunError(provenance_lost(folder))
     if needed:
-        raise RunError(f"{needed[0]}: put back a copy of it{_or_a_new_run(folder)}")
+        again = ""
+        if needed[0].path.suffix in (".zip", ".npz"):
+            again = f"gallop verify --restore {root} makes it again, if that is possible; or "
+        raise RunError(f"{needed[0]}: {again}put back a copy of it{_or_a_new_run(folder)}")
     for damage in found:
         display.say(f"{damage}; the run goes on without it (gallop verify {root} lists all)")
 
 
-def _provenance_lost(folder: RunDirectory) -> str:
+def provenance_lost(folder: RunDirectory) -> str:
+    """One line: what can be done for a run whose provenance.json cannot be used."""
     path = folder.provenance_file
     return (
         f"{path} is {'damaged' if path.exists() else 'missing'}: put back a copy of it; or gallop "
