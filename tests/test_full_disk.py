@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import runs
+import small_search
 from conftest import tiny
 from test_damage import gallop
 
@@ -43,8 +47,8 @@ class FillAt:
         pass
 
 
-def experiment(algo: str):
-    return tiny(algo, milestones=[50, 100], total_timesteps=480)
+def experiment(algo: str, **settings):
+    return tiny(algo, milestones=[50, 100], total_timesteps=480, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def evaluations(run: RunDirectory) -> list[list[float]]:
     ("algo", "left"),
     [
         *(("sac", 0), ("ppo", 60_000), ("sac", 120_000), ("sac", 400_000)),
-        *(pytest.param("sac", 9_000 * i, marks=pytest.mark.slow) for i in range(1, 33)),
+        *(pytest.param("sac", 9_000 * i, marks=pytest.mark.faults) for i in range(1, 33)),
     ],
 )  # fmt: skip
 def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys):
@@ -94,6 +98,66 @@ def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys)
     assert evaluations(run) == reference(algo)
     assert verify(run.path).problems == []
     assert not list(run.path.rglob(".new-*"))
+    runs.record("full_disk", algo=algo, bytes_left=left, kept_up_to=timestep, same_returns=True)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_when_a_film_is_made_costs_no_film(disk, capsys):
+    filmed = experiment("ppo", films=True)
+    with pytest.raises(DiskFullError, match="nothing is lost"):
+        workflow.run(filmed, disk, "a", Display(quiet=True), [FillAt(disk, 240, 30_000)])
+    run = RunDirectory(next(disk.glob("*/a")))
+    (disk / "ballast").unlink()
+    code, lines = gallop(capsys, "run", "--resume", run.path, "--quiet")
+    assert code == 0, lines
+    films = [run.path / f"checkpoints/{percent}/rollout.mp4" for percent in ("050", "100")]
+    assert all(film.stat().st_size > 5_000 for film in films)
+    assert verify(run.path).problems == []
+
+
+@pytest.mark.slow
+def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, capsys):
+    run = workflow.run(tiny("ppo"), disk, "a", Display(quiet=True))
+    new, film = disk / "new", disk / "new.mp4"
+    for left, made, arguments in (
+        (0, run.learning_curve, ["figures", run.path]),
+        (10_000, film, ["watch", run.path, "-o", film, "--episodes", "1"]),
+        (0, new, ["export", run.path, "--hub", new]),
+        (20_000, new, ["run", "--extend", run.path, "-n", "720", "--new-horizon", "-f", new]),
+    ):
+        before = made.read_bytes() if made.exists() else None
+        fill(disk, left)
+        code, lines = gallop(capsys, *arguments)
+        (disk / "ballast").unlink()
+        assert code != 0
+        said = [line for line in lines if line.startswith("gallop: ")]
+        assert len(said) == 1 and str(made.parent) in said[0], lines
+        assert re.search("no space left|no room", said[0], re.IGNORECASE), lines
+        assert (made.read_bytes() if made.is_file() else None) == before
+        assert not list(new.rglob("*.yaml"))
+        assert verify(run.path).problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", [0, 40_000, 400_000])
+def test_a_search_whose_disk_fills_up_goes_on(left, disk, tmp_path, capsys):
+    file = small_search.write(tmp_path, small_search.one_round(2))
+    code, lines = gallop(capsys, "tune", file, "-f", disk / "o", "--name", "x", "--quiet")
+    assert code == 0, lines
+    (search,) = disk.glob("o/plots/*/x")
+    fill(disk, left)
+    more = ["tune", "--resume", search, "--n-trials", "4", "--quiet"]
+    code, lines = gallop(capsys, *more)
+    assert code == 1 and lines[-1].startswith("gallop: "), lines
+    assert " free" in lines[-1] and "nothing is lost" in lines[-1]
+    assert lines[-1].endswith(f"gallop tune --resume {search}")
+    (disk / "ballast").unlink()
+    code, lines = gallop(capsys, *more)
+    assert code == 0, lines
+    (page,) = disk.glob("o/**/*.html")
+    assert page.stat().st_size > 10_000
+    trials = json.loads((search / "results.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * 4
 
 
 def test_a_run_without_room_for_two_boundaries_is_refused_before_it_begins(disk, tmp_path, capsys):

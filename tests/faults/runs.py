@@ -59,6 +59,12 @@ def content(folder: Path) -> dict[str, object]:
     return found
 
 
+def content_of_files(folder: Path) -> dict[str, bytes]:
+    """The bytes of every file, by its name below the folder."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
     """Names of what differs, or is in only one of two contents."""
     return [n for n in sorted({*found, *expected}) if found.get(n, n) != expected.get(n, n)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
 import pytest
+import runs
 
 from gallop.commands.cli import main
 from gallop.run_folder import resume_state
@@ -191,12 +193,23 @@ def test_strange_info_simply_works(kind, run):
 KINDS = [*FAILS, *RESETS, *REFUSED, *TRAINS]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
-@pytest.mark.parametrize("algo", ["sac", "ppo"])
-@pytest.mark.parametrize("kind", KINDS)
+WAYS = list(itertools.product(["sac", "ppo"], ["dummy", "subproc"]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "algo", "vec_env"),
+    [
+        pytest.param(kind, *way, marks=mark)
+        for number, kind in enumerate(KINDS)
+        for shift, way in enumerate(WAYS)
+        # Each kind in one way with the slow tests, in every way with the faults.
+        for mark in [pytest.mark.faults, *[pytest.mark.slow] * (number % len(WAYS) == shift)]
+    ],
+)
 def test_every_kind_with_both_algorithms_and_in_workers(kind, algo, vec_env, run):
-    check(kind, run(kind, algo, vec_env))
+    said = run(kind, algo, vec_env)
+    check(kind, said)
+    runs.record("misbehaving", kind=kind, algo=algo, vec_env=vec_env, exit_code=said.code)
 
 
 @pytest.mark.slow

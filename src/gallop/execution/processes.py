@@ -17,13 +17,14 @@ from collections import deque
 from pathlib import Path
 
 from gallop.answers import Answers
-from gallop.execution.work import HELD, Ended, WorkItem
+from gallop.execution.work import HELD, NO_ROOM, Ended, WorkItem
 from gallop.execution.worker import ANSWERING, SECONDS_TO_STOP
 from gallop.experiments.own_code import ISOLATED
 from gallop.machine import available_processors
 from gallop.run_folder import resume_state
 from gallop.run_folder.consent import for_children
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.full_disk import DiskFullError
 
 MAX_DEATHS = 10  # of a process, by signals, without a new boundary in between
 LOG = "worker.log"
@@ -63,7 +64,11 @@ class Processes:
         self._waiting.append(item)
 
     def poll(self) -> list[Ended]:
-        """Begin what can begin; tell of what has ended. A process that was killed begins anew."""
+        """Begin what can begin; tell of what has ended. A process that was killed begins again.
+
+        Raises:
+            DiskFullError: if one met a full disk; its item waits for the next call.
+        """
         self._stopping = [process for process in self._stopping if process.exit_code() is None]
         ended = []
         for process in list(self._running.values()):
@@ -71,6 +76,9 @@ class Processes:
             if code is None:
                 continue
             del self._running[process.item.folder]
+            if code == NO_ROOM:
+                self._waiting.appendleft(process.item)
+                raise DiskFullError(process.item.folder)
             if code == HELD or (_signal(code) and self._may_go_on(process.item)):
                 self._waiting.appendleft(process.item)
             else:

@@ -14,6 +14,10 @@ HELD = 75
 """Exit code of an item's process that found its folder held by another: to be tried again."""
 
 
+NO_ROOM = 74
+"""Exit code of an item's process that met a full disk: whoever waits for the item has to stop."""
+
+
 class WorkItem(NamedTuple):
     """Bring a run's folder to its end."""
 
@@ -39,7 +43,11 @@ class Engine(Protocol):
         """Take an item; it begins when there is room, in the order of submission."""
 
     def poll(self) -> list[Ended]:
-        """Begin what can begin, and tell of what has ended since the last call; never waits."""
+        """Begin what can begin, and tell of what has ended since the last call; never waits.
+
+        Raises:
+            DiskFullError: if an item met a full disk; it can begin again when there is room.
+        """
 
     def cancel(self, folder: Path) -> None:
         """Stop the item of this folder at its next safe instant; `poll` does not tell of it."""

@@ -84,7 +84,8 @@ def tune(
             lease.wait_until_free(found)
         storage_asked_for(record.storage)
     settings_asked_for(search.experiment)
-    first.create(search, record)
+    with first.explaining_full_disk():
+        first.create(search, record)
     return SearchLoop(first, search, n, storage, display).run()
 
 
@@ -126,7 +127,8 @@ def go_on(
     if n_trials:
         search = with_n_trials(search, n_trials)
         _check_growth(first, search)
-        first.create(search, record)
+        with first.explaining_full_disk():
+            first.create(search, record)
     n = n_workers(workers, _threads(search))
     _announce(search, display, workers, n, str(first.path), record.reproducible)
     return SearchLoop(first, search, n, storage, display, retry_failed).run()

@@ -29,6 +29,7 @@ from gallop.run_folder import resume_state
 from gallop.run_folder.consent import require
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, write_bytes
+from gallop.run_folder.full_disk import DiskFullError, file_of, is_full
 from gallop.run_folder.lookup import is_a_name, run_path
 from gallop.tuning.parameter import Value
 from gallop.tuning.search import load, to_yaml
@@ -110,7 +111,27 @@ class RoundDirectory:
             text = json.dumps(record._asdict(), indent=2) + "\n"
             write_bytes(self.record_file, text.encode())
         except OSError as error:
+            if is_full(error):
+                raise
             raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    @contextlib.contextmanager
+    def explaining_full_disk(self) -> Iterator[None]:
+        """A full disk becomes one line: the file, what is free, what is kept, how to go on.
+
+        Raises:
+            DiskFullError: instead of whatever a library raised for it.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not is_full(error):
+                raise
+            rest = ")"
+            if self.exists():
+                rest += "; nothing is lost: every trial is kept up to its last boundary; "
+                rest += f"when there is room: gallop tune --resume {self.path}"
+            raise DiskFullError(file_of(error, self.path), rest, error) from error
 
     def read_search(self) -> Search:
         """The search that this round belongs to, whose code may be run.

@@ -54,7 +54,8 @@ class SearchLoop:
         with self.first.locked(), self.stop.listening(self.display.say):
             engine = Processes(self.n_workers)
             try:
-                with study.explaining_storage(self.storage or self.first.read_record().storage):
+                storage = self.storage or self.first.read_record().storage
+                with self.first.explaining_full_disk(), study.explaining_storage(storage):
                     return self._rounds(engine)
             except Stopped as stopped:
                 engine.close()

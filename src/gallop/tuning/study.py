@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from gallop.errors import ExperimentError
+from gallop.run_folder.full_disk import is_full
 from gallop.tuning.optuna_adapter import KeyedHyperband, in_memory, running_trial
 from gallop.tuning.parameter import Space, Value
 from gallop.tuning.search_directory import without_password
@@ -34,7 +35,7 @@ SECONDS_TO_CONNECT = 10
 
 @contextlib.contextmanager
 def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
-    """Whatever a database does not like becomes one line.
+    """Whatever a database does not like becomes one line, a full disk of this machine excepted.
 
     Args:
         others: what else can only come from the storage.
@@ -49,6 +50,8 @@ def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
     except ExperimentError:
         raise
     except expected as error:
+        if url.startswith("sqlite") and is_full(error):
+            raise
         cause = error.__cause__ or error
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)

@@ -27,12 +27,12 @@ from gallop.errors import (
     WorkerError,
 )
 from gallop.evaluation.episodes import evaluate
-from gallop.execution.work import HELD
+from gallop.execution.work import HELD, NO_ROOM
 from gallop.experiments.settings import Experiment
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
-from gallop.run_folder.full_disk import DiskFullError, file_of, is_full
+from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.provenance import now, provenance
 from gallop.runs.stopping import Stop, Stopped, answering_signals
@@ -101,7 +101,7 @@ def _tick(stop: Stop, timestep: int) -> None:
 
 
 def main(path: Path) -> int:
-    """The process of one training; its exit code: 0 done, 1 diverged, 2 bad settings, `HELD`."""
+    """The process of one training; its exit code: 0 done, 1 diverged, 2 refused, or of work.py."""
     folder = RunDirectory(path)
     stop = Stop()
     try:
@@ -120,10 +120,8 @@ def main(path: Path) -> int:
     except OSError as error:
         if not is_full(error):
             raise
-        known = isinstance(error, DiskFullError)
-        error = error if known else DiskFullError(file_of(error, path), cause=error)
         say_why(error)
-        return 1
+        return NO_ROOM
     except HeldError:
         return HELD
     except ExperimentError as error:

@@ -1,0 +1,126 @@
+"""Each file of a run with flipped bits, cut off, emptied or deleted: found, and nothing is lost.
+
+Each damage is met by `list`, `verify`, `run --resume` and, where it is what `evaluate` reads, by
+that. A sample runs with the slow tests; `make faults` flips more bits.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+
+import forked
+import pytest
+import runs
+
+HYPERPARAMETERS = {"buffer_size": 1000, "batch_size": 16, "learning_starts": 31}
+N_BITS = {"slow": 1, "faults": 8}
+READ_BY_EVALUATE = {"best_model.zip", "experiment.yaml", "manifest.json", "provenance.json"}
+WITHOUT_HASH = {"run.log", "lock", "lock.holder"}  # nothing is read back from them
+STOPPED_AFTER = 350  # operations on files: three boundaries are whole
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """which -> a finished run, and one that was killed in its second half."""
+    made = {}
+    experiment = runs.experiment("sac", HYPERPARAMETERS, learner="native")
+    for which, strike in (("finished", None), ("stopped", forked.killed_at(STOPPED_AFTER))):
+        home = tmp_path_factory.mktemp(which)
+        runs.write(home, experiment)
+        forked.run(home, ["run", "experiment.yaml", "--name", "a"], strike)
+        made[which] = runs.run_folder(home)
+    assert len(list((made["stopped"] / "state").glob("0*"))) >= 2
+    assert not (made["stopped"] / "final_model.zip").exists()
+    return made
+
+
+def damages(content, n_bits, generator):
+    """(name, damaged content) of each damage; None is a deleted file."""
+    for number in range(n_bits if content else 0):
+        flipped = bytearray(content)
+        flipped[generator.randrange(len(flipped))] ^= 1 << generator.randrange(8)
+        yield f"bit {number} flipped", bytes(flipped)
+    if content:
+        yield "cut off", content[: len(content) // 2]
+        yield "emptied", b""
+    yield "deleted", None
+
+
+def is_harmless(path, damaged, content):
+    """Whether what is read is the same: other white space in JSON."""
+    try:
+        return path.suffix == ".json" and json.loads(damaged or b"") == json.loads(content)
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("which", ["finished", "stopped"])
+@pytest.mark.parametrize(
+    "n_bits", [pytest.param(n, marks=getattr(pytest.mark, mark)) for mark, n in N_BITS.items()]
+)
+def test_damage_is_found_and_costs_nothing_else(which, n_bits, originals, tmp_path):
+    original = originals[which]
+    generator = random.Random(n_bits)
+    expected = runs.content(originals["finished"])
+    names = [p.relative_to(original) for p in sorted(original.rglob("*")) if p.is_file()]
+    names = [n for n in names if n.name not in WITHOUT_HASH and "tensorboard" not in n.parts]
+    assert len(names) > (20 if which == "finished" else 15)
+    counts = dict.fromkeys(("detected", "harmless", "resumed_to_the_same_bits", "refused"), 0)
+    failures = []
+    for name in names:
+        content = (original / name).read_bytes()
+        for damage, damaged in damages(content, n_bits, generator):
+            home = tmp_path / "home"
+            folder = home / original.relative_to(original.parents[2])
+            shutil.copytree(original, folder)
+            if damaged is None:
+                (folder / name).unlink()
+            else:
+                (folder / name).write_bytes(damaged)
+            harmless = is_harmless(name, damaged, content)
+            try:
+                outcome = met(home, folder, name, harmless, expected, which == "finished")
+            except AssertionError as error:
+                failures.append(f"{name}, {damage}: {error}")
+            else:
+                counts["harmless" if harmless else "detected"] += 1
+                counts[outcome] += 1
+            assert forked.left_behind(home) == []
+            forked.temporary_files(home)
+            shutil.rmtree(home)
+    runs.record("damage", run=which, files=len(names), **counts, failed=len(failures))
+    assert not failures, "\n\n".join(failures)
+
+
+def met(home, folder, name, harmless, expected, is_finished):
+    """What commands do with a damaged run; how resuming it ends."""
+
+    def said(*arguments):
+        ended = forked.run(home, [*arguments])
+        assert ended.code in (0, 1, 2), (arguments, ended)
+        assert "Traceback" not in ended.output, (arguments, ended.output)
+        return ended
+
+    # A folder without an experiment is no run: there is none to list.
+    assert said("list").code == (0 if (folder / "experiment.yaml").exists() else 2)
+    verified = said("verify", str(folder))
+    if not harmless:
+        assert verified.code == 1 and name.name in verified.output, verified
+    if name.name in READ_BY_EVALUATE:
+        said("evaluate", str(folder), "--episodes", "1")
+    before = runs.content_of_files(folder)
+    resumed = said("run", "--resume", str(folder), "--quiet")
+    after = runs.content_of_files(folder)
+    if is_finished or resumed.code != 0:
+        lost = [n for n, hash_ in before.items() if after.get(n) != hash_ and n not in LOGS]
+        assert lost == [], f"changed by {resumed}: {lost}"
+        return "refused"
+    found = runs.content(folder)
+    different = [n for n in runs.differences(found, expected) if not n.startswith(str(name))]
+    assert different == [], (resumed, different)
+    return "resumed_to_the_same_bits"
+
+
+LOGS = {"run.log", "state/lock", "state/lock.holder"}
