@@ -6,6 +6,7 @@ import csv
 import errno
 import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -151,14 +152,19 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "a" / "x").read_bytes() == b"2"
 
 
-def test_leftovers_from_before_a_folder_had_its_name_are_removed_when_they_are_old(tmp_path):
-    old, young = tmp_path / ".new-old", tmp_path / ".new-young"
+def test_leftovers_from_before_a_folder_had_its_name_are_removed_when_they_are_old(
+    tmp_path, monkeypatch
+):
+    """By the clock of the file system: that of a machine which shares it may be wrong by hours."""
+    old, others = tmp_path / ".new-old", tmp_path / ".new-others"
     old.mkdir()
-    young.mkdir()
-    os.utime(old, (0, 0))
+    os.utime(old, (time.time() - 25 * 3600,) * 2)
+    others.mkdir()
+    wrong = time.time() + 100 * 3600
+    monkeypatch.setattr(time, "time", lambda: wrong)
     with new_folder(tmp_path / "run"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-young", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new-others", "run"]
 
 
 def test_leftovers_of_killed_writers_are_removed(folder):

@@ -9,6 +9,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import optuna
@@ -18,10 +19,14 @@ from conftest import tiny
 from small_search import finish, folder, one_round, start, trials, write
 
 from gallop.errors import HeldError
+from gallop.report.display import Display
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold
-from gallop.run_folder.holder import Holder, ourselves
+from gallop.run_folder.holder import holder_from, ourselves
+from gallop.run_folder.prepared import prepare
 from gallop.run_folder.seed_group import SeedGroup
+from gallop.runs import workflow
+from gallop.runs.workflow import make_folder
 from gallop.tuning import lease
 
 
@@ -93,6 +98,52 @@ def test_a_lock_names_who_holds_it(make, tmp_path):
     assert not list(tmp_path.rglob("*.holder"))
 
 
+def test_whoever_only_looks_whether_a_run_is_held_gets_in_nobodys_way(tmp_path):
+    """As `gallop list` does at the moment in which a run starts."""
+    (tmp_path / "state").mkdir()
+    looking, looked = RunDirectory(tmp_path).locked(named=False), threading.Event()
+
+    def look():
+        with looking:
+            looked.set()
+            time.sleep(0.3)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    looked.wait()
+    with RunDirectory(tmp_path).locked():
+        thread.join()
+
+
+def test_a_process_that_has_ended_is_not_named_as_the_holder(tmp_path):
+    child = subprocess.Popen(["sleep", "60"])
+    gone = ourselves()._replace(pid=child.pid)
+    (tmp_path / "lock.holder").write_text(json.dumps(gone._asdict()))
+    child.kill()
+    child.wait()
+    busy = HeldError("busy")
+    held = hold(tmp_path / "lock", tmp_path, busy, named=False)
+    with held, pytest.raises(HeldError) as error, hold(tmp_path / "lock", tmp_path, busy):
+        pass
+    assert str(error.value) == "busy"
+
+
+def test_a_run_is_held_from_its_first_look_to_its_end(tmp_path, monkeypatch):
+    """Nobody can come between what a resumed run checks and what it does."""
+    run = make_folder(tmp_path / "run", prepare(tiny("ppo")))
+    is_held = {}
+    for name in ("_warn_of_changes", "learner_for"):
+        original = getattr(workflow, name)
+
+        def looked(*arguments, name=name, original=original):
+            is_held[name] = RunDirectory(run.path).is_locked()
+            return original(*arguments)
+
+        monkeypatch.setattr(workflow, name, looked)
+    workflow.resume(run, Display(quiet=True))
+    assert is_held == {"_warn_of_changes": True, "learner_for": True}
+
+
 def test_a_lock_of_nobody_known_is_still_refused(tmp_path):
     (tmp_path / "lock.holder").write_text("[" * 5000)
     busy = HeldError("busy")
@@ -112,8 +163,45 @@ def test_a_holder_that_is_a_link_is_not_followed(tmp_path):
 
 def test_a_process_is_known_by_its_beginning_too():
     assert not ourselves().is_gone()
-    assert Holder(os.getpid(), platform.node(), "1", "").is_gone()  # its number was used again
-    assert not Holder(1, "elsewhere", "1", "").is_gone()
+    assert ourselves()._replace(began="1").is_gone()  # its number was used again
+    assert not ourselves()._replace(began="1", host="elsewhere").is_gone()
+
+
+def test_of_a_process_in_another_container_nobody_knows():
+    """It may have the same name of a machine, and numbers of processes of its own."""
+    theirs = ourselves()._replace(began="1", system="another")
+    assert not theirs.is_gone()
+    earlier = holder_from({k: v for k, v in theirs._asdict().items() if k != "system"})
+    assert earlier is not None and not earlier.is_gone()  # of an earlier version
+
+
+def test_a_study_whose_holder_may_still_live_is_waited_for_with_a_word(
+    studies, monkeypatch, caplog
+):
+    monkeypatch.setattr(lease, "PATIENCE", 1.5)
+    monkeypatch.setattr(lease, "SECONDS_UNSAID", 0.2)
+    studies[0].set_user_attr(lease.HOLDER, sign(host="elsewhere", pid=1))
+    with caplog.at_level("WARNING", "gallop"):
+        lease.wait_until_free(studies[1])
+    [record] = caplog.records
+    assert "process 1 on elsewhere" in record.message and "to see whether" in record.message
+
+
+def test_a_database_that_does_not_answer_holds_up_nobody(studies, monkeypatch):
+    monkeypatch.setattr(lease, "SECONDS_BETWEEN_BEATS", 0.05)
+    monkeypatch.setattr(lease, "SECONDS_TO_RELEASE", 0.3)
+    stuck, answers = threading.Event(), threading.Event()
+
+    def never(self):
+        stuck.set()
+        answers.wait(20)
+
+    with lease.held(studies[0], settle=False):
+        monkeypatch.setattr(lease.Lease, "_look", never)
+        stuck.wait()
+        started = time.monotonic()
+    assert time.monotonic() - started < 3
+    answers.set()
 
 
 @pytest.mark.slow

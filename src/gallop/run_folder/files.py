@@ -9,7 +9,6 @@ import io
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +23,8 @@ from gallop.run_folder import holder
 from gallop.run_folder.full_disk import naming_the_file
 from gallop.strict_json import dumps
 
-SECONDS_OF_LEFTOVERS = 3600.0
+SECONDS_OF_LEFTOVERS = 24 * 3600.0
+PATIENCE = 1.0  # seconds in which somebody who only looks whether a lock is free is done
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object as read from a file, or to be written to one."""
@@ -79,10 +79,11 @@ def hold(file: Path, folder: Path, busy: RunError, named: bool = True) -> Iterat
         raise RunError(f"{file} is a link or no file: remove it")
     lock: FileLock = FileLock(file)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=PATIENCE if named else 0, poll_interval=0.02)
     except Timeout:
         who = holder.read_beside(file)
-        raise (type(busy)(f"{busy.message} ({who})") if who else busy) from None
+        is_known = who is not None and not who.is_gone()
+        raise (type(busy)(f"{busy.message} ({who})") if is_known else busy) from None
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}") from None
     if named:
@@ -165,9 +166,9 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         FileExistsError: if `path` exists, unless `replace`.
     """
     make_folders(path.parent)
-    _remove_old_leftovers(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
+        _remove_old_leftovers(path.parent, temporary.stat().st_mtime)
         with naming_the_file(temporary, path):
             yield temporary
             sync_all(temporary)
@@ -206,12 +207,16 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _remove_old_leftovers(folder: Path) -> None:
+def _remove_old_leftovers(folder: Path, now: float) -> None:
     """Delete temporary folders so old that nobody can be writing to them any more: of processes
-    killed before what they made had its name."""
+    killed before what they made had its name.
+
+    Args:
+        now: by the clock of the file system, which may be another machine's.
+    """
     for leftover in folder.glob(".new-*"):
         with contextlib.suppress(OSError):  # another process may delete it, too
-            if time.time() - leftover.stat().st_mtime > SECONDS_OF_LEFTOVERS:
+            if now - leftover.stat().st_mtime > SECONDS_OF_LEFTOVERS:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 

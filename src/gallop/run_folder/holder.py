@@ -10,7 +10,6 @@ import datetime
 import json
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,13 +27,19 @@ class Holder(NamedTuple):
     began: str
     """When the process began, as its system counts it; empty where it does not tell."""
     since: str
+    system: str = ""
+    """The system that counts its processes, told apart from others with the same host name, as
+    containers may have; empty where it is not known."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
     def is_gone(self) -> bool:
-        """Whether the process has certainly ended; of another machine's nobody knows."""
-        if self.host != platform.node() or sys.platform == "win32" or not self.began:
+        """Whether the process has certainly ended; of another machine's or container's nobody
+        knows."""
+        if self.host != platform.node() or not self.began:
+            return False
+        if not self.system or self.system != _system():
             return False
         return self.began != _began(self.pid)
 
@@ -42,14 +47,15 @@ class Holder(NamedTuple):
 def ourselves() -> Holder:
     """This process."""
     since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-    return Holder(os.getpid(), platform.node(), _began(os.getpid()), since)
+    return Holder(os.getpid(), platform.node(), _began(os.getpid()), since, _system())
 
 
 def holder_from(data: object) -> Holder | None:
     """From what was read from a file or a database, where it makes sense."""
     if not isinstance(data, dict):
         return None
-    pid, texts = data.get("pid"), [data.get(name) for name in Holder._fields[1:]]
+    named = Holder._field_defaults | data  # earlier versions write less
+    pid, texts = named.get("pid"), [named.get(name) for name in Holder._fields[1:]]
     if type(pid) is not int or not all(isinstance(text, str) for text in texts):
         return None
     return Holder(pid, *(printable(str(text))[:100] for text in texts))
@@ -70,7 +76,7 @@ def write_beside(lock: Path) -> None:
 def forget_beside(lock: Path) -> None:
     """We hold it no longer."""
     found = read_beside(lock)
-    if found is not None and found.pid == os.getpid():  # the folder may be another one by now
+    if found is not None and found[:3] == ourselves()[:3]:  # the folder may be another one by now
         with contextlib.suppress(OSError):
             _file(lock).unlink()
 
@@ -88,6 +94,15 @@ def read_beside(lock: Path) -> Holder | None:
 
 def _file(lock: Path) -> Path:
     return lock.with_name(lock.name + SUFFIX)
+
+
+def _system() -> str:
+    """This start of the system, and the namespace that our process numbers are of; "" unknown."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
 
 
 def _began(pid: int) -> str:

@@ -86,7 +86,8 @@ def extend(
             _begin(run, begun, prepared, old_plan)
             manifest.begin(temporary, begun.results())
     display.say(f"begins with {run.path} at timestep {old_plan.horizon:,}")
-    go_on(folder, prepared, display)
+    with folder.locked():
+        go_on(folder, prepared, display)
     return folder
 
 

@@ -74,9 +74,8 @@ class Stages:
         self.make_env = functools.partial(evaluation_env, prepared.experiment)
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
-        """From wherever the folder stands to the end."""
+        """From wherever the folder, which the caller holds, stands to the end."""
         with (
-            self.folder.locked(),
             logging_to(self.folder.log_file),
             last_words(self._what_is_kept),
             self.stop.listening(self.display.say),

@@ -57,7 +57,8 @@ def run(
     with initial_learner(prepared) as (environments, learner):
         consent.asked_for(experiment)
         folder = _created(folder.path, prepared, learner)
-        Stages(folder, prepared, display, own_trackers).go(environments, learner)
+        with folder.locked():
+            Stages(folder, prepared, display, own_trackers).go(environments, learner)
     return folder
 
 
@@ -116,14 +117,15 @@ def resume(
     if watchdog is not None:
         experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
     prepared = prepare(experiment)
-    with folder.locked(), space.explaining(folder, prepared.plan):
-        _complete_records(folder, prepared)
-        recovery.check_results(folder, display)
-        check_learner(folder, prepared)
-        _warn_of_changes(folder, prepared, display)
-        remove_leftovers(folder.path)
-    display.plan(prepared, folder.path)
-    go_on(folder, prepared, display, own_trackers, drop_damaged, resumed=True)
+    with folder.locked():
+        with space.explaining(folder, prepared.plan):
+            _complete_records(folder, prepared)
+            recovery.check_results(folder, display)
+            check_learner(folder, prepared)
+            _warn_of_changes(folder, prepared, display)
+            remove_leftovers(folder.path)
+        display.plan(prepared, folder.path)
+        go_on(folder, prepared, display, own_trackers, drop_damaged, resumed=True)
 
 
 def go_on(
@@ -134,7 +136,8 @@ def go_on(
     drop_damaged: bool = False,
     resumed: bool = False,
 ) -> None:
-    """From the last boundary of a folder, or its very beginning, to the end of the plan."""
+    """From the last boundary of a folder, or its very beginning, to the end of the plan; the caller
+    holds the folder."""
     display.say("making environments and networks")
     with learner_for(prepared) as (environments, learner):
         stages = Stages(folder, prepared, display, own_trackers, drop_damaged, resumed)

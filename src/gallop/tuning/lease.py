@@ -9,6 +9,7 @@ while that goes on.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 import uuid
@@ -22,7 +23,11 @@ from gallop.run_folder.holder import Holder, holder_from, ourselves
 HOLDER = "gallop_holder"  # user attribute of a study
 SECONDS_BETWEEN_BEATS = 2.0
 PATIENCE = 15.0  # seconds without a sign of life after which a study is free
+SECONDS_UNSAID = 2.0  # a wait that is shorter needs no word
+SECONDS_TO_RELEASE = 10.0  # for the last answer of a database
 SETTLE = 0.5  # seconds in which another one that begins at this very moment can be seen
+
+log = logging.getLogger(__name__)
 
 
 class Lease:
@@ -60,8 +65,12 @@ class Lease:
     def release(self) -> None:
         """Give the study back."""
         self._released.set()
-        self._thread.join()
-        if not self._other:
+        self._thread.join(SECONDS_TO_RELEASE)
+        if self._thread.is_alive():
+            log.warning(
+                "the study's database does not answer: the study is free %.0f s from now", PATIENCE
+            )
+        elif not self._other:
             with contextlib.suppress(Exception):  # a database that went away frees it by itself
                 self._study.set_user_attr(HOLDER, None)
 
@@ -113,8 +122,16 @@ def wait_until_free(study: optuna.Study) -> None:
     holder = holder_from(first)
     if holder is None or holder.is_gone():
         return
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
+    began, is_said = time.monotonic(), False
+    while (waited := time.monotonic() - began) < PATIENCE:
+        if waited >= SECONDS_UNSAID and not is_said:
+            is_said = True
+            log.warning(
+                "study %r was being searched by %s: waiting %.0f s to see whether it still is",
+                study.study_name,
+                holder,
+                PATIENCE,
+            )
         time.sleep(SETTLE)
         now = study.user_attrs.get(HOLDER)
         if now is None:
