@@ -11,10 +11,10 @@ run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist worksteal --durations 10
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal -m slow
+	$(BIN)/pytest -n 2 --dist worksteal --durations 25 -m slow
 
 # Hours of kills, injected failures and damage; the tables go to docs/results/faults/.
 faults: $(VENV)/installed-dev

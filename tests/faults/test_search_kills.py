@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 import pytest
+import runs
 from small_search import (
     SECONDS,
     finish,
@@ -64,6 +65,7 @@ def longer(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_search_whose_workers_are_killed_twenty_times_is_as_if_none_was(longer, tmp_path):
     expected, seconds = longer
     generator = random.Random(1)
@@ -85,9 +87,11 @@ def test_a_search_whose_workers_are_killed_twenty_times_is_as_if_none_was(longer
     assert code == 0, text
     assert nobody_is_left(tmp_path, 1)
     assert outcome(folder(tmp_path)) == expected
+    record("search, workers killed", n_killed)
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, tmp_path):
     expected, seconds = longer
     generator = random.Random(2)
@@ -109,6 +113,12 @@ def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, 
     assert code == 0, text
     assert nobody_is_left(tmp_path, 1)
     assert outcome(folder(tmp_path)) == expected
+    record("search, coordinator killed", len(lives))
+
+
+def record(case, n_killed):
+    """A row of the table of kills (test_random_kills.py): none of these is aimed at a write."""
+    runs.record("kills", case=case, kills=n_killed, in_writes=0, runs=1, same=1)
 
 
 def going_on(home):
