@@ -127,9 +127,9 @@ class RoundDirectory:
         except Exception as error:
             if not is_full(error):
                 raise
-            rest = ")"
+            rest = ""
             if self.exists():
-                rest += "; nothing is lost: every trial is kept up to its last boundary; "
+                rest = "); nothing is lost: every trial is kept up to its last boundary; "
                 rest += f"when there is room: gallop tune --resume {self.path}"
             raise DiskFullError(file_of(error, self.path), rest, error) from error
 
