@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import gymnasium
 import numpy as np
 from gymnasium.wrappers import ClipReward, NormalizeObservation
@@ -82,3 +84,27 @@ def hidden(env):
 
 def clipped_twice(env):
     return ClipReward(Halved(env), -0.5, 0.5)
+
+
+class OwnActions(gymnasium.Wrapper):
+    """Takes the task's own actions, and rewards the largest."""
+
+    def step(self, action):
+        assert self.unwrapped.action_space.contains(action), f"{action!r} is none of the task's own"
+        observation, reward, *rest = self.env.step(action)
+        return observation, float(reward) + float(np.max(action)), *rest
+
+
+class Sleeps(gymnasium.Wrapper):
+    """In its first timestep, or when it is made."""
+
+    def __init__(self, env, made=False):
+        super().__init__(env)
+        if made:
+            time.sleep(5)
+        self._seconds = 5
+
+    def step(self, action):
+        time.sleep(self._seconds)
+        self._seconds = 0
+        return self.env.step(action)

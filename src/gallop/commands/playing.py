@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,14 +14,13 @@ from rich.progress import track
 
 from gallop.answers import say_why
 from gallop.commands.consent import trusted
-from gallop.environments.spaces import Env, time_limit
+from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError
 from gallop.evaluation.episodes import stack
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import TaskArguments
-from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import task_arguments
 from gallop.policies import sb3_zip
 from gallop.policies.policy import Policy
@@ -136,12 +136,14 @@ def _in_a_child(arguments: list[str], backend: str) -> int:
 
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
     env = _guarded(named, "human")
-    policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
-    display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
-    for number in range(n):
-        for _ in _episode(policy, env, seed + number, display):
-            pass
-    env.close()
+    try:
+        policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
+        display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
+        for number in range(n):
+            for _ in _episode(policy, env, seed + number, named.task.cut_after(env), display):
+                pass
+    finally:
+        env.close()
 
 
 def _film(
@@ -156,19 +158,18 @@ def _film(
     """Write the film; what to know about it."""
     mujoco = video.is_mujoco(named.task.env)
     env = _guarded(named, None if mujoco else "rgb_array")
-    policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
-    camera = video.Camera(env, software)
+    with contextlib.ExitStack() as open_things:
+        open_things.callback(env.close)
+        policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
+        camera, limit = video.Camera(env, software), named.task.cut_after(env)
+        open_things.callback(camera.close)
 
-    def frames() -> Iterator[Any]:
-        for number in track(range(n), "filming", console=display.console):
-            for _ in _episode(policy, env, seed + number, display):
-                yield camera.frame()
+        def frames() -> Iterator[Any]:
+            for number in track(range(n), "filming", console=display.console):
+                for _ in _episode(policy, env, seed + number, limit, display):
+                    yield camera.frame()
 
-    try:
         return video.record(frames(), output, video.fps(env))
-    finally:
-        camera.close()
-        env.close()
 
 
 def _guarded(named: Named, render_mode: str | None) -> Env:
@@ -177,13 +178,13 @@ def _guarded(named: Named, render_mode: str | None) -> Env:
     return Guard(named.task.make(render_mode), named.task.env)
 
 
-def _episode(policy: Policy, env: Env, seed: int, display: Display) -> Iterator[None]:
+def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) -> Iterator[None]:
     """Play one episode, yielding at its start and after each timestep; one that does not end is
-    cut, as in evaluations."""
+    cut after `limit` of them, as in evaluations."""
     length = 0
     try:
         observation, _ = env.reset(seed=seed)
-        total, ended, limit = 0.0, False, cut_after(time_limit(env))
+        total, ended = 0.0, False
         yield
         while not ended and length < limit:
             action = policy.act(stack([observation]))[0]

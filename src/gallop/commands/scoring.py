@@ -88,7 +88,11 @@ def evaluate(
     options = Options(normalizer, 0 if stochastic else None, trusts_zip)
     policy = named.read(options)
     with watching(named.task.watchdog):
-        return play(policy, named.task.make, chosen_seeds(n_episodes, seeds))
+        return _play(policy, named.task, chosen_seeds(n_episodes, seeds))
+
+
+def _play(policy: Policy, task: Task, seeds: Sequence[int]) -> Episodes:
+    return play(policy, task.make, seeds, task.max_episode_timesteps)
 
 
 class _Counted:
@@ -105,7 +109,8 @@ class _Counted:
 def _limit(task: Task) -> int:
     """Timesteps of the longest episode."""
     limit = task.kwargs.get("max_episode_steps") or task_spec(task.env).max_episode_steps
-    return int(limit or UNLIMITED_EPISODE_TIMESTEPS)
+    limit = int(limit or UNLIMITED_EPISODE_TIMESTEPS)
+    return min(limit, task.max_episode_timesteps or limit)
 
 
 def chosen_seeds(n_episodes: int | None, seeds: Sequence[int] | None) -> list[int]:
@@ -176,7 +181,7 @@ def evaluate_all(
             display.say(f"{named.label}: observations normalised by {normalizer}")
         bar = display.episodes(named.label, len(seeds), _limit(named.task))
         with bar as on_timestep, watching(named.task.watchdog):
-            judged.append(play(_Counted(policy, on_timestep), named.task.make, seeds))
+            judged.append(_play(_Counted(policy, on_timestep), named.task, seeds))
     rows = [
         Row(named.label, None, summarise(episodes.returns, interval_generator()))
         for named, episodes in zip(found, judged, strict=True)
@@ -226,12 +231,11 @@ def baseline(
         task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
         if note := task.reward_wrappers().note:
             display.say(f"returns are {note}")
-        made = task.make()
-        made.close()
+        made = task.closed()
     policy = RandomPolicy(made.action_space, seeds)
     bar = display.episodes("random policy", len(seeds), _limit(task))
     with bar as on_timestep, watching(task.watchdog):
-        episodes = play(_Counted(policy, on_timestep), task.make, seeds)
+        episodes = _play(_Counted(policy, on_timestep), task, seeds)
     row = Row("random", None, summarise(episodes.returns, interval_generator()))
     display.results(f"Random policy on {task.env}", [row])
     display.say(f"Returns of {len(seeds)} episodes, seeds {spans(seeds)}.")

@@ -5,6 +5,7 @@ Importing this module is cheap: Gymnasium, MuJoCo and SB3 are imported where the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,12 +14,12 @@ from functools import cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space, time_limit
-from gallop.environments.task_errors import is_ours, place_of
+from gallop.environments.task_errors import close, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError, TaskError, described
 from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
-from gallop.experiments.task import task_spec
+from gallop.experiments.task import cut_after, task_spec
 
 Keywords: TypeAlias = Mapping[str, Any]
 
@@ -54,26 +55,44 @@ def make_env(
         ExperimentError: for a keyword that the task does not have, with those it has, and for a
             wrapper that cannot be imported.
     """
-    import gymnasium
-
     from gallop.environments.actions import for_policies
     from gallop.environments.rewards import changes_rewards_alone
-    from gallop.environments.wrappers import Marked, StopAtUnstablePhysics, follow
+    from gallop.environments.wrappers import Marked
 
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
     kwargs = {name: value for name, value in chosen.items() if value is not None} | task_kwargs
-    known = _task_keywords(task)
-    for name in kwargs:
+    env = _unwrapped(task, render_mode, kwargs)
+    with _closing_if_it_fails(env, task):
+        for path, wrapper_kwargs in _each(wrappers):
+            outer = _wrapped(env, task, path, wrapper_kwargs)
+            if not (own_rewards and changes_rewards_alone(outer, env)):
+                env = outer
+        env = for_policies(Marked(env, task))
+        if seed is not None:
+            env.reset(seed=seed)
+            env.action_space.seed(seed)
+    return env
+
+
+def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
+    """The task without the user's wrappers. It takes its own actions, and is not seeded."""
+    import gymnasium
+
+    from gallop.environments.wrappers import StopAtUnstablePhysics, follow
+
+    with inside(Making(task), "importing it"):
+        known = _task_keywords(task)
+    for name in chosen:
         if known and name not in known:
             raise ExperimentError(
                 f"{task} has no keyword {name!r}; it has {', '.join(known)}", "env_kwargs"
             )
-    kwargs = copy.deepcopy(kwargs)  # a task may change what it is given
+    kwargs = copy.deepcopy(dict(chosen))  # a task may change what it is given
     if render_mode is not None:  # a task of one's own need not have that keyword
         kwargs["render_mode"] = render_mode
     try:
         with inside(Making(task), "making it"):
-            env = gymnasium.make(task, disable_env_checker=True, **kwargs)
+            env: Env = gymnasium.make(task, disable_env_checker=True, **kwargs)
     except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
@@ -81,25 +100,31 @@ def make_env(
     except (Exception, SystemExit) as error:  # it may be anybody's code
         if is_ours(error):
             raise
-        place = place_of(error)
         raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {described(error)}"
-            + (f" ({place})" if place else ""),
-            "env_kwargs",
+            f"{task} cannot be made with {kwargs}: {_told(error)}", "env_kwargs"
         ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):
         env = StopAtUnstablePhysics(env)
         if render_mode is not None:
             follow(env)
-    for path, wrapper_kwargs in _each(wrappers):
-        outer = _wrapped(env, task, path, wrapper_kwargs)
-        if not (own_rewards and changes_rewards_alone(outer, env)):
-            env = outer
-    env = for_policies(Marked(env, task))
-    if seed is not None:
-        env.reset(seed=seed)
-        env.action_space.seed(seed)
     return env
+
+
+@contextlib.contextmanager
+def _closing_if_it_fails(env: Env, task: str) -> Iterator[None]:
+    """Close what has been made so far if what is done with it fails."""
+    try:
+        yield
+    except BaseException:
+        with inside(Making(task), "close()"):
+            close(env)
+        raise
+
+
+def _told(error: BaseException) -> str:
+    """What somebody's code raised, and in which of its lines."""
+    place = place_of(error)
+    return described(error) + (f" ({place})" if place else "")
 
 
 def _each(wrappers: Sequence[Mapping[str, Keywords]]) -> Iterator[tuple[str, Keywords]]:
@@ -109,15 +134,20 @@ def _each(wrappers: Sequence[Mapping[str, Keywords]]) -> Iterator[tuple[str, Key
 
 
 def _wrapped(env: Env, task: str, path: str, kwargs: Keywords) -> Env:
-    wrap = _import(path)
-    try:
-        wrapped = wrap(env, **copy.deepcopy(dict(kwargs)))
-    except Exception as error:  # it is somebody's code
-        from gallop.environments.rewards import refuse_statistics
+    with inside(Making(task), f"wrapping it in {path}"):
+        wrap = _import(path)
+        try:
+            wrapped = wrap(env, **copy.deepcopy(dict(kwargs)))
+        except (Exception, SystemExit) as error:  # it is somebody's code
+            if is_ours(error):
+                raise
+            from gallop.environments.rewards import refuse_statistics
 
-        if isinstance(wrap, type):  # those of vectors of environments wrap none
-            refuse_statistics(wrap)
-        raise ExperimentError(f"{path} cannot wrap {task}: {error}", "wrappers") from None
+            if isinstance(wrap, type):  # those of vectors of environments wrap none
+                refuse_statistics(wrap)
+            raise ExperimentError(
+                f"{path} cannot wrap {task}: {_told(error)}", "wrappers"
+            ) from None
     import gymnasium
 
     if not isinstance(wrapped, gymnasium.Env):
@@ -157,10 +187,18 @@ class Task:
     wrappers: tuple[Mapping[str, Keywords], ...] = ()
     watchdog: float = 300.0
     """Seconds that a call of the task may take; 0: any number."""
+    max_episode_timesteps: int | None = None
+    """Timesteps after which an episode is cut; None: as the task's time limit says."""
 
     def make(self, render_mode: str | None = None) -> Env:
-        """One environment; seed it by `reset`."""
-        return make_env(
+        """One environment; seed it by `reset`.
+
+        Raises:
+            ExperimentError: if it cannot be made, or a wrapper keeps running statistics.
+        """
+        from gallop.environments.rewards import refuse_statistics
+
+        env = make_env(
             self.env,
             seed=None,
             render_mode=render_mode,
@@ -168,6 +206,23 @@ class Task:
             own_rewards=True,
             **self.kwargs,
         )
+        with _closing_if_it_fails(env, self.env):
+            refuse_statistics(env)
+        return env
+
+    def closed(self) -> Env:
+        """One environment, closed already: for its spaces and what else it says of itself.
+
+        Raises:
+            ExperimentError: as `make` does.
+        """
+        env = self.make()
+        close(env)
+        return env
+
+    def cut_after(self, env: Env) -> int:
+        """Timesteps after which an episode of this environment of the task is cut."""
+        return self.max_episode_timesteps or cut_after(time_limit(env))
 
     def reward_wrappers(self) -> RewardWrappers:
         """Which of its wrappers change rewards, told from their classes and from a few timesteps.
@@ -183,7 +238,7 @@ class Task:
             (path, partial(_wrapped, task=self.env, path=path, kwargs=kwargs))
             for path, kwargs in _each(self.wrappers)
         ]
-        env = make_env(self.env, seed=None, **self.kwargs)
+        env = _unwrapped(self.env, None, self.kwargs)
         return RewardWrappers(*compared(self.env, env, wraps))
 
 
@@ -194,6 +249,7 @@ def evaluation_task(experiment: Experiment) -> Task:
         experiment.evaluation_env_kwargs,
         experiment.wrappers,
         experiment.watchdog,
+        experiment.evaluation.max_episode_timesteps,
     )
 
 
@@ -248,8 +304,8 @@ def _task_keywords(task: str) -> tuple[str, ...]:
         module, _, name = entry_point.partition(":")
         try:
             entry_point = getattr(own_code.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ExperimentError(f"{task} cannot be imported: {error}", "env") from None
+        except (Exception, SystemExit) as error:  # it may be anybody's code
+            raise ExperimentError(f"{task} cannot be imported: {_told(error)}", "env") from None
     if entry_point is None:
         return ()
     inits: list[Callable[..., object]] = [entry_point]
@@ -271,8 +327,8 @@ def _import(path: str) -> Callable[..., Env]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
         found: Callable[..., Env] = getattr(own_code.import_module(module), name)
-    except Exception as error:  # it is somebody's code
-        raise ExperimentError(f"{path} cannot be imported: {error}", "wrappers") from None
+    except (Exception, SystemExit) as error:  # it is somebody's code
+        raise ExperimentError(f"{path} cannot be imported: {_told(error)}", "wrappers") from None
     if not callable(found):
         raise ExperimentError(f"{path} is no wrapper: it cannot be called", "wrappers")
     return found

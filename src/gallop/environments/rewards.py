@@ -18,6 +18,7 @@ from gymnasium.wrappers import vector as of_vectors
 from gallop.environments.actions import for_policies
 from gallop.environments.guard import Guard
 from gallop.environments.spaces import Action, Env, Observation
+from gallop.environments.wrappers import Marked
 from gallop.errors import ExperimentError, TaskError
 
 N_COMPARED = 20  # timesteps over which a wrapper's rewards are compared with the task's
@@ -67,7 +68,7 @@ def compared(
 
     Args:
         task: its id.
-        env: the task; it is closed.
+        env: the task, which takes its own actions; it is closed.
         wraps: names, and what wraps an environment; the first is applied first.
 
     Returns:
@@ -90,7 +91,7 @@ def compared(
         meters.append(top)
         changed = _steps(task, top, meters) if others else []
     finally:
-        Guard(env, task).close()
+        Guard(Marked(env, task), task).close()
     return tuple(alone), tuple(others[i] for i in changed)
 
 
@@ -99,7 +100,7 @@ def _steps(task: str, env: Received, meters: Sequence[Received]) -> list[int]:
 
     A task that fails meanwhile fails in training, too, which says so.
     """
-    played = Guard(for_policies(env), task)
+    played = Guard(for_policies(Marked(env, task)), task)
     changed: set[int] = set()
     with contextlib.suppress(TaskError):
         played.reset(seed=0)

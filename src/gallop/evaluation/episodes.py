@@ -90,7 +90,8 @@ def evaluate(
     terms = _Terms()
     records: list[_Record] = []
     try:
-        records += [_Record(make(), seed, terms) for seed in seeds]
+        for seed in seeds:  # one after another: those before one that fails are closed, too
+            records.append(_Record(make(), seed, terms))
         if max_timesteps is None:
             max_timesteps = cut_after(records[0].time_limit)
         for record in records:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError, described, nearest
 from gallop.experiments import own_code
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ def task_spec(env: str) -> EnvSpec:
     if module:
         try:
             own_code.import_module(module)
-        except Exception as error:  # it may be anybody's code
+        except (Exception, SystemExit) as error:  # it may be anybody's code
             raise ExperimentError(
-                f"{env!r}: {module!r} cannot be imported: {error}", "env"
+                f"{env!r}: {module!r} cannot be imported: {described(error)}", "env"
             ) from None
     try:
         return gymnasium.spec(name)

@@ -49,8 +49,7 @@ class Named(NamedTuple):
         from gallop.policies import sb3_zip
 
         with watching(self.task.watchdog):
-            env = self.task.make()
-            env.close()
+            env = self.task.closed()
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
 
 
@@ -92,11 +91,7 @@ def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
     wrappers = task.wrappers if arguments.wrappers is None else arguments.wrappers
     changed = replace(task, kwargs={**task.kwargs, **arguments.env_kwargs}, wrappers=wrappers)
     if arguments.wrappers:
-        from gallop.environments.rewards import refuse_statistics
-
-        env = changed.make()
-        env.close()
-        refuse_statistics(env)
+        changed.closed()
     return changed
 
 
@@ -189,8 +184,7 @@ def _with_time_feature(named: Named) -> Named:
         shape = sb3_zip.observation_shape(named.path)
     except PolicyFileError:
         return named  # `read` says what is wrong
-    env = named.task.make()
-    env.close()
+    env = named.task.closed()
     ours = env.observation_space.shape
     if not shape or len(shape) != 1 or ours != (shape[0] - 1,):
         return named

@@ -190,8 +190,7 @@ def _evaluated_with(experiment: Experiment) -> tuple[tuple[str, ...], str]:
     task = evaluation_task(experiment)
     try:
         with watching(task.watchdog):
-            env = task.make()
-            env.close()
+            env = task.closed()
             return task.reward_wrappers().left_out, task_action_in_python(env)
     except ExperimentError:
         return (), ""

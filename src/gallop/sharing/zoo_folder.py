@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gallop.environments.make import evaluation_env
 from gallop.environments.spaces import Env
+from gallop.environments.task_errors import close
 from gallop.experiments.settings import Experiment
 from gallop.run_folder.directory import RunDirectory
 from gallop.sharing.finished_run import (
@@ -54,7 +55,7 @@ def export_zoo(run: RunDirectory, folder: Path) -> Path:
                 if experiment.normalize.observations or experiment.normalize.rewards:
                     _write_vecnormalize(done, env, details / "vecnormalize.pkl")
             finally:
-                env.close()
+                close(env)
             return _rename_to_next(temporary, parent, name)
 
 

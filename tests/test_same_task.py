@@ -1,0 +1,134 @@
+"""A task is the same to every command: limits, refusals, wrappers, and what its code does wrong."""
+
+from __future__ import annotations
+
+import gymnasium
+import pytest
+from conftest import tiny
+from gallop_misbehaving_task import Misbehaving
+
+import gallop
+from gallop.commands.cli import main
+from gallop.environments.make import Task, evaluation_task, make_env
+from gallop.environments.watchdog import Making, watching
+from gallop.errors import ExperimentError, FrozenError
+from gallop.evaluation.episodes import RandomPolicy, evaluate
+from gallop.experiments.yaml_file import to_yaml
+from gallop.report.display import Display
+from gallop.runs import workflow
+
+STATISTICS = "gymnasium.wrappers:NormalizeObservation"
+
+
+@pytest.fixture
+def cut_run(tmp_path):
+    """A run whose evaluations cut their episodes before the task's own limit."""
+    evaluation = {"interval": 120, "n_episodes": 2, "max_episode_timesteps": 30}
+    return workflow.run(tiny("ppo", evaluation=evaluation), tmp_path, "a", Display(quiet=True))
+
+
+def test_every_command_cuts_episodes_where_the_runs_own_evaluations_do(cut_run, tmp_path, capsys):
+    assert gallop.evaluate(cut_run.path, n_episodes=2).lengths.tolist() == [30, 30]
+    for command in ("evaluate", "baseline"):
+        assert main([command, str(cut_run.path), "--episodes", "2"]) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "2 of 2 episodes did not end and were cut after 30 timesteps" in printed
+    film = tmp_path / "film.mp4"
+    assert main(["watch", str(cut_run.path), "--episodes", "1", "--output", str(film)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "in 30 timesteps; it did not end, and was cut there" in printed
+
+
+def test_running_statistics_are_refused_wherever_the_task_comes_from(tmp_path, capsys):
+    experiment = tiny("ppo", wrappers=[STATISTICS])
+    with pytest.raises(ExperimentError, match="keeps running statistics"):
+        evaluation_task(experiment).make()
+    config = tmp_path / "config.yaml"
+    config.write_text(to_yaml(experiment))
+    assert main(["baseline", str(config), "--episodes", "1"]) == 2
+    errors = capsys.readouterr().err
+    assert "--normalize.observations true" in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["start", "uint8", "discrete"])
+def test_wrappers_are_compared_with_the_actions_that_training_gives_them(kind):
+    own = "gallop_wrappers:OwnActions"
+    experiment = tiny(
+        "ppo", env="gallop_action_task:Acts-v0", env_kwargs={"kind": kind}, wrappers=[own]
+    )
+    assert evaluation_task(experiment).reward_wrappers().kept == (own,)
+
+
+@pytest.mark.parametrize(
+    ("made", "what"), [(False, r"step\(\)"), (True, "wrapping it in gallop_wrappers:Sleeps")]
+)
+def test_a_wrapper_that_does_not_come_back_is_ended_by_the_watchdog(made, what, monkeypatch):
+    monkeypatch.setattr(Making, "seconds_of_ours", 0.0)
+    task = Task("Pendulum-v1", {}, ({"gallop_wrappers:Sleeps": {"made": made}},))
+    with pytest.raises(FrozenError, match=f"{what} has not returned"), watching(0.3):
+        task.reward_wrappers()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("def (", "SyntaxError: invalid syntax"),
+        ("raise RuntimeError('no robot')", "RuntimeError: no robot"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_a_module_that_fails_when_it_is_imported_is_one_line(
+    code, words, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"gallop_broken_{abs(hash(code))}"
+    (tmp_path / f"{name}.py").write_text(f"x = 1\n{code}\n")
+    gymnasium.register("Broken-v0", entry_point=f"{name}:Task")
+    run = ["run", "--dry-run", "--algo", "ppo", "--env", "Pendulum-v1", "--wrappers", f"[{name}:W]"]
+    try:
+        for arguments in (["baseline", f"{name}:Task-v0"], ["baseline", "Broken-v0"], run):
+            assert main(arguments) == 2
+            errors = capsys.readouterr().err
+            assert "cannot be imported" in errors and words in errors, errors
+            assert errors.count("\n") == 1
+    finally:
+        del gymnasium.registry["Broken-v0"]
+
+
+def test_what_close_raises_stops_nothing():
+    env = Task("gallop_misbehaving_task:Misbehaving-v0", {"kind": "close_raises"}).closed()
+    assert env.action_space == Misbehaving.action_space
+
+
+class Closes(Misbehaving):
+    """Notes that it is closed."""
+
+    n_open = 0
+
+    def __init__(self):
+        super().__init__()
+        Closes.n_open += 1
+
+    def close(self):
+        Closes.n_open -= 1
+
+
+def test_environments_made_so_far_are_closed_where_a_later_one_fails():
+    def make():
+        if Closes.n_open == 2:
+            raise ExperimentError("no more robots")
+        return Closes()
+
+    with pytest.raises(ExperimentError, match="no more robots"):
+        evaluate(RandomPolicy(Misbehaving.action_space, [1, 2, 3]), make, [1, 2, 3])
+    assert Closes.n_open == 0
+    gymnasium.register("Closes-v0", entry_point=Closes)
+    try:
+        with pytest.raises(ExperimentError, match="no_wrapper"):
+            make_env("Closes-v0", seed=None, wrappers=[{"gallop_wrappers:no_wrapper": {}}])
+        with pytest.raises(ExperimentError, match="running statistics"):
+            Task("Closes-v0", {}, ({STATISTICS: {}},)).make()
+    finally:
+        del gymnasium.registry["Closes-v0"]
+    assert Closes.n_open == 0
