@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import pickle
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_tables_show_names_as_text():
     text = printed(display)
     assert text.count(SHOWN) >= 5
     assert "second line" in text
+
+
+@pytest.mark.parametrize("kind", ["episodes", "training"])
+def test_what_a_task_prints_beside_a_bar_stays_above_it_and_moves_no_cursor(kind):
+    display = display_on_a_terminal()
+    with display.episodes("a", 2, 10) if kind == "episodes" else display.bar(10, 0):
+        print("a task \x1b[2J\x1b]0;title\x07 prints")
+        print("an error \x1b[2J", file=sys.stderr)
+    text = printed(display)
+    assert "a task 0;title prints\n" in text and "an error \n" in text
+    assert "\x1b[2J" not in text and "\x1b]" not in text
 
 
 def test_a_searchs_tables_show_names_as_text():
