@@ -724,6 +724,27 @@ def test_clean_refuses_what_is_not_finished(stopped, capsys):
     assert code == 2 and "gallop clean removed it (20" in lines[-1] and "put back" in lines[-1]
 
 
+def test_a_clean_that_is_killed_leaves_nothing_that_looks_damaged(finished, capsys):
+    class Killed(BaseException):
+        pass
+
+    remove = shutil.rmtree
+
+    def rmtree(path, ignore_errors=False):
+        records = list(Path(path).rglob("boundary.json"))
+        if not records:  # of a write
+            return remove(path, ignore_errors)
+        records[0].unlink()
+        raise Killed
+
+    with pytest.raises(Killed), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shutil, "rmtree", rmtree)
+        cli.main(["clean", str(finished.path)])
+    assert verify(finished.path).problems == []
+    assert gallop(capsys, "clean", finished.path)[0] == 0
+    assert not [path for path in finished.state.rglob("*") if path.suffix == ".safetensors"]
+
+
 def test_clean_leaves_films_that_are_still_to_be_made(finished, capsys):
     job = finished.film_job(50)
     write_npz_result(job, {"actions": np.zeros(3)})

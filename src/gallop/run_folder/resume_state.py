@@ -39,6 +39,7 @@ from gallop.run_folder.files import (
     new_folder,
     read_json,
     remove_folder,
+    remove_leftovers,
     sync,
     write_bytes,
 )
@@ -187,10 +188,10 @@ def _retire(folder: Path, keep: Collection[int]) -> None:
 def forget(state: Path) -> None:
     """Delete every boundary: of a run that nobody will go on with. Films that are still to be made
     need none."""
-    for folder in reversed(_folders(state)):
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in ("replay", "learners"):
-        shutil.rmtree(state / name, ignore_errors=True)
+    # Each goes at once, so that a kill in between leaves none that looks damaged; shards go last.
+    for folder in (*reversed(_folders(state)), state / "learners", state / "replay"):
+        remove_folder(folder)
+    remove_leftovers(state)
 
 
 def lost_rows(checked: Checked) -> Dropped | None:
