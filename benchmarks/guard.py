@@ -10,27 +10,50 @@ import numpy as np
 
 from gallop.environments.guard import Guard
 
-N = 100_000
+N = 20_000
 
 
 class Null(gymnasium.Env[Any, Any]):
     """HalfCheetah's shapes, and no physics."""
 
     def __init__(self, dtype: type[np.floating[Any]]) -> None:
-        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (17,), dtype)
+        self.observation_space: Any = gymnasium.spaces.Box(-np.inf, np.inf, (17,), dtype)
         self.action_space = gymnasium.spaces.Box(-1, 1, (6,), np.float32)
-        self.observation = np.ones(17, dtype)
+        self.observation: Any = np.ones(17, dtype)
         self.info: dict[str, Any] = {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         return self.observation, -1.0, False, False, self.info
 
 
-for dtype in (np.float32, np.float64):
-    env, action = Null(dtype), np.zeros(6, np.float32)
-    guard = Guard(env, "Null-v0", training=True)
-    seconds = [
-        min(timeit.repeat(lambda e=e, a=action: e.step(a), number=N, repeat=5)) / N
-        for e in (env, guard)
-    ]
-    print(f"{dtype.__name__}: {(seconds[1] - seconds[0]) * 1e9:,.0f} ns a timestep")
+class Image(Null):
+    """A camera's image and numbers, as a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__(np.float32)
+        self.observation_space = gymnasium.spaces.Dict(
+            {
+                "camera": gymnasium.spaces.Box(0, 255, (64, 64, 3), np.uint8),
+                "joints": gymnasium.spaces.Box(-np.inf, np.inf, (17,), np.float32),
+            }
+        )
+        self.observation = {
+            "camera": np.ones((64, 64, 3), np.uint8),
+            "joints": np.ones(17, np.float32),
+        }
+
+
+def main() -> None:
+    tasks = {"float32": Null(np.float32), "float64": Null(np.float64), "dictionary": Image()}
+    for name, env in tasks.items():
+        action = np.zeros(6, np.float32)
+        guard = Guard(env, "Null-v0", training=True)
+        seconds = [
+            min(timeit.repeat(lambda e=e, a=action: e.step(a), number=N, repeat=5)) / N
+            for e in (env, guard)
+        ]
+        print(f"{name}: {(seconds[1] - seconds[0]) * 1e9:,.0f} ns a timestep")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from algorithm_rows import EVERY
 from conftest import tiny
-from gallop_action_task import ACTIONS, TAKEN
+from gallop_action_task import ACTIONS, TAKEN, Acts
 from gymnasium import spaces
 
-from gallop.environments.actions import task_action
+from gallop.environments.actions import for_policies
 from gallop.environments.make import evaluation_env
 from gallop.errors import ExperimentError
 from gallop.evaluation.episodes import RandomPolicy, evaluate
@@ -94,6 +94,13 @@ def test_the_random_policy_draws_actions_of_the_task(kind):
     experiment = experiment_of("ppo", kind)
     env = evaluation_env(experiment)
     evaluate(RandomPolicy(env.action_space, [1, 2]), lambda: evaluation_env(experiment), [1, 2])
+
+
+def task_action(space, action):
+    """What a task with this action space is given."""
+    task = Acts("start")
+    task.action_space = space
+    return for_policies(task).action(action)
 
 
 def test_whole_numbers_are_the_nearest_and_inside_the_bounds():

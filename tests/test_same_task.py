@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gymnasium
+import numpy as np
 import pytest
 from conftest import tiny
 from gallop_misbehaving_task import Misbehaving
@@ -132,3 +133,29 @@ def test_environments_made_so_far_are_closed_where_a_later_one_fails():
     finally:
         del gymnasium.registry["Closes-v0"]
     assert Closes.n_open == 0
+
+
+@pytest.mark.parametrize("at_reset", [True, False])
+def test_an_observation_that_is_not_finite_ends_one_episode_whenever_it_comes(at_reset):
+    class Lost(Misbehaving):
+        """Loses its way in the episode of seed 2."""
+
+        def reset(self, *, seed=None, options=None):
+            observation, info = super().reset(seed=seed)
+            self.is_lost = seed == 2
+            return (np.full_like(observation, np.nan) if self.is_lost and at_reset
+                    else observation), info  # fmt: skip
+
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return (np.full_like(observation, np.nan) if self.is_lost else observation), *rest
+
+    seeds = [2, 3]
+    episodes = evaluate(RandomPolicy(Lost.action_space, seeds), Lost, seeds, 20)
+    assert episodes.n_not_finite == 1 and np.isnan(episodes.returns[0])
+    assert episodes.lengths.tolist() == [0 if at_reset else 1, 20]
+    assert [len(actions) for actions in episodes.actions] == episodes.lengths.tolist()
+    alone = evaluate(RandomPolicy(Lost.action_space, [3]), Lost, [3], 20)
+    assert alone.returns[0] == episodes.returns[1]
+    nothing = evaluate(RandomPolicy(Lost.action_space, [2]), Lost, [2], 20)
+    assert nothing.n_not_finite == 1

@@ -14,7 +14,7 @@ from gallop_misbehaving_task import Misbehaving
 
 from gallop.commands.cli import main
 from gallop.environments.make import make_env
-from gallop.evaluation.episodes import RandomPolicy, evaluate
+from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.evaluation.statistics import compare, summarise, summarise_seeds
 from gallop.experiments.task import cut_after
 from gallop.report import figures
@@ -182,6 +182,16 @@ def test_a_run_whose_evaluations_are_not_finite_comes_to_its_end(kind, run):
         assert policy_path(said.folder) == said.folder / "final_model.zip"
     assert main(["evaluate", str(said.folder)]) == 0
     assert main(["figures", str(said.folder)]) == 0
+
+
+def test_a_film_shows_an_episode_whose_return_is_finite(run):
+    seeds = np.arange(3)
+    for returns, first in (([1, 2, 3], 0), ([math.nan, -math.inf, 3], 2), ([math.nan] * 3, None)):
+        assert Episodes(seeds, np.array(returns, float), seeds).first_finite == first
+    more = ("--eval-env-kwargs", "{kind: judged_nan}", "--films", "true")
+    said = run("good", "ppo", more=more)
+    assert said.code == 0 and said.lines == []
+    assert meta(said.folder)["missing"]["rollout.mp4"] == "no episode has a finite return"
 
 
 # --- training that leaves the finite numbers -----------------------------------------------------

@@ -3,7 +3,7 @@
 SB3's policies, and ours, number choices from 0, give them in one row, and know no whole numbers
 but choices. A task whose action space asks for more is wrapped, always and everywhere: in training,
 evaluation and films. Its policy files hold the action space that this wrapper shows, and plain SB3
-gives such actions, too: to use them elsewhere, convert them as `task_action` does.
+gives such actions, too: to use them elsewhere, convert them as `task_action_in_python` says.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -41,18 +41,6 @@ def for_policies(env: Env) -> Env:
     """The environment with an action space that policies serve; itself where it has one."""
     found = _conversion(env.action_space)
     return env if found is None else PolicyActions(env, *found)
-
-
-def task_action(space: Space, action: Action) -> Action:
-    """What a task with this action space is given where a policy says `action`.
-
-    >>> int(task_action(spaces.Discrete(3, start=-1), 0))
-    -1
-    >>> task_action(spaces.Box(0, 255, (2,), np.uint8), np.array([0.4, 254.6])).tolist()
-    [0, 255]
-    """
-    found = _conversion(space)
-    return action if found is None else found[1](action)
 
 
 def task_action_in_python(env: Env) -> str:

@@ -132,10 +132,18 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         return self._converted(value, self._space, doing)
 
     def _converted(self, value: Any, space: Space, doing: str) -> Any:
-        """A value that is no plain array of a Box space: made one, or refused."""
+        """A value that is no plain array of a Box space: made one, or refused.
+
+        The parts of a dictionary come here too, most of them as plain arrays.
+        """
         spaces = gymnasium.spaces
+        is_array = type(value) is np.ndarray and isinstance(space, spaces.Box)
+        if is_array and value.shape == space.shape and value.dtype.kind in "fiub":
+            if not _is_finite(value):
+                raise self._not_finite(value)
+            return value
         if isinstance(space, spaces.Dict):
-            if not isinstance(value, Mapping) or not set(space.spaces) <= set(value):
+            if not isinstance(value, Mapping) or not all(key in value for key in space.spaces):
                 raise self._problem(
                     f"{doing} gave {_kind(value)} as an observation, not a dictionary with the "
                     f"keys {', '.join(map(str, space.spaces))}"
@@ -167,7 +175,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             raise self._problem(
                 f"{doing} gave an observation of shape {array.shape}; its space says {space.shape}"
             )
-        if not np.isfinite(array).all() or np.abs(array.astype(float)).max(initial=0) > LARGEST:
+        if not _is_finite(array):
             raise self._not_finite(array)
         return value if isinstance(value, np.ndarray) else array.astype(space.dtype)
 

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the reward under this prefix
 
 
+NONE: Array = np.zeros(0, np.float32)  # the actions of an episode that has not begun
+
+
 @dataclass(frozen=True)
 class Episodes:
     """n finished episodes of one policy. A return is the sum of an episode's rewards."""
@@ -37,9 +40,8 @@ class Episodes:
     reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> [n]
     actions: Sequence[Array] = ()  # n arrays [length, ...]: enough to play the episode again
     n_unstable: int = 0  # episodes cut because MuJoCo's physics blew up
-    cut: NDArray[np.bool_] | None = (
-        None  # [n], whether it was ended because it did not end; or none
-    )
+    # [n], whether it was ended because it did not end by itself; None: not known
+    cut: NDArray[np.bool_] | None = None
 
     @property
     def n_cut(self) -> int:
@@ -50,6 +52,11 @@ class Episodes:
     def n_not_finite(self) -> int:
         """Returns that are NaN or infinite."""
         return int((~np.isfinite(self.returns)).sum())
+
+    @property
+    def first_finite(self) -> int | None:
+        """The first episode whose return is finite: it can be told when it is played again."""
+        return next(iter(np.flatnonzero(np.isfinite(self.returns)).tolist()), None)
 
 
 class RandomPolicy:
@@ -96,6 +103,11 @@ def evaluate(
             max_timesteps = cut_after(records[0].time_limit)
         for record in records:
             record.begin()
+        # The batch keeps its size: an episode that has not begun shows what another one sees.
+        shown = next((record.observation for record in records if not record.ended), None)
+        for record in records:
+            if record.ended:
+                record.observation = shown
         while going := [i for i, record in enumerate(records) if not record.ended]:
             on_timestep()
             actions = policy.act(stack([record.observation for record in records]))
@@ -113,7 +125,7 @@ def evaluate(
             for name in dict.fromkeys(name for record in records for name in record.terms)
             if name not in terms.unusable
         },
-        actions=[np.stack(record.actions) for record in records],
+        actions=[np.stack(record.actions) if record.actions else NONE for record in records],
         n_unstable=sum(record.unstable for record in records),
         cut=np.array([record.cut for record in records]),
     )
@@ -159,22 +171,16 @@ class _Record:
 
     def begin(self) -> None:
         """Reset the environment."""
-        with self._located():
+        with self._without_return():
             self.observation, _ = self.environment.reset(seed=self._seed)
 
     def step(self, action: Array, max_timesteps: int) -> None:
         """Step the environment."""
         self.actions.append(np.array(action))  # before the task can write into it
-        try:
-            with self._located():
-                # Discrete actions are plain integers for most tasks.
-                step = self.environment.step(action.item() if action.ndim == 0 else action)
-        except TaskError as error:
-            if error.cause != "observation":
-                raise
-            # Its return is not known, and no policy can go on.
-            log.info("%s; the episode ends here and has no return", error)  # the table counts them
-            self.total, self.ended = float("nan"), True
+        with self._without_return():
+            # Discrete actions are plain integers for most tasks.
+            step = self.environment.step(action.item() if action.ndim == 0 else action)
+        if self.ended:
             return
         self.observation, reward, terminated, truncated, info = step
         self.total += reward
@@ -186,12 +192,17 @@ class _Record:
             self.ended = self.cut = True
 
     @contextlib.contextmanager
-    def _located(self) -> Iterator[None]:
+    def _without_return(self) -> Iterator[None]:
+        """End the episode where an observation is not finite: no policy can go on, and its return
+        is not known. Whatever else the task does wrong ends the evaluation."""
         try:
             yield
         except TaskError as error:
             error.where = f"in the episode of seed {self._seed}, timestep {len(self.actions):,}"
-            raise
+            if error.cause != "observation":
+                raise
+            log.info("%s; the episode ends here and has no return", error)  # the table counts them
+            self.total, self.ended = float("nan"), True
 
 
 def stack(observations: Sequence[Observation]) -> Observations:

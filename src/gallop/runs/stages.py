@@ -243,12 +243,27 @@ class Stages:
         draw_milestone(self.folder, self.experiment, percent, timestep)
         missing = {milestone.film.name: "films: false"}
         if self.experiment.films:
-            video.write_job(self.folder.film_job(percent), self.experiment, episodes, index=0)
-            missing = dict.fromkeys((milestone.film.name, milestone.gif.name), NOT_YET)
+            why_not = self._write_film_job(percent, episodes)
+            missing = dict.fromkeys((milestone.film.name, milestone.gif.name), why_not)
         slope = run_report.slope_at(self.folder, timestep)
         record = run_report.milestone_record(self.experiment, timestep, episodes, baseline, slope)
         record |= run_report.reward_record(self.prepared.reward_wrappers)
         milestone.write_meta(record | {"missing": missing})
+
+    def _write_film_job(self, percent: int, episodes: Episodes) -> str:
+        """Queue the film of the first episode that can be told by its return.
+
+        Returns:
+            Why there is no film, so far or at all.
+        """
+        index = episodes.first_finite
+        if index is None:
+            return "no episode has a finite return"
+        if index:
+            seed = int(episodes.seeds[index])
+            log.info("film of %d %%: seed %d, the first with a finite return", percent, seed)
+        video.write_job(self.folder.film_job(percent), self.experiment, episodes, index)
+        return NOT_YET
 
     def _finish(self) -> None:
         """What is done once, after the last segment; doing it again changes nothing."""
