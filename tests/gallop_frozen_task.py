@@ -7,6 +7,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import time
 
 import gymnasium
@@ -41,6 +42,10 @@ class Frozen(Shapes):
     def render(self):
         if self._how == "render":
             time.sleep(NEVER)
+        elif self._how == "stubborn":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            print("drawing", file=sys.stderr, flush=True)
+            time.sleep(NEVER)
         return np.full((64, 64, 3), Frozen.n_timesteps % 200 + 50, np.uint8)
 
     def _stop(self):
@@ -62,6 +67,8 @@ class Frozen(Shapes):
             libc.pthread_mutex_lock(mutex)
         elif self._how == "exit":
             os._exit(3)
+        elif self._how == "interrupt":
+            raise KeyboardInterrupt
         elif self._how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 
+from gallop import answers
 from gallop.answers import Answers
 from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
@@ -20,6 +21,7 @@ from gallop.execution.work import WorkItem
 from gallop.report import video
 from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
+from gallop.runs import film_queue
 from gallop.runs.film_queue import Filming
 from gallop.runs.workflow import make_folder
 
@@ -75,12 +77,12 @@ if os.fork() == 0:
         child.stderr.close()
 
 
-def film_job(path, task_kwargs):
-    make = partial(make_env, TASK, seed=None)
+def film_job(path, task_kwargs, task=TASK):
+    make = partial(make_env, task, seed=None)
     env = make()
     episodes = evaluate(RandomPolicy(env.action_space, [4]), make, [4])
     env.close()
-    experiment = tiny("sac", env=TASK, env_kwargs=task_kwargs)
+    experiment = tiny("sac", env=task, env_kwargs=task_kwargs)
     video.write_job(path, experiment, episodes, 0)
 
 
@@ -90,6 +92,33 @@ def test_a_task_that_prints_our_answers_is_filmed(tmp_path):
     assert film.error() is None
     assert (tmp_path / "out" / "rollout.mp4").exists()
     assert "frames per second low" in (tmp_path / "100.log").read_text()
+
+
+def test_a_film_that_does_not_stop_is_killed(tmp_path, monkeypatch):
+    """Its task may take the signal for itself."""
+    monkeypatch.setattr(film_queue, "SECONDS_TO_STOP", 0.5)
+    film_job(tmp_path / "100.npz", {"how": "stubborn"}, "gallop_frozen_task:Frozen-v0")
+    film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
+    while "drawing" not in (tmp_path / "100.log").read_text():
+        assert film.running
+        time.sleep(0.1)
+    started = time.monotonic()
+    film.stop()
+    assert not film.running and time.monotonic() - started < 10
+
+
+def test_a_log_is_begun_again_when_it_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(answers, "MAX_LOG_BYTES", 10_000)
+    film_job(tmp_path / "100.npz", {})
+    film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
+    log = tmp_path / "100.log"
+    with log.open("ab") as file:
+        file.write(b"x" * 20_000)
+    assert film.running
+    assert log.read_text().startswith("(what was printed before is left out")
+    assert film.error() is None
+    assert "frames per second low" in log.read_text()
+    assert log.stat().st_size < 10_000
 
 
 def test_the_reason_of_a_missing_film_is_the_film_childs_own(tmp_path):

@@ -12,11 +12,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import IO, Any
 
 from gallop.errors import printable, shortened
 
 MAX_BYTES = 1 << 20  # of answers that the parent keeps
+MAX_LOG_BYTES = 10_000_000
 
 _descriptor: int | None = None
 
@@ -91,6 +93,18 @@ class Answers:
         with contextlib.suppress(OSError):  # nothing is there; Windows has several errors for it
             while part := os.read(self._pipe.fileno(), 1 << 16):
                 self._told = (self._told + part)[-MAX_BYTES:]
+
+
+def keep_short(log: Path) -> None:
+    """Begin a log again, that a child is adding to, when tasks have printed too much into it.
+
+    Raises nothing where there is none. The child has it open to append.
+    """
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > MAX_LOG_BYTES:
+            os.truncate(log, 0)
+            with log.open("ab") as file:
+                file.write(b"(what was printed before is left out: it was too much)\n")
 
 
 def parsed(lines: Iterable[bytes]) -> list[dict[str, Any]]:

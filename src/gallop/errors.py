@@ -123,6 +123,7 @@ class TaskError(RuntimeError):
         self.task, self.problem, self.place = task, problem, place
         self.details, self.cause = details, cause
         self.where = ""
+        self.evidence: dict[str, object] = {}  # as of a `DivergedError`, where there is a cause
 
     def __str__(self) -> str:
         place = f" ({self.place})" if self.place else ""

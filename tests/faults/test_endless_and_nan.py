@@ -10,10 +10,12 @@ import gymnasium
 import numpy as np
 import pytest
 import test_misbehaving_tasks
+from conftest import tiny
 from gallop_misbehaving_task import Misbehaving
 
 from gallop.commands.cli import main
 from gallop.environments.make import make_env
+from gallop.errors import DivergedError
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.evaluation.statistics import compare, summarise, summarise_seeds
 from gallop.experiments.task import cut_after
@@ -237,3 +239,17 @@ def test_a_run_that_its_task_has_spoilt_goes_on_once_the_task_is_repaired(run, m
     assert "ended last time with" in " ".join(capsys.readouterr().out.split())
     assert not (said.folder / "diverged.json").exists()
     assert list_runs(said.folder.parents[1])[0].status == "finished"
+
+
+@pytest.mark.parametrize("learner", ["native", "sb3"])
+@pytest.mark.parametrize("kind", ["observation_nan", "reward_inf"])
+def test_what_led_to_numbers_of_a_task_that_are_not_finite_is_kept(kind, learner, trainers):
+    settings = {"env": "gallop_misbehaving_task:Misbehaving-v0", "learner": learner}
+    trainer = trainers(
+        tiny("sac", env_kwargs={"kind": kind, "at": 110}, log_interval=1, **settings)
+    )
+    with pytest.raises(DivergedError) as error:
+        next(trainer.segments())
+    assert error.value.cause == kind.partition("_")[0]
+    assert 100 <= error.value.evidence["timestep"] < 120
+    assert "rollout/ep_rew_mean" in error.value.evidence["last_log_row"]

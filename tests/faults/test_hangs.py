@@ -389,6 +389,55 @@ def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, comm
     assert code == 130
 
 
+@pytest.mark.slow
+def test_a_task_that_raises_keyboard_interrupt_is_named(command):
+    data = experiment("interrupt", at=BASELINE + 250)
+    code, output = command(data, "run", "config.yaml", "--name", "a").finish()
+    assert code == 130
+    assert f"{TASK} raised KeyboardInterrupt, which counts as Ctrl-C; the run ends here" in output
+    assert "kept everything up to timestep 200" in output
+
+
+@pytest.mark.slow
+def test_in_a_worker_it_is_a_failure_of_the_task(command):
+    data = experiment("interrupt", at_worker=150, vec_env="subproc")
+    code, output = command(data, "run", "config.yaml", "--name", "a").finish()
+    assert code == 1
+    assert f"gallop: {TASK}, training, segment 1, after timestep" in output
+    assert ": KeyboardInterrupt (" in output
+    assert "kept everything up to timestep 200" in output
+
+
+# --- processes that end without a word -----------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [("exit", 3), ("killed", -signal.SIGKILL)])
+def test_a_run_that_its_task_has_ended_is_listed_and_goes_on(how, code, command):
+    run = command(experiment(how, at=BASELINE + 250, n_envs=1), "run", "config.yaml", "--name", "a")
+    assert run.finish()[0] == code
+    listed = command({}, "list").finish()[1]
+    assert "200 of 600" in listed and "stopped" in listed
+    folder = next(run.home.glob("results/*/a"))
+    output = command({}, "run", "--resume", folder).finish()[1]
+    assert f"process {run.process.pid} on" in output
+    assert "was killed or ended by its task" in output
+    assert "going on from timestep 200" in output
+
+
+@pytest.mark.slow
+def test_a_folder_for_temporary_files_that_is_too_deep_is_one_line(command, tmp_path, monkeypatch):
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    code, output = command(experiment(vec_env="subproc"), "run", "config.yaml").finish()
+    assert code == 2
+    assert output.splitlines()[-1] == (
+        f"gallop: {deep} is too long a path for the sockets of worker processes: "
+        "a shorter TMPDIR helps, or --vec-env dummy"
+    )
+
+
 # --- orphans -------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Action, Env, Observation
-from gallop.environments.task_errors import NOTES, say_once
+from gallop.environments.task_errors import NOTES, failure, say_once
 from gallop.errors import ExperimentError, TaskError
 from gallop.experiments.settings import Experiment
 
@@ -82,10 +82,22 @@ def _rebuildable(task: str, make: Callable[[], Env], normalized: bool) -> Env:
             self.env = made()
 
     class InWorker(Rebuildable):
-        """The same, whose notes go to the parent."""
+        """The same, whose notes go to the parent. Ctrl-C does not reach it, and SB3's worker would
+        end without a word at a KeyboardInterrupt that the task raises."""
+
+        def reset(
+            self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        ) -> tuple[Observation, Info]:
+            try:
+                return self.env.reset(seed=seed, options=options)
+            except KeyboardInterrupt as error:
+                raise failure(task, error, self.env, "reset") from error
 
         def step(self, action: Action) -> tuple[Observation, Any, bool, bool, Info]:
-            stepped = self.env.step(action)
+            try:
+                stepped = self.env.step(action)
+            except KeyboardInterrupt as error:
+                raise failure(task, error, self.env, "step") from error
             if notes:
                 stepped[4][NOTES] = notes.copy()
                 notes.clear()

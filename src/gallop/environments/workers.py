@@ -12,6 +12,7 @@ import copy
 import logging
 import multiprocessing
 import signal
+import tempfile
 import threading
 import time
 import traceback
@@ -32,7 +33,7 @@ from gallop.ending import die_with_parent
 from gallop.environments.spaces import Env
 from gallop.environments.task_errors import NOTES, say_once
 from gallop.environments.watchdog import SECONDS_TO_START, inside
-from gallop.errors import FrozenError, WorkerError
+from gallop.errors import ExperimentError, FrozenError, WorkerError
 from gallop.experiments import own_code
 
 SECONDS_TO_CLOSE = 10.0  # then a worker is killed
@@ -72,8 +73,16 @@ class Workers(SubprocVecEnv):
             ours, theirs = context.Pipe()
             arguments = (theirs, ours, CloudpickleWrapper(make))
             process = context.Process(target=_work, args=arguments, daemon=True)
-            with own_code.isolated_children():
-                process.start()
+            try:
+                with own_code.isolated_children():
+                    process.start()
+            except OSError as error:
+                if "AF_UNIX" not in str(error):
+                    raise
+                raise ExperimentError(
+                    f"{tempfile.gettempdir()} is too long a path for the sockets of worker "
+                    "processes: a shorter TMPDIR helps, or --vec-env dummy"
+                ) from None
             theirs.close()
             index = len(self.processes)
             self.processes.append(process)

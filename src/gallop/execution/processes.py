@@ -16,7 +16,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from gallop.answers import Answers
+from gallop.answers import Answers, keep_short
 from gallop.execution.work import HELD, NO_ROOM, Ended, WorkItem
 from gallop.execution.worker import ANSWERING, SECONDS_TO_STOP
 from gallop.experiments.own_code import ISOLATED
@@ -151,6 +151,7 @@ class _Process:
 
     def exit_code(self) -> int | None:
         """None while it runs; minus a signal's number, or 128 + it, where one ended it."""
+        keep_short(self._log)
         code = self._child.poll()
         if code is not None and self._child.stdin is not None:
             self._child.stdin.close()

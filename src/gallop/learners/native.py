@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs
 
 from gallop.algorithms.hyperparameters import Hyperparameters
-from gallop.errors import DivergedError
+from gallop.errors import DivergedError, TaskError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import SegmentDiagnostics, Tick, UnstableEpisodes, diverged, evidence
 from gallop.learners.native_log import Log, Ticks
@@ -133,6 +133,10 @@ class NativeLearner(Generic[H]):
             told = self._diverged() if error.cause == "action" else error
             told.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)
             raise told from None
+        except TaskError as error:
+            if error.cause:
+                error.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)
+            raise
         self._dump(self.timestep)
         return SegmentDiagnostics(
             rows=self._log.rows,

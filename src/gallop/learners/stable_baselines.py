@@ -29,7 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
 from gallop.algorithms.spec import imported
 from gallop.environments.spaces import Space, policy_class_index
-from gallop.errors import DivergedError
+from gallop.errors import DivergedError, TaskError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import (
     LogRow,
@@ -157,6 +157,10 @@ class StableBaselinesLearner:
             told = self._diverged() if error.cause == "action" else error
             told.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
             raise told from None
+        except TaskError as error:
+            if error.cause:
+                error.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
+            raise
         seconds = time.perf_counter() - started
         # What was recorded since the last row belongs to this segment: a resumed run could not
         # know it.

@@ -31,6 +31,7 @@ from gallop.run_folder.files import (
     remove_folder,
 )
 from gallop.run_folder.full_disk import is_full
+from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 
@@ -252,6 +253,11 @@ class RunDirectory:
                 self.state.mkdir(exist_ok=True)  # somebody may have deleted it
         with hold(self.state / "lock", self.path, busy, named) as self._held:
             yield
+
+    def killed_holder(self) -> Holder | None:
+        """Who held the run last, if that process ended without giving it back: killed, or ended by
+        its task. To be asked before the run is `locked`."""
+        return None if self.is_locked() else read_beside(self.state / "lock")
 
     def check_held(self) -> None:
         """Called before each commit of a run that is `locked`.

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gallop.answers import Answers
+from gallop.answers import Answers, keep_short
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import Experiment
 from gallop.report.video import (
@@ -23,6 +23,7 @@ from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 
 NOT_YET = "not filmed yet"
+SECONDS_TO_STOP = 5.0  # then a film's child is killed
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class Filming:
         software = "software" if backend is not None and backend.is_software else "hardware"
         arguments = [str(job), str(folder), software]
         self._log = job.with_suffix(".log")  # what the task prints
-        with self._log.open("wb") as log_file:
+        self._log.write_bytes(b"")
+        with self._log.open("ab") as log_file:
             self._child = subprocess.Popen(
                 [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
                 env=environment,
@@ -54,6 +56,7 @@ class Filming:
 
     @property
     def running(self) -> bool:
+        keep_short(self._log)
         return self._child.poll() is None
 
     @property
@@ -78,8 +81,12 @@ class Filming:
         self._log.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End the child; its job stays on disk."""
+        """End the child, if it has not ended; its job stays on disk."""
         self._child.terminate()
+        try:
+            self._child.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:  # a task may take the signal
+            self._child.kill()
         self._ended()
         self._answers.close()
 
@@ -141,8 +148,9 @@ class FilmQueue:
 
     def close(self) -> None:
         """End the child; its job stays, and a resumed run films it."""
-        if self._filming is not None and self._filming.running:
+        if self._filming is not None:
             self._filming.stop()
+            self._filming = None
 
     def _note(self, percent: int, error: str | None, note: str = "") -> None:
         milestone = self._folder.milestone(percent)

@@ -89,7 +89,9 @@ class Stages:
                 raise
             except (WorkerError, FrozenError, KeyboardInterrupt) as error:
                 log.info("ended: %s", error or type(error).__name__, exc_info=error)
-                self._say_what_is_kept("the run ends here")
+                own = isinstance(error, KeyboardInterrupt) and not self.stop.was_asked
+                raised = f"{self.experiment.env} raised KeyboardInterrupt, which counts as Ctrl-C; "
+                self._say_what_is_kept(f"{raised * own}the run ends here")
                 raise
             except (TaskError, DivergedError) as error:
                 self._say_what_failed(error)

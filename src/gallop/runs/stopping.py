@@ -36,6 +36,11 @@ class Stop:
     def __init__(self) -> None:
         self._signal_number: int | None = None
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether a signal came."""
+        return self._signal_number is not None
+
     def check(self) -> None:
         if self._signal_number is not None:
             raise Stopped(self._signal_number)

@@ -85,5 +85,7 @@ def train(
             error.where = f"training, segment {boundary.segment}, after timestep {timestep:,}"
             if not error.cause:
                 raise
-            raise DivergedError(str(error), error.cause) from error
+            told = DivergedError(str(error), error.cause)
+            told.evidence = error.evidence
+            raise told from error
         yield Outcome(boundary, diagnostics)

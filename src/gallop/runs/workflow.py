@@ -117,7 +117,10 @@ def resume(
     if watchdog is not None:
         experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
     prepared = prepare(experiment)
+    killed = folder.killed_holder()
     with folder.locked():
+        if killed is not None:
+            display.say(f"{killed}, was killed or ended by its task: what it kept is gone on from")
         with space.explaining(folder, prepared.plan):
             _complete_records(folder, prepared)
             recovery.check_results(folder, display)
