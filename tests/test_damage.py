@@ -631,6 +631,12 @@ def test_a_damaged_normalizer_of_the_initial_policy_is_refused(stopped, capsys):
     assert code == 2 and f"{file} is damaged" in lines[-1]
 
 
+def test_an_experiment_that_was_deleted_is_said_to_be_so(stopped, capsys):
+    stopped.experiment_file.unlink()
+    code, lines = gallop(capsys, "run", "--resume", stopped.path)
+    assert code == 2 and lines[-1].endswith("(it was deleted: put back a copy of it)")
+
+
 def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
     newest = stopped.state / "000000000360"
     (newest / "learner.json").write_bytes(b"")

@@ -233,6 +233,8 @@ class RunDirectory:
             hint = ""
             if self.is_leftover():
                 hint = " (a run was killed here in its first moment: a new one can have the name)"
+            elif manifest.root_of(self.path) is not None:
+                hint = " (it was deleted: put back a copy of it)"
             raise RunError(f"{self.path} is no run: it holds no experiment.yaml{hint}")
         manifest.check(self.experiment_file)
 
