@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from conftest import tiny
 from gallop_misbehaving_task import Misbehaving
+from stable_baselines3 import PPO
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import gallop
 from gallop.commands.cli import main
@@ -15,7 +17,9 @@ from gallop.environments.watchdog import Making, watching
 from gallop.errors import ExperimentError, FrozenError
 from gallop.evaluation.episodes import RandomPolicy, evaluate
 from gallop.experiments.yaml_file import to_yaml
+from gallop.policies.safe_archive import PolicyFileError
 from gallop.report.display import Display
+from gallop.run_folder import manifest
 from gallop.runs import workflow
 
 STATISTICS = "gymnasium.wrappers:NormalizeObservation"
@@ -159,3 +163,17 @@ def test_an_observation_that_is_not_finite_ends_one_episode_whenever_it_comes(at
     assert alone.returns[0] == episodes.returns[1]
     nothing = evaluate(RandomPolicy(Lost.action_space, [2]), Lost, [2], 20)
     assert nothing.n_not_finite == 1
+
+
+def test_an_older_policy_of_a_run_that_normalised_rewards_alone_needs_no_normaliser(cut_run):
+    made = VecNormalize(DummyVecEnv([lambda: make_env("Pendulum-v1", seed=0)]), norm_obs=False)
+    model = PPO("MlpPolicy", made, n_steps=8, batch_size=8, policy_kwargs={"net_arch": [4]})
+    model.learn(8)
+    assert model._last_original_obs is not None, "as older zips hold it"
+    own, other = cut_run.best_model, cut_run.path / "other.zip"
+    manifest.forget(cut_run.path, [own.name])
+    model.save(own)
+    model.save(other)
+    assert gallop.evaluate(own, n_episodes=1).lengths.tolist() == [30]
+    with pytest.raises(PolicyFileError, match="was trained on normalised observations"):
+        gallop.evaluate(other, n_episodes=1)

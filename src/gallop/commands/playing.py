@@ -22,7 +22,6 @@ from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import TaskArguments
 from gallop.experiments.yaml_file import task_arguments
-from gallop.policies import sb3_zip
 from gallop.policies.policy import Policy
 from gallop.policies.sb3_zip import Options
 from gallop.report import video
@@ -137,7 +136,7 @@ def _in_a_child(arguments: list[str], backend: str) -> int:
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
     env = _guarded(named, "human")
     try:
-        policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
+        policy = named.read_for(env, options)
         display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
         for number in range(n):
             for _ in _episode(policy, env, seed + number, named.task.cut_after(env), display):
@@ -160,7 +159,7 @@ def _film(
     env = _guarded(named, None if mujoco else "rgb_array")
     with contextlib.ExitStack() as open_things:
         open_things.callback(env.close)
-        policy = sb3_zip.read(named.path, env.observation_space, env.action_space, options)
+        policy = named.read_for(env, options)
         camera, limit = video.Camera(env, software), named.task.cut_after(env)
         open_things.callback(camera.close)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from gallop.environments.make import Task, evaluation_task
+from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, RunError
 from gallop.experiments.settings import TaskArguments
@@ -34,6 +35,8 @@ class Named(NamedTuple):
     task: Task
     note: str = ""
     """What was found out about the task beside what was asked for; to be said."""
+    takes_raw: bool = False
+    """Its run did not normalise observations, whatever the file looks like."""
 
     @property
     def label(self) -> str:
@@ -46,10 +49,16 @@ class Named(NamedTuple):
         Raises:
             PolicyFileError: if the file cannot be read, or is one of another task.
         """
-        from gallop.policies import sb3_zip
-
         with watching(self.task.watchdog):
             env = self.task.closed()
+        return self.read_for(env, options)
+
+    def read_for(self, env: Env, options: Options | None = None) -> Policy:
+        """The same, for an environment of its task that is there already."""
+        from gallop.policies import sb3_zip
+
+        options = options or sb3_zip.Options()
+        options = options._replace(takes_raw=options.takes_raw or self.takes_raw)
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
 
 
@@ -77,7 +86,7 @@ def find_policy(
     task, note = _task(path, env)
     with watching(task.watchdog):
         task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
-        return _with_time_feature(Named(path, task, note))
+        return _with_time_feature(Named(path, task, note, env is None and _takes_raw(path)))
 
 
 def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
@@ -162,6 +171,18 @@ def _task(path: Path, env: str | None) -> tuple[Task, str]:
     return Task(found, {}), f"{found}, as its name says; --env names another task"
 
 
+def _takes_raw(path: Path) -> bool:
+    """Whether the file is a run's own, and the run says that observations are not normalised.
+
+    Older runs that normalised rewards alone left zips that look as if observations were.
+    """
+    folder = containing_run(path.parent)
+    if folder is None:
+        return False
+    own = {folder.best_model.name, folder.final_model.name, Milestone(path.parent).model.name}
+    return path.name in own and not folder.read_experiment().normalize.observations
+
+
 def task_in_name(stem: str) -> str | None:
     """The task that a file's name carries, as the Zoo and the hub name their zips.
 
@@ -195,4 +216,4 @@ def _with_time_feature(named: Named) -> Named:
         f"{shape[0]} observations, one more than the task gives: taken as the time that is left "
         "(--env-kwargs names an argument that makes it another)"
     )
-    return Named(named.path, task, "; ".join(filter(None, (named.note, note))))
+    return named._replace(task=task, note="; ".join(filter(None, (named.note, note))))
