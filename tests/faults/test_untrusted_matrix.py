@@ -209,6 +209,7 @@ def _folder_named_zip(here: Path) -> None:
     zipped.unlink()
     shutil.copytree(here / "gift" / "run", zipped)
     _change(zipped / "experiment.yaml", {"env": "gift.evil:Gift-v0"})
+    manifest.begin(zipped)
     (here / "gift" / "evil.py").write_text(MARK)
     (here / "gift" / "beside" / "evil.py").write_text(MARK)
 
