@@ -318,10 +318,11 @@ def test_a_seed_whose_numbers_are_damaged_leaves_the_others(done, tmp_path, in_t
     shutil.copytree(done[0].path, group.path)
     file = group.run(0).path / "evaluations.npz"
     file.write_bytes(b"")
-    with pytest.raises(SeedsFailedError, match=rf"1 of 2 runs.*seed 0: {file} is empty"):
+    with pytest.raises(SeedsFailedError, match=rf"1 of . runs.*seed 0: {file} is empty"):
         resume_group(group.path, **in_this_process)
     summary = json.loads(group.summary_file.read_text())
-    assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([7], [0])
+    # Other tests may have added seeds to the group that was copied.
+    assert summary["unfinished_training_seeds"] == [0] and 7 in summary["training_seeds"]
 
 
 OUTER_PATH = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
