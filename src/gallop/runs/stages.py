@@ -153,6 +153,7 @@ class Stages:
         self.folder.numbers.forget_after(timestep)
         if saved:
             self._record_segment(saved)  # a kill may have come between
+            resume_state.prune(self.folder.state, self._kept())  # likewise
             self.display.say(f"going on from timestep {timestep:,}")
             log.info("resumed at timestep %d", timestep)
         if n_done == len(self.plan.boundaries):

@@ -5,6 +5,7 @@ They differ in where the loop starts and in nothing else; stages.py has what fol
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def resume(
     check_contents(folder.path)
     experiment = folder.read_experiment()
     if folder.is_finished() and not folder.film_jobs():
+        _tidy(folder)
         display.say(f"{folder.path} is finished: nothing to do")
         return
     _look_at_divergence(folder, display)
@@ -129,6 +131,13 @@ def resume(
             remove_leftovers(folder.path)
         display.plan(prepared, folder.path)
         go_on(folder, prepared, display, own_trackers, drop_damaged, resumed=True)
+
+
+def _tidy(folder: RunDirectory) -> None:
+    """Remove what a run that was killed in its very last moment left of its last write."""
+    if any(folder.path.rglob(".new-*")):
+        with contextlib.suppress(RunError, OSError), folder.locked():
+            remove_leftovers(folder.path)
 
 
 def go_on(
