@@ -128,6 +128,12 @@ def test_a_whole_run_is_said_to_be_whole(finished_run, stopped_run, capsys):
         assert len(lines) == 1 and lines[0].endswith("files are as they were written")
 
 
+def test_a_folder_inside_a_run_is_no_run(finished_run, capsys):
+    for part in (finished_run.state, finished_run.milestone(50).path):
+        code, lines = gallop(capsys, "verify", part)
+        assert code == 2 and lines == [f"gallop: {part} is no run: it holds no experiment.yaml"]
+
+
 UNCHECKED = {"run.log", "lock", "lock.holder"}  # logs; what resuming does not read
 
 

@@ -162,7 +162,7 @@ def _verify_one_of(run: RunDirectory, found: Found) -> None:
 
 
 def _verify_run(run: RunDirectory, found: Found) -> None:
-    if not run.experiment_file.exists() and manifest.root_of(run.path) is None:
+    if not run.experiment_file.exists() and not (run.path / manifest.NAME).exists():
         raise RunError(f"{run.path} is no run: it holds no experiment.yaml")
     _verify_results(run.path, found)
     _verify_state(run, found)
