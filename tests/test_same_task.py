@@ -32,15 +32,16 @@ def cut_run(tmp_path):
     return workflow.run(tiny("ppo", evaluation=evaluation), tmp_path, "a", Display(quiet=True))
 
 
-def test_every_command_cuts_episodes_where_the_runs_own_evaluations_do(cut_run, tmp_path, capsys):
+def test_every_command_cuts_episodes_where_the_runs_own_evaluations_do(cut_run, tmp_path, capfd):
     assert gallop.evaluate(cut_run.path, n_episodes=2).lengths.tolist() == [30, 30]
     for command in ("evaluate", "baseline"):
         assert main([command, str(cut_run.path), "--episodes", "2"]) == 0
-        printed = " ".join(capsys.readouterr().out.split())
+        printed = " ".join(capfd.readouterr().out.split())
         assert "2 of 2 episodes did not end and were cut after 30 timesteps" in printed
+    # It may film in a process of its own.
     film = tmp_path / "film.mp4"
     assert main(["watch", str(cut_run.path), "--episodes", "1", "--output", str(film)]) == 0
-    printed = " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capfd.readouterr().out.split())
     assert "in 30 timesteps; it did not end, and was cut there" in printed
 
 

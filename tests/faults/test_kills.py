@@ -78,7 +78,19 @@ def wait_for_timestep(home, process, timestep, delay):
     time.sleep(delay)
 
 
-@pytest.mark.parametrize(("case", "kills"), [(algo, row.kills) for algo, row in ROWS.items()])
+# Of every algorithm, test_random_kills.py has a sample with the slow tests.
+IN_EVERY_CHECK = ("ppo", "sac")
+
+
+@pytest.mark.parametrize(
+    ("case", "kills"),
+    [
+        pytest.param(
+            algo, row.kills, id=algo, marks=() if algo in IN_EVERY_CHECK else pytest.mark.faults
+        )
+        for algo, row in ROWS.items()
+    ],
+)
 def test_killed_and_resumed_is_the_same_as_never_stopped(case, kills, references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES[case]))
     process = start(tmp_path, "config.yaml", "--name", "a")
