@@ -116,8 +116,9 @@ def test_a_disk_that_is_full_when_a_film_is_made_costs_no_film(disk, capsys):
 
 
 @pytest.mark.slow
-def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, capsys):
+def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, capfd):
     run = workflow.run(tiny("ppo"), disk, "a", Display(quiet=True))
+    # capfd: it may film in a process of its own.
     new, film = disk / "new", disk / "new.mp4"
     for left, made, arguments in (
         (0, run.learning_curve, ["figures", run.path]),
@@ -127,7 +128,7 @@ def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, 
     ):
         before = made.read_bytes() if made.exists() else None
         fill(disk, left)
-        code, lines = gallop(capsys, *arguments)
+        code, lines = gallop(capfd, *arguments)
         (disk / "ballast").unlink()
         assert code != 0
         said = [line for line in lines if line.startswith("gallop: ")]

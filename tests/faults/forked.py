@@ -107,7 +107,7 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
             sys.stdout.flush()
             sys.stderr.flush()
             gc.collect()
-            if still_open := sorted(_open_descriptors() - before):
+            if still_open := sorted(_open_descriptors() - before - _of_multiprocessing()):
                 with (home / DESCRIPTORS).open("a") as file:
                     file.writelines(f"{sys.argv[1:]}: {name}\n" for name in still_open)
         except BaseException:
@@ -170,6 +170,14 @@ def descriptors_left(home: Path) -> list[str]:
     """Files, pipes and sockets that children which ended by themselves had left open."""
     path = home / DESCRIPTORS
     return path.read_text().splitlines() if path.exists() else []
+
+
+def _of_multiprocessing() -> set[str]:
+    """Pipes that Python keeps to its fork server and resource tracker until it ends."""
+    server = multiprocessing.forkserver._forkserver
+    tracker = multiprocessing.resource_tracker._resource_tracker
+    numbers = {str(server._forkserver_alive_fd), str(tracker._fd)}
+    return {name for name in _open_descriptors() if name.split()[0] in numbers}
 
 
 def _open_descriptors() -> set[str]:
