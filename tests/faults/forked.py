@@ -107,7 +107,8 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
             sys.stdout.flush()
             sys.stderr.flush()
             gc.collect()
-            if still_open := sorted(_open_descriptors() - before - _of_multiprocessing()):
+            still_open = sorted(_open_descriptors() - before - _of_multiprocessing())
+            if code == 0 and still_open:  # an error's traceback holds what it met
                 with (home / DESCRIPTORS).open("a") as file:
                     file.writelines(f"{sys.argv[1:]}: {name}\n" for name in still_open)
         except BaseException:
@@ -167,7 +168,7 @@ def temporary_files(home: Path) -> list[str]:
 
 
 def descriptors_left(home: Path) -> list[str]:
-    """Files, pipes and sockets that children which ended by themselves had left open."""
+    """Files, pipes and sockets that children which ended well had left open."""
     path = home / DESCRIPTORS
     return path.read_text().splitlines() if path.exists() else []
 
