@@ -42,7 +42,7 @@ SLOW = [case for case in EVERY if case[1] == "native" or case[0] == "ppo"]
 @pytest.mark.parametrize(
     ("algo", "learner"),
     [
-        pytest.param(*case, marks=pytest.mark.slow if case in SLOW else pytest.mark.faults)
+        pytest.param(*case, marks=[pytest.mark.faults, *[pytest.mark.slow] * (case in SLOW)])
         for case in EVERY
     ],
 )

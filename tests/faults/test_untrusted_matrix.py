@@ -102,7 +102,7 @@ NAMING_A_FILE = {  # the task is the user's own; the file is not
                               "--normalizer", "gift/run/vecnormalize.pkl"],
     "import-zoo": ["import-zoo", "gift/zoo.yml", "Pendulum-v1", "--algo", "sac"],
     "gallop.experiment": lambda: gallop.experiment("gift/plain.yaml"),
-    "gallop.make_env": lambda: gallop.make_env("Pendulum-v1").close(),
+    "gallop.make_env": lambda: gallop.make_env("Pendulum-v1", seed=0).close(),
     "gallop.run": lambda: gallop.run(tiny("sac"), Path("out"), "a", Display(quiet=True)),
     "run CONFIG": ["run", "gift/plain.yaml", "--quiet", "--name", "c"],
     "run CONFIG --dry-run": ["run", "gift/plain.yaml", "--dry-run"],
