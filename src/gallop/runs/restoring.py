@@ -122,8 +122,11 @@ def _from_states(run: RunDirectory, lost: Mapping[Path, int], display: Display) 
         *resume_state.check_learners(run.state),
         *resume_state.check_boundaries(run.state),
     )
-    states = {each.saved.timestep: each.folder for each in checked if each.saved is not None
-              and each.has_learner}  # fmt: skip
+    states = {
+        each.saved.timestep: each.folder
+        for each in checked
+        if each.saved is not None and each.has_learner
+    }
     if not states.keys() & set(lost.values()):
         return
     prepared = prepare(run.read_experiment())
