@@ -66,14 +66,14 @@ def test_an_answer_is_there_while_the_child_runs_and_a_process_it_left_keeps_nob
 import os, time
 tell(reason="told")
 if os.fork() == 0:
-    time.sleep(20)
+    time.sleep(60)
 """
     with child_of(program) as child:
         answers = Answers(child.stdout)
         child.wait()
         began = time.monotonic()
         assert answers.latest("reason", has_ended=True) == "told"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         child.stderr.close()
 
 
@@ -102,9 +102,8 @@ def test_a_film_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     while "drawing" not in (tmp_path / "100.log").read_text():
         assert film.running
         time.sleep(0.1)
-    started = time.monotonic()
     film.stop()
-    assert not film.running and time.monotonic() - started < 10
+    assert not film.running
 
 
 def test_a_log_is_begun_again_when_it_is_too_long(tmp_path, monkeypatch):

@@ -501,11 +501,11 @@ def test_the_old_format_of_weights_is_pickle_and_refused(pendulum, tmp_path):
 
 
 @contextlib.contextmanager
-def ticking(seconds=5):
-    """A block that must not take long."""
+def ticking():
+    """A block that must not take minutes, as hostile input could; on any machine, however busy."""
     start = time.monotonic()
     yield
-    assert time.monotonic() - start < seconds
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("low", ["1" * 24 + "x", "[1.2.3]", "1" * 1_000_000, " " * 100_000 + "x"])
@@ -660,7 +660,7 @@ def test_networks_larger_than_the_files_are_not_built(kind, pendulum, tmp_path):
     else:
         hidden = {"actor.latent_pi.0.weight": torch.zeros(n, kind == "one input")}
         hidden |= {"actor.log_std.weight": torch.zeros(1)}
-    with ticking(10), pytest.raises(PolicyFileError, match=r"larger than those|do not fit"):
+    with ticking(), pytest.raises(PolicyFileError, match=r"larger than those|do not fit"):
         read(with_tensors(others | hidden, tmp_path), pendulum)
 
 
@@ -779,7 +779,7 @@ def test_pickles_that_grow_are_stopped(program, tmp_path):
     (tmp_path / "vecnormalize.pkl").write_bytes(b"\x80\x05" + program)
     tracemalloc.start()
     try:
-        with ticking(20), pytest.raises(PolicyFileError) as caught:
+        with ticking(), pytest.raises(PolicyFileError) as caught:
             normalizer_file.read_normalizer(tmp_path / "vecnormalize.pkl")
         assert tracemalloc.get_traced_memory()[1] < 300_000_000
     finally:

@@ -56,7 +56,7 @@ def test_a_study_whose_process_has_ended_is_free_at_once(studies):
     child.wait()
     started = time.monotonic()
     with lease.held(studies[1], settle=False):
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < lease.PATIENCE / 2
 
 
 def test_one_on_another_machine_is_free_when_it_shows_no_sign_of_life(studies, monkeypatch):
@@ -194,13 +194,13 @@ def test_a_database_that_does_not_answer_holds_up_nobody(studies, monkeypatch):
 
     def never(self):
         stuck.set()
-        answers.wait(20)
+        answers.wait(60)
 
     with lease.held(studies[0], settle=False):
         monkeypatch.setattr(lease.Lease, "_look", never)
         stuck.wait()
         started = time.monotonic()
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     answers.set()
 
 
