@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= quickstart
 CPP = $(shell find native tests -name '*.[ch]pp')
 
-.PHONY: run test test-slow faults check format lint types stubs clean
+.PHONY: run test test-slow faults check format lint types stubs docs clean
 
 run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
@@ -33,6 +33,10 @@ lint: $(VENV)/installed-dev
 types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
+# The documentation site, in docs/_build/html. Each warning, such as a dead link, is an error.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+
 # The kernels' types, after a change of native/python/: nanobind reads them from the built module.
 stubs: $(VENV)/installed-dev
 	$(BIN)/python -m nanobind.stubgen -q -m gallop._kernels -o src/gallop/_kernels.pyi
@@ -50,4 +54,4 @@ $(VENV)/installed-dev: $(VENV)/installed requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache
