@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= quickstart
 CPP = $(shell find native tests -name '*.[ch]pp')
 
-.PHONY: run test test-slow faults check format lint types stubs docs clean
+.PHONY: run test test-slow faults check format lint types stubs docs test-docs clean
 
 run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
@@ -36,6 +36,10 @@ types: $(VENV)/installed-dev
 # The documentation site, in docs/_build/html. Each warning, such as a dead link, is an error.
 docs: $(VENV)/installed-dev
 	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+
+# The site's links and generated pages; the commands of the quickstart and the guides.
+test-docs: $(VENV)/installed-dev
+	$(BIN)/pytest -n 2 --dist worksteal --durations 10 -m docs tests/docs
 
 # The kernels' types, after a change of native/python/: nanobind reads them from the built module.
 stubs: $(VENV)/installed-dev

@@ -1,8 +1,8 @@
 """The documentation site: `make docs` builds it into docs/_build/html, warnings being errors.
 
 The pages are Markdown that reads well on GitHub, too. What comes from elsewhere is put in place
-while the site is built: the reference pages from the code, CONTRIBUTING.md and CHANGELOG.md from the
-repository's root (docs/_extensions/).
+while the site is built: the reference pages from the code, CONTRIBUTING.md and CHANGELOG.md from
+the repository's root (docs/_extensions/).
 """
 
 from __future__ import annotations
