@@ -114,7 +114,7 @@ def test_a_log_is_begun_again_when_it_is_too_long(tmp_path, monkeypatch):
     with log.open("ab") as file:
         file.write(b"x" * 20_000)
     assert film.running
-    assert log.read_text().startswith("(what was printed before is left out")
+    assert log.read_text().startswith("(earlier output was dropped")
     assert film.error() is None
     assert "frames per second low" in log.read_text()
     assert log.stat().st_size < 10_000

@@ -164,7 +164,7 @@ def test_a_pipe_in_a_run_never_makes_a_command_wait(run, name):
 def test_a_policy_file_that_is_a_pipe_is_refused(tmp_path, capsys):
     os.mkfifo(tmp_path / "ppo-Pendulum-v1.zip")
     assert main(["evaluate", str(tmp_path / "ppo-Pendulum-v1.zip")]) == 2
-    assert "it is a pipe, no regular file" in capsys.readouterr().err
+    assert "a pipe, not a regular file" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
@@ -199,9 +199,9 @@ DAMAGE = [
     ("experiment.yaml", b"\xff\xfe\x00", "is not a text file"),
     ("experiment.yaml", b"algo: sac\nenv: Pendulum-v1\n", "total_timesteps"),
     ("experiment.yaml", b"", "is empty"),
-    ("provenance.json", b"[]", "holds no JSON object"),
+    ("provenance.json", b"[]", "must contain a JSON object"),
     ("provenance.json", b"[" * 100_000, "is nested too deeply"),
-    ("provenance.json", b'{"end": ', "is no JSON"),
+    ("provenance.json", b'{"end": ', "is not valid JSON"),
     ("episodes.csv", b"a,b\n1,2\n", "has no column 'policy'"),
     (
         "episodes.csv",
@@ -214,9 +214,9 @@ DAMAGE = [
         b"policy,timestep,seed_family,seed,return,length\nfinal,1,evaluation,1,much,5\n",
         "'much'",
     ),
-    ("evaluations.npz", b"PK\x03\x04", "is no .npz file"),
-    ("evaluations.npz", npz(results=np.zeros((1, 2))), "holds no array 'timesteps'"),
-    ("evaluations.npz", array_that_lies((10**12,)), "not all there"),
+    ("evaluations.npz", b"PK\x03\x04", "is not an .npz file"),
+    ("evaluations.npz", npz(results=np.zeros((1, 2))), "has no array 'timesteps'"),
+    ("evaluations.npz", array_that_lies((10**12,)), "incomplete array"),
     (
         "evaluations.npz",
         npz(timesteps=["a"], results=[["b"]], ep_lengths=[[1]], seeds=[1]),
@@ -271,7 +271,7 @@ def test_arrays_read_back_as_numpy_wrote_them(tmp_path):
     found = read_npz(tmp_path / "a.npz", ["a", "b", "c"])
     assert all(np.array_equal(found[name], array) for name, array in arrays.items())
     np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object))
-    with pytest.raises(ValueError, match="or a damaged one"):
+    with pytest.raises(ValueError, match="or is damaged"):
         read_npz(tmp_path / "o.npz")
 
 
@@ -336,7 +336,7 @@ def test_a_pipe_through_which_nothing_or_too_much_comes_is_refused(pipe, monkeyp
     monkeypatch.setattr(reading, "SECONDS_OF_A_PIPE", 0.2)
     os.write(writing, b"algo: sac\n")
     assert main(["run", name]) == 2
-    assert "is a pipe that was not at its end after 0.2 s" in capsys.readouterr().err
+    assert "a pipe that was still open after 0.2 s" in capsys.readouterr().err
     monkeypatch.setattr(yaml_file, "MAX_BYTES", 10)
     os.write(writing, b"algo: sac\n# more")
     assert main(["run", name]) == 2

@@ -1,13 +1,13 @@
-"""`python -m gallop` is `gallop`."""
+"""Entry point of `python -m gallop`, which is the same as `gallop`."""
 
 import signal
 import sys
 
 
 def main() -> int:
-    """Load the command line and run it."""
-    # Ctrl-C while modules load ends the process as the system does. As an exception it would come
-    # out of the middle of somebody's import, in whatever form that gives it.
+    """Load the command line and run it; returns the exit code."""
+    # While modules load, leave Ctrl-C to the operating system. As an exception it would surface in
+    # the middle of some module's import, in whatever form that module turns it into.
     is_pythons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_pythons:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,8 +1,8 @@
-"""What a child process of ours tells its parent, apart from whatever a task prints.
+"""Messages from a child process to its parent, kept apart from whatever a task prints.
 
-A task may print anything, lines like ours too. So a child first takes its standard output, a pipe,
-for its answers alone, and what anybody prints from then on goes to standard error, which the parent
-sends to a log. An answer is a JSON object in a line of its own.
+A task may print anything, including lines that look like ours. So a child first reserves its
+standard output, a pipe, for its answers. Everything printed from then on goes to standard error,
+which the parent redirects to a log. An answer is a JSON object on a line of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from gallop.errors import printable, shortened
 
-MAX_BYTES = 1 << 20  # of answers that the parent keeps
+MAX_BYTES = 1 << 20  # of the latest answers, which the parent keeps
 MAX_LOG_BYTES = 10_000_000
 
 _descriptor: int | None = None
@@ -27,9 +27,9 @@ _descriptor: int | None = None
 
 
 def take_standard_output() -> None:
-    """Answer on standard output from now on; what is printed goes to standard error.
+    """Reserve standard output for answers; from now on, printing goes to standard error.
 
-    Processes that this one starts do not have the pipe.
+    Processes started by this one do not inherit the pipe.
     """
     global _descriptor
     sys.stdout.flush()
@@ -38,14 +38,14 @@ def take_standard_output() -> None:
 
 
 def tell(**answer: object) -> None:
-    """Tell the parent; nobody listens where `take_standard_output` was not called."""
+    """Send an answer to the parent; does nothing if `take_standard_output` was not called."""
     if _descriptor is not None:
         with contextlib.suppress(OSError):  # the parent is gone
             os.write(_descriptor, (json.dumps(answer) + "\n").encode())
 
 
 def say_why(reason: object) -> None:
-    """Say in a line on standard error what a command or a work item failed for, and tell it."""
+    """Report on one line why a command or work item failed: on standard error and to the parent."""
     line = shortened(printable(str(reason)))
     print(f"gallop: {line}", file=sys.stderr, flush=True)
     tell(reason=line)
@@ -55,7 +55,7 @@ def say_why(reason: object) -> None:
 
 
 class Answers:
-    """What a child has told so far; reading never waits for it."""
+    """The answers of a child so far; reading never blocks."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:
         """
@@ -71,10 +71,11 @@ class Answers:
             self._waits = True
 
     def latest(self, name: str, has_ended: bool) -> Any:
-        """What was last told under a name; None if nothing was.
+        """Return the latest value sent under a name, or None.
 
         Args:
-            has_ended: whether the child has; then the pipe is closed.
+            name: key of the answer.
+            has_ended: whether the child has ended; the pipe is then closed.
         """
         if self._is_open and (has_ended or not self._waits):
             self._read()
@@ -84,31 +85,32 @@ class Answers:
         return found[-1] if found else None
 
     def close(self) -> None:
-        """Hear no more."""
+        """Stop reading and close the pipe."""
         self._is_open = False
         self._pipe.close()
 
     def _read(self) -> None:
-        """All that is there now. A process that the child left behind may keep the pipe open."""
-        with contextlib.suppress(OSError):  # nothing is there; Windows has several errors for it
+        """Read what is there now. A process left behind by the child may keep the pipe open."""
+        with contextlib.suppress(OSError):  # nothing to read; Windows has several errors for it
             while part := os.read(self._pipe.fileno(), 1 << 16):
                 self._told = (self._told + part)[-MAX_BYTES:]
 
 
 def keep_short(log: Path) -> None:
-    """Begin a log again, that a child is adding to, when tasks have printed too much into it.
+    """Truncate a log to which a child is appending, once tasks have printed too much into it.
 
-    Raises nothing where there is none. The child has it open to append.
+    A missing log is ignored.
     """
     with contextlib.suppress(OSError):
         if log.stat().st_size > MAX_LOG_BYTES:
             os.truncate(log, 0)
             with log.open("ab") as file:
-                file.write(b"(what was printed before is left out: it was too much)\n")
+                file.write(b"(earlier output was dropped: the log had become too long)\n")
 
 
 def parsed(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The answers among lines; what a process prints before it takes its output is none."""
+    """Return the answers among lines; other lines, printed before the child took its output, are
+    skipped."""
     found = []
     for line in lines:
         with contextlib.suppress(ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""How a process ends: with its parent, and at once where nothing else is left.
+"""How a process ends: together with its parent, and immediately if there is no other way.
 
-A child that trains, steps an environment or films must not outlive the process that asked for it,
-however that one ends. On Linux the system itself sees to it; everywhere, a thread watches a pipe
-that the system closes when the parent ends.
+A child that trains, steps an environment or films must not outlive its parent, however the parent
+ends. On Linux the kernel takes care of it; on every system, a thread also watches a pipe that is
+closed when the parent ends.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _owns_the_process = False
 
 
 def killed_with_parent() -> None:
-    """Have Linux kill this process when the thread that started it ends; elsewhere nothing."""
+    """On Linux, have this process killed when the thread that started it ends."""
     if sys.platform == "linux":
         import ctypes
 
@@ -35,12 +35,12 @@ def killed_with_parent() -> None:
 
 
 def die_with_parent(wait_for_parent: Callable[[], object]) -> None:
-    """End this process when its parent ends: killed on Linux, by `os._exit` elsewhere.
+    """End this process when its parent ends: by a kill on Linux, by `os._exit` elsewhere.
 
     Args:
         wait_for_parent: returns when the parent has ended; called in a thread.
     """
-    killed_with_parent()  # a frozen task can keep every thread of Python waiting
+    killed_with_parent()  # a frozen task can block every Python thread
 
     def watch() -> None:
         wait_for_parent()
@@ -50,7 +50,7 @@ def die_with_parent(wait_for_parent: Callable[[], object]) -> None:
 
 
 def standard_input_ends() -> None:
-    """Wait until the other end of standard input is closed, as it is when the parent has ended."""
+    """Block until the other end of standard input is closed, which happens when the parent ends."""
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
@@ -58,7 +58,8 @@ def standard_input_ends() -> None:
 
 @contextlib.contextmanager
 def owning_the_process() -> Iterator[None]:
-    """Inside, the process is Gallop's own, and may be ended at once: a command, not a notebook."""
+    """Within the block, the process belongs to Gallop and may be ended: a command, not a
+    notebook."""
     global _owns_the_process
     before, _owns_the_process = _owns_the_process, True
     try:
@@ -68,13 +69,14 @@ def owning_the_process() -> Iterator[None]:
 
 
 def owns_the_process() -> bool:
-    """Whether a process that does not answer may be ended from another thread."""
+    """Whether this process may be ended from another thread when it does not respond."""
     return _owns_the_process
 
 
 @contextlib.contextmanager
 def last_words(say: Callable[[], str]) -> Iterator[None]:
-    """Inside, `say` tells what is kept and how to go on, should the process be ended at once."""
+    """Within the block, `say` supplies the last lines printed if the process is ended by
+    `end_at_once`: what was saved and how to resume."""
     _last_words.append(say)
     try:
         yield
@@ -83,14 +85,20 @@ def last_words(say: Callable[[], str]) -> Iterator[None]:
 
 
 def end_at_once(code: int, reason: str) -> None:
-    """End this process from whatever thread, without waiting for any other; say why, and what is
-    kept. Children end with it: see `die_with_parent`."""
+    """End this process from any thread without waiting for the others.
+
+    Prints the reason and the last words. Child processes end too: see `die_with_parent`.
+
+    Args:
+        code: exit code.
+        reason: one line for the user and for run.log.
+    """
     lines = [f"gallop: {printable(reason)}"]
     tell(reason=printable(reason))
     with contextlib.suppress(Exception):
         lines += [say() for say in _last_words[-1:]]
     with contextlib.suppress(Exception):
-        log.info("ended at once: %s", reason)
+        log.info("process ended: %s", reason)
         for handler in logging.getLogger("gallop").handlers:
             handler.flush()
     cursor = "\x1b[?25h" if sys.stderr is not None and sys.stderr.isatty() else ""

@@ -1,17 +1,17 @@
-"""Errors as one line each: the value, what is allowed, the nearest right name."""
+"""Error types, and helpers for one-line messages: the value, what is allowed, the nearest name."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
 
-MAX_DESCRIBED = 300  # characters of the message of an exception
+MAX_DESCRIBED = 300  # characters of an exception's message
 
-MAX_MESSAGE = 1_000  # characters; the longest of ours have 400
+MAX_MESSAGE = 1_000  # characters; our longest messages have 400
 
 
 def printable(text: str) -> str:
-    """One line, with all that a terminal would obey spelled out.
+    """Return the text as one line in which control characters are spelled out.
 
     >>> print(printable("a\\x1b[31m"))
     a\\x1b[31m
@@ -20,7 +20,7 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, with line ends kept.
+    """Like `printable`, but keep line breaks.
 
     >>> print(printable_lines("a\\nb\\x1b[31m"))
     a
@@ -30,7 +30,7 @@ def printable_lines(text: str) -> str:
 
 
 def shortened(text: str, limit: int = MAX_MESSAGE) -> str:
-    """At most `limit` characters, both ends kept: what a file holds may be of any length.
+    """Return at most about `limit` characters: the middle of a longer text is cut out.
 
     >>> shortened("0123456789", 7)
     '012 … 789'
@@ -40,7 +40,7 @@ def shortened(text: str, limit: int = MAX_MESSAGE) -> str:
 
 
 def alternatives(names: Iterable[str]) -> str:
-    """Names as one says them.
+    """Join names with commas and "or".
 
     >>> alternatives(["sac", "td3", "ppo"])
     'sac, td3 or ppo'
@@ -49,8 +49,17 @@ def alternatives(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}" if others else last
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a count with its noun in the singular or plural.
+
+    >>> counted(1, "episode"), counted(2_000, "timestep"), counted(0, "run")
+    ('1 episode', '2,000 timesteps', '0 runs')
+    """
+    return f"{n:,} {noun if n == 1 else f'{noun}s'}"
+
+
 def described(error: BaseException) -> str:
-    """Type and message of an exception, in one line that is not too long.
+    """Return the type and message of an exception on one line of limited length.
 
     >>> described(ValueError("a joint limit\\nand more"))
     'ValueError: a joint limit …'
@@ -58,7 +67,7 @@ def described(error: BaseException) -> str:
     name = type(error).__name__
     try:
         lines = [line for line in str(error).splitlines() if line.strip()]
-    except Exception:  # a task's exceptions are a task's code
+    except Exception:  # a task's exception class may fail, too
         lines = []
     if not lines:
         return name
@@ -70,10 +79,11 @@ def described(error: BaseException) -> str:
 
 
 class ExperimentError(ValueError):
-    """Something in an experiment is wrong; `field` is the dotted name of the setting, if one.
+    """An experiment cannot be run as specified.
 
-    The message is one printable line, whatever an untrusted file puts into it: line ends and
-    escape sequences, which a terminal obeys, are spelled out, and a long one loses its middle.
+    `field` is the dotted name of the setting at fault, or "". The message is one printable line,
+    even where an untrusted file supplies part of it: line breaks and escape sequences are spelled
+    out, and the middle of a long message is cut out.
     """
 
     def __init__(self, message: str, field: str = "") -> None:
@@ -84,11 +94,11 @@ class ExperimentError(ValueError):
 
 
 class DivergedError(RuntimeError):
-    """Training has left the finite numbers; the last boundary is still good.
+    """Training diverged to NaN or infinity; the last boundary is still valid.
 
-    `cause` says whose numbers went wrong: "training" (networks or losses), "action" (the policy
-    gave NaN), "observation" or "reward" (the task did), "physics" (MuJoCo's simulator blew up).
-    `evidence` is what a learner knows of the moments before, as plain JSON.
+    `cause` says where the first non-finite numbers came from: "training" (networks or losses),
+    "action" (the policy), "observation" or "reward" (the task), "physics" (MuJoCo's simulator).
+    `evidence` is what the learner knows about the moments before, as plain JSON.
     """
 
     def __init__(self, message: str, cause: str = "training") -> None:
@@ -101,11 +111,11 @@ class DivergedError(RuntimeError):
 
 
 class TaskError(RuntimeError):
-    """A task's own code failed, or gave what no policy and no learner can use.
+    """A task's own code failed, or returned something that policies and learners cannot use.
 
-    As text it is one printable line: the task, where it was, what happened, the task's own file
-    and line. `where` is filled in by those who know the timestep. It can be pickled, as worker
-    processes send it to their parent.
+    As text it is one printable line: the task, the point in training, what happened, and the file
+    and line in the task's code. `where` is filled in by callers that know the timestep. The error
+    can be pickled, because worker processes send it to their parent.
     """
 
     def __init__(
@@ -113,17 +123,17 @@ class TaskError(RuntimeError):
     ) -> None:
         """
         Args:
-            task: its id.
+            task: id of the task.
             problem: what happened, such as "ValueError: a joint limit".
-            place: the task's own file and line, where they are known.
+            place: file and line in the task's code, if known.
             details: the full traceback, for run.log.
-            cause: "observation" or "reward" where that is what was not finite.
+            cause: "observation" or "reward" if that was not finite.
         """
         super().__init__(task, problem, place, details, cause)
         self.task, self.problem, self.place = task, problem, place
         self.details, self.cause = details, cause
         self.where = ""
-        self.evidence: dict[str, object] = {}  # as of a `DivergedError`, where there is a cause
+        self.evidence: dict[str, object] = {}  # as in `DivergedError`, if there is a cause
 
     def __str__(self) -> str:
         place = f" ({self.place})" if self.place else ""
@@ -132,15 +142,18 @@ class TaskError(RuntimeError):
 
 
 class WorkerError(RuntimeError):
-    """A process that steps an environment has ended; what was kept is still good."""
+    """A process that steps an environment has ended unexpectedly; saved state is still valid."""
 
 
 class FrozenError(BaseException):
-    """A task does not come back from a call. Not for the task's own `except Exception`."""
+    """A call into a task does not return.
+
+    A `BaseException`, so that an `except Exception` in the task's code cannot catch it.
+    """
 
 
 def nearest(name: str, allowed: list[str]) -> str:
-    """The end of an error message: the nearest allowed names, or all of them if they are few.
+    """Return the end of an error message: the nearest allowed names, else the allowed names.
 
     >>> nearest("learning_rte", ["learning_rate", "gamma"])
     'did you mean learning_rate?'
@@ -154,8 +167,8 @@ def nearest(name: str, allowed: list[str]) -> str:
 
 
 class RunError(ExperimentError):
-    """A run folder cannot be used; the message says why and what would help."""
+    """A run folder cannot be used; the message says why and what to do about it."""
 
 
 class HeldError(RunError):
-    """Another process holds the run."""
+    """Another process holds the run's lock."""

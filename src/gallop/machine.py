@@ -1,5 +1,7 @@
-"""This machine, as far as it decides bits and speed. Processors, memory and instruction sets are
-asked for here and nowhere else."""
+"""The hardware and system properties that affect results and speed.
+
+Processors, memory and instruction sets are queried only here.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +14,28 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def instruction_set() -> str:
-    """The best one that both this build and this processor have, such as avx512."""
+    """Return the best instruction set that this build and this processor share, such as avx512."""
     from gallop import _kernels
 
     return _kernels.instruction_sets()[0]
 
 
 def has_bf16() -> bool:
-    """Whether precisions other than float32 are served here."""
+    """Whether precisions other than float32 are available on this machine."""
     from gallop import _kernels
 
     return _kernels.has_bf16()
 
 
 def available_processors(control_group: Path = CONTROL_GROUP) -> int:
-    """Processors that this process may use: by its affinity and by its control group's quota."""
+    """Return how many processors this process may use, given its affinity and cgroup quota."""
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _processor_quota(control_group)
     return n if quota is None else max(1, min(n, quota))
 
 
 def available_memory(control_group: Path = CONTROL_GROUP) -> int | None:
-    """Bytes that a new process may use, as far as the system says; at most its control group's."""
+    """Return how many bytes a new process may use, at most the cgroup's limit; None if unknown."""
     memory = None
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -42,15 +44,15 @@ def available_memory(control_group: Path = CONTROL_GROUP) -> int | None:
     except OSError:
         with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # version 2, then 1
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup version 2, then 1
+        with contextlib.suppress(OSError, ValueError):  # "max" means no limit
             limit = int((control_group / name).read_text())
             memory = limit if memory is None else min(memory, limit)
     return memory
 
 
 def _processor_quota(control_group: Path) -> int | None:
-    """Whole processors' worth of time that a control group allows (version 2, then 1)."""
+    """Return how many whole processors a cgroup (version 2, then 1) allows; None if unlimited."""
     try:
         quota, period = (control_group / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -65,7 +67,7 @@ def _processor_quota(control_group: Path) -> int | None:
 
 
 def machine(control_group: Path = CONTROL_GROUP) -> dict[str, str | int]:
-    """This machine, as far as it decides bits and speed."""
+    """Return processor, cores, platform and Python version, for provenance.json."""
     return {
         "cpu": _cpu(),
         "cores": available_processors(control_group),
@@ -83,5 +85,5 @@ def _cpu() -> str:
 
 
 def all_processors() -> int | None:
-    """Processors of this machine, also those that this process may not use."""
+    """Return the number of processors of this machine, including those this process may not use."""
     return os.cpu_count()

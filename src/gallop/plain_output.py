@@ -1,4 +1,4 @@
-"""Plain characters where a stream cannot encode others: a cp1252 console, an ASCII pipe."""
+"""Plain-ASCII fallbacks for streams that cannot encode a character: a cp1252 console, a pipe."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _INSTEAD = str.maketrans(
         "µ": "u",
     }
 )
-_BRAILLE = range(0x2800, 0x2900)  # of which Rich makes what turns while one waits
+_BRAILLE = range(0x2800, 0x2900)  # Rich's spinners consist of these
 
 
 def keep_printable() -> None:
-    """Let standard output and errors print plain characters for what they cannot encode.
+    """Make standard output and standard error print ASCII for characters they cannot encode.
 
-    Streams of another kind, and those that were given a way of their own, are left as they are.
+    Other kinds of streams, and streams with an error handler of their own, are left alone.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
@@ -38,7 +38,7 @@ def keep_printable() -> None:
 
 
 def plain(text: str) -> str:
-    """The text in ASCII, as near to it as that comes.
+    """Return the nearest ASCII text.
 
     >>> plain("5,069 ± 12 → 6,143 … é")
     '5,069 +/- 12 -> 6,143 .. e'

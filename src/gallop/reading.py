@@ -1,8 +1,8 @@
-"""Reading files that may be anything: regular ones alone, and only up to a stated size.
+"""Safe reading of untrusted files: regular files only, and only up to a given size.
 
-A folder that came from somewhere else can hold a pipe or a device where a file belongs, and opening
-that would wait for ever; it can hold a file that claims, or unpacks to, more than memory has.
-Everything that reads a run's or a search's files, or a policy file, opens them here.
+An untrusted folder can hold a pipe or a device in place of a file, and opening it would block for
+ever. It can also hold a file that is, or unpacks to be, larger than memory. All code that reads the
+files of a run or a search, or a policy file, opens them here.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Far above what a run writes: a thousand milestones, ten million episodes.
+# Far more than a run writes: a thousand milestones, ten million episodes.
 MAX_JSON_BYTES = 1 << 25
 MAX_TABLE_BYTES = 1 << 28  # of a CSV file
 MAX_ARRAY_BYTES = 1 << 28  # of an .npz file, and of all its arrays together
-SECONDS_OF_A_PIPE = 60.0  # until all has come through one that a user named
+SECONDS_OF_A_PIPE = 60.0  # within which a pipe named by the user must reach its end
 
 _KINDS = {
     stat.S_IFIFO: "a pipe",
@@ -38,7 +38,7 @@ _KINDS = {
 
 
 def kind_of(mode: int) -> str:
-    """What a file is that is no regular file, from the mode that `stat` gives; "" for one that is.
+    """Say what a file is, given its mode from `stat`; "" for a regular file.
 
     >>> kind_of(stat.S_IFIFO | 0o600)
     'a pipe'
@@ -47,22 +47,23 @@ def kind_of(mode: int) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; opening never waits, whatever lies there.
+    """Open a regular file for reading; never blocks.
 
     Raises:
-        OSError: if there is none, or it is a pipe, a socket, a device or a folder.
+        OSError: if it does not exist, or is a pipe, a socket, a device or a folder.
     """
     return _open(path, None)
 
 
 def open_named(path: Path, limit: int) -> BinaryIO:
-    """Open a file that the user has named, which may also be a pipe: `<(…)`, /dev/stdin.
+    """Open a file named by the user, which may also be a pipe: `<(…)`, /dev/stdin.
 
     Args:
-        limit: bytes of a pipe that are read, and one more.
+        path: the file.
+        limit: read at most this many bytes of a pipe, plus one that shows there is more.
 
     Raises:
-        OSError: as `open_regular` does; and if a pipe is not at its end in SECONDS_OF_A_PIPE.
+        OSError: as for `open_regular`, or if a pipe has no end within SECONDS_OF_A_PIPE.
     """
     return _open(path, limit)
 
@@ -78,7 +79,7 @@ def _open(path: Path, limit_of_a_pipe: int | None) -> BinaryIO:
             return io.BytesIO(content)
         kind = kind_of(mode)
         if kind:
-            raise OSError(errno.EINVAL, f"it is {kind}, no regular file", str(path))
+            raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -86,16 +87,16 @@ def _open(path: Path, limit_of_a_pipe: int | None) -> BinaryIO:
 
 
 def _all_of_a_pipe(descriptor: int, n_bytes: int, path: Path) -> bytes:
-    """At most so many. Reading waits for whoever writes, but not for ever."""
+    """Read at most `n_bytes`; waits for the writer, but not for ever."""
     content, until = b"", time.monotonic() + SECONDS_OF_A_PIPE
     while len(content) < n_bytes:
         left = until - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            reason = f"it is a pipe that was not at its end after {SECONDS_OF_A_PIPE:g} s"
+            reason = f"a pipe that was still open after {SECONDS_OF_A_PIPE:g} s"
             raise OSError(errno.ETIMEDOUT, reason, str(path))
         try:
             part = os.read(descriptor, n_bytes - len(content))
-        except BlockingIOError:  # another reader was faster
+        except BlockingIOError:  # another process read it first
             continue
         if not part:
             break
@@ -104,57 +105,60 @@ def _all_of_a_pipe(descriptor: int, n_bytes: int, path: Path) -> bytes:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """All of a regular file.
+    """Read a whole regular file.
 
     Raises:
-        OSError: as `open_regular` does.
+        OSError: as for `open_regular`.
         ValueError: if it is larger than `limit` bytes.
     """
     with open_regular(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
-        raise ValueError(f"it is larger than {limit:,} bytes")
+        raise ValueError(f"larger than {limit:,} bytes")
     return content
 
 
 def read_text(path: Path, limit: int) -> str:
-    """All of a regular file of text, its line ends as they are.
+    """Read a whole regular text file; line endings are kept as they are.
 
     Raises:
-        OSError, ValueError: as `read_bytes` does; ValueError too if it is no UTF-8.
+        OSError: as for `open_regular`.
+        ValueError: if it is larger than `limit` bytes, or not UTF-8.
     """
     return read_bytes(path, limit).decode("utf-8")
 
 
 def read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """Read a JSON file that contains an object.
 
     Raises:
-        OSError, ValueError: as `read_text` does; ValueError too if it holds anything else.
+        OSError: as for `open_regular`.
+        ValueError: if it is larger than `limit` bytes, or not a JSON object.
     """
     try:
         data = json.loads(read_text(path, limit))
     except RecursionError:
         raise ValueError(f"{path.name} is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path.name} is no JSON: {error}") from None
+        raise ValueError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(data, dict):
-        raise ValueError(f"{path.name} holds no JSON object")
+        raise ValueError(f"{path.name} must contain a JSON object")
     return data
 
 
 def read_npz(
     path: Path, names: Collection[str] = (), limit: int = MAX_ARRAY_BYTES
 ) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file by name; nothing in it is unpickled.
+    """Read the arrays of an .npz file by name; nothing is unpickled.
 
     Args:
-        names: those that there must be.
-        limit: in bytes, of the file and of all its arrays together.
+        path: the file.
+        names: required arrays.
+        limit: in bytes, for the file and for all its arrays together.
 
     Raises:
-        OSError: as `open_regular` does.
-        ValueError: if it is no .npz file, is damaged, lacks a name, or is larger than `limit`.
+        OSError: as for `open_regular`.
+        ValueError: if it is not an .npz file, is damaged, lacks an array, or exceeds `limit`.
     """
     import zipfile
 
@@ -168,27 +172,27 @@ def read_npz(
                 member.filename.removesuffix(".npy"): _array(archive.read(member))
                 for member in members
             }
-    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for damaged input
+    except Exception as error:  # damaged input makes zipfile, zlib and NumPy raise many kinds
         reason = str(error) or type(error).__name__
-        raise ValueError(f"{path.name} is no .npz file, or a damaged one: {reason}") from None
+        raise ValueError(f"{path.name} is not an .npz file, or is damaged: {reason}") from None
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise ValueError(f"{path.name} holds no array {missing[0]!r}")
+        raise ValueError(f"{path.name} has no array {missing[0]!r}")
     return arrays
 
 
 def _array(content: bytes) -> NDArray[Any]:
-    """An array from the bytes of a .npy file, whose header may claim any size."""
+    """Decode the bytes of a .npy file, whose header may claim any size."""
     from numpy.lib import format as npy
 
     stream = io.BytesIO(content)
     version = npy.read_magic(stream)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"it has an array of format {version}")
+        raise ValueError(f"it has an array in format {version}, expected (1, 0) or (2, 0)")
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, _, dtype = read(stream)
     if math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-        raise ValueError(f"it has an array of shape {list(shape)} that is not all there")
+        raise ValueError(f"it has an incomplete array of shape {list(shape)}")
     stream.seek(0)
     array: NDArray[Any] = npy.read_array(stream, allow_pickle=False)
     return array

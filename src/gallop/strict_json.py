@@ -1,7 +1,7 @@
-"""JSON as its standard has it: it knows no NaN and no infinity, which Python would write as words.
+"""JSON that follows the standard, which has no NaN and no infinity (Python writes bare words).
 
-They become the texts "NaN", "Infinity" and "-Infinity", which `float` reads back, as in Protocol
-Buffers' JSON. Keys become text.
+They become the strings "NaN", "Infinity" and "-Infinity", as in the JSON of Protocol Buffers;
+`float` reads them back. Keys become strings.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from collections.abc import Mapping
 
 
 def dumps(value: object, indent: int | None = None) -> str:
-    """Plain data as JSON that every reader takes.
+    """Write plain data as JSON that every parser accepts.
 
     >>> dumps({"limits": [0.8, float("inf")], "count": 3})
     '{"limits": [0.8, "Infinity"], "count": 3}'
 
     Raises:
-        TypeError: if it holds anything but numbers, text, None, lists and mappings.
+        TypeError: if it contains anything but numbers, strings, None, lists and mappings.
     """
     return json.dumps(strict(value), indent=indent, allow_nan=False)
 
 
 def strict(value: object) -> object:
-    """The same with numbers that are not finite as text, and keys as text."""
+    """Return the same data with non-finite numbers and all keys as strings."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, Mapping):
@@ -35,6 +35,6 @@ def strict(value: object) -> object:
 
 
 def _key(key: object) -> str:
-    """As json.dumps writes keys: true, null, 1.0."""
+    """Convert a key as json.dumps does: true, null, 1.0."""
     text = strict(key)
     return text if isinstance(text, str) else json.dumps(text)

@@ -685,7 +685,7 @@ def test_pipes_and_devices_are_no_files(pendulum, tmp_path):
         for suffix in ("zip", "pkl", "npz"):
             link = tmp_path / f"link.{suffix}"
             link.symlink_to(path)
-            with pytest.raises(PolicyFileError, match="no regular file"):
+            with pytest.raises(PolicyFileError, match="not a regular file"):
                 read(link, pendulum) if suffix == "zip" else normalizer_file.read_normalizer(link)
             link.unlink()
 
