@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -33,44 +34,58 @@ from gallop.run_folder.links import check_run_around
 
 
 def watch(
-    what: str | Path | None = None,
+    what: str | PathLike[str] | None = None,
     *,
     env: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
     wrappers: Sequence[str | Mapping[str, object]] | None = None,
     n_episodes: int = 3,
     seed: int = 0,
-    output: Path | None = None,
-    results: Path = Path("results"),
-    normalizer: Path | None = None,
+    output: str | PathLike[str] | None = None,
+    results: str | PathLike[str] = Path("results"),
+    normalizer: str | PathLike[str] | None = None,
     trust: bool = False,
 ) -> int:
-    """Play a policy for a few episodes, and print their returns.
+    """Show a policy for a few episodes, and print their returns.
+
+    It opens a window. Without a display, or with `output`, it writes a film instead.
 
     Args:
-        what: a run's folder, a milestone's, or an SB3 zip; None: the newest run.
-        env: the task, for a zip that lies in no run's folder.
+        what: what `gallop.run` returned, or the path of a run (its best policy), of a milestone's
+            folder, or of an SB3 zip; None: the newest run.
+        env: id of the task, for a zip outside a run folder whose name does not contain it.
         env_kwargs: keyword arguments of the task, on top of the run's own.
-        wrappers: Gymnasium wrappers, as an experiment names them, instead of the run's own.
-        n_episodes: how many.
-        seed: of the first episode's start; the next ones count on.
-        output: an .mp4 to write instead of opening a window.
-        results: the folder of all runs.
-        normalizer: where the policy's normaliser lies, if not beside it.
-        trust: as `evaluate` has it.
+        wrappers: Gymnasium wrappers, written as in an experiment, instead of the run's own.
+        n_episodes: number of episodes.
+        seed: seed of the first episode; each following episode adds 1.
+        output: the .mp4 file to write instead of opening a window. Default without a display:
+            `<policy>_watch.mp4` next to the policy file.
+        results: the folder that holds all runs.
+        normalizer: the policy's normalizer file, if it is not next to the zip.
+        trust: as in `gallop.evaluate`.
 
     Returns:
-        An exit code: 0, or 1 where nothing can be drawn on this machine.
+        An exit code: 0, or 1 if this machine cannot render the task.
 
     Raises:
-        ExperimentError: if there is no such policy, or it is one of another task.
+        ConsentError: if the folder names code that you have not agreed to run.
+        ExperimentError: if there is no such policy, or it belongs to another task.
+        PolicyFileError: if the policy file cannot be read.
+
+    Example:
+        A film of one episode of the newest run's best policy::
+
+            import gallop
+
+            gallop.watch(n_episodes=1, output="pendulum.mp4")
     """
+    output, normalizer, results = _path(output), _path(normalizer), Path(results)
     if n_episodes < 1:
         raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
     if output is not None and output.suffix != ".mp4":
         raise ExperimentError(f"{output}: films are written as .mp4")
     task_settings = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
-    path = policy_path(None if what is None else Path(what), results)
+    path = policy_path(_path(what), results)
     filming = output is not None or not video.has_display()
     # Before anything imports MuJoCo, which looks at MUJOCO_GL only then.
     backend = video.find_backend() if filming else None
@@ -114,6 +129,10 @@ def watch(
         return 1
     display.say(f"film    {output}" + (f" ({note})" if note else ""))
     return 0
+
+
+def _path(path: str | PathLike[str] | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _as_flags(arguments: TaskArguments) -> list[str]:

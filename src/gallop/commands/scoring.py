@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 from gallop.commands.consent import trusted
@@ -38,7 +39,7 @@ MAX_EPISODES = seeding.VALIDATION_SEEDS[0] - seeding.EVALUATION_SEEDS[0]
 
 
 def evaluate(
-    what: str | Path | None = None,
+    what: str | PathLike[str] | None = None,
     *,
     env: str | None = None,
     env_kwargs: Mapping[str, object] | None = None,
@@ -47,30 +48,47 @@ def evaluate(
     seeds: Sequence[int] | None = None,
     reset_noise_scale: float | None = None,
     stochastic: bool = False,
-    normalizer: Path | None = None,
+    normalizer: str | PathLike[str] | None = None,
     trust: bool = False,
-    results: Path = Path("results"),
+    results: str | PathLike[str] = Path("results"),
 ) -> Episodes:
-    """Play a policy's episodes, one a seed; nothing is written or printed.
+    """Play one episode per seed with a policy. Nothing is written or printed.
+
+    All policies are scored on the same ten evaluation seeds unless told otherwise, so the returns
+    of two policies on one task can be compared episode by episode.
 
     Args:
-        what: a run's folder (its best policy), a milestone's, or an SB3 zip; None: the newest run.
-        env: the task, for a zip that does not tell it by its place or name.
+        what: what `gallop.run` returned, or the path of a run (its best policy), of a milestone's
+            folder, or of an SB3 zip; None: the newest run.
+        env: id of the task, for a zip outside a run folder whose name does not contain it.
         env_kwargs: keyword arguments of the task, on top of the run's own.
-        wrappers: Gymnasium wrappers, as an experiment names them, instead of the run's own.
-        n_episodes: how many; default 10, which are the product's evaluation seeds.
-        seeds: of the first states, instead of `n_episodes`.
-        reset_noise_scale: spread of the first states, instead of the run's or the task's own.
-        stochastic: draw actions from the policy's distribution, from a fixed seed.
-        normalizer: where the policy's normaliser lies, if not beside it.
-        trust: run the task and the wrappers that a folder names which was not made here by this
-            user; or, where one zip is named whose task comes from no folder, let SB3's own loader
-            run the code in it, if it cannot be read otherwise.
-        results: the folder of all runs.
+        wrappers: Gymnasium wrappers, written as in an experiment, instead of the run's own.
+        n_episodes: number of episodes; default: 10, one for each evaluation seed.
+        seeds: seeds of the episodes' initial states, instead of `n_episodes`.
+        reset_noise_scale: spread of the initial states, instead of the run's or the task's own.
+        stochastic: sample actions from the policy's distribution, with a fixed seed, instead of
+            taking the deterministic action.
+        normalizer: the policy's normalizer file, if it is not next to the zip.
+        trust: run the task and wrappers that an untrusted folder names. For a single zip outside a
+            run folder: let SB3's own loader run the code in it, if it cannot be read otherwise.
+        results: the folder that holds all runs.
+
+    Returns:
+        The episodes: seeds, returns and lengths, each an array of shape [n].
 
     Raises:
-        ConsentError: if the folder names code that this user has not agreed to run.
-        ExperimentError: if there is no such policy, it is one of another task, or cannot be read.
+        ConsentError: if the folder names code that you have not agreed to run.
+        ExperimentError: if there is no such policy, or it belongs to another task.
+        PolicyFileError: if the policy file cannot be read.
+
+    Example:
+        The policy of the newest run on 20 seeds, and on two chosen seeds::
+
+            import gallop
+
+            episodes = gallop.evaluate(n_episodes=20)
+            print(episodes.returns.mean(), episodes.lengths)
+            print(gallop.evaluate(seeds=[1, 2]))
     """
     path = None if what is None else Path(what)
     arguments = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
@@ -78,14 +96,15 @@ def evaluate(
         lambda: find_policy(
             path,
             env=env,
-            results=results,
+            results=Path(results),
             reset_noise_scale=reset_noise_scale,
             arguments=arguments,
         ),
         lambda request: trust and trusted(request),
     )
     trusts_zip = trust and stands_alone([path] if path else [], env)
-    options = Options(normalizer, 0 if stochastic else None, trusts_zip)
+    normalizer_file = None if normalizer is None else Path(normalizer)
+    options = Options(normalizer_file, 0 if stochastic else None, trusts_zip)
     policy = named.read(options)
     with watching(named.task.watchdog):
         return _play(policy, named.task, chosen_seeds(n_episodes, seeds))

@@ -35,25 +35,39 @@ def make_env(
     own_rewards: bool = False,
     **task_kwargs: Any,
 ) -> Env:
-    """One environment of a Gymnasium task, its random streams seeded.
+    """Make one environment of a Gymnasium task, with its random streams seeded.
 
-    It takes actions as policies give them: choices numbered from 0, whole numbers rounded from
-    others (actions.py).
+    Its `step` accepts actions as policies give them: a Discrete action as an index from 0, and
+    floats for integer actions, which it rounds (see `gallop.environments.actions`).
 
     Args:
-        task: Gymnasium's id, such as "HalfCheetah-v5".
-        seed: of the environment and of its action space; None leaves both unseeded.
-        frame_skip: physics steps a timestep; None means the task's own (HalfCheetah: 5).
-        reset_noise_scale: spread of the first states; None means the task's own (HalfCheetah: 0.1).
-        render_mode: as in Gymnasium; a MuJoCo task is then seen by a camera that follows it.
-        wrappers: {"package.module:Class": keyword arguments} each, the first applied first.
-        own_rewards: leave out wrappers that change rewards and nothing else: returns are then the
+        task: Gymnasium's id of the task, such as "HalfCheetah-v5".
+        seed: seed of the environment and of its action space; None leaves both unseeded.
+        frame_skip: physics steps per timestep; None: the task's own (HalfCheetah: 5).
+        reset_noise_scale: spread of the initial states; None: the task's own (HalfCheetah: 0.1).
+        render_mode: as in Gymnasium. With it, the camera of a MuJoCo task follows the body.
+        wrappers: one mapping {"package.module:Class": keyword arguments} per wrapper; the first is
+            applied first.
+        own_rewards: leave out wrappers that change nothing but rewards, so that returns are the
             task's own.
-        task_kwargs: any other keyword argument of the task.
+        **task_kwargs: any other keyword arguments of the task.
+
+    Returns:
+        A `gymnasium.Env`. Without a seed, call `reset` before the first `step`.
 
     Raises:
-        ExperimentError: for a keyword that the task does not have, with those it has, and for a
-            wrapper that cannot be imported.
+        ExperimentError: for a keyword that the task does not have (the message lists those it has),
+            and for a wrapper that cannot be imported.
+
+    Example:
+        Gallop's random streams and Gymnasium's interface::
+
+            import gallop
+
+            env = gallop.make_env("HalfCheetah-v5", seed=0, frame_skip=5)
+            observation, info = env.reset()
+            observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+            env.close()
     """
     from gallop.environments.actions import for_policies
     from gallop.environments.rewards import changes_rewards_alone

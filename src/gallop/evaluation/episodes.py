@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gallop.environments.spaces import Env, Observation, Space, time_limit
 from gallop.environments.task_errors import as_number, say_once
 from gallop.errors import TaskError
+from gallop.experiments.seeding import spans
 from gallop.experiments.task import cut_after
 from gallop.policies.policy import Array, Observations, Policy
 
@@ -30,18 +31,31 @@ REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the rewa
 NONE: Array = np.zeros(0, np.float32)  # the actions of an episode that has not begun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Episodes:
     """n finished episodes of one policy. A return is the sum of an episode's rewards."""
 
-    seeds: NDArray[np.int64]  # [n]
-    returns: NDArray[np.float64]  # [n]
-    lengths: NDArray[np.int64]  # [n], timesteps
-    reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # name -> [n]
-    actions: Sequence[Array] = ()  # n arrays [length, ...]: enough to play the episode again
-    n_unstable: int = 0  # episodes cut because MuJoCo's physics blew up
-    # [n], whether it was ended because it did not end by itself; None: not known
+    seeds: NDArray[np.int64]
+    """[n]: seeds that the episodes were reset with."""
+    returns: NDArray[np.float64]
+    """[n]: NaN where an episode has no return."""
+    lengths: NDArray[np.int64]
+    """[n], timesteps."""
+    reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Name of a reward term of the task -> its sum over each episode, [n]."""
+    actions: Sequence[Array] = ()
+    """n arrays [length, ...]: enough to replay each episode."""
+    n_unstable: int = 0
+    """Episodes that ended early because MuJoCo's physics became unstable."""
     cut: NDArray[np.bool_] | None = None
+    """[n]: whether the episode was cut because it did not end by itself; None: not known."""
+
+    def __repr__(self) -> str:
+        n = len(self.seeds)
+        return (
+            f"Episodes({n} episode{'' if n == 1 else 's'}, "
+            f"mean return {self.returns.mean():,.1f}, seeds {spans(self.seeds.tolist())})"
+        )
 
     @property
     def n_cut(self) -> int:

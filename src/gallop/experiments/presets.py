@@ -6,7 +6,9 @@ are whole experiments and searches, and are found by name from any folder.
 
 from __future__ import annotations
 
+import os
 import re
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,22 +87,44 @@ def config_file(config: Path) -> Path:
 
 
 def experiment(
-    config: str | Path | None = None, *, preset: bool = True, **settings: Any
+    config: str | PathLike[str] | None = None, *, preset: bool = True, **settings: Any
 ) -> Experiment:
-    """An experiment, checked and resolved: from a file, from a preset, or from settings alone.
+    """Make an experiment from a file, from a preset, or from settings alone, and check it.
 
     >>> experiment(algo="ppo", env="Hopper-v5", training_seed=1).hyperparameters.gamma
     0.999
 
     Args:
-        config: a YAML file, or an example's name; None takes the preset of `algo` and `env`, where
+        config: a YAML file, or the name of an example; None: the preset of `algo` and `env`, if
             there is one.
-        preset: False leaves presets aside: what is not given keeps SB3's default.
-        settings: as in YAML, on top of the file's: `hyperparameters={"gamma": 0.98}` changes one.
+        preset: False ignores presets: what is not given keeps SB3's default.
+        **settings: settings as in YAML, on top of the file's. A nested setting changes only what it
+            names: `hyperparameters={"gamma": 0.98}` keeps the other hyper-parameters.
+
+    Returns:
+        The experiment, with every default filled in. It is immutable;
+        `experiment.hyperparameters` has the hyper-parameters under SB3's names.
 
     Raises:
-        ExperimentError: naming the setting, the value and what is allowed.
+        ExperimentError: with the setting, the value and what is allowed.
+
+    Example:
+        An example, a preset with one change, and an experiment from settings alone::
+
+            import gallop
+
+            quickstart = gallop.experiment("quickstart", training_seed=1)
+            hopper = gallop.experiment(
+                algo="ppo", env="Hopper-v5", hyperparameters={"gamma": 0.99}
+            )
+            pendulum = gallop.experiment(
+                algo="sac", env="Pendulum-v1", preset=False, total_timesteps=20_000
+            )
     """
+    settings = {
+        name: os.fspath(value) if isinstance(value, PathLike) else value
+        for name, value in settings.items()
+    }
     path = None if config is None else config_file(Path(config))
     if path is None and preset and {"algo", "env"} <= settings.keys():
         found = find(str(settings["algo"]), str(settings["env"]))

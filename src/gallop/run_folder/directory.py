@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,11 +57,23 @@ class Diverged(NamedTuple):
 
 
 class RunDirectory:
-    """Paths and formats of one run. Making the object touches nothing on disk."""
+    """Paths and formats of one run. Making the object touches nothing on disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It is path-like: whatever takes the path of a run takes this object, too.
+
+    Attributes:
+        path: the run's folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
         self._held: Held | None = None
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
 
     # --- names ---
 
@@ -76,22 +89,27 @@ class RunDirectory:
 
     @property
     def experiment_file(self) -> Path:
+        """experiment.yaml: the resolved experiment."""
         return self.path / "experiment.yaml"
 
     @property
     def seeds_file(self) -> Path:
+        """seeds.json: every family of seeds that the run uses."""
         return self.path / "seeds.json"
 
     @property
     def provenance_file(self) -> Path:
+        """provenance.json: command, versions, machine, learner, start and end."""
         return self.path / "provenance.json"
 
     @property
     def log_file(self) -> Path:
+        """run.log: the messages of all processes of the run."""
         return self.path / "run.log"
 
     @property
     def state(self) -> Path:
+        """state/: what resuming needs."""
         return self.path / "state"
 
     @property
@@ -101,6 +119,7 @@ class RunDirectory:
 
     @property
     def tensorboard(self) -> Path:
+        """tensorboard/: the folder of TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
@@ -109,22 +128,27 @@ class RunDirectory:
 
     @property
     def best_model(self) -> Path:
+        """best_model.zip: the policy that scored best on the validation seeds; an SB3 zip."""
         return self.path / "best_model.zip"
 
     @property
     def final_model(self) -> Path:
+        """final_model.zip: the policy at the last timestep; an SB3 zip."""
         return self.path / "final_model.zip"
 
     @property
     def learning_curve(self) -> Path:
+        """learning_curve.png: return of the evaluations during training."""
         return self.path / "learning_curve.png"
 
     @property
     def comparison(self) -> Path:
+        """comparison.png: the learning curve with the random policy's returns."""
         return self.path / "comparison.png"
 
     @property
     def milestone_bars(self) -> Path:
+        """checkpoint_means_barplot.png: mean return at each milestone."""
         return self.path / "checkpoint_means_barplot.png"
 
     def milestone(self, percent: int) -> Milestone:
@@ -342,29 +366,44 @@ def _read_json(path: Path) -> Json:
 
 
 class Milestone:
-    """One folder below checkpoints/."""
+    """One folder below checkpoints/. It is path-like.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Attributes:
+        path: the milestone's folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Milestone({str(self.path)!r})"
 
     @property
     def model(self) -> Path:
+        """model.zip: the policy at this milestone; an SB3 zip."""
         return self.path / "model.zip"
 
     @property
     def boxplot(self) -> Path:
+        """boxplot_trained_vs_random.png: returns of this policy and of the random policy."""
         return self.path / "boxplot_trained_vs_random.png"
 
     @property
     def histogram(self) -> Path:
+        """trained_rewards_hist.png: histogram of the returns."""
         return self.path / "trained_rewards_hist.png"
 
     @property
     def film(self) -> Path:
+        """rollout.mp4: one evaluation episode."""
         return self.path / "rollout.mp4"
 
     @property
     def gif(self) -> Path:
+        """rollout.gif: the first seconds of the film."""
         return self.path / "rollout.gif"
 
     def files(self) -> list[Path]:
@@ -373,9 +412,11 @@ class Milestone:
 
     @property
     def rewards(self) -> Path:
+        """trained_rewards.npz: returns, seeds and lengths of the evaluation episodes."""
         return self.path / "trained_rewards.npz"
 
     def write_rewards(self, episodes: Episodes) -> None:
+        """Write trained_rewards.npz."""
         write_npz_result(self.rewards, rewards_arrays(episodes))
 
     def read_rewards(self) -> NDArray[np.float64] | None:
@@ -384,9 +425,11 @@ class Milestone:
 
     @property
     def meta(self) -> Path:
+        """meta.json: timesteps reached, seeds, statistics of the returns, versions."""
         return self.path / "meta.json"
 
     def write_meta(self, meta: Mapping[str, object]) -> None:
+        """Write meta.json."""
         write_json_result(self.meta, meta)
 
     def read_meta(self) -> Json | None:

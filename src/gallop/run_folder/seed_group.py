@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from pathlib import Path
 
 from gallop.errors import ExperimentError, HeldError, RunError
@@ -28,29 +29,46 @@ LOCK = "lock"
 
 
 class SeedGroup:
-    """Paths and formats of one group. Making the object touches nothing on disk."""
+    """Paths and formats of one group. Making the object touches nothing on disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It is path-like: whatever takes the path of a group takes this object, too.
+
+    Attributes:
+        path: the group's folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"SeedGroup({str(self.path)!r})"
 
     @property
     def experiment_file(self) -> Path:
+        """group.yaml: the resolved experiment, with the first training seed."""
         return self.path / GROUP_FILE
 
     @property
     def seeds_file(self) -> Path:
+        """seeds.json: the training seeds."""
         return self.path / "seeds.json"
 
     @property
     def learning_curve(self) -> Path:
+        """learning_curve.png: evaluation returns over the training seeds."""
         return self.path / "learning_curve.png"
 
     @property
     def curve_file(self) -> Path:
+        """curve.csv: the numbers of the learning curve."""
         return self.path / "curve.csv"
 
     @property
     def summary_file(self) -> Path:
+        """summary.json: statistics over the training seeds."""
         return self.path / "summary.json"
 
     def run(self, seed: int) -> RunDirectory:

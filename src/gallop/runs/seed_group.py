@@ -12,6 +12,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from gallop.errors import DivergedError, ExperimentError, RunError
@@ -48,37 +49,53 @@ def run_seeds(
     experiment: Experiment,
     seeds: Sequence[int],
     *,
-    results: Path = Path("results"),
+    results: str | PathLike[str] = Path("results"),
     name: str | None = None,
     workers: int | None = None,
     display: Display | None = None,
     make_engine: MakeEngine = Processes,
 ) -> SeedGroup:
-    """Train one experiment with each of several training seeds, side by side.
+    """Train one experiment with several training seeds, in parallel.
 
-    Called again under the same name it does what is missing, of the seeds that the group has and
-    of new ones; a run that is finished is not touched.
+    Called again with the same name, it trains what is missing: unfinished seeds of the group, and
+    new ones. Finished runs are not touched.
 
     Args:
-        experiment: resolved; its own training seed means nothing.
+        experiment: what to train, from `gallop.experiment`; its own training seed is ignored.
         seeds: the training seeds.
-        results: the folder of all runs.
-        name: of the group's folder; default: now, as YYYYMMDD_HHMMSS.
-        workers: runs side by side; default, and at most: as many as the cores can serve.
-        make_engine: what brings the runs to their ends; default: processes of this machine.
+        results: the folder that holds all runs.
+        name: name of the group's folder; default: the current time, as YYYYMMDD_HHMMSS.
+        workers: runs that train in parallel; default, and at most: as many as the cores allow.
+        display: where to print; `Display(quiet=True)` prints errors only.
+        make_engine: makes the engine that runs the trainings; default: processes on this machine.
+
+    Returns:
+        The group's folder; `runs()` maps each training seed to its run.
 
     Raises:
-        ExperimentError: before anything is written, if the experiment cannot be run, or the name
-            is one of another experiment.
+        ExperimentError: before anything is written, if the experiment cannot be run, or the group
+            of this name belongs to another experiment.
         RunError: if the folder cannot be used, or another process is running the group.
         SeedsFailedError: at the end, if a run failed.
-        Stopped: after SIGINT or SIGTERM; `resume_group` goes on.
+        Stopped: after SIGINT or SIGTERM; `gallop run --resume` resumes the group.
+
+    Example:
+        Two training seeds, and the mean return of each best policy::
+
+            import gallop
+
+            experiment = gallop.experiment(
+                algo="ppo", env="Pendulum-v1", total_timesteps=4_096, milestones=[100], films=False
+            )
+            group = gallop.run_seeds(experiment, [0, 1])
+            for seed, run in group.runs().items():
+                print(seed, gallop.evaluate(run).returns.mean())
     """
     display = display or Display()
     seeds = each_once(seeds)
     _check_workers(workers)
     first = with_seed(experiment, seeds[0])
-    group = SeedGroup(run_path(results, first.algo, first.env, name or name_of_now()))
+    group = SeedGroup(run_path(Path(results), first.algo, first.env, name or name_of_now()))
     consent.asked_for(first)
     _check_name(group, first)
     prepared = prepare(first)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from gallop.errors import RunError
@@ -29,27 +30,47 @@ from gallop.runs.training import initial_learner, learner_for
 
 def run(
     experiment: Experiment,
-    results: Path = Path("results"),
+    results: str | PathLike[str] = Path("results"),
     name: str | None = None,
     display: Display | None = None,
     own_trackers: Sequence[Tracker] = (),
 ) -> RunDirectory:
     """Train, evaluate and film one experiment in a new run folder.
 
+    The folder is `results/<ALGO>_<ENV_ID>/<name>`. While it trains, the plan, a progress bar and
+    a closing table are printed.
+
     Args:
-        experiment: resolved, from `yaml_file.load` or `from_dict`.
+        experiment: what to train, from `gallop.experiment`.
         results: the folder that holds all runs.
-        name: of the run; default: now, as YYYYMMDD_HHMMSS.
-        own_trackers: objects of your own that take the run's numbers, besides those it names.
+        name: name of the run folder; default: the current time, as YYYYMMDD_HHMMSS.
+        display: where to print; `Display(quiet=True)` prints errors only.
+        own_trackers: your own objects that receive the run's numbers, in addition to the trackers
+            that the experiment names.
+
+    Returns:
+        The run's folder. `gallop.evaluate` and `gallop.watch` accept it, and so does every function
+        that takes a path.
 
     Raises:
         ExperimentError: before anything is written, if the experiment cannot be run.
-        RunError: if the folder exists already or cannot be written.
-        Stopped: after SIGINT or SIGTERM; `resume` goes on.
+        RunError: if the folder already exists or cannot be written.
+        Stopped: after SIGINT or SIGTERM; `gallop run --resume` resumes the run.
+
+    Example:
+        A short run of PPO on the pendulum, without films::
+
+            import gallop
+
+            experiment = gallop.experiment(
+                algo="ppo", env="Pendulum-v1", total_timesteps=4_096, milestones=[100], films=False
+            )
+            run = gallop.run(experiment, name="first")
+            print(run.path, run.best_model)
     """
     display = display or Display()
     prepared = prepare(experiment)
-    path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
+    path = run_path(Path(results), experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
     display.plan(prepared, path)
     space.check_before(path, prepared.plan, display)

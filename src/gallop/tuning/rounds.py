@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 from gallop.errors import ExperimentError, RunError
@@ -30,9 +31,9 @@ from gallop.tuning.search_settings import Search
 
 
 def tune(
-    search: Search | str | Path,
+    search: Search | str | PathLike[str],
     *,
-    root: Path = search_results.DEFAULT_ROOT,
+    root: str | PathLike[str] = search_results.DEFAULT_ROOT,
     name: str | None = None,
     workers: int | None = None,
     reproducible: bool = False,
@@ -40,29 +41,52 @@ def tune(
     study_name: str = "",
     display: Display | None = None,
 ) -> RoundDirectory:
-    """Search hyper-parameters, in new folders.
+    """Search for hyper-parameters with Optuna, in new folders.
+
+    Each round has a folder `root/plots/<ALGO>_<ENV>/<name>`. While it runs, a live table of the
+    trials is printed.
 
     Args:
-        search: from `search.load`, or its YAML file.
-        root: the folder of all searches.
-        name: of the first round's folder; default: now, as YYYYMMDD_HHMMSS.
-        workers: trainings side by side; default: as many as there are cores.
-        reproducible: the same trials whatever the number of workers and their timing.
+        search: a YAML file, the name of an example search, or a `Search` from
+            `gallop.tuning.search.from_data`.
+        root: the folder that holds all searches.
+        name: name of the first round's folder; default: the current time, as YYYYMMDD_HHMMSS.
+        workers: trainings that run in parallel; default, and at most: as many as the cores allow.
+        reproducible: draw the same trials regardless of the number of workers and their timing.
         storage: URL of Optuna's storage; default: an SQLite file in each round's folder.
-        study_name: default: from the folder's name.
+        study_name: name of the study in the storage; default: made from the folder's name.
+        display: where to print; `Display(quiet=True)` prints errors only.
 
     Returns:
-        The last round's folder, whose results.json `gallop run --best_params` takes.
+        The folder of the last round. `gallop.experiment(..., best_params=...)` accepts it.
 
     Raises:
         ExperimentError: before anything is written, if the search cannot be run.
-        Stopped: after SIGINT or SIGTERM; `go_on` goes on.
+        RunError: if the folder already exists or cannot be written.
+        Stopped: after SIGINT or SIGTERM; `gallop tune --resume` resumes the search.
+
+    Example:
+        Two short trials of PPO's learning rate, and an experiment with the better one::
+
+            import gallop
+            from gallop.tuning.search import from_data
+
+            pendulum = {"algo": "ppo", "env": "Pendulum-v1", "total_timesteps": 4_096}
+            search = from_data(
+                {
+                    "experiment": pendulum,
+                    "rounds": [{"n_trials": 2, "space": {"learning_rate": [0.0003, 0.001]}}],
+                    "retraining": {"n_best": 0},
+                }
+            )
+            last = gallop.tune(search)
+            experiment = gallop.experiment(**pendulum, milestones=[100], best_params=last)
     """
     display = display or Display()
     if not isinstance(search, Search):
         search = load(config_file(Path(search)))
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
-    first = search_folder(root, search.algo, search.env, name)
+    first = search_folder(Path(root), search.algo, search.env, name)
     if first.exists():
         raise RunError(f"{first.path} exists already; gallop tune --resume {first.path} goes on")
     n = n_workers(workers, _threads(search))

@@ -18,6 +18,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,33 +54,51 @@ class RoundRecord(NamedTuple):
 
 
 class RoundDirectory:
-    """Paths of one round. Making the object touches nothing on disk."""
+    """Paths of one round. Making the object touches nothing on disk.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    It is path-like: whatever takes the path of a search takes this object, too.
+
+    Attributes:
+        path: the round's folder.
+    """
+
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"RoundDirectory({str(self.path)!r})"
 
     @property
     def search_file(self) -> Path:
+        """search.yaml: the whole search."""
         return self.path / "search.yaml"
 
     @property
     def record_file(self) -> Path:
+        """round.json: which round this is, its parent, its storage and its study."""
         return self.path / "round.json"
 
     @property
     def database(self) -> Path:
+        """study.db: Optuna's SQLite storage, unless another storage was given."""
         return self.path / "study.db"
 
     @property
     def results_file(self) -> Path:
+        """results.json: the best hyper-parameters, and the data of every trial."""
         return self.path / search_results.NAME
 
     @property
     def trials_file(self) -> Path:
+        """trials.csv: one row per trial."""
         return self.path / "trials.csv"
 
     @property
     def page(self) -> Path:
+        """study.html: interactive figures of the search."""
         return self.path / "study.html"
 
     def training(self, trial: int, seed_index: int) -> RunDirectory:
