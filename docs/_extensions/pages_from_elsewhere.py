@@ -1,18 +1,29 @@
-"""Pages of the site whose text is elsewhere: files of the repository's root.
+"""Pages of the site whose text is elsewhere: in files of the repository's root, or in the code.
 
-Docs/contributing.md and docs/changelog.md only point to the file, for readers on GitHub. The site
-shows the file itself in their place, with its links turned to the site's pages.
+On GitHub, docs/contributing.md and docs/changelog.md only point to the file, and the pages of
+docs/reference/ say how to build the site. The site shows the file in place of the page, with its
+links turned to the site's pages, and what was generated below the page's own text.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import api_page
+import command_line_page
+import settings_page
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 ROOT = Path(__file__).parents[2]
 ROOT_FILES = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}
+GENERATED: dict[str, Callable[[], str]] = {
+    "reference/command_line": command_line_page.page,
+    "reference/settings": settings_page.page,
+    "reference/api": api_page.page,
+}
 
 
 def links_from_docs(text: str) -> str:
@@ -25,14 +36,24 @@ def links_from_docs(text: str) -> str:
     return text.replace("](../docs/", "](")
 
 
-def show_root_file(app: Sphinx, page: str, source: list[str]) -> None:
-    """Replace the text of a page that stands for a file of the root."""
-    file = ROOT / ROOT_FILES.get(page, "")
-    if file.is_file():
+def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
+    """Replace or complete the text of a page."""
+    if page in GENERATED:
+        source[0] = f"{source[0]}\n{GENERATED[page]()}"
+    elif page in ROOT_FILES and (file := ROOT / ROOT_FILES[page]).is_file():
         source[0] = links_from_docs(file.read_text())
-        app.env.note_dependency(str(file))
+
+
+def always_read(
+    app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
+) -> Iterator[str]:
+    """What these pages show may have changed without their own files."""
+    yield from (page for page in (*GENERATED, *ROOT_FILES) if page in env.found_docs)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.connect("source-read", show_root_file)
+    app.add_object_type("setting", "setting", objname="setting")
+    app.add_object_type("search-setting", "search-setting", objname="setting of a search")
+    app.connect("source-read", fill_in)
+    app.connect("env-get-outdated", always_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,104 @@
+"""Every command with its flags as Markdown, from the parser that reads them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import textwrap
+from collections.abc import Iterator
+from unittest import mock
+
+from markdown import block, code, escaped, listed
+
+from gallop.commands.cli import make_parser
+
+COLUMNS = "80"  # of a usage line
+PLAIN_GROUPS = {"positional arguments": "Arguments", "options": "Options"}
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """Name -> parser, in the order of `gallop --help`."""
+    return dict(_subparsers(make_parser()).choices)
+
+
+def _subparsers(parser: argparse.ArgumentParser) -> argparse._SubParsersAction:
+    return next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    with mock.patch.dict(os.environ, {"COLUMNS": COLUMNS, "NO_COLOR": "1"}):
+        return parser.format_usage().removeprefix("usage: ").replace("\n       ", "\n")
+
+
+def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """Command -> its line in `gallop --help`."""
+    found = _subparsers(parser)._get_subactions()
+    return {action.dest: action.help or "" for action in found}
+
+
+def invocation(action: argparse.Action) -> str:
+    """A flag as it is written, all its names first.
+
+    >>> invocation(argparse.Action(["-n", "--number"], "number"))
+    '-n, --number NUMBER'
+    """
+    formatter = argparse.HelpFormatter("")
+    if not action.option_strings:
+        return formatter._metavar_formatter(action, action.dest)(1)[0]
+    names = ", ".join(action.option_strings)
+    if action.nargs == 0:
+        return names
+    return f"{names} {formatter._format_args(action, action.dest.upper())}"
+
+
+def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
+    text = parser._get_formatter()._expand_help(action) if action.help else ""
+    parts = [escaped(text)]
+    if action.choices:
+        choices = [code(choice) for choice in action.choices]
+        parts.append(f"Choices: {listed(choices)}.")
+    if action.default not in (None, False, argparse.SUPPRESS, [], {}) and "default" not in text:
+        parts.append(f"Default: {code(action.default)}.")
+    return "\n\n".join(filter(None, parts))
+
+
+def _group(group: argparse._ArgumentGroup, parser: argparse.ArgumentParser) -> Iterator[str]:
+    actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+    if not actions:
+        return
+    title = group.title or ""
+    yield f"### {escaped(PLAIN_GROUPS.get(title, title[:1].upper() + title[1:]))}\n"
+    if group.description:
+        yield escaped(group.description) + "\n"
+    for action in actions:
+        yield f"````{{option}} {invocation(action)}\n{_help(action, parser)}\n````\n"
+
+
+def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield f"## {parser.prog}\n"
+    yield f"```{{program}} {parser.prog}\n```\n"
+    if parser.description:
+        yield escaped(parser.description) + "\n"
+    yield block("text", _usage(parser))
+    for group in parser._action_groups:
+        yield from _group(group, parser)
+    if parser.epilog:
+        first, _, rest = parser.epilog.partition("\n")
+        if first.endswith(":") and rest:
+            yield f"### {escaped(first[:1].upper() + first[1:-1])}\n"
+            yield block("text", textwrap.dedent(rest))
+        else:
+            yield escaped(parser.epilog) + "\n"
+
+
+def page() -> str:
+    """Everything below the introduction of docs/reference/command_line.md."""
+    parser = make_parser()
+    parts = [
+        f"- [`gallop {name}`](#gallop-{name}): {escaped(summary)}"
+        for name, summary in _summaries(parser).items()
+    ]
+    parts.append("")
+    for command in commands().values():
+        parts += _command(command)
+    return "\n".join(parts)
