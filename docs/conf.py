@@ -37,12 +37,17 @@ suppress_warnings = ["myst.header"]  # a page may begin with a smaller heading
 # --- Python API ----------------------------------------------------------------------------------
 
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # Path("results"), not PosixPath('results')
+maximum_signature_line_length = 60  # longer ones have a line for each argument
+default_role = "py:obj"  # `name` in a docstring is code, and a link where the site has the object
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
 
 # --- the look ------------------------------------------------------------------------------------
 
 html_theme = "furo"
 html_title = "Gallop"
+html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
 html_css_files = ["gallop.css"]
 html_copy_source = False

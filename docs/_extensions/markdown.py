@@ -14,9 +14,7 @@ def escaped(text: str) -> str:
     `a_b` and \*.npz
     """
     parts = text.split("`")
-    return "`".join(
-        part if i % 2 else SPECIAL.sub(r"\\\1", part) for i, part in enumerate(parts)
-    )
+    return "`".join(part if i % 2 else SPECIAL.sub(r"\\\1", part) for i, part in enumerate(parts))
 
 
 def code(text: object) -> str:
