@@ -245,7 +245,7 @@ def test_a_zip_alone_is_evaluated_with_the_arguments_that_it_was_trained_with(ho
     assert main([*command, *flags]) == 0
     assert "the time that is left" not in capsys.readouterr().out
     assert main([*command, "--env-kwargs", "{nonsense: 1}"]) == 2
-    assert "Hopper-v5 has no keyword 'nonsense'" in capsys.readouterr().err
+    assert "Hopper-v5 has no keyword argument 'nonsense'" in capsys.readouterr().err
     kwargs = {**HOPPER, "healthy_z_range": (0.0, math.inf), "max_episode_steps": 20}
     episodes = gallop.evaluate(hopper_zip, env="Hopper-v5", n_episodes=2, env_kwargs=kwargs)
     assert episodes.lengths.max() <= 20

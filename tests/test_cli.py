@@ -36,7 +36,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", REFERENCE, "--env", "CartPole-v1", "--env-kwargs", "{}", "--eval-env-kwargs", "{}",
           "--segment", "500000", "--evaluation.interval", "500000"],
          ["sac needs Box actions", "CartPole-v1 has Discrete actions", "use algo: ppo"]),
-        (["run", REFERENCE, "--env", "CartPole-v1"], ["CartPole-v1 has no keyword 'frame_skip'"]),
+        (["run", REFERENCE, "--env", "CartPole-v1"], ["has no keyword argument 'frame_skip'"]),
         (["run", REFERENCE, "--env", "HalfCheeta-v5"], ["did you mean HalfCheetah-v5"]),
         (["run", REFERENCE, "--eval-freq", "30000"], ["evaluation.interval", "25000, 31250"]),
         (["run", REFERENCE, "--device", "cuda:99"], ["'cuda:99'", "no such device", "use cpu"]),

@@ -332,9 +332,9 @@ def test_a_wrapper_gives_an_environment(here, capsys):
     unpack(here, "chain")
     assert call("baseline", "gift/run", "--trust") == 2
     error = capsys.readouterr().err
-    assert "builtins:repr is no wrapper: it gives a str, not a gymnasium.Env" in error
+    assert "builtins:repr is not a wrapper: it returns a str, expected a gymnasium.Env" in error
     assert was_run(here) == []
-    with pytest.raises(ExperimentError, match="it gives a NoneType"):
+    with pytest.raises(ExperimentError, match="it returns a NoneType"):
         make_env("Pendulum-v1", seed=0, wrappers=[{"builtins:print": {"file": io.StringIO()}}])
 
 

@@ -69,7 +69,7 @@ def test_wrappers_are_applied_in_order_by_import_path():
     assert env.observation_space.shape == (2, 18)
     env.close()
     for path in ("no.such:Thing", "gymnasium.wrappers:NoSuch", "gymnasium:__version__"):
-        with pytest.raises(ExperimentError, match=r"cannot be imported|is no wrapper"):
+        with pytest.raises(ExperimentError, match=r"cannot be imported|is not a wrapper"):
             make_env("HalfCheetah-v5", seed=0, wrappers=[{path: {}}])
 
 

@@ -43,10 +43,10 @@ def test_no_numbers_at_all_are_finite(dtype):
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        (np.full(2, np.nan, np.float32), "gave NaN in an observation"),
-        (np.array([1e200, 0]), "more than float32 holds"),
+        (np.full(2, np.nan, np.float32), "returned NaN in an observation"),
+        (np.array([1e200, 0]), "overflows float32"),
         (np.zeros(3, np.float32), r"shape \(3,\)"),
-        (np.array(["a", "b"]), "as an observation"),
+        (np.array(["a", "b"]), "as the observation"),
     ],
 )
 def test_a_part_of_a_dictionary_is_checked_as_an_array_is(part, words):

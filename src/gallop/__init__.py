@@ -4,10 +4,14 @@
 
     experiment = gallop.experiment("quickstart", training_seed=1)
     run = gallop.run(experiment)
-    gallop.watch(run.path)
+    gallop.evaluate(run)
+    gallop.watch(run)
 
-The same words as the command line's. Reading order is import order; the code tour in
-docs/architecture.md lists the packages in it.
+The functions have the names of the command line's commands. Wherever they take a path, a `str`, a
+`pathlib.Path` and an object that another of these functions returned are equally good.
+
+To read the code, follow the import order; the code tour in docs/architecture.md lists the packages
+in that order.
 """
 
 from __future__ import annotations
@@ -16,8 +20,8 @@ import importlib
 import sys
 
 
-# `python -m gallop` puts the current folder first, where any file could be taken for a module that
-# we import. Python's own part is over by now; the rest begins here.
+# `python -m gallop` puts the current folder first on sys.path, where any file could be mistaken for
+# a module that we import. Python's own start-up is over by now, so it is enough to remove it here.
 def _is_run_by_python_m() -> bool:
     if sys.argv[:1] != ["-m"]:
         return False
@@ -33,7 +37,7 @@ if _is_run_by_python_m() and not sys.flags.safe_path:
 from typing import TYPE_CHECKING, Any  # noqa: E402
 
 __version__ = "0.1.0"
-DISTRIBUTION = "gallop-rl"  # as pip knows it; "gallop" on PyPI is somebody else's package
+DISTRIBUTION = "gallop-rl"  # the name for pip; "gallop" on PyPI is an unrelated package
 
 if TYPE_CHECKING:
     from gallop.commands.playing import watch
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "watch"]
 
-# Where each lives. They are imported when they are asked for: `gallop --help` needs none of them.
+# The module of each public function. They are imported on first use: `gallop --help` needs none.
 _OFFERED = {
     "experiment": "gallop.experiments.presets",
     "run": "gallop.runs.workflow",

@@ -231,7 +231,7 @@ def test_a_run_that_its_task_has_spoilt_goes_on_once_the_task_is_repaired(run, m
     import gallop_misbehaving_task
 
     said = run("reward_nan", "sac")
-    assert said.code == 1 and "gave NaN as a reward" in said.lines[0]
+    assert said.code == 1 and "returned NaN as the reward" in said.lines[0]
     assert "learning_rate" not in said.lines[0]
     assert list_runs(said.folder.parents[1])[0].status == "diverged"
     monkeypatch.delitem(gallop_misbehaving_task.ONCE, "reward_nan")

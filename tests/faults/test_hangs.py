@@ -194,7 +194,7 @@ def test_a_frozen_task_is_left_by_an_error_that_says_where(how):
     try:
         with watching(0.5):
             env.reset(seed=7)
-            with pytest.raises(FrozenError, match="timestep 1 of an episode begun with seed 7"):
+            with pytest.raises(FrozenError, match="timestep 1 of an episode started with seed 7"):
                 env.step(env.action_space.sample())
     finally:
         env.close()
@@ -430,7 +430,7 @@ def test_a_folder_for_temporary_files_that_is_too_deep_is_one_line(command, tmp_
     assert code == 2
     assert output.splitlines()[-1] == (
         f"gallop: {deep} is too long a path for the sockets of worker processes: "
-        "a shorter TMPDIR helps, or --vec-env dummy"
+        "use a shorter TMPDIR, or --vec-env dummy"
     )
 
 

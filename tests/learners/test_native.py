@@ -197,7 +197,9 @@ def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
 def test_a_task_that_gives_nan_gets_an_error_and_not_a_crash(kind, trainers):
     task = "gallop_misbehaving_task:Misbehaving-v0"
     trainer = trainers(tiny("sac", env=task, env_kwargs={"kind": kind}))
-    with pytest.raises(DivergedError, match=r"segment 0, after timestep 29: gave (NaN|infinity)"):
+    with pytest.raises(
+        DivergedError, match=r"segment 0, after timestep 29: returned (NaN|infinity)"
+    ):
         trainer.to_the_end()
 
 

@@ -1,1 +1,1 @@
-"""Gymnasium environments: one by one, and stepping together for training."""
+"""Gymnasium environments: single ones, and vectorised ones for training."""

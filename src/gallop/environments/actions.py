@@ -1,9 +1,10 @@
-"""From what policies give to what a task takes, where these differ.
+"""Conversion of a policy's actions to those that a task takes, where the two differ.
 
-SB3's policies, and ours, number choices from 0, give them in one row, and know no whole numbers
-but choices. A task whose action space asks for more is wrapped, always and everywhere: in training,
-evaluation and films. Its policy files hold the action space that this wrapper shows, and plain SB3
-gives such actions, too: to use them elsewhere, convert them as `task_action_in_python` says.
+The policies of SB3 and of Gallop support only Discrete spaces that start at 0, only flat
+MultiDiscrete and MultiBinary spaces, and only floats in Box spaces. A task with any other action
+space is wrapped, always and everywhere: in training, evaluation and films. Its policy files contain
+the action space of this wrapper, and plain SB3 returns such actions, too. To use them elsewhere,
+convert them with the expression that `task_action_in_python` returns.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -21,12 +22,15 @@ from numpy.typing import NDArray
 from gallop.environments.spaces import Action, Env, Observation, Space
 
 Array: TypeAlias = NDArray[Any]
-MOST = 2.0**62  # of whole numbers, either way
+MOST = 2.0**62  # limit of integer actions, positive and negative
 Convert: TypeAlias = Callable[[Action], Action]
 
 
 class PolicyActions(gymnasium.ActionWrapper[Observation, Action, Action]):
-    """A task that takes what policies give."""
+    """An environment that takes actions as policies give them.
+
+    Its `action_space` is the one that policies see.
+    """
 
     def __init__(self, env: Env, action_space: Space, convert: Convert) -> None:
         super().__init__(env)
@@ -34,18 +38,22 @@ class PolicyActions(gymnasium.ActionWrapper[Observation, Action, Action]):
         self._convert = convert
 
     def action(self, action: Action) -> Action:
+        """Convert a policy's action to the task's."""
         return self._convert(action)
 
 
 def for_policies(env: Env) -> Env:
-    """The environment with an action space that policies serve; itself where it has one."""
+    """Wrap the environment if policies cannot serve its action space; else return it unchanged."""
     found = _conversion(env.action_space)
     return env if found is None else PolicyActions(env, *found)
 
 
 def task_action_in_python(env: Env) -> str:
-    """For programs without Gallop: what makes the task's action of a policy's `action`, where the
-    task is `env` and NumPy `np`; empty where they are the same."""
+    """Return a Python expression for the task's action, for use in programs without Gallop.
+
+    In the expression, `action` is the policy's action, `env` the task and `np` NumPy. It is empty
+    if the task takes the policy's actions as they are.
+    """
     while not isinstance(env, PolicyActions):
         if env is env.unwrapped or not isinstance(env, gymnasium.Wrapper):
             return ""
@@ -65,7 +73,10 @@ def task_action_in_python(env: Env) -> str:
 
 
 def _conversion(space: Space) -> tuple[Space, Convert] | None:
-    """The action space that policies see, and what makes the task's actions of theirs."""
+    """Return the action space that policies see, and the conversion to the task's actions.
+
+    None: no conversion is needed.
+    """
     if isinstance(space, spaces.Discrete):
         n, start = int(space.n), int(space.start)
         return (spaces.Discrete(n), lambda a: np.int64(a) + start) if start else None
@@ -75,7 +86,7 @@ def _conversion(space: Space) -> tuple[Space, Convert] | None:
             return None
         flat = spaces.MultiDiscrete(space.nvec.reshape(-1))
         return flat, lambda a: (np.reshape(a, shape) + first).astype(space.dtype)
-    if isinstance(space, spaces.MultiBinary):  # policies give it as floats
+    if isinstance(space, spaces.MultiBinary):  # policies return floats
         size, shape = int(np.prod(space.shape)), space.shape
         return spaces.MultiBinary(size), lambda a: np.reshape(a, shape).astype(np.int8)
     if isinstance(space, spaces.Box):
@@ -92,7 +103,7 @@ def _of_box(space: spaces.Box[Any]) -> tuple[Space, Convert] | None:
         return None
     shape = space.shape or (1,)
     kind: Any = dtype if is_exact else np.float32
-    # Float64 holds every whole number up to 2⁵³, and the largest of int64 not.
+    # float64 represents every integer up to 2⁵³ exactly, but not the largest ones of int64.
     wide = np.float64 if dtype.kind in "iub" else kind
     first, last = (bound.astype(wide) for bound in (low, high))
     if dtype.kind in "iub":
@@ -110,8 +121,8 @@ def _of_box(space: spaces.Box[Any]) -> tuple[Space, Convert] | None:
 
 
 def _rounds_well(low: Array, high: Array) -> bool:
-    """Whether the largest action of a policy, scaled to these bounds, is the highest one and not
-    the next number above it."""
+    """Whether a policy's largest action, scaled to these bounds, is `high` and not the next float
+    above it."""
     with np.errstate(over="ignore", invalid="ignore"):
         width = high - low
         return bool((~np.isfinite(width) | (low + width <= high)).all())

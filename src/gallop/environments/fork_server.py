@@ -1,7 +1,8 @@
-"""Imported by multiprocessing's fork server alone: it ends with the process that started it.
+"""Ends multiprocessing's fork server together with the process that started it.
 
-By itself it ends when nobody holds a certain pipe any more, and its own workers do: one that is
-frozen would keep it. And workers are told of the end of the fork server, whose children they are.
+Only the fork server imports this module. On its own, the server ends once no process holds a
+certain pipe any more. Its workers hold that pipe, so a frozen worker would keep the server alive.
+The workers, in turn, are notified when their parent, the fork server, ends.
 """
 
 from gallop.ending import killed_with_parent

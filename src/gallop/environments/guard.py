@@ -1,7 +1,7 @@
-"""A guard around a task: what it gives is checked, and what cannot be used is named in one line.
+"""A guard around a task: it checks what the task returns, and raises one-line errors.
 
 It is the outermost wrapper of every environment that is stepped. The checks cost a few
-microseconds a timestep (benchmarks/guard.py).
+microseconds per timestep (benchmarks/guard.py).
 
 Importing this module imports Gymnasium.
 """
@@ -19,19 +19,19 @@ from numpy.typing import NDArray
 
 from gallop.environments.spaces import Action, Env, Observation, Space
 from gallop.environments.task_errors import as_number, close, failure, is_ours, say_once
-from gallop.errors import DivergedError, TaskError, described
+from gallop.errors import DivergedError, TaskError, counted, described
 
 LARGEST = float(np.finfo(np.float32).max)  # networks and replay buffers are float32
-LARGEST_LEARNABLE = 1e15  # reward: squares of the sum of thousands of them are still in its range
+LARGEST_LEARNABLE = 1e15  # reward: the square of a sum of thousands still fits into float32
 
 Info = dict[str, Any]
 
 
 class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
-    """Checks what a task gives, and raises `TaskError` for what cannot be used.
+    """Check what a task returns, and raise `TaskError` for what policies and learners cannot use.
 
-    Observations have the space's shape (lists become arrays), rewards are floats, ends are bools,
-    `info` is a dictionary.
+    Its observations have the shape of the observation space (lists become arrays), rewards are
+    floats, `terminated` and `truncated` are bools, and `info` is a dictionary.
     """
 
     def __init__(
@@ -44,11 +44,12 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
     ) -> None:
         """
         Args:
+            env: the environment to guard.
             task: its id, for messages.
-            training: refuse rewards that are not finite numbers of float32, and hand on of `info`
-                only what learners use, so that nothing else in it can do harm.
-            largest_reward: in training, either way.
-            note: told of values that are left out.
+            training: refuse rewards that are not finite in float32, and pass on only those parts
+                of `info` that learners use, so that nothing else in it can do harm.
+            largest_reward: limit of a reward's absolute value in training.
+            note: called with one line for each kind of value that is left out.
         """
         super().__init__(env)
         self._task, self._training, self._note = task, training, note
@@ -61,10 +62,10 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, Info]:
-        """As Gymnasium's.
+        """Reset the task, as in Gymnasium.
 
         Raises:
-            TaskError: if the task raises, or gives something else.
+            TaskError: if the task raises, or returns something else.
         """
         more = {} if options is None else {"options": options}
         try:
@@ -76,14 +77,14 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         return self._observation(result[0], "reset"), self._reset_info(result[1])
 
     def step(self, action: Action) -> tuple[Observation, float, bool, bool, Info]:
-        """As Gymnasium's.
+        """Step the task, as in Gymnasium.
 
         Raises:
-            TaskError: if the task raises, or gives something that cannot be used.
-            DivergedError: if the action holds NaN or infinity.
+            TaskError: if the task raises, or returns something that cannot be used.
+            DivergedError: if the action contains NaN or infinity.
         """
         if type(action) is np.ndarray and not _is_finite(action):
-            raise DivergedError("the policy gave NaN or infinity as an action", "action")
+            raise DivergedError("the policy returned NaN or infinity as an action", "action")
         try:
             result = self.env.step(action)
         except (Exception, SystemExit) as error:
@@ -105,25 +106,29 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             return observation, reward, terminated, truncated, self._whole(info)
         if not -self._largest <= reward <= self._largest:
             raise self._bad_reward(reward)
-        if terminated or truncated:  # some tasks write the next episode into the same array
+        if terminated or truncated:  # some tasks reuse the array for the next episode
             observation = copy.deepcopy(observation)
         return observation, reward, terminated, truncated, self._used(info, terminated or truncated)
 
     def render(self) -> Any:
-        """As Gymnasium's."""
+        """Render the task, as in Gymnasium.
+
+        Raises:
+            TaskError: if the task raises.
+        """
         try:
             return self.env.render()
         except (Exception, SystemExit) as error:
             raise self._failure(error, "render") from error
 
     def close(self) -> None:
-        """Close the task; what it raises then is logged."""
+        """Close the task; an exception that it raises is logged and otherwise ignored."""
         close(self.env)
 
     # --- observations ---
 
     def _observation(self, value: Observation, doing: str) -> Observation:
-        """The observation, if it is one of the task's space and holds finite numbers."""
+        """Return the observation if it fits the task's space and is finite."""
         is_plain = self._is_box and type(value) is np.ndarray and value.shape == self._shape
         if is_plain and value.dtype.kind in "fiub":
             if not _is_finite(value):
@@ -132,7 +137,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         return self._converted(value, self._space, doing)
 
     def _converted(self, value: Any, space: Space, doing: str) -> Any:
-        """A value that is no plain array of a Box space: made one, or refused.
+        """Convert a value that is not a plain array of a Box space, or refuse it.
 
         The parts of a dictionary come here too, most of them as plain arrays.
         """
@@ -145,8 +150,8 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         if isinstance(space, spaces.Dict):
             if not isinstance(value, Mapping) or not all(key in value for key in space.spaces):
                 raise self._problem(
-                    f"{doing} gave {_kind(value)} as an observation, not a dictionary with the "
-                    f"keys {', '.join(map(str, space.spaces))}"
+                    f"{doing} returned {_kind(value)} as the observation, expected a dictionary "
+                    f"with the keys {', '.join(map(str, space.spaces))}"
                 )
             return {k: self._converted(value[k], part, doing) for k, part in space.spaces.items()}
         if isinstance(space, spaces.Discrete):
@@ -154,12 +159,12 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             first, n = int(space.start), int(space.n)
             if not first <= number < first + n or number != int(number):
                 raise self._problem(
-                    f"{doing} gave {value!r} as an observation, not one of {first} to "
+                    f"{doing} returned {value!r} as the observation, expected {first} to "
                     f"{first + n - 1}"
                 )
             return value
         if not isinstance(space, spaces.Box | spaces.MultiDiscrete | spaces.MultiBinary):
-            return value  # the learners have refused such a space already
+            return value  # learners have already refused such a space
         try:
             array = np.asarray(value)
             if array.dtype.kind == "O":
@@ -169,11 +174,11 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         wanted = f"numbers of shape {space.shape}"
         if array.dtype.kind not in "fiub" or value is None:
             raise self._problem(
-                f"{doing} gave {_kind(value)} as an observation; its space says {wanted}"
+                f"{doing} returned {_kind(value)} as the observation, expected {wanted}"
             )
         if array.shape != space.shape:
             raise self._problem(
-                f"{doing} gave an observation of shape {array.shape}; its space says {space.shape}"
+                f"{doing} returned an observation of shape {array.shape}, expected {space.shape}"
             )
         if not _is_finite(array):
             raise self._not_finite(array)
@@ -182,46 +187,46 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
     def _not_finite(self, value: NDArray[Any]) -> TaskError:
         flat = value.reshape(-1).astype(float)
         index = int(np.flatnonzero(~(np.abs(flat) <= LARGEST))[0])
-        at = f" (number {index} of {flat.size})" if flat.size > 1 else ""
-        return self._problem(f"gave {_named(flat[index])} in an observation{at}", "observation")
+        at = f" (index {index} of {flat.size} values)" if flat.size > 1 else ""
+        return self._problem(f"returned {_named(flat[index])} in an observation{at}", "observation")
 
-    # --- rewards, ends, info ---
+    # --- rewards, terminated and truncated, info ---
 
     def _number(self, value: Any, what: str) -> float:
-        """A single number as a float."""
+        """Return a single number as a float."""
         number = as_number(value)
         if number is None:
-            raise self._problem(f"gave {_kind(value)} as {_article(what)}, not a number")
+            raise self._problem(f"returned {_kind(value)} as the {what}, expected a number")
         return number
 
     def _bad_reward(self, reward: float) -> TaskError:
-        text = f"gave {_named(reward)} as a reward"
+        text = f"returned {_named(reward)} as the reward"
         if abs(reward) <= LARGEST:
             text = (
-                f"gave {reward:.3g} as a reward, whose square is more than float32 holds: scale "
-                "rewards down, or --normalize.rewards true"
+                f"returned {reward:.3g} as the reward, whose square overflows float32: scale "
+                "rewards down, or use --normalize.rewards true"
             )
         return self._problem(text, "reward")
 
     def _flag(self, value: Any, what: str) -> bool:
         number = as_number(value)
         if number is None:
-            raise self._problem(f"gave {_kind(value)} as `{what}`, not True or False")
+            raise self._problem(f"returned {_kind(value)} as `{what}`, expected True or False")
         return bool(number)
 
     def _whole(self, info: Any) -> Info:
-        """All that the task says, for evaluations."""
+        """Return the whole `info`, as evaluations use it."""
         if isinstance(info, dict):
             return info
         name = self._task.rpartition(":")[2]
-        self._note(f"{name} gives {_kind(info)} as info, not a dictionary: left out")
+        self._note(f"{name} returns {_kind(info)} as info, expected a dictionary: ignored")
         return {}
 
     def _reset_info(self, info: Any) -> Info:
         return {} if self._training else self._whole(info)
 
     def _used(self, info: Any, ended: bool) -> Info:
-        """What learners use of it."""
+        """Return the parts of `info` that learners use."""
         if type(info) is not dict:
             info = self._whole(info)
         used: Info = {}
@@ -231,7 +236,9 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             number = as_number(success)
             if number is None:
                 name = self._task.rpartition(":")[2]
-                self._note(f"{name} gives {_kind(success)} as is_success, no number: left out")
+                self._note(
+                    f"{name} returns {_kind(success)} as is_success, expected a number: ignored"
+                )
             else:
                 used["is_success"] = number
         return used
@@ -246,23 +253,23 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
 
 
 def check_spaces_can_be_sent(env: Env, task: str) -> None:
-    """Refuse an environment whose spaces no worker process can send to its parent.
+    """Refuse an environment whose spaces a worker process cannot send to its parent.
 
     Raises:
-        TaskError: with what helps.
+        TaskError: with the option that avoids worker processes.
     """
     try:
         ForkingPickler.dumps((env.observation_space, env.action_space))
     except Exception as error:
         problem = f"its spaces cannot be sent from a worker process: {described(error)}"
-        raise TaskError(task, f"{problem}; --vec-env dummy helps") from error
+        raise TaskError(task, f"{problem}; use --vec-env dummy") from error
 
 
 def _is_finite(array: NDArray[Any]) -> bool:
-    """Whether all numbers are finite, and in the range of float32.
+    """Whether all values are finite, and in the range of float32.
 
-    Counting is twice as fast as `all`. A dot product would be faster still, but warns of infinity
-    with some BLAS libraries, and of large numbers with all.
+    Counting is twice as fast as `all`. A dot product would be faster still, but some BLAS libraries
+    warn of infinity, and all of them warn of large numbers.
     """
     if array.dtype.kind != "f":
         return True
@@ -275,21 +282,16 @@ def _named(value: float) -> str:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "infinity" if value > 0 else "minus infinity"
-    return f"{value:.3g}, more than float32 holds,"
-
-
-def _article(what: str) -> str:
-    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+    return f"{value:.3g}, which overflows float32,"
 
 
 def _kind(value: Any) -> str:
-    """What a value is, in few words."""
+    """Describe a value's type and size in a few words."""
     if value is None:
         return "None"
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape}"
     if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of {len(value)} values"
-    if isinstance(value, str):
-        return "text"
-    return f"a {type(value).__name__}"
+        return f"a {type(value).__name__} of {counted(len(value), 'value')}"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

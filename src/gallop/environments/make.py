@@ -1,4 +1,4 @@
-"""Environments: one by one, stepping together for training, and the normalisation of observations.
+"""One environment of a task: how it is made, checked and wrapped.
 
 Importing this module is cheap: Gymnasium, MuJoCo and SB3 are imported where they are used.
 """
@@ -89,7 +89,7 @@ def make_env(
 
 
 def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
-    """The task without the user's wrappers. It takes its own actions, and is not seeded."""
+    """Make the task without the user's wrappers. It takes its own actions, and is not seeded."""
     import gymnasium
 
     from gallop.environments.wrappers import StopAtUnstablePhysics, follow
@@ -99,10 +99,11 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
     for name in chosen:
         if known and name not in known:
             raise ExperimentError(
-                f"{task} has no keyword {name!r}; it has {', '.join(known)}", "env_kwargs"
+                f"{task} has no keyword argument {name!r}; it has {', '.join(known)}",
+                "env_kwargs",
             )
-    kwargs = copy.deepcopy(dict(chosen))  # a task may change what it is given
-    if render_mode is not None:  # a task of one's own need not have that keyword
+    kwargs = copy.deepcopy(dict(chosen))  # a task may modify its arguments
+    if render_mode is not None:  # a custom task may lack this keyword
         kwargs["render_mode"] = render_mode
     try:
         with inside(Making(task), "making it"):
@@ -111,11 +112,11 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
         raise ExperimentError(
             f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
         ) from None
-    except (Exception, SystemExit) as error:  # it may be anybody's code
+    except (Exception, SystemExit) as error:  # it may be custom code
         if is_ours(error):
             raise
         raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {_told(error)}", "env_kwargs"
+            f"{task} cannot be made with {kwargs}: {_described(error)}", "env_kwargs"
         ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):
         env = StopAtUnstablePhysics(env)
@@ -126,7 +127,7 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
 
 @contextlib.contextmanager
 def _closing_if_it_fails(env: Env, task: str) -> Iterator[None]:
-    """Close what has been made so far if what is done with it fails."""
+    """Close the environment if the body raises."""
     try:
         yield
     except BaseException:
@@ -135,14 +136,14 @@ def _closing_if_it_fails(env: Env, task: str) -> Iterator[None]:
         raise
 
 
-def _told(error: BaseException) -> str:
-    """What somebody's code raised, and in which of its lines."""
+def _described(error: BaseException) -> str:
+    """Describe an exception of custom code, with the file and line that raised it."""
     place = place_of(error)
     return described(error) + (f" ({place})" if place else "")
 
 
 def _each(wrappers: Sequence[Mapping[str, Keywords]]) -> Iterator[tuple[str, Keywords]]:
-    """Import paths and keyword arguments, the first applied first."""
+    """Import paths and keyword arguments of the wrappers, the first applied first."""
     for wrapper in wrappers:
         yield from wrapper.items()
 
@@ -152,21 +153,22 @@ def _wrapped(env: Env, task: str, path: str, kwargs: Keywords) -> Env:
         wrap = _import(path)
         try:
             wrapped = wrap(env, **copy.deepcopy(dict(kwargs)))
-        except (Exception, SystemExit) as error:  # it is somebody's code
+        except (Exception, SystemExit) as error:  # it is custom code
             if is_ours(error):
                 raise
             from gallop.environments.rewards import refuse_statistics
 
-            if isinstance(wrap, type):  # those of vectors of environments wrap none
+            if isinstance(wrap, type):  # wrappers of vector environments fail on a single one
                 refuse_statistics(wrap)
             raise ExperimentError(
-                f"{path} cannot wrap {task}: {_told(error)}", "wrappers"
+                f"{path} cannot wrap {task}: {_described(error)}", "wrappers"
             ) from None
     import gymnasium
 
     if not isinstance(wrapped, gymnasium.Env):
         raise ExperimentError(
-            f"{path} is no wrapper: it gives a {type(wrapped).__name__}, not a gymnasium.Env",
+            f"{path} is not a wrapper: it returns a {type(wrapped).__name__}, expected a "
+            "gymnasium.Env",
             "wrappers",
         )
     return wrapped
@@ -176,36 +178,44 @@ class RewardWrappers(NamedTuple):
     """Wrappers of a task that change its rewards, by import path."""
 
     left_out: tuple[str, ...] = ()
-    """Those that change nothing else. Training has them; evaluations report the task's own."""
+    """Those that change nothing else: used in training, left out of evaluations."""
     kept: tuple[str, ...] = ()
-    """Those that change more: evaluations have them, too, and report what they make of rewards."""
+    """Those that change more than rewards: used in evaluations, too, which report their rewards."""
 
     @property
     def note(self) -> str:
-        """What returns are; empty where no wrapper changes rewards."""
-        says = []
+        """What evaluations report as returns; empty if no wrapper changes rewards.
+
+        >>> RewardWrappers(left_out=("robots:Scaled",)).note
+        "the task's own in evaluations; robots:Scaled changes them in training"
+        """
+        parts = []
         if self.left_out:
+            verb = "changes" if len(self.left_out) == 1 else "change"
             names = ", ".join(self.left_out)
-            says.append(f"the task's own in evaluations; {names} changes them in training")
+            parts.append(f"the task's own in evaluations; {names} {verb} them in training")
         if self.kept:
-            says.append(f"changed by {', '.join(self.kept)}, in evaluations too")
-        return "; ".join(says)
+            parts.append(f"changed by {', '.join(self.kept)}, in evaluations too")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that makes an environment for evaluation, except its seed."""
+    """Everything that defines an environment for evaluation, except its seed."""
 
     env: str
+    """Gymnasium's id of the task."""
     kwargs: Keywords
+    """Keyword arguments of the task."""
     wrappers: tuple[Mapping[str, Keywords], ...] = ()
+    """Import path -> keyword arguments, one mapping per wrapper; the first is applied first."""
     watchdog: float = 300.0
-    """Seconds that a call of the task may take; 0: any number."""
+    """Seconds that a call into the task may take; 0: no limit."""
     max_episode_timesteps: int | None = None
-    """Timesteps after which an episode is cut; None: as the task's time limit says."""
+    """Timesteps after which an episode is cut; None: derived from the task's time limit."""
 
     def make(self, render_mode: str | None = None) -> Env:
-        """One environment; seed it by `reset`.
+        """Make one environment, unseeded: pass a seed to `reset`.
 
         Raises:
             ExperimentError: if it cannot be made, or a wrapper keeps running statistics.
@@ -225,7 +235,7 @@ class Task:
         return env
 
     def closed(self) -> Env:
-        """One environment, closed already: for its spaces and what else it says of itself.
+        """Make one environment and close it: for its spaces and other attributes.
 
         Raises:
             ExperimentError: as `make` does.
@@ -235,11 +245,15 @@ class Task:
         return env
 
     def cut_after(self, env: Env) -> int:
-        """Timesteps after which an episode of this environment of the task is cut."""
+        """Timesteps after which an episode is cut.
+
+        Args:
+            env: an environment of this task, for its time limit.
+        """
         return self.max_episode_timesteps or cut_after(time_limit(env))
 
     def reward_wrappers(self) -> RewardWrappers:
-        """Which of its wrappers change rewards, told from their classes and from a few timesteps.
+        """Find the wrappers that change rewards, from their classes and from a few timesteps.
 
         Raises:
             ExperimentError: if a wrapper cannot be made.
@@ -257,7 +271,7 @@ class Task:
 
 
 def evaluation_task(experiment: Experiment) -> Task:
-    """The task as every evaluation of this experiment uses it."""
+    """Return the task as every evaluation of this experiment uses it."""
     return Task(
         experiment.env,
         experiment.evaluation_env_kwargs,
@@ -268,21 +282,26 @@ def evaluation_task(experiment: Experiment) -> Task:
 
 
 def evaluation_env(experiment: Experiment, render_mode: str | None = None) -> Env:
-    """One environment as every evaluation of this experiment uses it; seed it by `reset`."""
+    """Make one environment as every evaluation of this experiment uses it, unseeded."""
     return evaluation_task(experiment).make(render_mode)
 
 
 class TriedOut(NamedTuple):
-    """What is known of a task that works."""
+    """What `try_out` found out about a task."""
 
     observation_space: Space
+    """As in training."""
     action_space: Space
+    """As policies see it."""
     time_limit: int | None
-    """Timesteps of an episode; None where the task tells of no limit."""
+    """Timesteps of an episode; None: no limit is known."""
 
 
 def try_out(experiment: Experiment) -> TriedOut:
-    """Step the task once as in training and as in evaluation; its spaces and time limit.
+    """Step the task once as in training and once as in evaluation.
+
+    Returns:
+        Its spaces and time limit.
 
     Raises:
         ExperimentError: if the task does not work with the experiment's keyword arguments, or a
@@ -312,14 +331,16 @@ def try_out(experiment: Experiment) -> TriedOut:
 
 @cache
 def _task_keywords(task: str) -> tuple[str, ...]:
-    """Keyword arguments of a task's class, its parents' included; empty where they are unknown."""
+    """Keyword arguments of a task's class, including its parents'; empty if they are unknown."""
     entry_point = task_spec(task).entry_point
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
         try:
             entry_point = getattr(own_code.import_module(module), name)
-        except (Exception, SystemExit) as error:  # it may be anybody's code
-            raise ExperimentError(f"{task} cannot be imported: {_told(error)}", "env") from None
+        except (Exception, SystemExit) as error:  # it may be custom code
+            raise ExperimentError(
+                f"{task} cannot be imported: {_described(error)}", "env"
+            ) from None
     if entry_point is None:
         return ()
     inits: list[Callable[..., object]] = [entry_point]
@@ -332,7 +353,7 @@ def _task_keywords(task: str) -> tuple[str, ...]:
         found |= {p.name: None for p in parameters if p.kind in named}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # this class passes nothing on to its parents
-    gymnasiums_own = {"max_episode_steps": None}  # of gymnasium.make
+    gymnasiums_own = {"max_episode_steps": None}  # a keyword of gymnasium.make
     hidden = {"self", "render_mode", "model_path", "observation_space"}
     return tuple(name for name in found | gymnasiums_own if name not in hidden)
 
@@ -341,8 +362,10 @@ def _import(path: str) -> Callable[..., Env]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
         found: Callable[..., Env] = getattr(own_code.import_module(module), name)
-    except (Exception, SystemExit) as error:  # it is somebody's code
-        raise ExperimentError(f"{path} cannot be imported: {_told(error)}", "wrappers") from None
+    except (Exception, SystemExit) as error:  # it is custom code
+        raise ExperimentError(
+            f"{path} cannot be imported: {_described(error)}", "wrappers"
+        ) from None
     if not callable(found):
-        raise ExperimentError(f"{path} is no wrapper: it cannot be called", "wrappers")
+        raise ExperimentError(f"{path} is not a wrapper: it is not callable", "wrappers")
     return found

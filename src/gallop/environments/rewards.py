@@ -1,4 +1,4 @@
-"""Wrappers that change rewards, and wrappers with running statistics: told by what they are.
+"""Recognise wrappers that change rewards, and wrappers that keep running statistics.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -27,7 +27,11 @@ _OF_REWARDS = (NormalizeReward, of_vectors.NormalizeReward)
 
 
 class Received(gymnasium.Wrapper[Observation, Action, Observation, Action]):
-    """Adds up the rewards that pass here, below wrappers that may change them."""
+    """Sum up the rewards below a wrapper that may change them.
+
+    Attributes:
+        total: sum of all rewards so far.
+    """
 
     def __init__(self, env: Env) -> None:
         super().__init__(env)
@@ -36,22 +40,27 @@ class Received(gymnasium.Wrapper[Observation, Action, Observation, Action]):
     def step(
         self, action: Action
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        """Step the environment, and add its reward to `total`."""
         observation, reward, *rest = self.env.step(action)
         self.total += float(reward)
         return observation, reward, *rest
 
 
 def chain(env: object, until: object = None) -> Iterator[object]:
-    """An environment's wrappers, outermost first, and the task inside; without `until` and what is
-    inside that."""
+    """Iterate over an environment's wrappers, outermost first, and the task inside them.
+
+    Args:
+        env: an environment with its wrappers.
+        until: where to stop: neither this part nor anything inside it is included.
+    """
     while env is not until and env is not None:
         yield env
         env = vars(env).get("env") if isinstance(env, gymnasium.Wrapper) else None
 
 
 def changes_rewards_alone(outer: object, inner: object) -> bool:
-    """Whether all that was wrapped around `inner` are reward wrappers, which change nothing else:
-    without them the same policy plays the same episode."""
+    """Whether everything between `outer` and `inner` is a reward wrapper, which changes nothing
+    else: without it, the same policy plays the same episode."""
     added = list(chain(outer, inner))
     return bool(added) and all(
         isinstance(part, gymnasium.RewardWrapper)
@@ -64,15 +73,16 @@ def changes_rewards_alone(outer: object, inner: object) -> bool:
 def compared(
     task: str, env: Env, wraps: Sequence[tuple[str, Callable[[Env], Env]]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which wrappers change rewards.
+    """Find out which wrappers change rewards.
 
     Args:
-        task: its id.
-        env: the task, which takes its own actions; it is closed.
-        wraps: names, and what wraps an environment; the first is applied first.
+        task: id of the task.
+        env: the task, which takes its own actions; it is closed afterwards.
+        wraps: name and wrapper function of each wrapper; the first is applied first.
 
     Returns:
-        Those that change nothing else, and those above which other rewards were seen than below.
+        Names of those that change nothing else, and names of the others that changed a reward in
+        the timesteps played here.
     """
     alone: list[str] = []
     others: list[str] = []
@@ -96,9 +106,9 @@ def compared(
 
 
 def _steps(task: str, env: Received, meters: Sequence[Received]) -> list[int]:
-    """Play a few timesteps; the places between two meters where rewards were changed.
+    """Play a few timesteps; return the places between two meters where rewards were changed.
 
-    A task that fails meanwhile fails in training, too, which says so.
+    If the task fails here, it fails in training, too, which reports the error.
     """
     played = Guard(for_policies(Marked(env, task)), task)
     changed: set[int] = set()
@@ -116,13 +126,13 @@ def _steps(task: str, env: Received, meters: Sequence[Received]) -> list[int]:
 
 
 def refuse_statistics(env: object) -> None:
-    """Refuse wrappers whose running statistics begin anew with every environment.
+    """Refuse wrappers whose running statistics would restart with every environment.
 
     Args:
         env: an environment with its wrappers, or a wrapper's class.
 
     Raises:
-        ExperimentError: naming the first, and the setting that is carried instead.
+        ExperimentError: naming the first one, and the setting to use instead.
     """
     parts = [env] if isinstance(env, type) else chain(env)
     for part in parts:
@@ -135,14 +145,14 @@ def refuse_statistics(env: object) -> None:
         if normalised:
             raise ExperimentError(
                 f"{kind.__module__}:{kind.__qualname__} keeps running statistics, which would "
-                "begin anew in every segment and evaluation; leave it out and normalise with "
-                f"--normalize.{normalised} true, which carries them",
+                "restart in every segment and evaluation; remove it and use "
+                f"--normalize.{normalised} true, which keeps them for the whole run",
                 "wrappers",
             )
 
 
 def _has_statistics(part: object) -> bool:
-    """Whether it holds a RunningMeanStd: Gymnasium's, SB3's, or a copy of one."""
+    """Whether a wrapper holds a RunningMeanStd: Gymnasium's, SB3's, or a copy of one."""
     if not isinstance(part, gymnasium.Wrapper):
         return False
     return any(type(value).__name__.endswith("RunningMeanStd") for value in vars(part).values())

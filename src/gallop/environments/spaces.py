@@ -1,4 +1,4 @@
-"""Gymnasium's environments and spaces as types."""
+"""Types of Gymnasium's environments and spaces, and two facts about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     import gymnasium
 
-# One of each, as the task gives and takes it: an array, a number, or a dictionary of arrays.
+# A single observation or action of a task: an array, a number, or a dictionary of arrays.
 Observation: TypeAlias = Any
 Action: TypeAlias = Any
 
@@ -16,14 +16,17 @@ Space: TypeAlias = "gymnasium.Space[Any]"
 
 
 def time_limit(env: Env) -> int | None:
-    """Timesteps after which an episode is truncated, as far as the task tells: by Gymnasium's
-    specification, or by an attribute of a usual name. None where nothing is known."""
+    """Timesteps after which an episode is truncated, if the task tells.
+
+    It is read from Gymnasium's specification, else from an attribute with one of the usual names.
+    None: no limit is known.
+    """
     if env.spec is not None and env.spec.max_episode_steps:
         return int(env.spec.max_episode_steps)
     for name in ("max_episode_steps", "_max_episode_steps", "max_steps", "_max_steps"):
         try:
             value = getattr(env.unwrapped, name, None)
-        except Exception:  # a property may be anybody's code
+        except Exception:  # a property may run custom code
             continue
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
@@ -31,9 +34,15 @@ def time_limit(env: Env) -> int | None:
 
 
 def policy_class_index(observation_space: Space) -> int:
-    """Which of SB3's three policy classes takes these observations: 0 MLP, 1 CNN, 2 several inputs.
+    """Index of the SB3 policy class for these observations: 0 MLP, 1 CNN, 2 several inputs.
 
-    As in SB3, images are bytes in three dimensions.
+    As in SB3, an image is a three-dimensional array of bytes.
+
+    >>> from gymnasium import spaces
+    >>> policy_class_index(spaces.Box(-1, 1, (17,)))
+    0
+    >>> policy_class_index(spaces.Box(0, 255, (96, 96, 3), "uint8"))
+    1
     """
     if type(observation_space).__name__ == "Dict":
         return 2

@@ -1,4 +1,4 @@
-"""What a task's own code raises, as one line: what happened, in which of the task's own lines."""
+"""One-line errors for exceptions of a task's own code: what happened, and in which of its lines."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def failure(task: str, error: BaseException, env: Env | None = None, doing: str = "") -> TaskError:
-    """An exception of a task's own code as a `TaskError`.
+    """Convert an exception of a task's own code to a `TaskError`.
 
     Args:
-        env: whose code it is, where there is one.
-        doing: what the task was asked for: "reset", "step", "render".
+        task: id of the task.
+        error: the exception.
+        env: the environment that raised it, if there is one.
+        doing: the method that was called: "reset", "step" or "render".
     """
     problem = described(error)
     values = _number_of_values(error, doing)
@@ -36,14 +38,15 @@ def failure(task: str, error: BaseException, env: Env | None = None, doing: str 
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether an exception is Gallop's own, on its way through a task's code: a request to stop."""
+    """Whether an exception is Gallop's own request to stop, passing through a task's code."""
     return type(error).__module__.partition(".")[0] == "gallop"
 
 
 def place_of(error: BaseException, env: Env | None = None) -> str:
-    """File and line of the innermost frame that is the task's own; empty where there is none.
+    """File and line of the innermost frame in the task's own code; empty if there is none.
 
-    The innermost frame outside of installed packages, else in the file of the task's class.
+    That is the innermost frame outside of installed packages, else the innermost one in the file of
+    the task's class.
     """
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     for filename, line in reversed(frames):
@@ -57,7 +60,7 @@ def place_of(error: BaseException, env: Env | None = None) -> str:
 
 
 def close(env: Env) -> None:
-    """Close an environment; what its task raises then is logged, and stops nothing."""
+    """Close an environment; an exception that its task raises is logged and otherwise ignored."""
     try:
         env.close()
     except (Exception, SystemExit) as error:
@@ -67,9 +70,9 @@ def close(env: Env) -> None:
 
 
 def as_number(value: Any) -> float | None:
-    """A number, or an array or tensor of one, as a float; None for anything else.
+    """Convert a number, or an array or tensor with one element, to a float; None for anything else.
 
-    Gymnasium's type of a reward is `SupportsFloat`: numbers of PyTorch and JAX are some, too.
+    Gymnasium's type of a reward is `SupportsFloat`, which includes tensors of PyTorch and JAX.
 
     >>> as_number(3), as_number(np.array([0.5])), as_number("3"), as_number(None)
     (3.0, 0.5, None, None)
@@ -84,19 +87,19 @@ def as_number(value: Any) -> float | None:
     if hasattr(value, "__float__"):
         try:
             return float(value)
-        except (TypeError, ValueError, RuntimeError):  # several numbers
+        except (TypeError, ValueError, RuntimeError):  # more than one element
             return None
     return None
 
 
 @functools.cache
 def say_once(text: str) -> None:
-    """One line for run.log, once in this process."""
+    """Write a line to run.log, once per process."""
     log.info("%s", text)
 
 
 def _number_of_values(error: BaseException, doing: str) -> str:
-    """What a wrapper of Gymnasium says of a step or reset in the manner of old Gym."""
+    """Describe the error that Gymnasium's wrappers raise for a step or reset in old Gym's style."""
     if not isinstance(error, ValueError) or "values to unpack" not in str(error):
         return ""
     frames = traceback.extract_tb(error.__traceback__)
@@ -110,7 +113,7 @@ def _number_of_values(error: BaseException, doing: str) -> str:
 
 
 def _is_library(filename: str) -> bool:
-    """Whether a file is of an installed package, Python's own or Gallop."""
+    """Whether a file belongs to an installed package, to Python or to Gallop."""
     if {"site-packages", "dist-packages"} & set(Path(filename).parts):
         return True
     return filename.startswith(_own_folders())
@@ -133,6 +136,6 @@ def _file_of(env: Env | None) -> str:
 
 
 def _short(filename: str) -> str:
-    """Below the current folder without it."""
+    """Shorten a path below the current folder to the part below it."""
     path = Path(filename)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else filename

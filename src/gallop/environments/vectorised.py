@@ -1,4 +1,4 @@
-"""Environments that step together, for training."""
+"""Vectorised environments for training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ if TYPE_CHECKING:
 
 
 def training_environments(experiment: Experiment) -> VecEnv:
-    """The experiment's `n_envs` environments, as SB3 wants them, in this process or in workers.
+    """Make the experiment's `n_envs` environments as an SB3 `VecEnv`, here or in worker processes.
 
-    They live as long as the run. `rebuild` makes the simulators inside them anew, which is what
-    each segment begins with; worker processes, slow to start, stay.
+    They last as long as the run. Each segment starts with `rebuild`, which replaces the simulators
+    inside them; worker processes are slow to start, and are kept.
+
+    Raises:
+        ExperimentError, TaskError: if the task cannot be made.
+        WorkerError: if a worker process ends before its environment is made.
     """
     from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -41,16 +45,16 @@ def training_environments(experiment: Experiment) -> VecEnv:
 
 
 def rebuild(environments: VecEnv) -> None:
-    """Make every simulator anew, so that nothing of a former segment is left inside.
+    """Replace every simulator by a new one, so that no state of an earlier segment remains.
 
     Raises:
-        TaskError: if the task cannot be made again.
+        TaskError: if the task cannot be made.
     """
     environments.env_method("rebuild")
 
 
 def _rebuildable(task: str, make: Callable[[], Env], normalized: bool) -> Env:
-    """One environment of a `VecEnv`: guarded, and with a simulator that can be made anew."""
+    """One environment of a `VecEnv`: guarded, and with a simulator that can be replaced."""
     import multiprocessing
 
     import gymnasium
@@ -82,8 +86,11 @@ def _rebuildable(task: str, make: Callable[[], Env], normalized: bool) -> Env:
             self.env = made()
 
     class InWorker(Rebuildable):
-        """The same, whose notes go to the parent. Ctrl-C does not reach it, and SB3's worker would
-        end without a word at a KeyboardInterrupt that the task raises."""
+        """The same in a worker process; its notes go to the parent.
+
+        Ctrl-C does not reach a worker, but a task may raise KeyboardInterrupt itself. SB3's worker
+        would end on it without a message, so it becomes a `TaskError` here.
+        """
 
         def reset(
             self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -1,9 +1,9 @@
-"""A watchdog over the task's own code: what runs in it now, and for how long already.
+"""A watchdog over the task's own code: it ends a call into a task that does not return.
 
-Every call into a task leaves a mark (`make.py` puts `Marked` around each environment; the parent
-of worker processes marks for which one it waits). A thread looks at the mark now and then. Only
-time inside a task counts, never that of saving, compiling or learning. Each thread has a mark of
-its own: a notebook may train in one and evaluate in another.
+Every call into a task leaves a mark: `make.py` wraps each environment in `Marked`, and the parent
+of worker processes marks the one that it is waiting for. A thread checks the mark regularly. Only
+time inside a task counts, not time spent saving, compiling or learning. Each thread has its own
+mark, since a notebook may train in one thread and evaluate in another.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from typing import Protocol, TypeAlias
 from gallop.ending import end_at_once, owns_the_process
 from gallop.errors import FrozenError
 
-SECONDS_TO_START = 60.0  # of a process, and for large packages
-SECONDS_TO_LEAVE = 5.0  # a task that was interrupted, before the process is ended
+SECONDS_TO_START = 60.0  # for a process to start and to import large packages
+SECONDS_TO_LEAVE = 5.0  # for an interrupted task to return, before the process is ended
 
 log = logging.getLogger(__name__)
 
 
 class Marker(Protocol):
-    """Whoever is waited for."""
+    """The environment or worker whose call is under way."""
 
     @property
     def seconds_of_ours(self) -> float:
-        """What of the wait may be due to us: processes that start, modules that are imported."""
+        """Extra seconds to allow for work of Gallop: starting processes and importing modules."""
 
     def where(self) -> str:
-        """Which environment, and how far it is."""
+        """Which environment it is, and its progress, for an error message."""
 
     def interrupt(self, error: FrozenError) -> bool:
-        """Make the call end with this error; False if that cannot be done from another thread."""
+        """Make the call raise this error; return False if another thread cannot do that."""
 
 
 Call: TypeAlias = tuple[Marker, str]
-"""Who is waited for, and in what: each call has an object of its own."""
+"""The marker, and the name of the method; a new object for every call."""
 
 
 _calls: dict[int, Call] = {}
-"""Thread -> the call into a task that is under way in it."""
+"""Id of a thread -> the call into a task that is under way in it."""
 
 
 def entered(marker: Marker, what: str) -> Call | None:
-    """Mark that this thread enters a task; what `left` has to be told."""
+    """Mark that this thread enters a task; return the argument for `left`."""
     thread = threading.get_ident()
     before = _calls.get(thread)
     _calls[thread] = (marker, what)
@@ -57,7 +57,11 @@ def entered(marker: Marker, what: str) -> Call | None:
 
 
 def left(before: Call | None) -> None:
-    """Mark that this thread has left it."""
+    """Mark that this thread has left the task.
+
+    Args:
+        before: what `entered` returned.
+    """
     if before is None:
         _calls.pop(threading.get_ident(), None)
     else:
@@ -65,7 +69,11 @@ def left(before: Call | None) -> None:
 
 
 class Making:
-    """The marker of a task that is being made."""
+    """The marker of a task that is being made.
+
+    Attributes:
+        name: id of the task.
+    """
 
     seconds_of_ours = SECONDS_TO_START
 
@@ -73,15 +81,22 @@ class Making:
         self.name = task
 
     def where(self) -> str:
+        """The task's id."""
         return self.name
 
     def interrupt(self, error: FrozenError) -> bool:
+        """Raise the error in the main thread, if that thread is in this call."""
         return raise_in_main_thread(self, error)
 
 
 @contextlib.contextmanager
 def inside(marker: Marker, what: str) -> Iterator[None]:
-    """Mark that the task's code runs, or is waited for."""
+    """Mark that the body runs a task's code, or waits for it.
+
+    Args:
+        marker: the environment or worker.
+        what: name of the call, such as "step()".
+    """
     before = entered(marker, what)
     try:
         yield
@@ -91,11 +106,14 @@ def inside(marker: Marker, what: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def watching(seconds: float) -> Iterator[None]:
-    """End what this thread stays in longer than this in one call of a task; 0 never does.
+    """End any call into a task in which this thread stays longer than this.
+
+    Args:
+        seconds: limit of one call; 0: no limit.
 
     Raises:
-        FrozenError: in the call that does not return. Where that cannot be done, as in code that
-            is not Python's, a command ends at once with the same line and exit code 1.
+        FrozenError: in the call that does not return. Where that is impossible, such as in compiled
+            code, a command ends at once with the same message and exit code 1.
     """
     if not seconds:
         yield
@@ -130,7 +148,7 @@ class _Watchdog:
         error: FrozenError | None = None
         while not self._stopped.wait(self._interval):
             now = time.monotonic()
-            # A process that was suspended does not count the time until it goes on.
+            # Time during which the process was suspended does not count.
             passed, looked = min(now - looked, 2 * self._interval), now
             call = _calls.get(self._watched)
             if call is None or call is not last:
@@ -142,7 +160,7 @@ class _Watchdog:
             first, error = error is None, error or _frozen(call, spent)
             if first and call[0].interrupt(error):
                 log.info("watchdog: %s", error)
-                # For this call once more, and then for whatever is called to clean up.
+                # The next limit is for this call to end, and then for any clean-up call.
                 spent, limit = 0.0, min(limit, SECONDS_TO_LEAVE)
             elif owns_the_process():
                 end_at_once(1, str(error))
@@ -162,8 +180,11 @@ _pending: list[tuple[Call, FrozenError]] = []
 
 
 def raise_in_main_thread(marker: Marker, error: FrozenError) -> bool:
-    """Interrupt Python code, and calls of the system that a signal wakes, such as sleep; False if
-    it is another thread that is in this call."""
+    """Interrupt Python code, and system calls that a signal wakes, such as sleep.
+
+    Returns:
+        False if the main thread is not in the marker's call, or the signal is not available.
+    """
     call = _calls.get(_main())
     if call is None or call[0] is not marker:
         return False
@@ -187,7 +208,7 @@ def _on_alarm(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Inside, the watchdog can interrupt the main thread, unless the task takes its signal."""
+    """In the body, the watchdog can interrupt the main thread, unless the task uses its signal."""
     if (
         threading.current_thread() is not threading.main_thread()
         or not hasattr(signal, "SIGALRM")

@@ -1,8 +1,8 @@
-"""Environments in worker processes: SB3's, whose workers may die or freeze and never outlive us.
+"""Environments in worker processes, whose crashes, hangs and exceptions are reported.
 
-The same messages through the same pipes as in `SubprocVecEnv`. What differs is what happens when
-an answer does not come: which environment it was, in what, and how its process ended is said, and
-an exception of the task is raised here.
+They send the same messages through the same pipes as SB3's `SubprocVecEnv`. The difference is what
+happens when an answer does not come. The error names the environment, the call, and how the process
+ended; an exception of the task is raised in the parent. Workers never outlive their parent.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from gallop.errors import ExperimentError, FrozenError, WorkerError
 from gallop.experiments import own_code
 
 SECONDS_TO_CLOSE = 10.0  # then a worker is killed
-SECONDS_TO_CLOSE_OTHERS = 1.0  # where one has failed already
-SECONDS_TO_DIE = 5.0  # until the exit code of a worker is known whose pipe is closed
+SECONDS_TO_CLOSE_OTHERS = 1.0  # if one has failed already
+SECONDS_TO_DIE = 5.0  # for the exit code of a worker whose pipe is closed
 
-FORK_SERVER = "gallop.environments.fork_server"  # what it imports when it starts
+FORK_SERVER = "gallop.environments.fork_server"  # the module that it imports when it starts
 
 WHAT = {
     "get_spaces": "making the environment",
-    "env_method": "making the simulator anew",
+    "env_method": "replacing the simulator",
     "step": "step()",
     "reset": "reset()",
     "render": "render()",
@@ -54,15 +54,16 @@ log = logging.getLogger(__name__)
 
 
 class Workers(SubprocVecEnv):
-    """One worker process for each environment."""
+    """An SB3 `VecEnv` with one worker process per environment."""
 
     def __init__(self, makers: Sequence[Callable[[], Env]], task: str) -> None:
         """
         Args:
-            makers: of the environments, each called in its worker.
-            task: what the environments are called in errors.
+            makers: functions that make the environments, each called in its worker.
+            task: name of the environments in error messages.
 
         Raises:
+            ExperimentError: if the path of the temporary folder is too long for sockets.
             WorkerError: if a worker ends before its environment is made.
         """
         self.waiting = self.closed = False
@@ -81,7 +82,7 @@ class Workers(SubprocVecEnv):
                     raise
                 raise ExperimentError(
                     f"{tempfile.gettempdir()} is too long a path for the sockets of worker "
-                    "processes: a shorter TMPDIR helps, or --vec-env dummy"
+                    "processes: use a shorter TMPDIR, or --vec-env dummy"
                 ) from None
             theirs.close()
             index = len(self.processes)
@@ -96,7 +97,7 @@ class Workers(SubprocVecEnv):
         VecEnv.__init__(self, len(self.remotes), *spaces)
 
     def step_wait(self) -> VecEnvStepReturn:
-        """As SB3's; what the guards of the tasks have noted goes to run.log."""
+        """Wait for the step's results, as in SB3; notes of the guards go to run.log."""
         stepped = super().step_wait()
         for info in stepped[3]:
             for note in info.pop(NOTES, ()):
@@ -104,7 +105,7 @@ class Workers(SubprocVecEnv):
         return stepped
 
     def close(self) -> None:
-        """End the workers; one that does not answer is killed."""
+        """End the workers; those that do not answer are killed."""
         if self.closed:
             return
         self.closed = True
@@ -118,7 +119,7 @@ class Workers(SubprocVecEnv):
 
 
 def _context() -> Any:
-    """How multiprocessing starts workers here."""
+    """The start method of workers: a fork server where there is one, else spawn."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     if threading.current_thread() is threading.main_thread():  # Linux watches the thread
@@ -137,7 +138,7 @@ class _Remote:
         self._frozen: FrozenError | None = None
 
     def send(self, message: tuple[str, Any]) -> None:
-        """Ask the worker to do something.
+        """Send the worker a request.
 
         Raises:
             WorkerError: if it has ended.
@@ -153,19 +154,19 @@ class _Remote:
             raise self._gone() from None
 
     def recv(self) -> Any:
-        """What the worker answers.
+        """Wait for the worker's answer.
 
         Raises:
             WorkerError: if it has ended.
-            FrozenError: if the watchdog has lost patience.
-            Exception: what the task has raised.
+            FrozenError: if the watchdog has ended the call.
+            Exception: the exception that the task has raised.
         """
         try:
             with inside(self, WHAT.get(self._what, self._what)):
                 answer = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise self._gone() from None
-        except BaseException:  # interrupted: nobody knows when it will answer
+        except BaseException:  # interrupted: when it will answer is unknown
             self.failed = True
             raise
         self._has_started = True
@@ -176,16 +177,16 @@ class _Remote:
 
     @property
     def seconds_of_ours(self) -> float:
-        """The first answer comes after the worker has started."""
+        """Extra seconds for the first answer, for which the worker must start."""
         return 0.0 if self._has_started else SECONDS_TO_START
 
     def where(self) -> str:
-        """Which environment, and how far it is."""
+        """Which environment it is, and its progress, for an error message."""
         timestep = f", timestep {self._timestep} of this segment" if self._timestep else ""
         return f"{self.name}{timestep}"
 
     def interrupt(self, error: FrozenError) -> bool:
-        """Kill the worker, which ends the wait for it."""
+        """Kill the worker, so that the wait for it ends."""
         self._frozen = error
         self._process.kill()
         return True
@@ -195,8 +196,8 @@ class _Remote:
             self._pipe.send(("close", None))
 
     def end(self, until: float) -> None:
-        """Wait for the worker's end until then, and no longer."""
-        with contextlib.suppress(Exception):  # whatever it was in the middle of saying
+        """Wait for the worker's end until this time (of `time.monotonic`); then kill it."""
+        with contextlib.suppress(Exception):  # the rest of an unfinished message
             while self._pipe.poll(max(0.0, until - time.monotonic())):
                 answer = self._pipe.recv()
                 if type(answer) is _Raised and not self.failed:
@@ -220,7 +221,7 @@ class _Remote:
 
 
 def _how(code: int | None) -> str:
-    """How a process ended, for people."""
+    """How a process with this exit code ended, for an error message."""
     if code is None:
         return "its side of the pipe"
     if code >= 0:
@@ -236,12 +237,12 @@ def _how(code: int | None) -> str:
 
 
 class _Raised:
-    """What a task has raised, on its way to us."""
+    """An exception of a task, on its way to the parent."""
 
     def __init__(self, error: Exception) -> None:
         self._traceback = "".join(traceback.format_exception(error))
         self._error: Exception = RuntimeError(f"{type(error).__name__}: {error}")
-        # Those of the task's own modules might not come through the pipe.
+        # Exceptions of the task's own modules may not unpickle in the parent.
         if type(error).__module__.partition(".")[0] in ("builtins", "gallop"):
             with contextlib.suppress(Exception):
                 self._error = copy.copy(error)
@@ -252,7 +253,7 @@ class _Raised:
         return self._error
 
 
-class _InWorker(Exception):  # noqa: N818  (never raised: it carries a traceback)
+class _InWorker(Exception):  # noqa: N818  (never raised: it only holds a traceback)
     """The traceback in the worker."""
 
 

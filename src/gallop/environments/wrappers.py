@@ -1,4 +1,4 @@
-"""Wrappers: the time that is left, an end where physics blows up, marks for the watchdog, a camera.
+"""Wrappers: remaining time, truncation at unstable physics, marks for the watchdog; a camera.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -18,25 +18,29 @@ if TYPE_CHECKING:
     from gymnasium.envs.mujoco import MujocoEnv
 
 # mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC: MuJoCo has found NaN or infinity and has silently
-# put the simulator back to its first state.
+# reset the simulator to its initial state.
 _UNSTABLE = slice(3, 6)
 
 
 class _Wrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]):
-    """A wrapper that keeps the types of its environment."""
+    """A wrapper that does not change the types of observations and actions."""
 
 
 def time_feature(env: Env, n_timesteps: int = 1000) -> Env:
-    """A wrapper: one more observation, 1 − t / n_timesteps, the time that is left of an episode.
+    """Append the remaining time of the episode, 1 − t / n_timesteps, to the observation.
 
     Older policies of the Zoo were trained with it: 18 inputs on Walker2d, 112 on Ant.
     Source: Pardo et al. 2018 (arXiv:1712.00378); the Zoo's TimeFeatureWrapper.
+
+    Args:
+        env: an environment with a flat Box observation space.
+        n_timesteps: timesteps after which the remaining time is 0.
     """
     return TimeFeature(env, n_timesteps)
 
 
 class TimeFeature(_Wrapper):
-    """What `time_feature` makes."""
+    """The wrapper that `time_feature` makes."""
 
     def __init__(self, env: Env, n_timesteps: int) -> None:
         super().__init__(env)
@@ -52,6 +56,7 @@ class TimeFeature(_Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[Observation, dict[str, object]]:
+        """Reset the environment; the remaining time is 1."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._timestep = 0
         return self._with_time(observation), info
@@ -59,6 +64,7 @@ class TimeFeature(_Wrapper):
     def step(
         self, action: Action
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        """Step the environment, and append the remaining time."""
         observation, *rest = self.env.step(action)
         self._timestep += 1
         return self._with_time(observation), *rest
@@ -69,19 +75,23 @@ class TimeFeature(_Wrapper):
 
 
 class StopAtUnstablePhysics(_Wrapper):
-    """Truncates the episode in which MuJoCo's physics blows up, and says so in `info`."""
+    """Truncate an episode in which MuJoCo's physics becomes unstable.
+
+    `info["unstable_physics"]` is then True.
+    """
 
     def __init__(self, env: Env) -> None:
         import mujoco
 
         super().__init__(env)
         self._simulator = cast("MujocoEnv", env.unwrapped)
-        # Else it writes MUJOCO_LOG.TXT where we are.
+        # Otherwise MuJoCo writes MUJOCO_LOG.TXT into the current folder.
         mujoco.set_mju_user_warning(lambda message: None)
 
     def step(
         self, action: Action
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        """Step the environment, and truncate if MuJoCo has warned of NaN or infinity."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         if self._simulator.data.warning.number[_UNSTABLE].any():
             truncated, info["unstable_physics"] = True, True
@@ -89,7 +99,11 @@ class StopAtUnstablePhysics(_Wrapper):
 
 
 class Marked(_Wrapper):
-    """Marks each call into an environment of this process, for the watchdog."""
+    """Mark each call into an environment of this process, for the watchdog.
+
+    Attributes:
+        name: the task's id, for error messages.
+    """
 
     seconds_of_ours = 0.0
 
@@ -102,6 +116,7 @@ class Marked(_Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, object] | None = None
     ) -> tuple[Observation, dict[str, object]]:
+        """Reset the environment."""
         self._timestep, self._seed = 0, seed
         before = entered(self, "reset()")
         try:
@@ -112,6 +127,7 @@ class Marked(_Wrapper):
     def step(
         self, action: Action
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
+        """Step the environment."""
         self._timestep += 1
         before = entered(self, "step()")
         try:
@@ -119,7 +135,8 @@ class Marked(_Wrapper):
         finally:
             left(before)
 
-    def render(self):  # type: ignore[no-untyped-def]  # whatever the task's own returns
+    def render(self):  # type: ignore[no-untyped-def]  # the type that the task's own returns
+        """Render the environment."""
         before = entered(self, "render()")
         try:
             return self.env.render()
@@ -127,6 +144,7 @@ class Marked(_Wrapper):
             left(before)
 
     def close(self) -> None:
+        """Close the environment."""
         before = entered(self, "close()")
         try:
             self.env.close()
@@ -134,17 +152,17 @@ class Marked(_Wrapper):
             left(before)
 
     def where(self) -> str:
-        """Which environment, and how far its episode is."""
-        seed = "" if self._seed is None else f" begun with seed {self._seed}"
+        """Which environment it is, and its timestep, for an error message."""
+        seed = "" if self._seed is None else f" started with seed {self._seed}"
         return f"{self.name}, timestep {self._timestep} of an episode{seed}"
 
     def interrupt(self, error: FrozenError) -> bool:
-        """Raise in the main thread, which is in this environment."""
+        """Raise the error in the main thread, if that thread is in this environment."""
         return raise_in_main_thread(self, error)
 
 
 def follow(env: Env) -> None:
-    """Point both of Gymnasium's cameras (film, window) at the body that the task's own tracks."""
+    """Make Gymnasium's cameras (film and window) follow the body that the task's own one tracks."""
     import mujoco
 
     simulator = cast("MujocoEnv", env.unwrapped)
