@@ -1,4 +1,5 @@
-# make run: train, evaluate and film the quickstart.  make test: the default tests.  Both set up .venv.
+# make run: train, evaluate and film the quickstart.  make test: run the default tests.
+# Both create .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ test: $(VENV)/installed-dev
 test-slow: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal --durations 25 -m slow
 
-# Hours of kills, injected failures and damage; the tables go to docs/results/faults/.
+# Kills, injected failures and damage, for hours; writes the tables to docs/results/faults/.
 faults: $(VENV)/installed-dev
 	rm -f docs/results/faults/*.csv
 	GALLOP_FAULTS_RESULTS=docs/results/faults $(BIN)/pytest -n 2 --dist worksteal -m faults
@@ -41,14 +42,14 @@ docs: $(VENV)/installed-dev
 test-docs: $(VENV)/installed-dev
 	$(BIN)/pytest -n 2 --dist worksteal --durations 10 -m docs tests/docs
 
-# The kernels' types, after a change of native/python/: nanobind reads them from the built module.
+# The type stubs of the kernels, after a change in native/python/. nanobind reads the built module.
 stubs: $(VENV)/installed-dev
 	$(BIN)/python -m nanobind.stubgen -q -m gallop._kernels -o src/gallop/_kernels.pyi
 	$(BIN)/ruff format -q src/gallop/_kernels.pyi
 
-# Each step leaves a marker file: make repeats only what the requirements' dates ask for.
+# Each step leaves a marker file, so that make repeats it only after the requirements changed.
 $(VENV)/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is required; try: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	@$(PYTHON) -m venv $(VENV)
 	@$(PYTHON) install.py $(VENV) requirements.txt
 	@touch $@

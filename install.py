@@ -1,9 +1,10 @@
-"""Install what a requirements file pins, with one line that says how far it is.
+"""Install the packages of a requirements file, and show progress on one line.
 
     python3 install.py .venv requirements.txt      (started by the Makefile)
 
-pip is either silent for minutes or a flood. The packages and Gallop itself, whose kernels have to
-be compiled, are installed by two pips side by side. Both logs stay in the environment's folder.
+pip prints either nothing for minutes or far too much. Two pip processes run in parallel: one
+installs the packages, the other compiles and installs Gallop. Both logs stay in the environment's
+folder.
 """
 
 import re
@@ -14,42 +15,44 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-# Python compiles what it imports, once. Compiling everything takes a minute and 350 MB.
+# Python compiles a module on first import. Compiling all of them takes a minute and 350 MB.
 PIP = ("-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off",
        "--disable-pip-version-check")  # fmt: skip
-SECONDS_BETWEEN_LINES = 15  # where there is no terminal
+SECONDS_BETWEEN_LINES = 15  # without a terminal
 
 
 class Job(NamedTuple):
-    """One pip at work, and what it has said."""
+    """One pip process and its log."""
 
     what: str
     process: subprocess.Popen[bytes]
     log: Path
 
     def lines(self) -> list[str]:
+        """What pip has printed so far."""
         return self.log.read_text(errors="replace").splitlines()
 
 
 def start(python: Path, what: str, log: Path, arguments: list[str]) -> Job:
+    """Start pip in an environment, with its output in a log file."""
     with log.open("wb") as file:
         command = [str(python), *PIP, *arguments]
         return Job(what, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT), log)
 
 
 def read_requirements(path: Path) -> tuple[list[str], list[str]]:
-    """The packages of a requirements file, and the folders that it installs with -e."""
+    """Packages of a requirements file, and the folders that it installs with -e."""
     lines = [line.partition("#")[0].strip() for line in path.read_text().splitlines()]
     packages = [line for line in lines if line and not line.startswith("-")]
     folders = [line.removeprefix("-e").strip() for line in lines if line.startswith("-e")]
     others = [line for line in lines if line.startswith("-") and not line.startswith("-e")]
     if others:
-        sys.exit(f"{path}: {others[0]}: only packages and -e FOLDER are understood here")
+        sys.exit(f"{path}: {others[0]}: only packages and -e FOLDER are supported")
     return packages, folders
 
 
 def progress_of_packages(lines: list[str], site: Path, n_pinned: int, since: float) -> str:
-    """What pip does with the packages now, and how many of how many are through."""
+    """What pip is doing with the packages, and how many of them are done."""
     installing = [line for line in lines if line.startswith("Installing collected packages: ")]
     if not installing:
         said = r"Collecting |Processing (?:.*/)?|Requirement already satisfied: "
@@ -66,17 +69,17 @@ def progress_of_packages(lines: list[str], site: Path, n_pinned: int, since: flo
 
 
 def show(text: str, shown: str, is_last: bool) -> None:
-    """Replace the line in a terminal; elsewhere write a line."""
+    """Replace the line in a terminal; otherwise print a new line."""
     if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be replaced
+        width = shutil.get_terminal_size().columns - 1  # a wrapped line cannot be replaced
         print(f"\r\x1b[K{text[:width]}", end="\n" if is_last else "", flush=True)
     elif text != shown:
         print(text, flush=True)
 
 
 def wait(jobs: list[Job], site: Path, n_pinned: int) -> None:
-    """Report until all jobs have ended, or one has failed."""
-    begin, told, shown = time.time(), 0.0, ""
+    """Show progress until all jobs have ended or one has failed."""
+    begin, shown_at, shown = time.time(), 0.0, ""
     while any(job.process.poll() is None for job in jobs):
         if any(job.process.poll() for job in jobs):
             break
@@ -88,21 +91,22 @@ def wait(jobs: list[Job], site: Path, n_pinned: int) -> None:
             if job.process.poll() is None
         ]
         now = time.time()
-        if parts and (sys.stdout.isatty() or now - told >= SECONDS_BETWEEN_LINES):
+        if parts and (sys.stdout.isatty() or now - shown_at >= SECONDS_BETWEEN_LINES):
             text = f"installing  {now - begin:3.0f} s  {'; '.join(parts)}"
             show(text, shown, is_last=False)
-            told, shown = now, text
+            shown_at, shown = now, text
         time.sleep(0.2)
     for job in jobs:
         if job.process.poll():
             stop(jobs)
             show("", shown, is_last=True)
             tail = "\n".join(job.lines()[-30:])
-            sys.exit(f"{tail}\npip failed ({job.what}); all it said is in {job.log}")
+            sys.exit(f"{tail}\npip failed ({job.what}); its full output is in {job.log}")
     show(f"installed in {time.time() - begin:.0f} s", shown, is_last=True)
 
 
 def stop(jobs: list[Job]) -> None:
+    """Terminate the jobs that still run."""
     for job in jobs:
         if job.process.poll() is None:
             job.process.terminate()
@@ -110,6 +114,7 @@ def stop(jobs: list[Job]) -> None:
 
 
 def main(environment: str, requirements: str) -> None:
+    """Install the requirements into a virtual environment."""
     venv = Path(environment)
     python = venv / "bin" / "python"
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"

@@ -1,4 +1,4 @@
-"""The reference search: `gallop tune configs/halfcheetah_sac_search.yaml`."""
+"""Run the reference search: `gallop tune configs/halfcheetah_sac_search.yaml`."""
 
 import sys
 

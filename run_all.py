@@ -1,4 +1,4 @@
-"""The reference experiment: `gallop run configs/halfcheetah_sac.yaml`, after printing its cost."""
+"""Run the reference experiment: `gallop run configs/halfcheetah_sac.yaml`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The newest run's best policy, moving: `gallop watch`."""
+"""Watch the newest run's best policy: `gallop watch`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Run tests on the kernels in $KERNELS_FOLDER instead of the installed ones.
+"""Run tests with the kernels in $KERNELS_FOLDER instead of the installed ones.
 
 KERNELS_FOLDER=build/x python .ci/test_kernels_of.py TEST ...
 """

@@ -1,4 +1,4 @@
-"""`make`'s installer: what it reads, what it says on the way, and what it says when pip fails."""
+"""The installer behind `make`: what it reads, its progress line, and its error when pip fails."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def environment(folder):
     return folder
 
 
-def test_packages_and_gallop_itself_are_told_apart(install, tmp_path):
+def test_packages_and_editable_folders_are_separated(install, tmp_path):
     (tmp_path / "r.txt").write_text("# all\na==1  # why\nb[c]==2\n\n-e .\n")
     assert install.read_requirements(tmp_path / "r.txt") == (["a==1", "b[c]==2"], ["."])
 
 
-def test_the_projects_requirements_pin_every_package_and_end_with_gallop(install):
+def test_the_projects_requirements_pin_every_package_and_install_gallop(install):
     packages, folders = install.read_requirements(ROOT / "requirements.txt")
     assert all("==" in package for package in packages) and folders == ["."]
 
 
-def test_the_line_counts_what_was_downloaded_and_then_what_was_unpacked(install, tmp_path):
+def test_the_progress_line_counts_downloaded_and_then_unpacked_packages(install, tmp_path):
     since = time.time() - 10
     lines = [
         "Looking in links: /opt/wheels",
@@ -57,17 +57,17 @@ def test_the_line_counts_what_was_downloaded_and_then_what_was_unpacked(install,
     found = install.progress_of_packages(lines, tmp_path, 3, since)
     assert found == "unpacking 1 of 3: torch"
     later = install.progress_of_packages(lines, tmp_path, 3, time.time() + 10)
-    assert later == "unpacking 0 of 3: numpy", "what was there before does not count"
+    assert later == "unpacking 0 of 3: numpy", "earlier installations do not count"
 
 
-def test_a_failure_ends_with_what_pip_said(install, tmp_path):
+def test_a_failure_ends_with_the_output_of_pip(install, tmp_path):
     folder = environment(tmp_path)
     (tmp_path / "r.txt").write_text("./no_such.whl\n")
     with pytest.raises(SystemExit, match=r"no_such\.whl.*\n.*pip failed \(packages\)"):
         install.main(str(folder), str(tmp_path / "r.txt"))
 
 
-def test_what_is_installed_already_takes_seconds_and_says_so(install, tmp_path, capsys):
+def test_an_installed_package_is_reported_at_once(install, tmp_path, capsys):
     folder = environment(tmp_path)
     (tmp_path / "r.txt").write_text("numpy\n")
     install.main(str(folder), str(tmp_path / "r.txt"))
