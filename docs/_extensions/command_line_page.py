@@ -36,19 +36,16 @@ def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
     return {action.dest: action.help or "" for action in found}
 
 
-def invocation(action: argparse.Action) -> str:
-    """A flag as it is written, all its names first.
-
-    >>> invocation(argparse.Action(["-n", "--number"], "number"))
-    '-n, --number NUMBER'
-    """
-    formatter = argparse.HelpFormatter("")
-    if not action.option_strings:
-        return formatter._metavar_formatter(action, action.dest)(1)[0]
-    names = ", ".join(action.option_strings)
-    if action.nargs == 0:
-        return names
-    return f"{names} {formatter._format_args(action, action.dest.upper())}"
+def shown_groups(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
+    """Title -> its arguments and flags, those of most use first."""
+    found: dict[str, list[argparse.Action]] = {}
+    general = parser._optionals
+    for group in [*(g for g in parser._action_groups if g is not general), general]:
+        actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
+        actions = [action for action in actions if action.dest != "help"]
+        if actions:
+            found.setdefault(group.title or "", []).extend(actions)
+    return found
 
 
 def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
@@ -62,16 +59,15 @@ def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def _group(group: argparse._ArgumentGroup, parser: argparse.ArgumentParser) -> Iterator[str]:
-    actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS and a.dest != "help"]
-    if not actions:
-        return
-    title = group.title or ""
+def _group(
+    title: str, actions: list[argparse.Action], parser: argparse.ArgumentParser
+) -> Iterator[str]:
     yield f"### {escaped(PLAIN_GROUPS.get(title, title[:1].upper() + title[1:]))}\n"
-    if group.description:
-        yield escaped(group.description) + "\n"
+    described = (group.description for group in parser._action_groups if group.title == title)
+    yield from (escaped(text) + "\n" for text in described if text)
     for action in actions:
-        yield f"````{{option}} {invocation(action)}\n{_help(action, parser)}\n````\n"
+        written = parser._get_formatter()._format_action_invocation(action)
+        yield f"````{{option}} {written}\n{_help(action, parser)}\n````\n"
 
 
 def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -80,8 +76,8 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
     if parser.description:
         yield escaped(parser.description) + "\n"
     yield block("text", _usage(parser))
-    for group in parser._action_groups:
-        yield from _group(group, parser)
+    for title, actions in shown_groups(parser).items():
+        yield from _group(title, actions, parser)
     if parser.epilog:
         first, _, rest = parser.epilog.partition("\n")
         if first.endswith(":") and rest:

@@ -29,11 +29,14 @@ GENERATED: dict[str, Callable[[], str]] = {
 def links_from_docs(text: str) -> str:
     """Markdown of the repository's root, with links as a page in docs/ needs them.
 
-    >>> links_from_docs("[a](docs/a.md), [b](src/b.py), [c](https://c.org), [d](#d)")
-    '[a](a.md), [b](../src/b.py), [c](https://c.org), [d](#d)'
+    >>> links_from_docs("[a](docs/a.md), [b](src/b.py), [c](https://c.org), [d](CHANGELOG.md#d)")
+    '[a](a.md), [b](../src/b.py), [c](https://c.org), [d](changelog.md#d)'
     """
     text = re.sub(r"\]\((?![a-z]+:|#)", "](../", text)
-    return text.replace("](../docs/", "](")
+    text = text.replace("](../docs/", "](").replace("](../README.md", "](index.md")
+    for page, file in ROOT_FILES.items():
+        text = text.replace(f"](../{file}", f"]({page}.md")
+    return text
 
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:

@@ -1,0 +1,199 @@
+"""The documentation site: built without a warning, no dead link, everything that it should list."""
+
+from __future__ import annotations
+
+import argparse
+import doctest
+import importlib
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import gallop
+from gallop.commands.cli import make_parser
+from gallop.experiments.settings import EXPERIMENTS
+from gallop.experiments.yaml_file import flags
+from gallop.tuning.search_settings import Search
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+EXTENSIONS = DOCS / "_extensions"
+
+
+class Page(HTMLParser):
+    """The anchors of a page, and what it links to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.ids: set[str] = set()
+        self.links: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.add(value)
+            elif name in ("href", "src") and value:
+                self.links.append(value)
+
+    def dead_links(self, pages: dict[Path, Page]) -> list[str]:
+        """Links to files of the site that are not there, and to anchors that no page has."""
+        found = []
+        for link in self.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (self.path.parent / unquote(parts.path)).resolve() if parts.path else self.path
+            anchor = unquote(parts.fragment)
+            if not target.is_file() or (
+                anchor and target in pages and anchor not in pages[target].ids
+            ):
+                found.append(f"{self.path.name}: {link}")
+        return found
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> tuple[Path, str]:
+    """The folder of a freshly built site, and Sphinx's warnings."""
+    folder = tmp_path_factory.mktemp("site").resolve()
+    command = [sys.executable, "-m", "sphinx", "-q"]
+    done = subprocess.run(
+        [*command, "-d", folder / "doctrees", DOCS, folder / "html"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "html", done.stderr
+
+
+@pytest.fixture(scope="module")
+def site(built) -> dict[Path, Page]:
+    """The pages of the site."""
+    return {path: Page(path) for path in built[0].rglob("*.html")}
+
+
+def page(site: dict[Path, Page], name: str) -> Page:
+    return next(found for path, found in site.items() if path.as_posix().endswith(f"/{name}.html"))
+
+
+@pytest.mark.docs
+def test_the_site_is_built_without_a_warning(built):
+    assert built[1] == ""
+
+
+@pytest.mark.docs
+def test_no_link_inside_the_site_is_dead(site):
+    assert [dead for page in site.values() for dead in page.dead_links(site)] == []
+    assert len(site) > 40
+
+
+@pytest.mark.docs
+def test_every_page_of_docs_is_in_the_site_and_can_be_searched(site):
+    home = next(path.parent for path in site if path.name == "search.html")
+    index = (home / "searchindex.js").read_text()
+    for source in DOCS.rglob("*.md"):
+        if "_build" not in source.parts:
+            name = source.relative_to(DOCS).with_suffix("")
+            assert home / name.with_suffix(".html") in site
+            assert f'"{name.as_posix()}"' in index
+
+
+@pytest.mark.docs
+def test_every_command_and_every_flag_is_in_the_reference(site):
+    ids = page(site, "reference/command_line").ids
+    parser = make_parser()
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert {f"gallop-{name}" for name in commands} <= ids
+    for name, command in commands.items():
+        for action in command._actions:
+            if action.dest != "help":
+                flag = (action.option_strings or [action.metavar or action.dest])[-1]
+                shown = [i for i in ids if i.startswith(f"cmdoption-gallop-{name}-")]
+                wanted = re.sub(r"[^a-z0-9]+", "-", flag.lower()).strip("-")
+                assert any(wanted == slug(i, name) for i in shown), f"gallop {name} {flag}"
+
+
+def slug(anchor: str, command: str) -> str:
+    flag = anchor.removeprefix(f"cmdoption-gallop-{command}-").removeprefix("arg-")
+    return re.sub(r"[^a-z0-9]+", "-", flag.lower()).strip("-")
+
+
+@pytest.mark.docs
+def test_every_setting_is_in_the_reference(site):
+    ids = page(site, "reference/settings").ids
+    names = [flag.name for flag in flags() if flag.name != "normalize"]  # which means both of its
+    assert [n for n in names if n.replace(".", "-").replace("_", "-").lower() not in ids] == []
+    for name in Search.model_fields:
+        assert any(anchor.startswith(f"search-{name.replace('_', '-')}") for anchor in ids), name
+
+
+@pytest.mark.docs
+def test_everything_that_gallop_offers_is_in_the_api(site):
+    ids = page(site, "reference/api").ids
+    assert {f"gallop.{name}" for name in gallop.__all__} <= ids
+
+
+# --- without the site ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def extensions(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXTENSIONS))
+
+
+def test_settings_have_the_defaults_and_bounds_of_their_declarations(extensions):
+    import settings_page
+
+    sections = {section.name: section for section in settings_page.experiment_sections()}
+    found = {s.name: s for section in sections.values() for s in section.settings}
+    assert found["n_envs"].defaults == dict.fromkeys([name.upper() for name in EXPERIMENTS], "1")
+    assert found["hyperparameters.learning_rate"].defaults["TD3"] == "0.001"
+    assert found["hyperparameters.learning_rate"].defaults["SAC"] == "0.0003"
+    assert set(found["hyperparameters.n_epochs"].meanings) == {"PPO"}
+    text = settings_page.page()
+    assert "`[25, 50, 100]`" in text
+    assert "number above 0, at most 1 · default: `0.005` · only SAC, TD3 and TQC" in text
+    assert "default: `256` (SAC, TD3, TQC, CROSSQ), `64` (PPO)" in text
+
+
+@pytest.mark.parametrize("name", ["markdown", "settings_page", "pages_from_elsewhere"])
+def test_the_examples_of_the_extensions_hold(extensions, name):
+    module = importlib.import_module(name)
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed
+
+
+MARKDOWN = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
+]
+GENERATED = {DOCS / "reference" / f"{name}.md" for name in ("command_line", "settings", "api")}
+LINK = re.compile(r"\]\(([^()\s]+)\)")
+
+
+def slugs(path: Path) -> set[str]:
+    """The anchors that GitHub gives a file's headings."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ +(.+?) *#*$", text, flags=re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_hold_on_github_too(path):
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for link in LINK.findall(text):
+        parts = urlsplit(link)
+        if parts.scheme:
+            continue
+        target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+        assert target.exists(), f"{path.name}: {link}"
+        if parts.fragment and target.suffix == ".md" and target not in GENERATED:
+            assert parts.fragment in slugs(target), f"{path.name}: {link}"
