@@ -66,7 +66,9 @@ def _group(
     described = (group.description for group in parser._action_groups if group.title == title)
     yield from (escaped(text) + "\n" for text in described if text)
     for action in actions:
-        written = parser._get_formatter()._format_action_invocation(action)
+        formatter = parser._get_formatter()
+        name = str(action.metavar or action.dest.upper())
+        written = formatter._format_action_invocation(action) if action.option_strings else name
         yield f"````{{option}} {written}\n{_help(action, parser)}\n````\n"
 
 

@@ -32,11 +32,14 @@ def links_from_docs(text: str) -> str:
     >>> links_from_docs("[a](docs/a.md), [b](src/b.py), [c](https://c.org), [d](CHANGELOG.md#d)")
     '[a](a.md), [b](../src/b.py), [c](https://c.org), [d](changelog.md#d)'
     """
-    text = re.sub(r"\]\((?![a-z]+:|#)", "](../", text)
-    text = text.replace("](../docs/", "](").replace("](../README.md", "](index.md")
-    for page, file in ROOT_FILES.items():
-        text = text.replace(f"](../{file}", f"]({page}.md")
-    return text
+    return re.sub(r"(?<=\]\()(?![a-z]+:|#)[^)\s]+|(?<=\]: )(?![a-z]+:)\S+", _from_docs, text)
+
+
+def _from_docs(link: re.Match[str]) -> str:
+    path, mark, anchor = link[0].partition("#")
+    pages = {file: f"{page}.md" for page, file in ROOT_FILES.items()} | {"README.md": "index.md"}
+    found = path.removeprefix("docs/") if path.startswith("docs/") else f"../{path}"
+    return pages.get(path, found) + mark + anchor
 
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:

@@ -175,7 +175,7 @@ MARKDOWN = [
     *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts),
 ]
 GENERATED = {DOCS / "reference" / f"{name}.md" for name in ("command_line", "settings", "api")}
-LINK = re.compile(r"\]\(([^()\s]+)\)")
+LINK = re.compile(r"\]\(([^()\s]+)\)|^\[[^\]]+\]: (\S+)", re.MULTILINE)
 
 
 def slugs(path: Path) -> set[str]:
@@ -189,7 +189,7 @@ def slugs(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_hold_on_github_too(path):
     text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    for link in LINK.findall(text):
+    for link in map("".join, LINK.findall(text)):
         parts = urlsplit(link)
         if parts.scheme:
             continue
