@@ -177,7 +177,7 @@ def test_the_zoos_flags_mean_what_they_mean_there(capsys):
     shown = capsys.readouterr().out
     for words in (
         "PPO on Hopper-v5, training seed 7",
-        "81,920 over 2 environments",
+        "81,920 in 2 environments",
         "every 20,480 timesteps, 3 episodes",
         "2 threads",
     ):
@@ -196,7 +196,7 @@ def test_version(capsys):
     [
         ("run_all.py", ["timesteps       2,000,000", "expected time"], 0),
         ("visualize.py", ["no run with a policy"], 2),
-        ("optimize_hyperparams.py", ["20 trials of 1 × 30,000 timesteps", "core hours"], 0),
+        ("optimize_hyperparams.py", ["20 trials of 1 seed × 30,000 timesteps", "core hours"], 0),
     ],
 )
 def test_the_root_scripts_are_the_commands(script, words, code, tmp_path):
@@ -222,9 +222,9 @@ def test_a_dry_run_prints_the_cost_of_a_search_and_writes_nothing(tmp_path, monk
     # 20 + 10 trials, then the winner and SB3's defaults on 3 seeds: 36 trainings of 30,000.
     for words in (
         "SAC on HalfCheetah-v5, seed 0",
-        "20 trials of 1 × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate, "
+        "20 trials of 1 seed × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate, "
         "batch_size, gamma",
-        "10 trials of 1 × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate",
+        "10 trials of 1 seed × 30,000 timesteps, 2 evaluations of 1 episode each: learning_rate",
         "the best trial and SB3's defaults, on 3 fresh seeds each",
         "36 trainings, 1,080,000 timesteps, about ",
         "core hours",

@@ -62,7 +62,7 @@ def test_evaluate_compares_policies_seed_by_seed(run, capsys, tmp_path):
     assert main(["evaluate", str(final), str(best), "-o", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "A: PPO_Pendulum-v1/a/final_model.zip" in shown and "B − A" in shown
-    assert "P(better)" in shown and "seeds 10000..10009" in shown
+    assert "P(improvement)" in shown and "seeds 10000..10009" in shown
     with np.load(out, allow_pickle=False) as file:
         assert file["rewards"].tolist() == judged(run, "final")
         assert file["seeds"].tolist() == list(seeding.EVALUATION_SEEDS)

@@ -78,9 +78,9 @@ def test_a_run_on_a_task_without_a_limit_warns_cuts_and_says_so(run):
     said = run("good", "ppo", task=ENDLESS, more=LIMIT)
     assert said.code == 0, said.lines
     output = " ".join(said.output.split())
-    assert "time limit none that the task tells of" in output
+    assert "time limit the task declares none" in output
     assert "--env-kwargs '{max_episode_steps: 1000}' sets one" in output
-    assert "cut theirs after 30 timesteps, the evaluation.max_episode_timesteps given" in output
+    assert "cut theirs after 30 timesteps (evaluation.max_episode_timesteps)" in output
     for policy, n in (("random", 10), ("evaluations during training", 2), ("100 %", 10)):
         assert f"{policy}: {n} of {n} episodes did not end and were cut after 30" in output
     assert meta(said.folder)["n_cut_episodes"] == 10
@@ -95,7 +95,7 @@ def test_dry_run_warns_of_a_missing_limit_and_not_of_one_that_is_there(run):
     quiet = run(kwargs, "ppo", task=ENDLESS, more=(*LONGER, "--dry-run"))
     assert quiet.code == 0 and "time limit" not in quiet.output
     shorter = run(kwargs, "ppo", task=ENDLESS, more=(*LIMIT, "--dry-run"))
-    assert "2 episodes, cut after 30 timesteps" in " ".join(shorter.output.split())
+    assert "2 episodes each, cut after 30 timesteps" in " ".join(shorter.output.split())
 
 
 def test_baseline_of_a_task_that_never_ends_comes_to_its_end(tmp_path, monkeypatch, capsys):

@@ -46,9 +46,9 @@ def shown():
 
 
 def test_the_best_trials_come_first_and_none_that_was_stopped_early(shown):
-    rows = [line.split()[:3] for line in shown[2:5]]
+    rows = [line.split()[:3] for line in shown[3:6]]
     assert rows == [["1", "1,500", "finished"], ["0", "1,000", "SB3's"], ["4", "training", "25"]]
-    assert "SB3's defaults" in shown[3] and "moved" not in shown[3]
+    assert "SB3's defaults" in shown[4] and "moved" not in shown[4]
     assert not any("9,000" in line for line in shown)
 
 

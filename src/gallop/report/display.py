@@ -1,48 +1,39 @@
-"""What a person sees: the plan before, a progress bar during, a table after."""
+"""What is printed for a person: the plan before a run, a progress bar, tables of results."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
-import math
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.progress import Progress
 from rich.text import Text
 
-from gallop.errors import printable, printable_lines
+from gallop.errors import counted, printable, printable_lines
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
 from gallop.experiments.presets import Preset
 from gallop.plain_output import keep_printable
-from gallop.report.figures import short
+from gallop.report.progress_line import FittedLine, duration, time_left
+from gallop.report.tables import UNBROKEN, Column, NameTable, exact, interval, number
 from gallop.run_folder.listing import Listed
 from gallop.run_folder.numbers import Cut
 from gallop.run_folder.prepared import PreparedRun
 
-
-def plain(text: object, style: str = "") -> Text:
-    """One line for a table or a bar that may hold a name from a file or a folder: what a terminal
-    or Rich would obey in it is spelled out."""
-    return Text(printable(str(text)), style)
+CI = f"[95{UNBROKEN}%{UNBROKEN}CI]"  # in headings
 
 
 class Printable(logging.Formatter):
-    """Log lines that no terminal obeys."""
+    """Spells out escape sequences in log lines, so that no terminal obeys them."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the formatted record with control characters spelled out."""
         return printable_lines(super().format(record))
 
 
@@ -51,7 +42,7 @@ class Row(NamedTuple):
 
     policy: str
     timestep: int | None
-    """None where it is not known, as for a stranger's policy."""
+    """None where it is unknown, as for a policy file without a run."""
     summary: Summary
 
 
@@ -63,12 +54,18 @@ class Pair(NamedTuple):
 
 
 class Display:
-    """Prints for a person; says nothing but errors when quiet."""
+    """Prints for a person; when quiet, it prints nothing."""
 
     def __init__(self, quiet: bool = False, verbose: bool = False) -> None:
-        keep_printable()  # for those who come by Python
+        """Create a display on standard output.
+
+        Args:
+            quiet: print nothing.
+            verbose: print log messages of level INFO, too; by default only warnings.
+        """
+        keep_printable()  # for callers of the Python API
         self.console = Console(quiet=quiet, highlight=False)
-        # Warnings of ours belong on the screen; the rest is in run.log.
+        # Gallop's warnings belong on the screen; everything else is in run.log.
         handler = RichHandler(console=self.console, show_path=False, show_time=False)
         handler.setFormatter(Printable("%(message)s"))
         handler.setLevel(logging.INFO if verbose else logging.WARNING)
@@ -86,101 +83,124 @@ class Display:
         """The latest timestep shown."""
         return self._now
 
-    def say(self, text: str) -> None:
-        """One line, or a few; escape sequences and markup in it are shown as they are."""
-        self.console.print(Text(printable_lines(text)), soft_wrap=True)
+    def say(self, text: str, style: str = "") -> None:
+        """Print text as it is: markup is not interpreted, escape sequences are spelled out.
+
+        Lines longer than the console are left to the terminal to wrap, so paths can be copied.
+        """
+        self.console.print(Text(printable_lines(text), style), soft_wrap=True)
+
+    def table(self, table: NameTable) -> None:
+        """Print a table that fits the console's width."""
+        if table.title:
+            self.say(table.title, "bold")
+            table = dataclasses.replace(table, title="")
+        self.console.print(table, crop=False)
+
+    def rows(self, rows: Mapping[str, str]) -> None:
+        """Print labels and values in two columns; values are wrapped between words."""
+        indent = max(map(len, rows), default=0) + 2
+        width = max(self.console.width - indent, 24)
+        for label, value in rows.items():
+            # A path is never broken: it could not be copied.
+            lines = textwrap.wrap(
+                printable(value), width, break_long_words=False, break_on_hyphens=False
+            )
+            for place, line in enumerate(lines or [""]):
+                text = Text.assemble((f"{'' if place else label:<{indent}}", "bold"), line)
+                self.console.print(text, soft_wrap=True)
 
     @contextlib.contextmanager
     def episodes(self, policy: str, n: int, limit: int) -> Iterator[Callable[[], None]]:
-        """A bar over the timesteps of n episodes that step together, at most `limit` of them."""
+        """Show a bar over the timesteps of n episodes that step together.
+
+        Args:
+            policy: what to call the policy.
+            n: number of episodes.
+            limit: timesteps of the longest possible episode.
+
+        Yields:
+            A function to be called once per timestep.
+        """
+        label = f"{policy}: {counted(n, 'episode')}"
         if not self.console.is_terminal:
-            self.say(f"{policy}: {n} episodes")
+            self.say(label)
         with Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("timesteps"),
-            TimeRemainingColumn(compact=True),
+            FittedLine(name_is_kept=True),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         ) as bar:
-            task = bar.add_task(printable(f"{policy}: {n} episodes"), total=limit)
+            task = bar.add_task(label, total=limit, unit="timesteps")
             yield lambda: bar.advance(task)
 
     # --- before ---
 
     def plan(self, prepared: PreparedRun, folder: Path | None) -> None:
-        """What the run will do and what it will cost."""
+        """Print what the run will do and what it will cost.
+
+        Args:
+            prepared: the run.
+            folder: where it will be; None for a dry run.
+        """
         experiment, plan, choice = prepared.experiment, prepared.plan, prepared.choice
-        table = Table.grid(padding=(0, 2))
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
         marks = [b for b in plan.boundaries if b.milestone is not None]
         rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
         given = experiment.evaluation.max_episode_timesteps
-        utd = f"UTD ratio {plan.utd_ratio:g}"
         rows = {
             "experiment": f"{experiment.algorithm.title} on {experiment.env}, "
             f"training seed {experiment.training_seed}",
-            "timesteps": f"{plan.horizon:,} over {experiment.n_envs} "
-            f"environment{'s' if experiment.n_envs > 1 else ''}",
-            "segments": f"{len(plan.boundaries)} of {experiment.segment:,} timesteps; "
-            "each ends in a resumable state",
-            "evaluations": f"{sum(b.evaluates for b in plan.boundaries)}, every "
+            "timesteps": f"{plan.horizon:,} in {counted(experiment.n_envs, 'environment')}",
+            "segments": f"{len(plan.boundaries):,} of {experiment.segment:,} timesteps, each "
+            "ending in a state that can be resumed",
+            "evaluations": f"{sum(b.evaluates for b in plan.boundaries):,}, every "
             f"{experiment.evaluation.interval:,} timesteps, "
-            f"{experiment.evaluation.n_episodes} episodes"
-            + (f", cut after {given:,} timesteps" if given else ""),
+            f"{counted(experiment.evaluation.n_episodes, 'episode')} each"
+            + (f", cut after {counted(given, 'timestep')}" if given else ""),
             "milestones": ", ".join(f"{b.milestone} % at {b.timestep:,}" for b in marks),
-            "gradient steps": f"{plan.n_gradient_steps:,} ({utd})",
+            "gradient steps": f"{plan.n_gradient_steps:,} (UTD ratio {plan.utd_ratio:g})",
             "learner": f"{choice.name} ({choice.reason}), "
             f"{choice.instruction_set or experiment.device}, "
-            f"{choice.n_threads} thread{'s' if choice.n_threads > 1 else ''}",
+            f"{counted(choice.n_threads, 'thread')}",
             "disk": f"up to {plan.disk_bytes / 1e6:,.0f} MB",
             "expected time": f"about {duration(plan.expected_seconds)} (rough: from a server core "
             "of 2026, films and evaluations not counted)",
         }
         if rounded:
+            quantum = experiment.hyperparameters.quantum(experiment.n_envs)
             rows["rounded up"] = (
-                f"{len(rounded)} boundaries, to whole PPO rollouts of "
-                f"{experiment.hyperparameters.quantum(experiment.n_envs):,} timesteps"
+                f"{counted(len(rounded), 'segment end')}, to whole PPO rollouts of {quantum:,} "
+                "timesteps"
             )
         if prepared.time_limit is None:
             rows["time limit"] = (
-                "none that the task tells of: training may never see an episode end, and "
-                f"evaluations cut theirs after {prepared.cut_after:,} timesteps"
-                f"{', the evaluation.max_episode_timesteps given' if given else ''}; "
+                "the task declares none: episodes may never end in training, and evaluations "
+                f"cut theirs after {prepared.cut_after:,} timesteps"
+                f"{' (evaluation.max_episode_timesteps)' if given else ''}; "
                 "--env-kwargs '{max_episode_steps: 1000}' sets one"
             )
         if prepared.reward_wrappers.note:
             rows["returns"] = prepared.reward_wrappers.note
         if folder is not None:
             rows["folder"] = str(folder)
-        for name, value in rows.items():
-            table.add_row(name, plain(value))
-        self.console.print(table)
+        self.rows(rows)
 
     # --- during ---
 
     @contextlib.contextmanager
     def bar(self, total: int, first: int) -> Iterator[None]:
-        """A progress bar over the whole budget, from timestep `first` on."""
+        """Show a progress bar over all `total` timesteps of a run that starts at `first`."""
         self._total, self._first, self._now = total, first, first
         self._started = time.monotonic()
         bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[left]}"),
-            TextColumn("{task.fields[evaluation]}"),
+            FittedLine(),
             console=self.console,
             expand=True,
             refresh_per_second=4,
             disable=not self.console.is_terminal,
         )
         with bar:
-            bar.add_task("training", total=total, completed=first, speed="", left="", evaluation="")
+            bar.add_task("training", total=total, completed=first)
             self._bar = bar
             try:
                 yield
@@ -188,17 +208,17 @@ class Display:
                 self._bar = None
 
     def learning(self) -> None:
-        """A segment begins: the clock of SPS starts."""
+        """Start the clock of SPS at the beginning of a segment."""
         self._learning_since, self._segment_start = time.monotonic(), self._now
         self.activity("training")
 
     def activity(self, text: str) -> None:
-        """What is going on beside the bar."""
+        """Show what the run is doing at the moment."""
         if self._bar is not None:
             self._bar.update(self._bar.tasks[0].id, description=text)
 
     def tick(self, timestep: int) -> None:
-        """Move the bar."""
+        """Move the bar to this timestep."""
         self._now = timestep
         if self._bar is not None and self.console.is_terminal:
             self._bar.update(
@@ -206,7 +226,7 @@ class Display:
             )
 
     def evaluated(self, timestep: int, mean_return: float) -> None:
-        """Show the latest evaluation; where there is no terminal, print a line."""
+        """Show the mean return of the latest evaluation; without a terminal, print a line."""
         self._last_return = mean_return
         shown = f"return {mean_return:,.1f}"
         if self._bar is None:
@@ -230,167 +250,146 @@ class Display:
         if not done:
             return ""
         seconds = (time.monotonic() - self._started) * (self._total - self._now) / done
-        return f"{duration(seconds)} left"
+        return time_left(seconds)
 
     # --- after ---
 
     def results(self, title: str, rows: Sequence[Row], pairs: Sequence[Pair] = ()) -> None:
-        """Every policy on the same seeds, with intervals, and pairs of them compared."""
-        table = _table(title, "policy")
-        timesteps_are_known = any(row.timestep is not None for row in rows)
-        for heading in (["timestep"] if timesteps_are_known else []) + [
-            *("mean", "std", "IQM", "95 % of mean")
-        ]:
-            table.add_column(heading, justify="right", no_wrap=True)
+        """Print the returns of policies on the same seeds, and comparisons of pairs of them.
+
+        Args:
+            title: what was evaluated.
+            rows: one policy each.
+            pairs: two policies each; printed as a second table.
+        """
+        known = any(row.timestep is not None for row in rows)
+        headings = [*(["timestep"] if known else []), "mean", "std", "IQM", f"{CI[1:-1]} of mean"]
+        cells = []
         for row in rows:
             s = row.summary
-            known = "" if row.timestep is None else short(row.timestep)
-            table.add_row(
-                plain(row.policy),
-                *([known] if timesteps_are_known else []),
-                *(_number(value) for value in (s.mean, s.std, s.iqm)),
-                " … ".join(_number(bound) for bound in s.mean_interval),
-            )
-        self.console.print(table)
+            timestep = [] if not known else ["" if row.timestep is None else exact(row.timestep)]
+            numbers = [number(value) for value in (s.mean, s.std, s.iqm)]
+            cells.append([row.policy, *timestep, *numbers, interval(s.mean_interval)])
+        self.table(NameTable([Column("policy", "name"), *map(Column, headings)], cells, title))
         if pairs:
             self._compare(pairs)
 
     def seeds(
         self, title: str, returns: Mapping[int, tuple[float, float]], final: SeedSummary
     ) -> None:
-        """Training seed -> mean return of its final and of its best policy, and what they say."""
-        self.say(f"\n{title}")
-        table = _table("", "training seed")
-        table.title = None
-        for heading in ("final", "best"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        for seed, values in returns.items():
-            table.add_row(str(seed), *(_number(value) for value in values))
-        self.console.print(table)
-        low, high = (_number(bound) for bound in final.iqm_interval)
+        """Print the returns of a group of runs, and a summary over its training seeds.
+
+        Args:
+            title: what the group is.
+            returns: training seed -> mean return of its final and of its best policy.
+            final: summary of the final policies' returns.
+        """
+        columns = [Column("training seed"), Column("final policy"), Column("best policy")]
+        cells = [[str(seed), *map(number, values)] for seed, values in returns.items()]
+        self.say("")
+        self.table(NameTable(columns, cells, title))
         self.say(
-            f"Final policies: IQM {_number(final.iqm)} [95 %: {low} … {high}], mean "
-            f"{_number(final.mean)}, std {_number(final.std)}, over {final.n} "
-            f"training seed{'s' if final.n > 1 else ''}.\nEach return is the mean of the episodes "
-            "on the evaluation seeds."
+            f"Final policies: IQM {number(final.iqm)}, 95 % CI {interval(final.iqm_interval)}, "
+            f"mean {number(final.mean)}, std {number(final.std)}, over "
+            f"{counted(final.n, 'training seed')}.\nEach return is the mean over the evaluation "
+            "episodes of one policy."
         )
 
     def _compare(self, pairs: Sequence[Pair]) -> None:
-        table = _table("Seed by seed", "policies")
-        for heading in ("difference [95 %]", "P(better) [95 %]", "p sign flip", "p Wilcoxon"):
-            table.add_column(heading, justify="right", no_wrap=True)
+        columns = [
+            Column("policies", "word"),
+            *map(Column, (f"difference {CI}", f"P(improvement) {CI}")),
+            *map(Column, ("sign-flip p", "Wilcoxon p")),
+        ]
+        cells = []
         for label, comparison in pairs:
             difference, probability = comparison[:2]
-            low, high = (_number(bound, "+") for bound in difference.interval)
-            table.add_row(
-                plain(label),
-                f"{_number(difference.mean, '+')} [{low}, {high}]",
-                f"{probability.value:.2f} [{probability.interval.low:.2f}, "
-                f"{probability.interval.high:.2f}]",
-                *(f"{p:.3f}" for p in comparison[2:]),
+            cells.append(
+                [
+                    label,
+                    f"{number(difference.mean, '+')} {interval(difference.interval, '+')}",
+                    f"{probability.value:.2f} [{probability.interval.low:.2f}, "
+                    f"{probability.interval.high:.2f}]",
+                    *(f"{p:.3f}" for p in comparison[2:]),
+                ]
             )
-        self.console.print(table)
+        self.say("")
+        self.table(NameTable(columns, cells, "Differences between policies, paired by seed"))
 
     def runs(self, listed: Sequence[Listed]) -> None:
-        """`gallop list`."""
-        table = _table("", "run")
-        table.title = None
-        for heading in ("algorithm", "task"):
-            table.add_column(heading, overflow="fold")
-        for heading in ("timesteps", "return"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("status", no_wrap=True)
+        """Print the table of `gallop list`."""
+        columns = [
+            *(Column("run", "name"), Column("algorithm", "word"), Column("task", "name")),
+            *(Column("timesteps"), Column("return"), Column("status", "word")),
+        ]
+        cells = []
         for run in listed:
-            timesteps = (
-                short(run.horizon)
-                if run.status == "finished"
-                else f"{short(run.timestep)} of {short(run.horizon)}"
+            timesteps = exact(run.horizon)
+            if run.status != "finished":
+                timesteps = f"{exact(run.timestep)} of {timesteps}"
+            cells.append(
+                [
+                    run.name,
+                    run.algo.upper(),
+                    run.env,
+                    timesteps if run.status != "damaged" else "",
+                    "" if run.mean_return is None else number(run.mean_return),
+                    run.status,
+                ]
             )
-            table.add_row(
-                plain(run.name),
-                plain(run.algo.upper()),
-                plain(run.env),
-                timesteps if run.status != "damaged" else "",
-                "" if run.mean_return is None else _number(run.mean_return),
-                run.status,
-            )
-        self.console.print(table)
+        self.table(NameTable(columns, cells))
         for run in listed:
             if run.status in ("damaged", "diverged"):
                 self.say(f"{run.path}: {run.reason}")
 
     def presets(self, presets: Sequence[Preset]) -> None:
-        """`gallop presets`."""
-        table = _table("", "algorithm")
-        table.title = None
-        table.add_column("task", no_wrap=True)
-        table.add_column("source", overflow="fold")
-        for preset in presets:
-            table.add_row(preset.algo.upper(), plain(preset.env), plain(preset.source))
-        self.console.print(table)
+        """Print the table of `gallop presets`."""
+        columns = [Column("algorithm", "word"), Column("task", "name"), Column("source", "prose")]
+        cells = [[preset.algo.upper(), preset.env, preset.source] for preset in presets]
+        self.table(NameTable(columns, cells))
 
     def left_out(self, cut: Mapping[str, Cut], not_finite: Mapping[str, tuple[int, int]]) -> None:
-        """What `results` cannot show: policy -> episodes that were cut; policy -> returns that
-        are not finite, of how many."""
+        """Print what the table of `results` does not show.
+
+        Args:
+            cut: policy -> its episodes that were cut.
+            not_finite: policy -> number of returns that are not finite, and of all its returns.
+        """
         for policy, (n, of, length) in cut.items():
+            one = n == 1
             self.say(
-                f"{policy}: {n} of {of} episodes did not end and were cut after {length:,} "
-                "timesteps; their returns are what they had gathered by then"
+                f"{policy}: {n} of {counted(of, 'episode')} did not end and "
+                f"{'was' if one else 'were'} cut after {counted(length, 'timestep')}; "
+                f"{'its return counts' if one else 'their returns count'} the rewards up to there"
             )
         for policy, (n, of) in not_finite.items():
-            self.say(f"{policy}: {n} of {of} returns are NaN or infinite, and left out")
+            verb = "is" if n == 1 else "are"
+            self.say(
+                f"{policy}: {n} of {counted(of, 'return')} {verb} NaN or infinite, and left out"
+            )
 
     def meaning(self, n: int) -> None:
-        """What the intervals of `results` are about."""
+        """Print what the returns and intervals of `results` are."""
         self.say(
-            f"Returns of {n} deterministic episodes on the evaluation seeds. Intervals are over "
-            "the starts of one\ntrained policy, not over training seeds."
+            f"Returns of {counted(n, 'deterministic episode')} on the evaluation seeds. Intervals "
+            "are over the episodes\nof one trained policy, not over training seeds."
         )
 
     def slope(self, slope: Slope | None, n_evaluations: int) -> None:
-        """Whether more timesteps would help."""
+        """Print whether the return is still rising at the end of training."""
         if slope is None:
             self.say(
-                f"Too few evaluations ({n_evaluations}) to say whether the return still rises: "
-                "three are needed in the last quarter."
+                f"Too few evaluations ({n_evaluations}) to tell whether the return is still "
+                "rising: at least 3\nare needed in the last quarter."
             )
             return
-        low, high = (_number(bound, "+") for bound in slope.interval)
         words = {
-            "rising": f"still rising by {_number(slope.per_100k)}",
-            "falling": f"falling by {_number(-slope.per_100k)}",
-            "level": f"neither clearly rising nor falling: {_number(slope.per_100k, '+')}",
+            "rising": f"is still rising by {number(slope.per_100k)}",
+            "falling": f"is falling by {number(-slope.per_100k)}",
+            "level": f"is neither clearly rising nor falling: {number(slope.per_100k, '+')}",
         }[slope.trend]
         self.say(
-            f"Evaluation return {words} per 100k timesteps [{low}, {high}] "
-            f"(last quarter, {slope.n} evaluations)."
+            f"The evaluation return {words} per 100k timesteps\n"
+            f"(95 % CI {interval(slope.interval, '+')}; last quarter, "
+            f"{counted(slope.n, 'evaluation')})."
         )
-
-
-def _table(title: str, first: str) -> Table:
-    table = Table(
-        title=plain(title, "bold"),
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        padding=0,  # 80 columns are enough
-    )
-    table.add_column(first, no_wrap=True)
-    return table
-
-
-def _number(value: float, sign: str = "") -> str:
-    """A return with as many digits as it deserves: 6,143 but -3.1; a dash where none is finite."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{value:{sign},.{0 if abs(value) >= 100 else 1}f}"
-
-
-def duration(seconds: float) -> str:
-    """1.5 hours as "1 h 30 min"."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(0, round(seconds))} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

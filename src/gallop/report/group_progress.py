@@ -1,4 +1,4 @@
-"""How far several runs are, while they train side by side."""
+"""Progress of several runs that train side by side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Literal, TypeAlias
 
 from rich.console import Group as Stacked
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.progress import Progress
 
 from gallop.errors import RunError
-from gallop.report.display import Display, duration
+from gallop.report.display import Display
+from gallop.report.progress_line import FittedLine, time_left
+from gallop.report.tables import Column, NameTable, number
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 
@@ -35,16 +36,8 @@ class GroupProgress:
         self._returns: dict[int, tuple[int, float]] = {}
         """Seed -> timestep and mean return of its latest evaluation."""
         self._shown: dict[int, tuple[State, int]] = {}
-        self._bar = Progress(
-            TextColumn("all runs"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[left]}"),
-            expand=True,
-            console=display.console,
-        )
-        self._task = self._bar.add_task("", total=horizon * len(runs), speed="", left="")
+        self._bar = Progress(FittedLine(), expand=True, console=display.console)
+        self._task = self._bar.add_task("all runs", total=horizon * len(runs))
         self._live: Live | None = None
         self._started = self._looked = time.monotonic()
         self._first = 0
@@ -108,15 +101,17 @@ class GroupProgress:
         return timestep_of(self._runs[seed], self._states[seed], self._horizon)
 
     def _picture(self) -> Stacked:
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        table.add_column("seed", justify="right")
-        table.add_column("timestep", justify="right")
-        table.add_column("return", justify="right")
-        table.add_column("")
-        for seed, state in self._states.items():
-            known = seed in self._returns
-            shown = f"{self._returns[seed][1]:,.1f}" if known else ""
-            table.add_row(str(seed), f"{self._timestep(seed):,}", shown, state)
+        rows = [
+            [
+                str(seed),
+                f"{self._timestep(seed):,}",
+                number(self._returns[seed][1]) if seed in self._returns else "",
+                state,
+            ]
+            for seed, state in self._states.items()
+        ]
+        headings = ("training seed", "timestep", "return")
+        table = NameTable([*map(Column, headings), Column("state", "word")], rows)
         self._bar.update(self._task, completed=self._now(), speed=self._speed(), left=self._left())
         return Stacked(self._bar.get_renderable(), table)  # a table too long is cut at its end
 
@@ -127,7 +122,7 @@ class GroupProgress:
     def _left(self) -> str:
         seconds, done = time.monotonic() - self._started, self._now() - self._first
         left = len(self._runs) * self._horizon - self._now()
-        return f"{duration(seconds * left / done)} left" if done else ""
+        return time_left(seconds * left / done) if done else ""
 
 
 def timestep_of(run: RunDirectory, state: State, horizon: int) -> int:

@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from gallop import __version__
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 from gallop.experiments import search_results
 from gallop.experiments.search_results import SearchResults
 from gallop.fields import plain
@@ -24,7 +24,6 @@ from gallop.tuning.search_directory import RoundDirectory, RoundRecord
 from gallop.tuning.search_settings import Search, n_evaluations
 from gallop.tuning.study import optuna_versions
 from gallop.tuning.study_page import PageTable
-from gallop.tuning.study_summary import many
 
 if TYPE_CHECKING:
     from gallop.evaluation.statistics import Interval
@@ -182,8 +181,8 @@ def facts(
         (
             "a trial",
             f"{experiment.total_timesteps:,} timesteps on "
-            f"{many(search.n_seeds, 'training seed')}, {many(n, 'evaluation')} of "
-            f"{many(n_episodes, 'episode')}",
+            f"{counted(search.n_seeds, 'training seed')}, {counted(n, 'evaluation')} of "
+            f"{counted(n_episodes, 'episode')}",
         ),
         ("its value", f"return: {what}{seeds}"),
         ("sampler", f"{search.sampler.name}, search seed {search.search_seed}, {how}"),
@@ -209,29 +208,32 @@ def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
     if search.pruner.name == "none" or not planned:
         return "no trial is stopped early"
     return (
-        f"{many(len(stopped), 'trial')} stopped early saved {spared:,} of {planned:,} timesteps "
+        f"{counted(len(stopped), 'trial')} stopped early saved {spared:,} of {planned:,} timesteps "
         f"({100 * spared / planned:.0f} %)"
     )
 
 
 def again_tables(again: Sequence[Again]) -> list[PageTable]:
-    """ "In the search" beside "trained again", for the page and for the screen."""
+    """Values in the search next to those after retraining, for the page and for the screen."""
     if not again:
         return []
     n = max(len(one.scores) for one in again)
     defaults = _defaults(again)
-    rows = []
+    rows, failed = [], ""
     for one in again:
         difference = None if one is defaults else gain(one, defaults)
         before, now = one.candidate.in_the_search, defaults.candidate.in_the_search
         flattered = (
             "" if before is None or now is None or one is defaults else f"{before - now:+,.0f}"
         )
+        name = one.candidate.name.replace("-", " ")
+        if one.value is None:
+            failed += f" {name} failed: {one.reason}."
         rows.append(
             (
-                one.candidate.name.replace("-", " "),
+                name,
                 "" if before is None else f"{before:,.0f}",
-                one.reason or f"{one.value:,.0f}{_interval(one.interval)}",
+                "failed" if one.value is None else f"{one.value:,.0f}{_interval(one.interval)}",
                 flattered,
                 ""
                 if difference is None
@@ -239,14 +241,19 @@ def again_tables(again: Sequence[Again]) -> list[PageTable]:
             )
         )
     note = (
-        f"Trained again: IQM over {n} training seeds that no trial had, on other episodes, scored "
-        "as in the search; [95 % bootstrap interval over seeds, too narrow with so few]. Gain: "
-        "mean difference to the defaults on the same seeds [95 % interval of Student's]."
+        f"Retrained: IQM over {counted(n, 'training seed')} that no trial used, on other "
+        "episodes, scored as in the search [95 % bootstrap interval over seeds, too narrow for so "
+        "few seeds]. "
+        "Gain: mean difference from the defaults on the same seeds [95 % interval, Student's t]."
     )
     if sum(one.candidate.trial is not None for one in again) > 1:
-        note += " The best of several on fresh seeds is still flattered a little by being chosen."
-    headings = ("", "in the search", "trained again", "gain in the search", "gain trained again")
-    return [PageTable("In the search, and trained again", headings, tuple(rows), note)]
+        note += (
+            " Choosing the best of several on the fresh seeds biases its value upwards a little, "
+            "too."
+        )
+    headings = ("settings", "in the search", "retrained", "gain in the search", "gain retrained")
+    title = "In the search, and retrained on fresh seeds"
+    return [PageTable(title, headings, tuple(rows), f"{note}{failed}")]
 
 
 def _interval(interval: Interval | None, sign: str = "") -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gallop.errors import counted
 from gallop.report.figures import BASELINE, INK, TRAINED, save
 from gallop.tuning.study_axes import (
     WIDTH,
@@ -36,7 +37,6 @@ from gallop.tuning.study_summary import (
     counts,
     finished_trials,
     importances,
-    many,
     parameter_names,
     quiet,
     why_nothing,
@@ -154,8 +154,8 @@ def _importances(study: optuna.Study, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylabel("")
     axes.set_xlabel(
-        f"share in telling the best tenth of {many(n_finished, 'finished trial')} from the others"
-        " (PED-ANOVA)"
+        f"share in telling the best tenth of {counted(n_finished, 'finished trial')} from the "
+        "others (PED-ANOVA)"
     )
     return figure
 

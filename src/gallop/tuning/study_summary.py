@@ -98,8 +98,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
-
-
-def many(n: int, noun: str) -> str:
-    """3 episodes, 1 episode."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
