@@ -241,9 +241,11 @@ def test_a_zip_alone_is_evaluated_with_the_arguments_that_it_was_trained_with(ho
     flags = ["--env-kwargs", "{exclude_current_positions_from_observation: false, "]
     flags[1] += "healthy_z_range: [0.0, .inf], max_episode_steps: 20}"
     assert main(command) == 0
-    assert "taken as the time that is left (--env-kwargs" in capsys.readouterr().out
+    assert (
+        "the remaining time (if it is not, pass the right --env-kwargs" in capsys.readouterr().out
+    )
     assert main([*command, *flags]) == 0
-    assert "the time that is left" not in capsys.readouterr().out
+    assert "the remaining time" not in capsys.readouterr().out
     assert main([*command, "--env-kwargs", "{nonsense: 1}"]) == 2
     assert "Hopper-v5 has no keyword argument 'nonsense'" in capsys.readouterr().err
     kwargs = {**HOPPER, "healthy_z_range": (0.0, math.inf), "max_episode_steps": 20}

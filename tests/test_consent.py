@@ -260,7 +260,7 @@ def test_somebody_at_a_terminal_is_asked(here):
         question = "Run it, now and later while it is the same? [y/N]"
         assert shown.count(question) == (answer is not None)
         assert ("\n  task gift.evil:Gift-v0 with" in shown) is (answer is not None)
-        assert ("--trust runs it" in shown) is (code == 2)
+        assert ("add --trust to run it" in shown) is (code == 2)
         assert bool(was_run(here)) is (code == 0)
 
 
@@ -325,7 +325,7 @@ def test_a_module_that_is_nowhere_is_said(here, capsys):
     change(here / "gift" / "run", env="nowhere_at_all.part:X-v0")
     assert call("evaluate", "gift/run", "--trust") == 2
     error = capsys.readouterr().err
-    assert "there is no module 'nowhere_at_all', neither installed nor in" in error
+    assert "module 'nowhere_at_all' was not found: it is neither installed nor in" in error
 
 
 def test_a_wrapper_gives_an_environment(here, capsys):
@@ -372,7 +372,7 @@ def test_a_decision_that_cannot_be_kept_counts_once(here, capsys, monkeypatch):
     (here / "file").write_text("")
     monkeypatch.setenv("GALLOP_STATE_DIR", str(here / "file"))
     assert call("baseline", "gift/run", "--trust", "--episodes", "1") == 0
-    assert "cannot be remembered" in capsys.readouterr().err
+    assert "your consent cannot be saved" in capsys.readouterr().err
     forget()
     assert call("baseline", "gift/run") == 2
 
@@ -437,8 +437,8 @@ def test_a_search_from_elsewhere_opens_no_storage_that_its_user_has_not_named(he
     for more in ([], ["--n-trials", "2"], ["--trust"]):
         assert call("tune", "--resume", "gift/search", *more) == 2
         error = capsys.readouterr().err
-        assert f"round.json names the storage {url}, and you have not named it" in error
-        assert "--storage URL opens it" in error and error.count("\n") == 1
+        assert f"round.json names the storage {url}, which you have not used" in error
+        assert "pass it with --storage URL" in error and error.count("\n") == 1
     assert not mine.exists()
     assert yaml.safe_load((search / "search.yaml").read_text()) == data, "nothing was changed"
     consent.storage_asked_for(url)  # as `gallop tune --storage` does
@@ -459,7 +459,7 @@ def test_children_know_of_a_decision_that_cannot_be_kept(here):
         capture_output=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stderr.count(b"cannot be remembered") == 2, "by its path and by its content"
+    assert done.stderr.count(b"your consent cannot be saved") == 2, "by its path and by its content"
 
 
 def test_run_seeds_is_a_request(here):

@@ -131,7 +131,7 @@ def test_a_whole_run_is_said_to_be_whole(finished_run, stopped_run, capsys):
 def test_a_folder_inside_a_run_is_no_run(finished_run, capsys):
     for part in (finished_run.state, finished_run.milestone(50).path):
         code, lines = gallop(capsys, "verify", part)
-        assert code == 2 and lines == [f"gallop: {part} is no run: it holds no experiment.yaml"]
+        assert code == 2 and lines == [f"gallop: {part}: not a run folder (no experiment.yaml)"]
 
 
 UNCHECKED = {"run.log", "lock", "lock.holder"}  # logs; what resuming does not read
@@ -181,7 +181,11 @@ def test_a_manifest_that_is_damaged_or_gone_is_said(stopped, capsys):
     code, lines = gallop(capsys, "verify", stopped.path)
     assert code == 1 and f"{file} is missing" in lines[0]
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
-    assert code == 2 and len(lines) == 1 and "is missing; gallop verify --accept" in lines[0]
+    assert (
+        code == 2
+        and len(lines) == 1
+        and "is missing; to accept the files as they are: gallop verify" in lines[0]
+    )
 
 
 def test_a_run_of_an_earlier_version_is_readable_and_said_to_be_one(finished, capsys):
@@ -190,7 +194,7 @@ def test_a_run_of_an_earlier_version_is_readable_and_said_to_be_one(finished, ca
     del record["manifest"]
     finished.write_json("provenance.json", record)
     code, lines = gallop(capsys, "verify", finished.path)
-    assert code == 0 and "made by a version that wrote no manifest.json" in lines[0]
+    assert code == 0 and "written by a version without manifest.json" in lines[0]
     assert finished.numbers.read_evaluations() is not None
 
 
@@ -389,13 +393,13 @@ def test_damage_is_found_from_inside_a_run_and_in_one_with_any_name(
     ):
         monkeypatch.chdir(here)
         code, lines = gallop(capsys, "evaluate", named, "--env", "Pendulum-v1")
-        assert code == 2 and "it is not as it was written" in lines[-1], (here, named, lines)
+        assert code == 2 and "restore it from a copy or" in lines[-1], (here, named, lines)
     monkeypatch.chdir(tmp_path)
     for name in ("checkpoints/100", "state"):  # of all runs, of a run
         shutil.copytree(finished.path, tmp_path / name)
         flip(tmp_path / name / "best_model.zip")
         code, lines = gallop(capsys, "evaluate", name, "--env", "Pendulum-v1")
-        assert code == 2 and "it is not as it was written" in lines[-1], (name, lines)
+        assert code == 2 and "restore it from a copy or" in lines[-1], (name, lines)
 
 
 def test_at_its_end_and_when_it_stops_a_run_vouches_for_one_content_of_each_file(
@@ -470,7 +474,7 @@ def test_what_is_certain_is_made_again(cleaned, finished, finished_run, capsys):
     for name in names:
         if name.endswith(".npz"):
             assert (finished.path / name).read_bytes() == (finished_run.path / name).read_bytes()
-    final = f"{finished.final_model}: made again from {finished.path}/checkpoints/100/model.zip"
+    final = f"{finished.final_model}: restored from {finished.path}/checkpoints/100/model.zip"
     assert final in lines
     policies = ["final_model.zip"] if cleaned else [*names[2:4], "final_model.zip"]
     for name in policies:
@@ -591,7 +595,7 @@ def test_a_state_that_was_deleted_is_no_beginning_at_timestep_0(stopped, capsys)
     harm_state(stopped)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 2
-    assert "results up to timestep 360 and no state to go on from" in lines[-1]
+    assert "results up to timestep 360, but its resume state" in lines[-1]
     with np.load(stopped.path / "evaluations.npz") as file:
         assert file["timesteps"].tolist() == [120, 240, 360]
 
@@ -640,7 +644,7 @@ def test_a_damaged_normalizer_of_the_initial_policy_is_refused(stopped, capsys):
 def test_an_experiment_that_was_deleted_is_said_to_be_so(stopped, capsys):
     stopped.experiment_file.unlink()
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
-    assert code == 2 and lines[-1].endswith("(it was deleted: put back a copy of it)")
+    assert code == 2 and lines[-1].endswith("it was deleted: restore it from a copy)")
 
 
 def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
@@ -659,7 +663,7 @@ def test_a_segment_trained_again_has_the_bits_that_were_stored(finished_run, cap
     for segment in (0, 3):
         code, lines = gallop(capsys, "verify", "--replay", segment, finished_run.path)
         assert code == 0, lines
-        assert lines[-2:] == ["learner: the same bits", "replay buffer: the same bits"]
+        assert lines[-2:] == ["learner: bit-identical", "replay buffer: bit-identical"]
 
 
 def test_a_segment_whose_start_is_gone_says_which_can_be_replayed(finished, capsys):
@@ -688,7 +692,7 @@ def test_a_segment_is_trained_again_from_a_folder_that_cannot_be_written(disk, f
     run = copy(finished, disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     code, lines = gallop(capsys, "verify", "--replay", 3, run.path)
-    assert code == 0 and lines[-1] == "replay buffer: the same bits", lines
+    assert code == 0 and lines[-1] == "replay buffer: bit-identical", lines
 
 
 def test_other_bits_are_found_by_training_again(finished, capsys):
@@ -733,7 +737,7 @@ def test_clean_refuses_what_is_not_finished(stopped, capsys):
     code, lines = gallop(capsys, "clean", "--unfinished", stopped.path)
     assert code == 0 and not list(stopped.state.glob("0*"))
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
-    assert code == 2 and "gallop clean removed it (20" in lines[-1] and "put back" in lines[-1]
+    assert code == 2 and "gallop clean removed it on 20" in lines[-1] and "restore it" in lines[-1]
 
 
 def test_a_clean_that_is_killed_leaves_nothing_that_looks_damaged(finished, capsys):
@@ -812,7 +816,7 @@ def test_what_an_earlier_version_left_in_its_first_moment_is_used_again(tmp_path
     folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
     (folder.state / ".new-abc").mkdir(parents=True)
     (folder.state / "lock").touch()
-    with pytest.raises(RunError, match="killed here in its first moment"):
+    with pytest.raises(RunError, match="killed just after its start"):
         folder.read_experiment()
     folder.create(tiny("sac"))
     assert folder.read_experiment() == tiny("sac")

@@ -179,9 +179,13 @@ def test_the_card_tells_the_hub_and_people_the_same_numbers(run, tmp_path):
     assert entry["results"][0]["metrics"][0]["value"] == f"{mean:.2f} +/- {std:.2f}"
     assert f"| this policy | 10 | {mean:,.2f} ± {std:,.2f} |" in text
     assert "| random actions | 10 |" in text
-    for words in ("10000, 10001", "Intervals are over starts of one policy", "n_epochs: 2"):
+    for words in (
+        "10000, 10001",
+        "The intervals cover the initial states of one policy",
+        "n_epochs: 2",
+    ):
         assert words in text
-    assert "There is no film of it: films: false." in text
+    assert "There is no film: films: false." in text
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo", "dict"])
@@ -271,7 +275,7 @@ def test_the_name_of_a_policy_that_training_started_from_is_kept_without_its_pla
 @pytest.mark.parametrize("export", [export_zoo, export_hub])
 def test_what_is_no_finished_run_is_refused_and_leaves_nothing(export, run, tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(RunError, match=r"holds no experiment\.yaml"):
+    with pytest.raises(RunError, match=r"no experiment\.yaml"):
         export(RunDirectory(tmp_path / "nothing"), output)
     with run("sac").locked(), pytest.raises(RunError, match="being run by another process"):
         export(run("sac"), output)
@@ -279,7 +283,7 @@ def test_what_is_no_finished_run_is_refused_and_leaves_nothing(export, run, tmp_
     shutil.copytree(run("sac").path, unfinished.path)
     unfinished.final_model.unlink()
     manifest.begin(unfinished.path)
-    words = r"not finished: it stands at 360 of 360 timesteps; gallop run --resume .*run goes on"
+    words = r"not finished \(timestep 360 of 360\); finish it first: gallop run --resume .*run"
     with pytest.raises(RunError, match=words):
         export(unfinished, output)
     assert not output.exists()
@@ -290,7 +294,7 @@ def test_a_folder_that_is_not_empty_is_never_written_to(run, tmp_path):
     (tmp_path / "full" / "mine").touch()
     (tmp_path / "file").touch()
     for name in ("full", "file"):
-        with pytest.raises(RunError, match=f"{name} exists already, and is no empty folder"):
+        with pytest.raises(RunError, match=f"{name} already exists and is not an empty folder"):
             export_hub(run("td3"), tmp_path / name)
     assert files(tmp_path) == {"full/mine", "file"}
     (tmp_path / "empty").mkdir()
@@ -424,12 +428,12 @@ def test_a_push_that_cannot_be_says_why_in_one_line(hub, pushed):
     pytest.importorskip("huggingface_hub", reason="huggingface_hub, an extra, is not installed")
     port = hub.server_port
     for arguments, words in (
-        (("me", port), r"'me' is no name of a repository: user/name is needed"),
-        (("a/b/c", port), r"'a/b/c' is no name of a repository: user/name is needed"),
-        (("me/..x", port), r"'me/\.\.x' is no name of a repository: "),
-        (("me/x", port, ""), r"nobody is logged in to the hub: hf auth login, or set HF_TOKEN"),
-        (("me/x", port, "hf_wrong"), r"me/x: the hub refused \(401\): the token is not accepted"),
-        (("other/x", port), r"other/x: the hub refused \(403\): the token may not write there"),
+        (("me", port), r"'me' is not a repository name, expected user/name"),
+        (("a/b/c", port), r"'a/b/c' is not a repository name, expected user/name"),
+        (("me/..x", port), r"'me/\.\.x' is not a repository name: "),
+        (("me/x", port, ""), r"not logged in to the hub: run hf auth login, or set HF_TOKEN"),
+        (("me/x", port, "hf_wrong"), r"me/x: refused by the hub \(401\): the token is not valid"),
+        (("other/x", port), r"other/x: refused by the hub \(403\): the token has no permission"),
         (("me/x", 9), r"me/x: the hub cannot be reached: ConnectError"),
     ):
         said = pushed(*arguments)
@@ -441,11 +445,14 @@ def test_a_push_that_cannot_be_says_why_in_one_line(hub, pushed):
 def test_a_push_without_the_client_names_the_extra(pushed, tmp_path):
     without = "import sys; sys.modules['huggingface_hub'] = None\n" + PUSH
     said = python(without, str(pushed.folder), "me/x", cwd=tmp_path)
-    assert said == "refused: pushing needs huggingface_hub: pip install 'gallop-rl[hub]'\n"
+    assert (
+        said
+        == "refused: --push requires huggingface_hub; to install: pip install 'gallop-rl[hub]'\n"
+    )
 
 
 def test_only_an_export_is_pushed(tmp_path):
-    with pytest.raises(ExperimentError, match=r"is no export for the hub: it lacks README\.md"):
+    with pytest.raises(ExperimentError, match=r"not an export for the hub \(no README\.md"):
         push(tmp_path, "me/x")
 
 

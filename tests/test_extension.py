@@ -98,11 +98,14 @@ def test_a_milestone_that_was_passed_is_named_as_missing(tmp_path, capsys):
     )
     longer = RunDirectory(short.path.with_name("longer"))
     meta = longer.milestone(25).read_meta()
-    assert meta["steps"] == 120 and "was passed before" in meta["missing"]["model.zip"]
+    assert (
+        meta["steps"] == 120
+        and "saved no milestone at timestep 120" in meta["missing"]["model.zip"]
+    )
     assert not longer.milestone(25).model.exists()
     assert longer.milestone(50).model.exists() and longer.milestone_bars.exists()
     shown = capsys.readouterr().out
-    assert "begins with" in shown and "timestep 240" in shown
+    assert "extending" in shown and "timestep 240" in shown
     assert " 25 % " not in shown.split("policy timestep")[1]
 
 
@@ -154,11 +157,14 @@ def finished(tmp_path_factory):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({}, r"needs more timesteps than 120, such as -n 240"),
-        ({"total_timesteps": 120}, "120 is not more than the 120"),
+        ({}, r"more than 120 timesteps, such as -n 240"),
+        ({"total_timesteps": 120}, "120 must be more than the 120"),
         ({"total_timesteps": 250}, "120 must divide the milestones 250"),
-        ({"total_timesteps": 240, "hyperparameters.gamma": 0.9}, r"leave out --hyperparameters\.g"),
-        ({"total_timesteps": 240, "segment": 60}, r"leave out --segment"),
+        (
+            {"total_timesteps": 240, "hyperparameters.gamma": 0.9},
+            r"--hyperparameters\.gamma cannot",
+        ),
+        ({"total_timesteps": 240, "segment": 60}, r"--segment cannot be changed"),
     ],
 )
 def test_what_cannot_be_extended_is_refused(finished, overrides, words, tmp_path):
@@ -171,7 +177,7 @@ def test_a_schedule_that_came_to_its_end_needs_a_new_horizon(tmp_path):
     linear = experiment("ppo", 120, [100], hyperparameters={"learning_rate": "lin_1e-3"})
     short = run(linear, tmp_path, "a")
     more = {"total_timesteps": 240}
-    with pytest.raises(ExperimentError, match=r"lin_1e-3 has come to its end.*--new-horizon"):
+    with pytest.raises(ExperimentError, match=r"lin_1e-3 reached its end.*--new-horizon"):
         extend(short, more, results=tmp_path, name="b", display=Display(quiet=True))
     longer = extend(
         short, more, results=tmp_path, name="b", new_horizon=True, display=Display(quiet=True)
@@ -192,5 +198,5 @@ def test_a_run_that_is_running_or_unfinished_is_refused(finished, tmp_path):
             extend(finished, more, results=tmp_path, display=Display(quiet=True))
     finally:
         (finished.path / "away.zip").rename(finished.final_model)
-    with pytest.raises(ExperimentError, match="is no run"):
+    with pytest.raises(ExperimentError, match="not a run folder"):
         extend(RunDirectory(tmp_path), more, results=tmp_path, display=Display(quiet=True))

@@ -90,7 +90,7 @@ def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys)
     assert f"kept up to timestep {timestep} of 480" in said
     assert said.endswith(f"gallop run --resume {run.path}")
     code, lines = gallop(capsys, "run", "--resume", run.path)
-    assert code == 1 and lines[-1].startswith("gallop: ") and "nothing is lost" in lines[-1]
+    assert code == 1 and lines[-1].startswith("gallop: ") and "the run is saved up to" in lines[-1]
     assert "Traceback" not in " ".join(lines)
     (disk / "ballast").unlink()
     code, lines = gallop(capsys, "run", "--resume", run.path)
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys)
 @pytest.mark.slow
 def test_a_disk_that_is_full_when_a_film_is_made_costs_no_film(disk, capsys):
     filmed = experiment("ppo", films=True)
-    with pytest.raises(DiskFullError, match="nothing is lost"):
+    with pytest.raises(DiskFullError, match="the run is saved up to"):
         workflow.run(filmed, disk, "a", Display(quiet=True), [FillAt(disk, 240, 30_000)])
     run = RunDirectory(next(disk.glob("*/a")))
     (disk / "ballast").unlink()
@@ -150,7 +150,7 @@ def test_a_search_whose_disk_fills_up_goes_on(left, disk, tmp_path, capsys):
     more = ["tune", "--resume", search, "--n-trials", "4", "--quiet"]
     code, lines = gallop(capsys, *more)
     assert code == 1 and lines[-1].startswith("gallop: "), lines
-    assert " free" in lines[-1] and "nothing is lost" in lines[-1]
+    assert " free" in lines[-1] and "the run is saved up to" in lines[-1]
     assert lines[-1].endswith(f"gallop tune --resume {search}")
     (disk / "ballast").unlink()
     code, lines = gallop(capsys, *more)
@@ -169,15 +169,15 @@ def test_a_run_without_room_for_two_boundaries_is_refused_before_it_begins(disk,
     for dry in ([], ["--dry-run"]):
         code, lines = gallop(capsys, "run", tmp_path / "a.yaml", "-f", disk / "results", *dry)
         assert code == 2
-        assert "has no room: 5.0 MB are free, two boundaries need about 20.0 MB" in lines[-1]
+        assert "not enough disk space: 5.0 MB free, at least 20.0 MB needed" in lines[-1]
     assert not (disk / "results").exists()
 
 
 def test_little_room_is_said_before(disk, capsys):
     plan = make_plan(tiny("ppo"))
     space.check_before(disk, plan, Display())
-    assert "little room: 32.0 MB are free" in capsys.readouterr().out
-    with pytest.raises(RunError, match="has no room"):
+    assert "disk space is low: 32.0 MB free" in capsys.readouterr().out
+    with pytest.raises(RunError, match="not enough disk space"):
         space.check_before(disk, plan, Display(), n_runs=3)
 
 

@@ -92,7 +92,7 @@ def test_a_zip_tells_its_task_by_its_name(tmp_path, capsys):
     model = PPO("MlpPolicy", make_env("Pendulum-v1", seed=None), policy_kwargs={"net_arch": [4]})
     model.save(tmp_path / "ppo-Pendulum-v1.zip")
     assert main(["evaluate", str(tmp_path / "ppo-Pendulum-v1.zip"), "--episodes", "2"]) == 0
-    assert "Pendulum-v1, as its name says" in capsys.readouterr().out
+    assert "task Pendulum-v1, taken from the file name" in capsys.readouterr().out
     assert task_in_name("best_model") is None
 
 
@@ -107,7 +107,7 @@ def test_one_observation_more_is_the_time_that_is_left(tmp_path):
     assert env.observation_space.contains(observation)
     SAC("MlpPolicy", env, policy_kwargs={"net_arch": [4]}).save(tmp_path / "Pendulum-v1.zip")
     named = find_policy(tmp_path / "Pendulum-v1.zip")
-    assert "taken as the time that is left" in named.note
+    assert "the last one is the remaining time" in named.note
     assert gallop.evaluate(tmp_path / "Pendulum-v1.zip", n_episodes=1).lengths.tolist() == [200]
 
 
@@ -164,19 +164,19 @@ def other(tmp_path):
         (["evaluate", "RUN", "--reset-noise-scale", "0.1"], "no keyword 'reset_noise_scale'"),
         (["evaluate", "RUN", "--reset-noise-scale", "-1"], "at least 0"),
         (["evaluate", "RUN", "-o", "a.csv"], "written as .npz"),
-        (["evaluate", "TMP"], "is neither a run nor a milestone"),
+        (["evaluate", "TMP"], "not a run or milestone folder"),
         (["evaluate", "TMP/none.zip"], "no such file or folder"),
         (["evaluate", "RUN", "--normalizer", "TMP/none.npz"], "none.npz: cannot be read"),
         (["evaluate", "RUN", "--episode", "3"], "--episodes"),
-        (["evaluate"], "no run with a policy below results"),
+        (["evaluate"], "results: no run with a policy found"),
         (["baseline"], "RUN, a CONFIG or --env is needed"),
         (["baseline", "Pendulum-v11"], "did you mean Pendulum-v1"),
         (["baseline", "RUN", "--env", "Pendulum-v1"], "two answers to one question"),
-        (["figures", "TMP"], "is no run"),
+        (["figures", "TMP"], "not a run folder"),
         (["figures"], "no run below results"),
         (["list"], "no run below results"),
         (["export", "RUN"], "--zoo DIR or --hub DIR"),
-        (["export", "TMP", "--zoo", "TMP/zoo"], "is no run"),
+        (["export", "TMP", "--zoo", "TMP/zoo"], "not a run folder"),
         (["run", "--init-from", "OTHER", "--algo", "ppo", "--env", "Pendulum-v1", "-n", "81920"],
          "networks do not fit"),
         (["run", "--init-from", "TMP/none.zip", "--algo", "ppo", "--env", "Pendulum-v1"],

@@ -196,7 +196,7 @@ def test_another_experiment_under_the_name_is_refused(done):
 @pytest.mark.parametrize(
     ("seeds", "workers", "words"),
     [
-        ([], None, "no training seed is given"),
+        ([], None, "at least one training seed is required"),
         ([3, 1, 3], None, "training seed 3 is given twice"),
         ([-1], None, "training_seed: -1: should be greater than or equal to 0"),
         ([0], 0, "--workers 0: at least 1"),
@@ -226,7 +226,7 @@ def test_all_seeds_start_from_the_same_policy(done, in_this_process, tmp_path):
 def test_a_folder_that_is_no_group_is_refused(tmp_path):
     run = RunDirectory(tmp_path / "PPO_Pendulum-v1" / "g")
     run.create(tiny("ppo"))
-    with pytest.raises(RunError, match="is no group of training seeds"):
+    with pytest.raises(RunError, match="is not a group of training seeds"):
         run_seeds(tiny("ppo"), [0], results=tmp_path, name="g")
     with pytest.raises(RunError, match=r"it holds no group\.yaml"):
         resume_group(run.path)
@@ -266,7 +266,7 @@ def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
     (tmp_path / "manifest.json").unlink()  # as in a group of an earlier version
     for text in ("", "[]", '{"training_seeds": []}', '{"training_seeds": ["x"]}'):
         group.seeds_file.write_text(text)
-        with pytest.raises(RunError, match=r"seeds\.json does not name training seeds"):
+        with pytest.raises(RunError, match=r"seeds\.json has no valid training seeds"):
             resume_group(tmp_path)
 
 
@@ -307,7 +307,7 @@ def test_a_seed_whose_folder_is_something_else_leaves_the_others(tmp_path, in_th
     group.run(0).path.mkdir(parents=True)
     (group.run(0).path / "notes.txt").write_text("mine")
     group.write(tiny("ppo"), [0, 1])
-    with pytest.raises(SeedsFailedError, match=r"1 of 2 runs.*seed 0: .*seed-0 exists already"):
+    with pytest.raises(SeedsFailedError, match=r"1 of 2 runs.*seed 0: .*seed-0 already exists"):
         resume_group(group.path, **in_this_process)
     assert group.run(1).is_finished()
     assert [path.name for path in group.run(0).path.iterdir()] == ["notes.txt"]

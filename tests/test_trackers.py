@@ -251,7 +251,7 @@ def test_a_tracker_that_fails_is_left_out_with_one_warning_and_training_goes_on(
     with caplog.at_level("WARNING", "gallop"):
         folder = run(tiny("sac", log_interval=1), tmp_path, failing, notebook)
     warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    line = "Failing failed, and the run goes on without it: the network is down"
+    line = "Failing failed, and the run continues without it: the network is down"
     assert warnings == [line]
     assert line in folder.log_file.read_text()
     assert [row.timestep for row in failing.rows if row.timestep >= 200] == [220]
@@ -530,8 +530,8 @@ def test_a_tracker_that_cannot_be_reached_only_costs_a_warning(tracker, tmp_path
     if tracker == "trackio":  # it warns itself, and raises nothing
         assert log.count("trackio failed") == 1, log
     else:
-        assert log.count("the run goes on without it") == 1, log
-        assert "the run goes on without it" in " ".join((done.stdout + done.stderr).split())
+        assert log.count("the run continues without it") == 1, log
+        assert "the run continues without it" in " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.mark.skipif(not is_installed("wandb"), reason="needs wandb")

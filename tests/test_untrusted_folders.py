@@ -202,11 +202,11 @@ DAMAGE = [
     ("provenance.json", b"[]", "must contain a JSON object"),
     ("provenance.json", b"[" * 100_000, "is nested too deeply"),
     ("provenance.json", b'{"end": ', "is not valid JSON"),
-    ("episodes.csv", b"a,b\n1,2\n", "has no column 'policy'"),
+    ("episodes.csv", b"a,b\n1,2\n", "column 'policy' is missing"),
     (
         "episodes.csv",
         b"policy,timestep,seed_family,seed,return,length\nfinal,1\n",
-        "another number",
+        "more or fewer columns",
     ),
     ("episodes.csv", b"\x00" * 200_000, "episodes.csv"),
     (
@@ -220,7 +220,7 @@ DAMAGE = [
     (
         "evaluations.npz",
         npz(timesteps=["a"], results=[["b"]], ep_lengths=[[1]], seeds=[1]),
-        "something else",
+        "must hold numbers in shape",
     ),
 ]
 

@@ -206,7 +206,7 @@ def test_a_run_that_exists_is_not_overwritten(folder):
     home = folder.parents[2]
     again = gallop("run", "config.yaml", "--name", "a", cwd=home)
     assert again.returncode == 2
-    assert again.stderr.count("\n") == 1 and "exists already" in again.stderr
+    assert again.stderr.count("\n") == 1 and "already exists" in again.stderr
     assert (folder / "final_model.zip").read_bytes() == before
 
 
@@ -231,7 +231,7 @@ def test_figures_prints_what_the_run_ended_with(done):
     again = gallop("figures", folder.relative_to(home), cwd=home)
     assert (again.returncode, again.stderr) == (0, "")
     drawn, start, closing = again.stdout.partition("SAC on HalfCheetah-v5, ")
-    _, _, ended_with = process.stdout.partition("back from their zips\n")
+    _, _, ended_with = process.stdout.partition("from their zip files\n")
     assert start + closing == ended_with
     assert ended_with.count("film    ") == 3 and "to see it move" in ended_with
     names = ("boxplot_trained_vs_random.png", "trained_rewards_hist.png")
@@ -255,7 +255,7 @@ def test_watch_of_a_milestone_and_of_a_zip_elsewhere(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     (tmp_path / "mine.zip").write_bytes((milestone / "model.zip").read_bytes())
     lost = gallop("watch", tmp_path / "mine.zip", cwd=home)
-    assert lost.returncode == 2 and "name its task with --env" in lost.stderr
+    assert lost.returncode == 2 and "--env ID is required" in lost.stderr
 
 
 def test_dry_run_writes_nothing(folder, tmp_path):

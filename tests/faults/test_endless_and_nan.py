@@ -211,7 +211,7 @@ def test_a_diverged_run_is_listed_as_such_and_does_not_go_on_with_the_same_bits(
     assert listed.status == "diverged" and "learning_rate" in listed.reason
     assert main(["run", "--resume", str(said.folder)]) == 2
     errors = capsys.readouterr().err
-    assert "has diverged" in errors and "with the same bits" in errors
+    assert "diverged: " in errors and "repeat this bit by bit" in errors
     (said.folder / "diverged.json").unlink()
     assert main(["run", "--resume", str(said.folder)]) == 1  # tried all the same
     assert (said.folder / "diverged.json").exists()
@@ -236,7 +236,7 @@ def test_a_run_that_its_task_has_spoilt_goes_on_once_the_task_is_repaired(run, m
     assert list_runs(said.folder.parents[1])[0].status == "diverged"
     monkeypatch.delitem(gallop_misbehaving_task.ONCE, "reward_nan")
     assert main(["run", "--resume", str(said.folder)]) == 0
-    assert "ended last time with" in " ".join(capsys.readouterr().out.split())
+    assert "last ended with" in " ".join(capsys.readouterr().out.split())
     assert not (said.folder / "diverged.json").exists()
     assert list_runs(said.folder.parents[1])[0].status == "finished"
 

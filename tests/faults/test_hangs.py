@@ -171,8 +171,8 @@ def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_go_on(command)
     code, output = run.finish()
     assert code == 1
     assert "its worker process ended with exit code 3 in step()" in output
-    assert "kept everything up to timestep 400" in output
-    assert "to go on: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
+    assert "saved up to timestep 400" in output
+    assert "to resume: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
     log = next(run.home.glob("results/*/a/run.log")).read_text()
     assert "its worker process ended with exit code 3" in log
 
@@ -286,8 +286,8 @@ def test_a_run_on_a_frozen_task_ends_with_a_line_and_its_state(how, vec_env, com
     code, output = run.finish(90)
     assert code == 1
     assert "step() has not returned for 6 s (watchdog)" in output
-    assert "kept everything up to timestep 200" in output
-    assert "to go on: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
+    assert "saved up to timestep 200" in output
+    assert "to resume: gallop run --resume results/PPO_gallop_frozen_task-Frozen-v0/a" in output
     log = next(run.home.glob("results/*/a/run.log")).read_text()
     assert "step() has not returned for 6 s (watchdog)" in log
 
@@ -333,12 +333,12 @@ def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, co
     run = command(experiment(how, vec_env=vec_env, **settings), "run", "config.yaml", "--name", "a")
     run.wait_until_frozen(200)
     run.interrupt()
-    run.wait_for(lambda: "stopping at the next safe instant" in run.output())
+    run.wait_for(lambda: "stopping at the next safe point" in run.output())
     run.interrupt()
     code, output = run.finish()  # although the task never returns
     assert code == 130
-    assert "kept everything up to timestep 200" in output
-    assert "to go on: gallop run --resume" in output
+    assert "saved up to timestep 200" in output
+    assert "to resume: gallop run --resume" in output
 
 
 @pytest.mark.slow
@@ -354,7 +354,7 @@ def test_an_evaluation_stops_at_the_next_timestep(command):
     run.interrupt()
     code, output = run.finish()
     assert code == 130
-    assert "stopping at the next safe instant" in output
+    assert "stopping at the next safe point" in output
     assert "stopped by SIGINT" in output
 
 
@@ -379,7 +379,7 @@ def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, comm
     run.wait_for(lambda: len(marked(run.home)) >= 3)
     time.sleep(8)
     run.interrupt()
-    run.wait_for(lambda: "stopping at the next safe instant" in run.output())
+    run.wait_for(lambda: "stopping at the next safe point" in run.output())
     run.interrupt()
     code, _ = run.finish()
     assert code == 130
@@ -390,8 +390,8 @@ def test_a_task_that_raises_keyboard_interrupt_is_named(command):
     data = experiment("interrupt", at=BASELINE + 250)
     code, output = command(data, "run", "config.yaml", "--name", "a").finish()
     assert code == 130
-    assert f"{TASK} raised KeyboardInterrupt, which counts as Ctrl-C; the run ends here" in output
-    assert "kept everything up to timestep 200" in output
+    assert f"{TASK} raised KeyboardInterrupt (same as Ctrl-C); the run has stopped" in output
+    assert "saved up to timestep 200" in output
 
 
 @pytest.mark.slow
@@ -401,7 +401,7 @@ def test_in_a_worker_it_is_a_failure_of_the_task(command):
     assert code == 1
     assert f"gallop: {TASK}, training, segment 1, after timestep" in output
     assert ": KeyboardInterrupt (" in output
-    assert "kept everything up to timestep 200" in output
+    assert "saved up to timestep 200" in output
 
 
 # --- processes that end without a word -----------------------------------------------------------
@@ -418,7 +418,7 @@ def test_a_run_that_its_task_has_ended_is_listed_and_goes_on(how, code, command)
     output = command({}, "run", "--resume", folder).finish()[1]
     assert f"process {run.process.pid} on" in output
     assert "was killed or ended by its task" in output
-    assert "going on from timestep 200" in output
+    assert "resuming from timestep 200" in output
 
 
 @pytest.mark.slow

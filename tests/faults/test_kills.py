@@ -121,12 +121,12 @@ def test_a_signal_stops_with_what_is_kept_lost_and_how_to_go_on(number, code, re
     assert returned == code, output
     last = " ".join(output.splitlines()[-2:])
     assert f"stopped by {number.name}" in last
-    assert "kept everything up to timestep" in last and "lost" in last
+    assert "saved up to timestep" in last and "lost" in last
     assert f"gallop run --resume {Path('results') / 'SAC_Pendulum-v1' / 'a'}" in last
     assert "Traceback" not in output
     code, output = finish(start(tmp_path, "--resume"))  # the newest unfinished run
     assert code == 0, output
-    assert "going on from timestep" in output
+    assert "resuming from timestep" in output
     assert content(run_folder(tmp_path)) == references("sac")
 
 

@@ -165,7 +165,7 @@ def check(kind, said):
     where = rf"training, segment 0, after timestep ({timestep}|{timestep + 1})"
     assert len(said.lines) == 1
     assert re.fullmatch(f"gallop: {TASK}, {where}: ({pattern})", said.lines[0]), said.lines[0]
-    assert "kept everything up to timestep 0" in said.output
+    assert "saved up to timestep 0" in said.output
     assert f"gallop run --resume {Path('results')}" in said.output.replace("\n", "")
     if kind.startswith("raises"):
         assert "Traceback" in said.log and "gallop_misbehaving_task.py" in said.log

@@ -1,1 +1,1 @@
-"""A run and its folder: prepared, recorded, found again; names, formats and whole writes."""
+"""Run folders: names, formats, atomic writes, resume state, records, consent and lookup."""

@@ -1,4 +1,4 @@
-"""Removing what resuming needs, on purpose."""
+"""Deleting the resume state of runs on request: `gallop clean`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from gallop.run_folder.seed_group import SeedGroup, is_group
 
 
 def clean(paths: Sequence[Path], unfinished: bool = False) -> list[tuple[RunDirectory, int]]:
-    """Remove the states of runs, and of all runs of groups. All are looked at before the first.
+    """Delete the resume states of runs, and of all runs of groups; all are checked first.
 
     Args:
-        unfinished: also of runs that did not come to their end.
+        paths: folders of runs or groups.
+        unfinished: also clean unfinished runs.
 
     Returns:
-        Each run, and the bytes that it gave back (a shard that a longer run shares stays).
+        Each run with the number of bytes freed (a shard shared with a longer run stays).
 
     Raises:
-        RunError: if one holds no run, is not finished, or another process is running it; nothing is
-            removed then.
+        RunError: if a folder is not a run, is unfinished, or is being run by another process;
+            nothing is deleted in these cases.
     """
     runs = [run for path in paths for run in _runs(path)]
     with ExitStack() as held:
@@ -35,8 +36,8 @@ def clean(paths: Sequence[Path], unfinished: bool = False) -> list[tuple[RunDire
             manifest.check(run.provenance_file)
             if not run.is_finished() and not unfinished:
                 raise RunError(
-                    f"{run.path} is not finished, and without its state it can never go on: "
-                    f"gallop run --resume {run.path} goes on with it; --unfinished cleans it"
+                    f"{run.path} is not finished, and cleaning would make it impossible to resume: "
+                    f"finish it with gallop run --resume {run.path}, or clean it with --unfinished"
                 )
         return [(run, _clean(run)) for run in runs]
 
@@ -50,7 +51,7 @@ def _runs(path: Path) -> list[RunDirectory]:
 def _clean(run: RunDirectory) -> int:
     before = occupied_bytes(run.state)
     record = run.read_json("provenance.json")
-    # First, so that a kill in between leaves no state that nobody removed.
+    # Recorded first, so that after a kill no missing state is unexplained.
     run.write_json("provenance.json", record | {"cleaned": now()})
     forget(run.state)
     manifest.settle(run.path)

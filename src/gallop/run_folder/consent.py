@@ -1,21 +1,21 @@
-"""Consent to code that a folder names: its task and its wrappers.
+"""Consent to run code that a folder names: its task and its wrappers.
 
 An `experiment.yaml` is code: `env: module:Id` imports a module, and a wrapper is any callable with
-any arguments. In a folder that this user has not made on this machine, somebody else chose them.
-So whoever reads such a file in order to run it comes by here. Nothing is asked about tasks that
-Gymnasium itself brings, about Gallop's own wrappers, nor about what this user has run before.
+any arguments. In a folder that this user did not create on this machine, someone else chose them.
+So all code that reads such a file in order to run it goes through this module. No consent is needed
+for tasks that come with Gymnasium, for Gallop's own wrappers, and for what this user ran before.
 
-What was decided is remembered for each user, one small file a decision, named by a hash of all that
-decides what is run: task, wrappers, their arguments, and
+Decisions are stored per user, one small file per decision, named by a hash of everything that
+determines which code runs: task, wrappers, their arguments, and
 
-- for a module that the user has named to `gallop run` or `gallop tune`, the path of its file: one's
-  own task may be edited, and one's own run may be moved;
-- for a module to whose running the user has agreed, the content of its files: others need another
-  consent. The same holds for modules that lie in the run's folder, or in the folder below the
-  current one that holds it: they came along with it, whatever was run from there before.
+- for a module that the user named to `gallop run` or `gallop tune`, the path of its file: users may
+  edit their own tasks and move their own runs;
+- for a module that the user agreed to run, the content of its files: changed files need a new
+  consent. The same holds for modules in the run's folder, or in the subfolder of the current folder
+  that contains it: they came with the run, whatever else was run from there before.
 
-Installed packages go by name. Where a module comes from is asked of Python's finders
-(`own_code.locate`); nothing of it is imported before it is allowed.
+Installed packages are identified by name. Python's finders tell where a module comes from
+(`own_code.locate`); no part of it is imported before consent is given.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ from gallop.run_folder.files import write_json
 STATE_VARIABLE = "GALLOP_STATE_DIR"
 OWN_WRAPPERS = ("time_feature", "TimeFeature", "StopAtUnstablePhysics")
 _OWN_MODULE = "gallop.environments.wrappers"
-MAX_SHOWN, MAX_TEXT = 8, 160  # pieces of code in a message, characters of each
+MAX_SHOWN, MAX_TEXT = 8, 160  # pieces of code in a message, and characters of each
 
 Answer = TypeVar("Answer")
 
 
 class Code(NamedTuple):
-    """One thing that a file names, and that would be run."""
+    """A piece of code named by a file, which would be run."""
 
     what: Literal["task", "wrapper"]
     path: str
-    """As the file has it: `module:Id`, `package.module:Class`."""
+    """As written in the file: `module:Id`, `package.module:Class`."""
     arguments: Mapping[str, Any]
     origin: Origin
 
     def __str__(self) -> str:
-        """For people, in one line."""
+        """Describe it on one line for the user."""
         arguments = f" with {self.arguments}" if self.arguments else ""
         text = printable(f"{self.what} {self.path}{arguments}")
         shown = text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
@@ -63,7 +63,7 @@ class Code(NamedTuple):
 
 
 class Request(NamedTuple):
-    """All code that a file names, to be agreed to as a whole."""
+    """All code that a file names; the user agrees to all of it or none."""
 
     file: Path
     codes: tuple[Code, ...]
@@ -71,7 +71,7 @@ class Request(NamedTuple):
     """Hash of the settings and of the modules' contents."""
 
     def lines(self) -> list[str]:
-        """What would be run, one line each."""
+        """Describe what would be run, one line per piece of code."""
         more = len(self.codes) - MAX_SHOWN
         shown = [str(code) for code in self.codes[:MAX_SHOWN]]
         return [*shown, f"and {more} more"] if more > 0 else shown
@@ -81,9 +81,13 @@ class ConsentError(RunError):
     """A file names code that this user has not agreed to run."""
 
     def __init__(self, request: Request) -> None:
+        """
+        Args:
+            request: the code to be agreed to.
+        """
         super().__init__(
-            f"{request.file} names code, and was not made here by you: "
-            f"{'; '.join(request.lines())}; --trust runs it"
+            f"{request.file} runs code and was not created by you on this machine: "
+            f"{'; '.join(request.lines())}; add --trust to run it"
         )
         self.request = request
 
@@ -92,24 +96,25 @@ class ConsentError(RunError):
 
 
 def read_trained(file: Path) -> Experiment:
-    """The experiment that a results folder holds, whose code may be run.
+    """Read an experiment from a results folder, after checking that its code may be run.
 
     Raises:
         ConsentError: if it names code that this user has not agreed to run.
-        ExperimentError: if it is no experiment.
+        ExperimentError: if it is not a valid experiment.
     """
     require(file, read_yaml(file)[0])
     return load(file)
 
 
 def require(file: Path, settings: object) -> None:
-    """Let the code be run that a file's settings name, or say that consent is needed.
+    """Check that the code named by a file's settings may be run.
 
     Args:
-        settings: a mapping with `env`, `wrappers` and their arguments, as the file has it.
+        file: the file.
+        settings: a mapping with `env`, `wrappers` and their arguments, as in the file.
 
     Raises:
-        ConsentError: if this user has not agreed to it.
+        ConsentError: if this user has not agreed to run it.
         ExperimentError: if the settings are malformed, or a module is not found.
     """
     codes = tuple(_codes(file, _Named.read(file, settings)))
@@ -123,13 +128,14 @@ def require(file: Path, settings: object) -> None:
 
 
 def with_consent(call: Callable[[], Answer], agree: Callable[[Request], bool]) -> Answer:
-    """What `call` returns, which is called again after each consent that it lacks.
+    """Return what `call` returns, calling it again after each consent that was missing.
 
     Args:
-        agree: whether to run what is asked about; a consent is remembered.
+        call: may raise `ConsentError`.
+        agree: asks the user whether to run the code; a consent is remembered.
 
     Raises:
-        ConsentError: if it is not given.
+        ConsentError: if the user does not agree.
     """
     while True:
         try:
@@ -141,47 +147,54 @@ def with_consent(call: Callable[[], Answer], agree: Callable[[Request], bool]) -
 
 
 def asked_for(experiment: Experiment) -> None:
-    """Remember that this user has asked for an experiment, on the command line or in Python, so
-    that nothing is asked when what comes of it is looked at. Called when its folder is made."""
+    """Remember that this user requested an experiment, on the command line or in Python.
+
+    Called when its folder is made, so that later commands on that folder need no consent.
+    """
     settings = yaml_text.read(to_yaml(experiment))
     settings_asked_for(settings)
 
 
 def settings_asked_for(settings: object) -> None:
-    """The same for the settings of a search's experiment."""
+    """Remember the same for the settings of a search's experiment."""
     file = Path("experiment.yaml")
     try:
         codes = tuple(_codes(file, _Named.read(file, settings)))
-    except RunError:  # a class from Python whose module no other process could find
+    except RunError:  # a class made in Python, whose module no other process can find
         return
     if codes:
         _give(_by_path(codes), None)
-        _give(_by_content(codes), None)  # where the current folder is one above the module's own
+        _give(_by_content(codes), None)  # for modules in a subfolder of the current folder
 
 
 # --- storages ------------------------------------------------------------------------------------
 
 
 def storage_asked_for(url: str) -> None:
-    """Remember that this user has named the storage of a search.
+    """Remember that this user named the storage of a search.
 
     Args:
-        url: without its password.
+        url: the storage, without its password.
     """
     _give(_of_storage(url), None)
 
 
 def require_storage(file: Path, url: str) -> None:
-    """Let a storage be opened that a search's folder names, and not its user.
+    """Check that a storage named by a search's folder, not by the user, may be opened.
+
+    Opening it may write to a file anywhere, or contact a server.
+
+    Args:
+        file: the file that names it.
+        url: the storage, without its password.
 
     Raises:
-        RunError: if this user has never named it: opening may write to a file anywhere, or tell a
-            server who goes on with the search.
+        RunError: if this user has never named it.
     """
     if not _is_given(_of_storage(url)):
         raise RunError(
-            f"{file} names the storage {url:.200}, and you have not named it on this machine: "
-            "--storage URL opens it"
+            f"{file} names the storage {url:.200}, which you have not used on this machine; to "
+            "open it, pass it with --storage URL"
         )
 
 
@@ -193,7 +206,7 @@ def _of_storage(url: str) -> str:
 
 
 class _Named(BaseModel):
-    """The settings that name code, read as an experiment's are."""
+    """The settings that name code, validated like those of an experiment."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -210,7 +223,7 @@ class _Named(BaseModel):
     @classmethod
     def read(cls, file: Path, settings: object) -> _Named:
         if not isinstance(settings, dict):
-            return cls()  # it names nothing, and is nothing that can be run
+            return cls()  # names nothing, and cannot be run either
         try:
             return cls.model_validate(settings)
         except ValidationError as error:
@@ -232,9 +245,9 @@ def _codes(file: Path, named: _Named) -> Iterator[Code]:
 
 
 def _module_of_task(env: str) -> str | None:
-    """The module that making a task runs; None for those that Gymnasium itself brings.
+    """Return the module that making a task runs; None for tasks that come with Gymnasium.
 
-    Its ids for tasks of older versions (`GymV21Environment-v0`) make any task of any module.
+    Gymnasium's ids for old environments (`GymV21Environment-v0`) can make a task of any module.
     """
     import gymnasium
 
@@ -243,7 +256,7 @@ def _module_of_task(env: str) -> str | None:
         return module
     spec = gymnasium.registry.get(name)
     if spec is None:
-        return None  # nobody can make it
+        return None  # it cannot be made
     entry_point = spec.entry_point
     if isinstance(entry_point, str):
         module = entry_point.partition(":")[0]
@@ -256,15 +269,15 @@ def _located(file: Path, path: str, module: str) -> Origin:
     if origin is None:
         top = module.partition(".")[0]
         raise RunError(
-            f"{file} names {path!r:.200}: there is no module {top!r:.100}, neither installed nor "
-            f"in {Path.cwd()}"
+            f"{file} names {path!r:.200}, but module {top!r:.100} was not found: it is neither "
+            f"installed nor in {Path.cwd()}"
         )
     return origin
 
 
 def _came_along(file: Path, codes: tuple[Code, ...]) -> bool:
-    """Whether a module lies in the folder of the file, or in the one below the current folder that
-    holds it."""
+    """Whether a module is in the file's folder, or in the subfolder of the current folder that
+    contains the file."""
     here, folder = Path.cwd().resolve(), file.resolve().parent
     folders = [folder]
     if folder.is_relative_to(here) and folder != here:
@@ -295,7 +308,8 @@ def _identity(codes: tuple[Code, ...], of_module: Callable[[Origin], str]) -> st
 
 
 def _canonical(value: object) -> object:
-    """Equal for equal plain data alone, whatever the order of keys: 1, 1.0 and true differ."""
+    """Return a form that is equal only for equal data, in any order of keys; 1, 1.0 and true
+    differ."""
     if isinstance(value, Mapping):
         return sorted(((repr(key), _canonical(part)) for key, part in value.items()), key=repr)
     if isinstance(value, list | tuple):
@@ -305,21 +319,21 @@ def _canonical(value: object) -> object:
 
 # --- what was decided ----------------------------------------------------------------------------
 
-_PASSED_ON = "GALLOP_CONSENT"  # environment variable: identities, with commas between
+_PASSED_ON = "GALLOP_CONSENT"  # environment variable: identities, separated by commas
 _given_here = set(filter(None, os.environ.get(_PASSED_ON, "").split(",")))
-"""Decisions that could not be written down, for this process and those that it starts."""
+"""Decisions that could not be stored; they hold for this process and its children."""
 
 
 def for_children() -> dict[str, str]:
-    """Environment variables by which a child process knows what only this one does."""
+    """Return environment variables that pass unstored decisions on to a child process."""
     return {_PASSED_ON: ",".join(sorted(_given_here))} if _given_here else {}
 
 
 def state_folder() -> Path:
-    """Where decisions are kept, for this user alone; GALLOP_STATE_DIR names another folder.
+    """Return the user's folder of decisions; GALLOP_STATE_DIR overrides it.
 
     Raises:
-        RuntimeError: if this user has no home.
+        RuntimeError: if the user has no home folder.
     """
     chosen = os.environ.get(STATE_VARIABLE)
     if chosen:
@@ -346,17 +360,17 @@ def _is_given(identity: str) -> bool:
 
 
 def _give(identity: str, request: Request | None) -> None:
-    """Remember it; where nothing can be written, for this process and its children alone."""
+    """Store a decision; if it cannot be written, it holds for this process and its children."""
     if _is_given(identity):
         return
     lines = [] if request is None else request.lines()
-    how = "asked for by the user" if request is None else f"agreed to for {request.file.resolve()}"
+    how = "requested by the user" if request is None else f"agreed to for {request.file.resolve()}"
     try:
         write_json(_decision(identity), {"how": how, "code": lines})
     except (OSError, RuntimeError) as error:
         _given_here.add(identity)
         print(
-            f"gallop: what you have agreed to cannot be remembered ({error}); "
-            f"{STATE_VARIABLE} names another folder",
+            f"gallop: your consent cannot be saved ({error}); set {STATE_VARIABLE} to a folder "
+            "that can be written",
             file=sys.stderr,
         )

@@ -1,8 +1,8 @@
-"""A run's folder: every file name and format in it, and writes that are whole or absent.
+"""A run's folder: all its file names and formats, and atomic writes.
 
 results/<ALGO>_<ENV_ID>/<run>/ holds the experiment, its provenance, all numbers as plain CSV, NPZ
-and JSON, figures, policy files, and the milestones under checkpoints/. Files that grow are written
-anew and renamed, so that a reader, or a crash, never sees half of one.
+and JSON, figures, policy files, and the milestones under checkpoints/. Files that grow are
+rewritten and renamed, so that neither a reader nor a crash ever sees a partial file.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 
-GROUP_FILE = "group.yaml"  # what makes a folder a group of runs, one below it for each seed
+GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
 
 
 class Diverged(NamedTuple):
-    """Why a run has left the finite numbers; diverged.json."""
+    """Why a run diverged: the content of diverged.json."""
 
     timestep: int
     cause: str
     """As in `DivergedError`."""
     message: str
     evidence: Json
-    """What led to it: the last row of the log, the last finite losses, unstable episodes."""
+    """The moments before: the last row of the log, the last finite losses, unstable episodes."""
 
     @property
     def would_again(self) -> bool:
-        """Whether the run, resumed, would diverge again: a task can be repaired, a training that
-        gives the same bits cannot."""
+        """Whether the run would diverge again if resumed: a task can be fixed, but deterministic
+        training repeats itself."""
         return self.cause not in ("observation", "reward")
 
 
 class RunDirectory:
-    """Paths and formats of one run. Making the object touches nothing on disk.
+    """Paths and formats of one run. Creating the object does not touch the disk.
 
-    It is path-like: whatever takes the path of a run takes this object, too.
+    It is path-like: functions that take the path of a run also take this object.
 
     Attributes:
         path: the run's folder.
@@ -79,12 +79,12 @@ class RunDirectory:
 
     @property
     def group(self) -> Path | None:
-        """The folder of the group of training seeds that this run belongs to, if it does."""
+        """The folder of the group of training seeds to which this run belongs, if any."""
         return self.path.parent if (self.path.parent / GROUP_FILE).is_file() else None
 
     @property
     def name(self) -> str:
-        """What it is called below results/<ALGO>_<ENV_ID>: `first`, or `group/seed-3`."""
+        """The path below results/<ALGO>_<ENV_ID>: `first`, or `group/seed-3`."""
         return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
 
     @property
@@ -104,17 +104,17 @@ class RunDirectory:
 
     @property
     def log_file(self) -> Path:
-        """run.log: the messages of all processes of the run."""
+        """run.log: messages and warnings during the run."""
         return self.path / "run.log"
 
     @property
     def state(self) -> Path:
-        """state/: what resuming needs."""
+        """state/: the resume state."""
         return self.path / "state"
 
     @property
     def initial_model(self) -> Path:
-        """A copy of the policy file that training started from, if it did."""
+        """A copy of the initial policy, if the run has one."""
         return self.state / "initial_model.zip"
 
     @property
@@ -152,25 +152,25 @@ class RunDirectory:
         return self.path / "checkpoint_means_barplot.png"
 
     def milestone(self, percent: int) -> Milestone:
-        """The folder of one milestone."""
+        """Return the milestone at a percentage of the run, whether it exists or not."""
         return Milestone(self.path / "checkpoints" / f"{percent:03d}")
 
     def film_job(self, percent: int) -> Path:
-        """What the film of a milestone is made from; it exists until the film does."""
+        """Return the file from which a milestone's film is made; it is deleted after filming."""
         return self.state / "films" / f"{percent:03d}.npz"
 
     def film_jobs(self) -> list[Path]:
-        """Films that are still to be made."""
+        """Return the jobs of films that are not made yet."""
         found = self.film_job(0).parent.glob("*.npz")
         return sorted(job for job in found if job.stem.isdecimal())
 
     @property
     def numbers(self) -> RunNumbers:
-        """Its episodes, evaluations and log."""
+        """The run's episodes, evaluations and log."""
         return RunNumbers(self.path)
 
     def results(self) -> list[Path]:
-        """The files that a manifest vouches for, those that are there; no file of somebody else."""
+        """Return the existing files covered by the manifest; files added by others are not."""
         zips = (self.best_model, self.final_model, self.initial_model)
         found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
         found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
@@ -185,16 +185,18 @@ class RunDirectory:
     def create(
         self, experiment: Experiment, fill: Callable[[RunDirectory], None] | None = None
     ) -> None:
-        """Make the folder with the resolved experiment; it appears whole or not at all.
+        """Make the folder with the resolved experiment; it appears complete or not at all.
 
         Args:
-            fill: writes what else the run begins with, into the folder that is being made.
+            experiment: the resolved experiment.
+            fill: writes further initial files into the folder being made.
 
         Raises:
-            RunError: if it exists already (a run is never overwritten) or cannot be written.
+            RunError: if the folder already exists (runs are never overwritten) or cannot be
+                written.
         """
-        hint = "gallop run --resume goes on with it; --name gives another"
-        exists = RunError(f"{self.path} exists already, and runs are never overwritten; {hint}")
+        hint = f"resume it with gallop run --resume {self.path}, or choose another --name"
+        exists = RunError(f"{self.path} already exists, and runs are never overwritten; {hint}")
         try:
             if self.is_leftover():
                 remove_folder(self.path)
@@ -212,11 +214,13 @@ class RunDirectory:
         except OSError as error:
             if is_full(error):
                 raise
-            raise RunError(f"{self.path} cannot be made: {error.strerror}") from None
+            raise RunError(f"{self.path} cannot be created: {error.strerror}") from None
 
     def is_leftover(self) -> bool:
-        """Whether the folder is what an earlier version left of a run that was killed in its first
-        moment: no experiment and no result. It can be used again."""
+        """Whether the folder was left by an earlier version that was killed just after its start.
+
+        It has neither an experiment nor results, and can be used again.
+        """
         if not self.path.is_dir() or self.experiment_file.exists():
             return False
         names = {path.name for path in self.path.iterdir() if not path.name.startswith(".new-")}
@@ -234,20 +238,20 @@ class RunDirectory:
         write_result(self.experiment_file, to_yaml(experiment).encode())
 
     def read_experiment(self) -> Experiment:
-        """The resolved experiment that this run was started with, whose code may be run.
+        """Read the run's resolved experiment, after checking that its code may be run.
 
         Raises:
-            RunError: if the folder holds no run.
+            RunError: if the folder is not a run folder.
             ConsentError: if it names code that this user has not agreed to run.
         """
         self._check_experiment_file()
         return read_trained(self.experiment_file)
 
     def look_at_experiment(self) -> Experiment:
-        """The same, to be looked at: nothing that it names is run, and nobody is asked.
+        """Read the run's resolved experiment without running the code it names; no consent needed.
 
         Raises:
-            RunError: if the folder holds no run.
+            RunError: if the folder is not a run folder.
         """
         self._check_experiment_file()
         return read_resolved(self.experiment_file)
@@ -256,40 +260,40 @@ class RunDirectory:
         if not self.experiment_file.is_file():
             hint = ""
             if self.is_leftover():
-                hint = " (a run was killed here in its first moment: a new one can have the name)"
+                hint = "; its run was killed just after its start, and the name can be used again"
             elif manifest.root_of(self.path) is not None:
-                hint = " (it was deleted: put back a copy of it)"
-            raise RunError(f"{self.path} is no run: it holds no experiment.yaml{hint}")
+                hint = "; it was deleted: restore it from a copy"
+            raise RunError(f"{self.path}: not a run folder (no experiment.yaml{hint})")
         manifest.check(self.experiment_file)
 
     @contextlib.contextmanager
     def locked(self, named: bool = True) -> Iterator[None]:
-        """Hold the run; a second process that wants it is refused.
+        """Hold the run's lock within the block.
 
         Args:
-            named: say beside the lock who holds it.
+            named: record next to the lock which process holds it.
 
         Raises:
-            HeldError: if another process is running it.
+            HeldError: if another process holds it.
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
         if named and self.path.is_dir():
-            with contextlib.suppress(OSError):  # said below
-                self.state.mkdir(exist_ok=True)  # somebody may have deleted it
+            with contextlib.suppress(OSError):  # reported below
+                self.state.mkdir(exist_ok=True)  # it may have been deleted
         with hold(self.state / "lock", self.path, busy, named) as self._held:
             yield
 
     def killed_holder(self) -> Holder | None:
-        """Who held the run last, if that process ended without giving it back: killed, or ended by
-        its task. To be asked before the run is `locked`."""
+        """Return the last holder if that process ended without releasing the lock: it was killed,
+        or ended by its task. Call this before `locked`."""
         return None if self.is_locked() else read_beside(self.state / "lock")
 
     def check_held(self) -> None:
-        """Called before each commit of a run that is `locked`.
+        """Check, before each commit of a locked run, that the folder is still the same.
 
         Raises:
-            RunError: if the folder was moved, deleted or replaced since.
+            RunError: if the folder was moved, deleted or replaced.
         """
         if self._held is not None:
             self._held.check()
@@ -301,11 +305,11 @@ class RunDirectory:
                 return False
         except HeldError:
             return True
-        except RunError:  # whoever wants to run it will be told
+        except RunError:  # reported when someone tries to run it
             return False
 
     def is_finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether the run has reached its end."""
         try:
             return self.read_json("provenance.json").get("end") is not None
         except (OSError, ValueError):
@@ -315,20 +319,20 @@ class RunDirectory:
 
     @property
     def diverged_file(self) -> Path:
-        """Why the run has left the finite numbers; absent while it has not."""
+        """Why the run diverged; exists only if it did."""
         return self.path / "diverged.json"
 
     def write_diverged(self, diverged: Diverged) -> None:
-        """Say why the run has diverged."""
+        """Record why the run diverged."""
         write_json_result(self.diverged_file, diverged._asdict())
 
     def forget_diverged(self) -> None:
-        """The run goes on."""
+        """Delete diverged.json, because the run continues."""
         manifest.forget(self.path, [self.diverged_file.name])
         self.diverged_file.unlink(missing_ok=True)
 
     def read_diverged(self) -> Diverged | None:
-        """Why the run has diverged, or None if it has not."""
+        """Return why the run diverged; None if it did not."""
         if not self.diverged_file.is_file():
             return None
         try:
@@ -338,23 +342,24 @@ class RunDirectory:
             return Diverged(0, "training", "diverged.json cannot be read", {})
 
     def write_json(self, name: str, data: Mapping[str, object]) -> None:
-        """seeds.json or provenance.json."""
+        """Replace seeds.json or provenance.json."""
         write_json_result(self.path / name, data)
 
     def read_json(self, name: str) -> Json:
-        """What one of them holds.
+        """Read seeds.json or provenance.json.
 
         Raises:
-            RunError: if it is damaged. (OSError if it cannot be read.)
+            RunError: if it is damaged.
+            OSError: if it cannot be read.
         """
         return _read_json(self.path / name)
 
     def read_tracker_runs(self) -> dict[str, str]:
-        """Tracker -> its own id of this run; those that have one so far."""
+        """Return the ids of this run at the trackers that have assigned one."""
         return _read_json(self._tracker_runs) if self._tracker_runs.exists() else {}
 
     def write_tracker_run(self, tracker: str, run_id: str) -> None:
-        """Remember a tracker's id of this run, so that a resumed run goes on with the same one."""
+        """Remember a tracker's id of this run, so that a resumed run continues under it."""
         write_json_result(self._tracker_runs, self.read_tracker_runs() | {tracker: run_id})
 
 
@@ -366,7 +371,7 @@ def _read_json(path: Path) -> Json:
 
 
 class Milestone:
-    """One folder below checkpoints/. It is path-like.
+    """A milestone: one folder in checkpoints/. It is path-like.
 
     Attributes:
         path: the milestone's folder.
@@ -407,7 +412,7 @@ class Milestone:
         return self.path / "rollout.gif"
 
     def files(self) -> list[Path]:
-        """All that a milestone holds beside its meta.json."""
+        """Return the paths of all files of a milestone except meta.json."""
         return [self.model, self.rewards, self.boxplot, self.histogram, self.film, self.gif]
 
     @property
@@ -420,7 +425,7 @@ class Milestone:
         write_npz_result(self.rewards, rewards_arrays(episodes))
 
     def read_rewards(self) -> NDArray[np.float64] | None:
-        """Returns of the evaluation episodes, or None before they exist."""
+        """Read the returns of the evaluation episodes; None if there are none yet."""
         return read_rewards(self.rewards)
 
     @property
@@ -433,5 +438,5 @@ class Milestone:
         write_json_result(self.meta, meta)
 
     def read_meta(self) -> Json | None:
-        """What is recorded of it, or None before it exists."""
+        """Read meta.json; None if it does not exist yet."""
         return _read_json(self.meta) if self.meta.exists() else None

@@ -1,4 +1,4 @@
-"""Writes that are whole or absent, and locks."""
+"""Atomic writes, and lock files."""
 
 from __future__ import annotations
 
@@ -18,36 +18,41 @@ from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
 from gallop.reading import open_regular
-from gallop.reading import read_json as read_json  # beside its opposite
+from gallop.reading import read_json as read_json  # exported next to write_json
 from gallop.run_folder import holder
 from gallop.run_folder.full_disk import naming_the_file
 from gallop.strict_json import dumps
 
 SECONDS_OF_LEFTOVERS = 24 * 3600.0
-PATIENCE = 1.0  # seconds in which somebody who only looks whether a lock is free is done
+PATIENCE = 1.0  # seconds to wait for a process that only checks whether a lock is free
 
 Json: TypeAlias = dict[str, Any]
-"""A JSON object as read from a file, or to be written to one."""
+"""A JSON object, as read from a file or to be written to one."""
 
 
 class Held:
     """A lock file that this process holds."""
 
     def __init__(self, file: Path, folder: Path) -> None:
+        """
+        Args:
+            file: the lock file.
+            folder: the folder that it protects.
+        """
         self._file, self._folder = file, folder
         self._identity = _identity(file)
 
     def check(self) -> None:
-        """Stop before a commit if the folder is no longer the one that is held.
+        """Check, before a commit, that the folder is still the one that is held.
 
         Raises:
-            RunError: if the lock file was deleted or replaced, as by moving or deleting the folder.
-                Its inode cannot be used again while we hold it open.
+            RunError: if the lock file was deleted or replaced, for example because the folder was
+                moved or deleted. Its inode cannot be reused while we hold it open.
         """
         if _identity(self._file) != self._identity:
             raise RunError(
-                f"{self._folder} was moved, deleted or replaced while it was being run: nothing "
-                "more is written to it"
+                f"{self._folder} was moved, deleted or replaced during the run; nothing more is "
+                "written to it"
             )
 
 
@@ -61,22 +66,25 @@ def _identity(file: Path) -> tuple[int, int] | None:
 
 @contextlib.contextmanager
 def hold(file: Path, folder: Path, busy: RunError, named: bool = True) -> Iterator[Held]:
-    """Hold a folder by its lock file; `busy` is raised where another process does, and names it.
+    """Hold a folder's lock file within the block.
 
     Args:
-        named: say beside the lock who holds it; not for those who only look whether it is free.
+        file: the lock file.
+        folder: the folder that it protects.
+        busy: raised if another process holds it; the holder is added to the message.
+        named: record next to the lock which process holds it; not for mere checks.
 
     Raises:
-        RunError: if the folder cannot be written, or the lock is no file in it.
+        RunError: if the folder cannot be written, or the lock is not a regular file in it.
     """
     from filelock import FileLock, Timeout
 
-    # Older versions of filelock empty the file, also one that a link leads to.
+    # Older versions of filelock truncate the file, even through a link.
     is_inside = Path(os.path.realpath(file)) == Path(
         os.path.realpath(folder), file.relative_to(folder)
     )
     if not is_inside or (os.path.lexists(file) and not file.is_file()):
-        raise RunError(f"{file} is a link or no file: remove it")
+        raise RunError(f"{file} must be a regular file, not a link: remove it")
     lock: FileLock = FileLock(file)
     try:
         lock.acquire(timeout=PATIENCE if named else 0, poll_interval=0.02)
@@ -97,30 +105,30 @@ def hold(file: Path, folder: Path, busy: RunError, named: bool = True) -> Iterat
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file: temporary file, fsync, rename."""
+    """Replace a file atomically: temporary file, fsync, rename."""
     with replacing(path.parent) as folder:
         (folder / path.name).write_bytes(content)
 
 
 def write_json(path: Path, data: Mapping[str, object]) -> None:
-    """Replace a JSON file, indented for people; numbers that are not finite become text."""
+    """Replace a JSON file, indented; non-finite numbers become strings."""
     write_bytes(path, (dumps(data, indent=2) + "\n").encode())
 
 
 def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
-    """An .npz of plain arrays."""
+    """Return the content of an .npz file of plain arrays."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
 def write_npz(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Replace an .npz of plain arrays."""
+    """Replace an .npz file of plain arrays."""
     write_bytes(path, npz_bytes(arrays))
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with open_regular(path) as file:
         found = hashlib.sha256()
         while chunk := file.read(1 << 20):
@@ -129,14 +137,18 @@ def digest(path: Path) -> str:
 
 
 Announce: TypeAlias = Callable[[list[Path]], None]
-"""Called with the new files, which are on disk, before the first takes its place."""
+"""Called with the new files, once they are on disk and before the first is moved into place."""
 
 
 @contextlib.contextmanager
 def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
-    """A temporary folder whose files replace those of `folder` when the block ends well.
+    """Yield a temporary folder whose files replace those of `folder` if the block succeeds.
 
-    Each file appears whole: it is synced to disk before it is renamed to its place.
+    Each file appears complete: it is synced to disk before it is renamed into place.
+
+    Args:
+        folder: where the files go; made if it does not exist.
+        announce: called before the files are renamed.
     """
     make_folders(folder)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
@@ -157,10 +169,11 @@ def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A temporary folder that becomes `path`, whole, when the block ends well.
+    """Yield a temporary folder that is renamed to `path` if the block succeeds.
 
     Args:
-        replace: put it in the place of a folder that is there; else that is refused.
+        path: the new folder.
+        replace: replace an existing folder.
 
     Raises:
         FileExistsError: if `path` exists, unless `replace`.
@@ -172,7 +185,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         with naming_the_file(temporary, path):
             yield temporary
             sync_all(temporary)
-            if replace:  # left by a run that was killed between here and its next boundary
+            if replace:  # a run killed between this point and its next boundary leaves a folder
                 remove_folder(path)
             elif path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
@@ -184,7 +197,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
 
 def make_folders(path: Path) -> None:
-    """Make a folder and those above it; the new names are on disk when this returns."""
+    """Make a folder and its parents, and sync their names to disk."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in missing:
@@ -192,7 +205,7 @@ def make_folders(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that no part of it is ever left under its name."""
+    """Delete a folder atomically: no part of it is ever left under its name."""
     if path.is_symlink() or not path.is_dir():
         return
     aside = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
@@ -202,26 +215,26 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary folders of processes that were killed while they wrote."""
+    """Delete temporary folders left by processes that were killed while writing."""
     for leftover in folder.rglob(".new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _remove_old_leftovers(folder: Path, now: float) -> None:
-    """Delete temporary folders so old that nobody can be writing to them any more: of processes
-    killed before what they made had its name.
+    """Delete temporary folders too old to be still in use, left by killed processes.
 
     Args:
-        now: by the clock of the file system, which may be another machine's.
+        folder: where they are.
+        now: time by the clock of the file system, which may be on another machine.
     """
     for leftover in folder.glob(".new-*"):
-        with contextlib.suppress(OSError):  # another process may delete it, too
+        with contextlib.suppress(OSError):  # another process may be deleting it
             if now - leftover.stat().st_mtime > SECONDS_OF_LEFTOVERS:
                 shutil.rmtree(leftover, ignore_errors=True)
 
 
 def sync_all(folder: Path) -> None:
-    """Sync everything in a folder to disk, and the folder itself."""
+    """Sync a folder and everything in it to disk."""
     for path in sorted(folder.rglob("*")):
         if not path.is_symlink() and (path.is_dir() or path.is_file()):
             sync(path)
@@ -229,7 +242,7 @@ def sync_all(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Sync a file, or the names in a folder, to disk."""
+    """Sync a file, or the names in a folder, to disk (fsync)."""
     if os.name == "nt" and path.is_dir():
         return  # Windows cannot open folders
     descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""RUN, MILESTONE or ZIP → a policy file and the task that it plays: what commands are given."""
+"""From RUN, MILESTONE or ZIP, as given to commands, to a policy file and its task."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Named(NamedTuple):
     path: Path
     task: Task
     note: str = ""
-    """What was found out about the task beside what was asked for; to be said."""
+    """How the task was determined, if not given explicitly; to be printed."""
     takes_raw: bool = False
-    """Its run did not normalise observations, whatever the file looks like."""
+    """The run did not normalise observations, whatever the file suggests."""
 
     @property
     def label(self) -> str:
@@ -44,17 +44,20 @@ class Named(NamedTuple):
         return "/".join(self.path.parts[-3:])
 
     def read(self, options: Options | None = None) -> Policy:
-        """The policy, read safely.
+        """Read the policy without running any code in the file.
+
+        Args:
+            options: how to read an SB3 zip.
 
         Raises:
-            PolicyFileError: if the file cannot be read, or is one of another task.
+            PolicyFileError: if the file cannot be read, or belongs to another task.
         """
         with watching(self.task.watchdog):
             env = self.task.closed()
         return self.read_for(env, options)
 
     def read_for(self, env: Env, options: Options | None = None) -> Policy:
-        """The same, for an environment of its task that is there already."""
+        """Read the policy for an existing environment of its task."""
         from gallop.policies import sb3_zip
 
         options = options or sb3_zip.Options()
@@ -70,13 +73,14 @@ def find_policy(
     reset_noise_scale: float | None = None,
     arguments: TaskArguments | None = None,
 ) -> Named:
-    """The policy that a user names.
+    """Find the policy named by a user.
 
     Args:
-        what: a run's folder (its best policy), a milestone's, or an SB3 zip; None: the newest run.
-        env: the task, for a zip that lies in no run's folder and does not carry it in its name.
-        results: the folder of all runs.
-        reset_noise_scale: instead of the task's or the run's own.
+        what: a run folder (its best policy), a milestone folder, or an SB3 zip; None: the newest
+            run.
+        env: the task; needed for a zip outside of run folders whose name does not contain it.
+        results: the folder that holds all runs.
+        reset_noise_scale: replaces the value of the task or the run.
         arguments: keyword arguments and wrappers of the task; see `with_arguments`.
 
     Raises:
@@ -90,10 +94,14 @@ def find_policy(
 
 
 def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
-    """The task with keyword arguments on top of its own, and with wrappers instead of its own.
+    """Return the task with keyword arguments added and wrappers replaced.
+
+    Args:
+        task: the task.
+        arguments: None leaves the task as it is.
 
     Raises:
-        ExperimentError: if such a wrapper cannot be made, or keeps running statistics.
+        ExperimentError: if a wrapper cannot be made, or keeps running statistics.
     """
     if arguments is None:
         return task
@@ -105,31 +113,38 @@ def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
 
 
 def stands_alone(what: Sequence[Path], env: str | None) -> bool:
-    """Whether trust in what is named can mean the code in a zip: it is one zip, and its task does
-    not come from a folder, whose own code would be meant."""
+    """Whether --trust refers to the code in a zip.
+
+    True for a single zip whose task does not come from a run folder; otherwise --trust refers to
+    the code that the folder names.
+    """
     if len(what) != 1 or not what[0].is_file():
         return False
     return env is not None or containing_run(what[0].parent) is None
 
 
 def with_reset_noise(task: Task, scale: float | None) -> Task:
-    """The task with another spread of first states; None leaves it as it is.
+    """Return the task with another spread of initial states; None leaves it as it is.
 
     Raises:
-        ExperimentError: for a scale that is none.
+        ExperimentError: if the scale is not a number of at least 0.
     """
     if scale is None:
         return task
     if not 0 <= scale < math.inf:
-        raise ExperimentError(f"--reset-noise-scale {scale}: a number of at least 0 is needed")
+        raise ExperimentError(f"--reset-noise-scale {scale}: must be a number of at least 0")
     return replace(task, kwargs={**task.kwargs, "reset_noise_scale": scale})
 
 
 def policy_path(what: Path | None, results: Path = Path("results")) -> Path:
-    """A run's best policy, a milestone's, or the file itself; None: the newest run's.
+    """Return the best policy of a run, the policy of a milestone, or the file itself.
+
+    Args:
+        what: None: the newest run.
+        results: the folder that holds all runs.
 
     Raises:
-        RunError: if there is none, or it is not as its run has written it.
+        RunError: if there is none, or it is damaged.
     """
     path = _policy_path(what, results)
     manifest.check(path, normalizer_path(path))
@@ -140,26 +155,26 @@ def _policy_path(what: Path | None, results: Path) -> Path:
     if what is None:
         runs = [folder for folder in all_runs(results) if folder.best_model.exists()]
         if not runs:
-            raise RunError(f"there is no run with a policy below {results}; gallop run makes one")
+            raise RunError(f"{results}: no run with a policy found; train one with gallop run")
         return runs[-1].best_model
     if what.is_dir():
-        # A run whose evaluations were never finite has no best policy.
+        # A run without a finite evaluation has no best policy.
         run = RunDirectory(what)
         candidates = [run.best_model, Milestone(what).model, run.final_model]
         for path in candidates:
             if path.exists():
                 return path
         if run.experiment_file.is_file():
-            raise RunError(f"{what} has no policy yet: it was not evaluated so far")
-        names = " nor ".join(path.name for path in candidates[:2])
-        raise RunError(f"{what} is neither a run nor a milestone: it holds neither {names}")
+            raise RunError(f"{what} has no policy yet, because it has not been evaluated")
+        names = " or ".join(path.name for path in candidates[:2])
+        raise RunError(f"{what}: not a run or milestone folder (no {names})")
     if not what.exists():
-        raise RunError(f"{what}: there is no such file or folder")
+        raise RunError(f"{what}: no such file or folder")
     return what
 
 
 def _task(path: Path, env: str | None) -> tuple[Task, str]:
-    """The task that a policy file plays, and what to say about how it was found."""
+    """Return the task of a policy file, and a note on how it was determined."""
     if env is not None:
         return Task(env, {}), ""
     folder = containing_run(path.parent)
@@ -167,14 +182,16 @@ def _task(path: Path, env: str | None) -> tuple[Task, str]:
         return evaluation_task(folder.read_experiment()), ""
     found = task_in_name(path.stem)
     if found is None:
-        raise ExperimentError(f"{path} lies in no run's folder: name its task with --env")
-    return Task(found, {}), f"{found}, as its name says; --env names another task"
+        raise ExperimentError(
+            f"{path}: task not known, as the file is not in a run folder; --env ID is required"
+        )
+    return Task(found, {}), f"task {found}, taken from the file name; --env chooses another"
 
 
 def _takes_raw(path: Path) -> bool:
-    """Whether the file is a run's own, and the run says that observations are not normalised.
+    """Whether the file was written by a run that does not normalise observations.
 
-    Older runs that normalised rewards alone left zips that look as if observations were.
+    In older runs that normalised only rewards, zips look as if observations were normalised.
     """
     folder = containing_run(path.parent)
     if folder is None:
@@ -184,7 +201,7 @@ def _takes_raw(path: Path) -> bool:
 
 
 def task_in_name(stem: str) -> str | None:
-    """The task that a file's name carries, as the Zoo and the hub name their zips.
+    """Return the task contained in a file's name, as in zips of the Zoo and the hub, or None.
 
     >>> task_in_name("ppo-Hopper-v5")
     'Hopper-v5'
@@ -198,13 +215,14 @@ def task_in_name(stem: str) -> str | None:
 
 
 def _with_time_feature(named: Named) -> Named:
-    """One observation more than the task gives is the time that is left of an episode."""
+    """Add the time feature if the policy takes one observation more than the task gives: that is
+    the remaining time of the episode."""
     from gallop.policies import sb3_zip
 
     try:
         shape = sb3_zip.observation_shape(named.path)
     except PolicyFileError:
-        return named  # `read` says what is wrong
+        return named  # `read` reports the error
     env = named.task.closed()
     ours = env.observation_space.shape
     if not shape or len(shape) != 1 or ours != (shape[0] - 1,):
@@ -213,7 +231,7 @@ def _with_time_feature(named: Named) -> Named:
     wrapper = {TIME_FEATURE: {"n_timesteps": limit or 1000}}
     task = replace(named.task, wrappers=(*named.task.wrappers, wrapper))
     note = (
-        f"{shape[0]} observations, one more than the task gives: taken as the time that is left "
-        "(--env-kwargs names an argument that makes it another)"
+        f"the policy takes {shape[0]} observations, one more than the task gives: assuming that "
+        "the last one is the remaining time (if it is not, pass the right --env-kwargs)"
     )
     return named._replace(task=task, note="; ".join(filter(None, (named.note, note))))

@@ -1,4 +1,4 @@
-"""A full disk: recognised whatever library met it, and said in one line."""
+"""Full disks: recognised in the errors of any library, and reported on one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gallop.errors import (
 )
 
 _NUMBERS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# safetensors, torch, SQLite and ffmpeg tell it in words alone.
+# safetensors, torch, SQLite and ffmpeg report it only in words.
 _WORDS = re.compile(
     r"no space left on device|disk quota exceeded|file too large|disk is full"
     r"|PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|os error (28|122|27)\b",
@@ -29,17 +29,18 @@ _WORDS = re.compile(
 
 
 class DiskFullError(OSError):
-    """There is no room for a file; the message is one line."""
+    """The disk has no space for a file; the message is one line."""
 
     def __init__(
         self, path: Path, rest: str = "", cause: BaseException | None = None, what: str = ""
     ) -> None:
         """
         Args:
-            rest: what else to say after how much is free, such as how to go on; it closes the
-                bracket.
-            cause: what the file system, or a library, said.
-            what: instead of what `cause` says.
+            path: the file or folder.
+            rest: end of the message after the free space, such as how to resume; it must close
+                the bracket.
+            cause: the error of the file system or of a library.
+            what: replaces the reason given by `cause`.
         """
         self.path = path
         self.says_how_to_go_on = bool(rest)
@@ -50,10 +51,10 @@ class DiskFullError(OSError):
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is what an error, or one behind it, comes from.
+    """Whether an error, or one of its causes, comes from a full disk.
 
-    The system's number says so. Only errors of libraries that hand on no number are told by their
-    words: a path, or what a task's own code says, may hold any.
+    The system's error number decides. Words are examined only in errors of libraries, which may
+    pass on no number: a path, or a message of a task's own code, may contain any words.
     """
     chain = list(_chain(error))
     if any(isinstance(e, DiskFullError) or getattr(e, "errno", None) in _NUMBERS for e in chain):
@@ -65,7 +66,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def file_of(error: BaseException | None, default: Path) -> Path:
-    """The file that there was no room for, as far as the error, or one behind it, tells."""
+    """Return the file that could not be written, if the error or one of its causes names it."""
     for each in _chain(error):
         if isinstance(each, DiskFullError):
             return each.path
@@ -77,13 +78,14 @@ def file_of(error: BaseException | None, default: Path) -> Path:
 
 @contextlib.contextmanager
 def naming_the_file(temporary: Path, folder: Path) -> Iterator[None]:
-    """Say which file there was no room for: the one that was being written when it failed.
+    """Within the block, turn errors of a full disk into one that names the file being written.
 
     Args:
-        temporary: where files are written that shall lie in `folder`.
+        temporary: where files are written before they are moved to `folder`.
+        folder: their destination.
 
     Raises:
-        DiskFullError: instead of whatever a library raised.
+        DiskFullError: in place of whatever a library raised.
     """
     try:
         yield
@@ -96,13 +98,14 @@ def naming_the_file(temporary: Path, folder: Path) -> Iterator[None]:
 
 
 def free_bytes(path: Path) -> int:
-    """What is free where a path lies, or will."""
+    """Return the free bytes on the disk of a path, which need not exist yet."""
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     return shutil.disk_usage(there).free
 
 
 def in_words(n_bytes: float) -> str:
-    """
+    """Return a number of bytes in GB, MB or kB.
+
     >>> in_words(1_234_000), in_words(96_000), in_words(3.1e9)
     ('1.2 MB', '96 kB', '3.1 GB')
     """
@@ -113,7 +116,7 @@ def in_words(n_bytes: float) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those behind it."""
+    """Yield an error and its causes."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,6 +1,6 @@
-"""Who holds a folder or a study: a process, its machine, since when.
+"""Which process holds a folder or a study, on which machine and since when.
 
-A lock says that somebody holds it; this says who, for the line that refuses a second one.
+A lock only tells that it is held; this record names the holder in the error message.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from gallop.errors import printable
 
-SUFFIX = ".holder"  # beside the lock file; left by a kill, it means nothing
+SUFFIX = ".holder"  # of a file next to the lock; without a held lock it means nothing
 MAX_BYTES = 4096
 
 
@@ -25,18 +25,18 @@ class Holder(NamedTuple):
     pid: int
     host: str
     began: str
-    """When the process began, as its system counts it; empty where it does not tell."""
+    """When the process started, in the system's ticks; empty if unknown."""
     since: str
     system: str = ""
-    """The system that counts its processes, told apart from others with the same host name, as
-    containers may have; empty where it is not known."""
+    """Identifies the boot and process namespace, because containers may share a host name; empty if
+    unknown."""
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.since}"
 
     def is_gone(self) -> bool:
-        """Whether the process has certainly ended; of another machine's or container's nobody
-        knows."""
+        """Whether the process has certainly ended; unknown, so False, for another machine or
+        container."""
         if self.host != platform.node() or not self.began:
             return False
         if not self.system or self.system != _system():
@@ -45,13 +45,13 @@ class Holder(NamedTuple):
 
 
 def ourselves() -> Holder:
-    """This process."""
+    """Return the record of this process."""
     since = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return Holder(os.getpid(), platform.node(), _began(os.getpid()), since, _system())
 
 
 def holder_from(data: object) -> Holder | None:
-    """From what was read from a file or a database, where it makes sense."""
+    """Return the holder stored in a file or a database; None if the data is not valid."""
     if not isinstance(data, dict):
         return None
     named = Holder._field_defaults | data  # earlier versions write less
@@ -62,7 +62,7 @@ def holder_from(data: object) -> Holder | None:
 
 
 def write_beside(lock: Path) -> None:
-    """Say that we hold this lock. That it cannot be written is no reason to stop."""
+    """Record next to a lock that we hold it; errors are ignored."""
     text = json.dumps(ourselves()._asdict()) + "\n"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
     with contextlib.suppress(OSError):
@@ -74,15 +74,15 @@ def write_beside(lock: Path) -> None:
 
 
 def forget_beside(lock: Path) -> None:
-    """We hold it no longer."""
+    """Delete our record next to a lock."""
     found = read_beside(lock)
-    if found is not None and found[:3] == ourselves()[:3]:  # the folder may be another one by now
+    if found is not None and found[:3] == ourselves()[:3]:  # the folder may have been replaced
         with contextlib.suppress(OSError):
             _file(lock).unlink()
 
 
 def read_beside(lock: Path) -> Holder | None:
-    """Who holds this lock, as far as is known."""
+    """Return the recorded holder of a lock; None if unknown."""
     try:
         if not _file(lock).is_file():
             return None
@@ -97,7 +97,7 @@ def _file(lock: Path) -> Path:
 
 
 def _system() -> str:
-    """This start of the system, and the namespace that our process numbers are of; "" unknown."""
+    """Return an id of this boot and of our namespace of process ids; "" if unknown."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -106,7 +106,7 @@ def _system() -> str:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in ticks since the system did; "" for none, or where it is not told."""
+    """Return when a process started, in ticks since boot; "" if it does not exist or is unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -1,8 +1,8 @@
-"""Links and special files inside a folder that a command writes into or copies from.
+"""Checks for links and special files in folders that commands write to or copy from.
 
-A run that was copied or downloaded may hold symbolic links to anywhere. Going on with it would
-delete, overwrite or append to what they lead to, and an export would publish it. Links that stay
-inside the folder do no harm, and the folder itself may be reached by one.
+A run that was copied or downloaded may contain symbolic links to anywhere. Resuming it would
+delete, overwrite or append to their targets, and an export would publish them. Links that stay
+inside the folder are harmless, and the folder itself may be a link.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from pathlib import Path
 from gallop.errors import RunError
 from gallop.reading import kind_of
 
-TRACKERS_OWN = "wandb"  # W&B's folder: it links its logs from there; we neither read nor copy it
+TRACKERS_OWN = "wandb"  # W&B's folder contains links to its logs; we neither read nor copy it
 
 
 def check_contents(folder: Path) -> None:
-    """Refuse a folder whose contents lead out of it, or are no files; nothing is opened.
+    """Refuse a folder with links that leave it, or with special files; nothing is opened.
 
-    A folder that is not there, or cannot be looked into, is left to whoever opens it.
+    A folder that does not exist or cannot be read passes: opening it will report the error.
 
     Raises:
-        RunError: naming the first link that leaves the folder and where it leads, or the first
-            pipe, socket or device.
+        RunError: naming the first link that leaves the folder and its target, or the first pipe,
+            socket or device.
     """
     home = os.path.realpath(folder)
     for entry in _entries(home):
@@ -33,20 +33,22 @@ def check_contents(folder: Path) -> None:
             target = os.path.realpath(entry.path)
             if not _is_inside(target, home):
                 raise RunError(
-                    f"{place} is a link that leaves the folder, to {target}: put a copy of what it "
-                    "leads to in its place, or remove it"
+                    f"{place} is a link that leaves the folder, to {target}: replace it with a "
+                    "copy of its target, or remove it"
                 )
         elif not entry.is_dir(follow_symlinks=False):
             kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
             if kind:
-                raise RunError(f"{place} is {kind}, and no file that a run has: remove it")
+                raise RunError(
+                    f"{place} is {kind}, which does not belong in a run folder: remove it"
+                )
 
 
 def check_run_around(path: Path) -> None:
-    """Check the run's folder that a file to be written lies in, if it lies in one.
+    """Check the run folder, if any, that contains a file to be written.
 
     Raises:
-        RunError: as `check_contents` does.
+        RunError: as for `check_contents`.
     """
     for folder in path.absolute().parents:
         if (folder / "experiment.yaml").is_file():
@@ -54,7 +56,7 @@ def check_run_around(path: Path) -> None:
 
 
 def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
-    """All that lies below a folder; links are not followed."""
+    """Yield everything in a folder and its subfolders; links are not followed."""
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -68,7 +70,7 @@ def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
-    """Windows has junctions besides."""
+    """Whether an entry is a symbolic link, or a junction on Windows."""
     is_junction = getattr(entry, "is_junction", None)  # from Python 3.12 on
     return entry.is_symlink() or bool(is_junction and is_junction())
 

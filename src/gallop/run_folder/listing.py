@@ -1,4 +1,4 @@
-"""Every run of a results folder, at a glance: `gallop list`."""
+"""All runs of a results folder at a glance: `gallop list`."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Status: TypeAlias = Literal["finished", "running", "stopped", "diverged", "damag
 
 
 class Listed(NamedTuple):
-    """One run."""
+    """A run, as listed."""
 
     path: Path
     name: str
-    """What it is called below its algorithm and task: `first`, or `group/seed-3`."""
+    """Path below the folder of its algorithm and task: `first`, or `group/seed-3`."""
     algo: str
     env: str
     timestep: int
-    """Of the last resumable state."""
+    """Timestep of the last resume state."""
     horizon: int
     mean_return: float | None
-    """Of the final policy on the evaluation seeds, or of the latest evaluation."""
+    """Mean return of the final policy on the evaluation seeds, else of the latest evaluation."""
     status: Status
     reason: str = ""
-    """What is wrong with a damaged run, or why it has diverged."""
+    """What is damaged, or why the run diverged."""
 
 
 def list_runs(results: Path = Path("results")) -> list[Listed]:
-    """All runs below a folder, oldest first.
+    """Return all runs in a results folder, oldest first.
 
-    Nothing is changed, nothing large is read, and no task is imported: only files are read.
+    Nothing is changed, no large file is read, and no task is imported.
     """
     return [_listed(folder) for folder in all_runs(results)]
 
@@ -47,7 +47,7 @@ def list_runs(results: Path = Path("results")) -> list[Listed]:
 def _listed(folder: RunDirectory) -> Listed:
     try:
         return _read(folder)
-    except Exception as error:  # whatever its files hold, the other runs are listed
+    except Exception as error:  # the other runs must be listed, whatever this one contains
         algo, _, env = (folder.group or folder.path).parent.name.partition("_")
         reason = str(error) or type(error).__name__
         if isinstance(error, OSError) and error.filename:
@@ -61,7 +61,7 @@ def _read(folder: RunDirectory) -> Listed:
     horizon = last_timestep(experiment)
     try:
         finished = folder.read_json("provenance.json").get("end") is not None
-    except FileNotFoundError:  # killed in its first moment
+    except FileNotFoundError:  # killed just after its start
         finished = False
     diverged = None if finished else folder.read_diverged()
     running = not finished and folder.is_locked()

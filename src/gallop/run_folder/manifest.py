@@ -1,16 +1,16 @@
-"""manifest.json: the SHA-256 of every result of a run, so that damage is found.
+"""manifest.json: the SHA-256 of every result of a run, for detecting damage.
 
     {"files": {"evaluations.npz": ["new", "before"], "seeds.json": ["only"], …},
-     "sha256": of the line that `files` makes}
+     "sha256": of `files` as a line of JSON}
 
-The manifest is written ahead: before files take their places it names both their new hashes and
-those before. So each file matches one of its hashes at every instant, a kill in between included;
-the next writing leaves the one that is right. A hash of null stands for "not there yet".
+The manifest is written ahead: before files are moved into place, it lists both their new and their
+previous hashes. So every file matches one of its hashes at all times, even after a kill; the next
+write keeps only the hash that matches. A hash of null means "does not exist yet".
 
-What the manifest does not vouch for: run.log, worker.log, tensorboard/, the lock, and the
-boundaries in state/, which have hashes of their own (resume_state.py). A folder
-without a manifest (a run of an earlier version, a training of a search) is written as it always
-was. Only the process that holds the run writes the manifest.
+The manifest does not cover run.log, worker.log, tensorboard/, the lock, and the boundaries in
+state/, which have hashes of their own (resume_state.py). A folder without a manifest (a run of an
+earlier version, a training run of a search) never gets one. Only the process that holds the run's
+lock writes the manifest.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _NOT_RESULTS = {
 _NOT_RESULT_FOLDERS = {"tensorboard", "state", "wandb"}
 
 Hashes: TypeAlias = dict[str, list[str | None]]
-"""Name relative to the run's folder, with slashes -> the hashes that it may have, newest first."""
+"""Path relative to the run folder, with slashes -> hashes that the file may have, newest first."""
 
 
 class Damage(NamedTuple):
-    """A file that is not as it was written."""
+    """A file that differs from what was written."""
 
     path: Path
     what: str
@@ -56,17 +56,18 @@ class Damage(NamedTuple):
 
 
 class DamagedError(RunError):
-    """A file is not as it was written."""
+    """A file differs from what was written."""
 
 
 # --- writing -------------------------------------------------------------------------------------
 
 
 def begin(root: Path, paths: Iterable[Path] | None = None) -> None:
-    """Vouch for results that a folder holds now, and for all from now on.
+    """Start a manifest that covers a folder's current results and all later ones.
 
     Args:
-        paths: the results that are there; default: every file, in a folder that we have just made.
+        root: the run folder.
+        paths: its current results; default: every file, for a new folder.
     """
     paths = _results(root) if paths is None else paths
     _write(root, {_name(root, path): [digest(path)] for path in paths})
@@ -74,7 +75,7 @@ def begin(root: Path, paths: Iterable[Path] | None = None) -> None:
 
 @contextlib.contextmanager
 def replacing_results(folder: Path) -> Iterator[Path]:
-    """`files.replacing`, for results: the manifest of the run that they belong to knows of it."""
+    """Like `files.replacing`, but also update the manifest of the run that contains `folder`."""
     root = root_of(folder)
     announce = None if root is None else functools.partial(_announce, root, folder)
     with replacing(folder, announce) as temporary:
@@ -82,24 +83,26 @@ def replacing_results(folder: Path) -> Iterator[Path]:
 
 
 def write_result(path: Path, content: bytes) -> None:
-    """Replace one result."""
+    """Replace a result."""
     with replacing_results(path.parent) as folder:
         (folder / path.name).write_bytes(content)
 
 
 def write_json_result(path: Path, data: Mapping[str, object]) -> None:
-    """Replace a JSON file, indented for people."""
+    """Replace a result in JSON, indented."""
     write_result(path, (dumps(data, indent=2) + "\n").encode())
 
 
 def write_npz_result(path: Path, arrays: Mapping[str, ArrayLike]) -> None:
-    """Replace an .npz of plain arrays."""
+    """Replace a result in an .npz file of plain arrays."""
     write_result(path, npz_bytes(arrays))
 
 
 def record(folder: Path, names: Iterable[str]) -> None:
-    """Vouch for files that another process has put into a folder, as they are; those that are not
-    there are forgotten, as before another process replaces them."""
+    """Add files written by another process to the manifest, as they are.
+
+    Files that do not exist are removed from it.
+    """
     root = root_of(folder)
     if root is None:
         return
@@ -112,7 +115,7 @@ def record(folder: Path, names: Iterable[str]) -> None:
 
 
 def forget(folder: Path, names: Iterable[str]) -> None:
-    """Vouch no longer for files that another process is about to replace."""
+    """Remove files that another process is about to replace from the manifest."""
     root = root_of(folder)
     if root is None:
         return
@@ -123,7 +126,7 @@ def forget(folder: Path, names: Iterable[str]) -> None:
 
 
 def settle(root: Path) -> None:
-    """When nothing more is written: of each file, keep the one hash that is right."""
+    """Keep only the matching hash of each file, once nothing more is written."""
     if (root / NAME).is_file():
         before = read(root)
         after = _settled(root, before)
@@ -141,7 +144,7 @@ def _announce(root: Path, folder: Path, files: list[Path]) -> None:
 
 
 def _settled(root: Path, hashes: Hashes) -> Hashes:
-    """The hash that is right where there are two; a file that matches neither keeps both."""
+    """Return the hashes with only the matching one per file; a file that matches none keeps all."""
     settled: Hashes = {}
     for name, candidates in hashes.items():
         found = _digest(root / name) if len(candidates) > 1 else candidates[0]
@@ -166,9 +169,9 @@ def _own_hash(files: object) -> str:
 
 
 def root_of(folder: Path) -> Path | None:
-    """The folder whose manifest vouches for the files of this one; None if there is none.
+    """Return the folder whose manifest covers the files of this one; None if there is none.
 
-    A folder with a manifest of its own is a run, whatever it and the one above are called.
+    A folder with its own manifest is a run, whatever it and its parent are called.
     """
     if (folder / NAME).is_file():
         return folder
@@ -181,18 +184,18 @@ def root_of(folder: Path) -> Path | None:
 
 
 def _placed(path: Path) -> Path:
-    """With the names of the folders above, which the current folder's path may leave out."""
+    """Return the path with the names of all parent folders."""
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def read(root: Path) -> Hashes:
-    """All hashes.
+    """Read all hashes of a run's manifest.
 
     Raises:
         DamagedError: if the manifest itself is damaged or missing.
     """
     path = root / NAME
-    how = f"gallop verify --accept {root} takes the files as they are"
+    how = f"to accept the files as they are: gallop verify --accept {root}"
     try:
         data: Json = read_json(path)
     except FileNotFoundError:
@@ -206,16 +209,20 @@ def read(root: Path) -> Hashes:
 
 
 def damages(root: Path, names: Iterable[str] | None = None) -> list[Damage]:
-    """The results, or those of these names, that are not as they were written.
+    """Return the results that differ from what was written.
 
-    Names that the manifest does not know are no damage: people put files into run folders.
+    Files that the manifest does not list do not count: users may add files to run folders.
+
+    Args:
+        root: the run folder.
+        names: check only these paths, relative to `root`.
 
     Raises:
         DamagedError: if the manifest itself is damaged or missing.
     """
     before: Hashes | None = None
     wanted = None if names is None else set(names)
-    while True:  # whoever holds the run may write while we read
+    while True:  # the process that holds the run may write while we read
         hashes = read(root)
         found = [
             Damage(root / name, _what(root / name))
@@ -228,11 +235,10 @@ def damages(root: Path, names: Iterable[str] | None = None) -> list[Damage]:
 
 
 def check(*paths: Path) -> None:
-    """Refuse to read results that are not as they were written. Others are let pass: files that
-    the manifest does not know, and those of a folder that has none.
+    """Refuse damaged results; files not listed in a manifest, or in folders without one, pass.
 
     Raises:
-        DamagedError: for the first that is damaged.
+        DamagedError: for the first damaged file.
     """
     for path in paths:
         root = root_of(path.parent)
@@ -241,21 +247,22 @@ def check(*paths: Path) -> None:
 
 
 def refuse(found: list[Damage]) -> None:
-    """
+    """Raise an error if anything is damaged.
+
     Raises:
-        DamagedError: if anything is damaged; one line.
+        DamagedError: on one line, naming the first file.
     """
     if found:
         others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         root = root_of(found[0].path.parent) or found[0].path.parent
         raise DamagedError(
-            f"{found[0]}{others}: it is not as it was written; put back a copy of it, or, if you "
-            f"have changed it yourself: gallop verify --accept {root}"
+            f"{found[0]}{others}: restore it from a copy or, if you changed it yourself, accept it "
+            f"with gallop verify --accept {root}"
         )
 
 
 def _results(root: Path) -> list[Path]:
-    """Every file of a new folder that a manifest vouches for."""
+    """Return every file of a new folder that a manifest covers."""
     found = [
         path
         for path in root.rglob("*")
@@ -275,7 +282,7 @@ def _name(root: Path, path: Path) -> str:
 
 
 def _digest(path: Path) -> str | None:
-    """None if it is not there; no hash at all if it cannot be read."""
+    """Return a file's hash; None if it does not exist, and no valid hash if it cannot be read."""
     try:
         return digest(path)
     except FileNotFoundError:

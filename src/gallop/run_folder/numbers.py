@@ -1,4 +1,4 @@
-"""The numbers that a run keeps, as plain CSV and NPZ: episodes, evaluations, the log."""
+"""The numbers of a run, as plain CSV and NPZ: episodes, evaluations, the log, segments."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from gallop.run_folder.files import write_npz
 from gallop.run_folder.manifest import write_npz_result, write_result
 
 _GROWING = ("evaluations.npz", "episodes.csv", "progress.csv", "segments.csv")
-CUT = "cut"  # column of episodes.csv: 1 where an episode did not end by itself; absent if none
+CUT = "cut"  # column of episodes.csv: 1 if the episode was cut off; absent if none was
 _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "length"]
 
 
 @dataclass(frozen=True)
 class Evaluations:
-    """All evaluations during training so far; evaluations.npz with SB3's keys, and the seeds."""
+    """All evaluations during training so far: evaluations.npz, with SB3's keys and the seeds."""
 
     timesteps: NDArray[np.int64]  # [k]
     results: NDArray[np.float64]  # [k, n_episodes], returns
@@ -37,15 +37,15 @@ class Evaluations:
 
     @property
     def mean_returns(self) -> NDArray[np.float64]:
-        """Of each evaluation, [k]."""
+        """Mean return of each evaluation, shape [k]."""
         means: NDArray[np.float64] = self.results.mean(axis=1)
         return means
 
     @property
     def best_timestep(self) -> int | None:
-        """Of the evaluation with the highest mean return; the first of several.
+        """Timestep of the (first) evaluation with the highest mean return.
 
-        None where no evaluation has finite returns alone: the others are never the best.
+        Evaluations with non-finite returns do not count; None if there are no others.
         """
         means = self.mean_returns
         if not np.isfinite(means).any():
@@ -60,11 +60,11 @@ class Evaluations:
 
     @property
     def n_not_finite(self) -> int:
-        """Returns of all evaluations that are not finite."""
+        """Number of returns, over all evaluations, that are NaN or infinite."""
         return int((~np.isfinite(self.results)).sum())
 
     def log_rows(self) -> list[LogRow]:
-        """What SB3 would log of each."""
+        """Return what SB3 would log for each evaluation."""
         names = ("eval/mean_reward", "eval/mean_ep_length")
         means = np.stack([self.mean_returns, self.ep_lengths.mean(axis=1)], axis=1)
         return [
@@ -74,31 +74,32 @@ class Evaluations:
 
 
 class Segment(NamedTuple):
-    """A row of segments.csv: what the bits at a segment's end were."""
+    """A row of segments.csv: hashes of the state at a segment's end."""
 
     segment: int
-    """Its number, from 0."""
+    """Number of the segment, from 0."""
     timestep: int
-    """At its end."""
+    """Timestep at its end."""
     learner_sha256: str
-    """Over all files of the learner's state."""
+    """Hash over all files of the learner's state."""
     shard: str
-    """Name of what was added to the replay buffer; empty without one."""
+    """Name of the shard added to the replay buffer; empty without a replay buffer."""
     shard_sha256: str
 
 
 class Cut(NamedTuple):
-    """Episodes of a policy that did not end by themselves."""
+    """Episodes of a policy that were cut off, because they did not end by themselves."""
 
     n: int
+    """Number of episodes cut off."""
     of: int
-    """Episodes."""
+    """Number of all episodes."""
     length: int
-    """Timesteps after which they were cut."""
+    """Timesteps after which they were cut off."""
 
 
 class RunNumbers:
-    """The numbers of one run. Making the object touches nothing on disk."""
+    """The numbers of one run. Creating the object does not touch the disk."""
 
     def __init__(self, path: Path) -> None:
         """
@@ -109,12 +110,12 @@ class RunNumbers:
 
     @property
     def files(self) -> list[Path]:
-        """What the run appends to while it trains."""
+        """The files to which the run appends while it trains."""
         return [self.baseline_file, *(self.path / name for name in _GROWING)]
 
     @property
     def baseline_file(self) -> Path:
-        """The random policy's returns."""
+        """The random policy's returns, seeds and lengths."""
         return self.path / "random_baseline_rewards.npz"
 
     @property
@@ -123,14 +124,15 @@ class RunNumbers:
         return self.path / "evaluations.npz"
 
     def write_baseline(self, episodes: Episodes) -> None:
+        """Write the random policy's episodes."""
         write_npz_result(self.baseline_file, rewards_arrays(episodes))
 
     def read_baseline(self) -> NDArray[np.float64] | None:
-        """The random policy's returns, or None before they exist."""
+        """Read the random policy's returns; None if there are none yet."""
         return read_rewards(self.baseline_file)
 
     def read_evaluations(self) -> Evaluations | None:
-        """All evaluations so far, or None before the first."""
+        """Read all evaluations so far; None if there are none yet."""
         path = self.evaluations_file
         if not path.exists():
             return None
@@ -139,16 +141,16 @@ class RunNumbers:
             file = read_npz(path, names)
             shape = file["results"].shape
             if len(shape) != 2:
-                raise ValueError("results is something else")
+                raise ValueError("results must have two dimensions")
             shapes = {"timesteps": shape[:1], "results": shape, "ep_lengths": shape}
             shapes["seeds"] = shape[1:]
             for name in names:
                 if file[name].dtype.kind not in "iuf" or file[name].shape != shapes[name]:
-                    raise ValueError(f"{name} is something else")
+                    raise ValueError(f"{name} must hold numbers in shape {list(shapes[name])}")
         return Evaluations(**{name: file[name] for name in names})
 
     def append_evaluation(self, timestep: int, episodes: Episodes) -> Evaluations:
-        """Add one evaluation and return them all."""
+        """Add one evaluation and return all of them."""
         before = self.read_evaluations()
         row = Evaluations(
             timesteps=np.array([timestep]),
@@ -169,9 +171,16 @@ class RunNumbers:
     def append_episodes(
         self, policy: str, timestep: int, seed_family: str, episodes: Episodes
     ) -> None:
-        """Add rows to episodes.csv: every episode ever judged, with its seed.
+        """Add rows to episodes.csv: every evaluation episode, with its seed.
 
-        Judging the same policy again, as a resumed run may, replaces its rows.
+        Rows of the same policy, timestep and seed family, which a resumed run may evaluate again,
+        are replaced.
+
+        Args:
+            policy: "random", "current", "025" (a milestone), "best" or "final".
+            timestep: of the policy.
+            seed_family: "evaluation" or "validation".
+            episodes: the episodes.
         """
         columns, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         judged = {"policy": policy, "timestep": str(timestep), "seed_family": seed_family}
@@ -193,7 +202,7 @@ class RunNumbers:
         _write_csv(self.path / "episodes.csv", columns, rows)
 
     def cut_episodes(self) -> dict[str, Cut]:
-        """Policy -> its episodes that did not end by themselves, where there are any."""
+        """Return the policies with episodes that were cut off, and how many."""
         _, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         found = {}
         for policy in dict.fromkeys(row["policy"] for row in rows if row.get(CUT)):
@@ -203,7 +212,7 @@ class RunNumbers:
         return found
 
     def read_episodes(self, policy: str) -> Episodes | None:
-        """Episodes of one policy on the evaluation seeds; None before it was judged."""
+        """Read the episodes of a policy on the evaluation seeds; None if there are none yet."""
         path = self.path / "episodes.csv"
         _, rows = _read_csv(path, _EPISODE_COLUMNS)
         rows = [r for r in rows if (r["policy"], r["seed_family"]) == (policy, "evaluation")]
@@ -216,7 +225,7 @@ class RunNumbers:
         )
 
     def evaluations_of_episodes(self) -> Evaluations | None:
-        """What evaluations.npz holds, from episodes.csv; None where they do not make a table."""
+        """Rebuild the content of evaluations.npz from episodes.csv; None if rows are missing."""
         path = self.path / "episodes.csv"
         _, rows = _read_csv(path, _EPISODE_COLUMNS)
         rows = [r for r in rows if (r["policy"], r["seed_family"]) == ("current", "validation")]
@@ -233,14 +242,14 @@ class RunNumbers:
         )
 
     def final_return(self) -> float | None:
-        """Mean return of the final policy on the evaluation seeds; None before it was judged."""
+        """Return the final policy's mean return on the evaluation seeds; None if not evaluated."""
         path = self.path / "episodes.csv"
         _, rows = _read_csv(path, _EPISODE_COLUMNS)
         returns = [_number(path, row, "return") for row in rows if row["policy"] == "final"]
         return float(np.mean(returns)) if returns else None
 
     def append_log(self, log: Iterable[LogRow]) -> None:
-        """Add rows under SB3's keys to progress.csv."""
+        """Add rows with SB3's keys to progress.csv."""
         log = list(log)
         columns, rows = _read_csv(self.path / "progress.csv", ["time/total_timesteps"])
         rows += [{name: repr(value) for name, value in row.values.items()} for row in log]
@@ -248,14 +257,18 @@ class RunNumbers:
         _write_csv(self.path / "progress.csv", columns, rows)
 
     def keep_episodes(self, policies: Mapping[str, str]) -> None:
-        """Keep the episodes of these policies alone, under new names."""
+        """Keep only the episodes of some policies, and rename these.
+
+        Args:
+            policies: old name -> new name of each policy to keep.
+        """
         columns, rows = _read_csv(self.path / "episodes.csv", _EPISODE_COLUMNS)
         kept = [{**r, "policy": policies[r["policy"]]} for r in rows if r["policy"] in policies]
         if columns:
             _write_csv(self.path / "episodes.csv", columns, kept)
 
     def read_log(self) -> list[LogRow]:
-        """Every row so far, from progress.csv and from the evaluations, in order of timesteps."""
+        """Return all rows of progress.csv and of the evaluations, in order of timesteps."""
         _, rows = _read_csv(self.path / "progress.csv", ["time/total_timesteps"])
         with _explaining(self.path / "progress.csv"):
             values = [{name: float(text) for name, text in row.items() if text} for row in rows]
@@ -266,14 +279,14 @@ class RunNumbers:
         return sorted(log, key=lambda row: row.timestep)
 
     def append_segment(self, segment: Segment) -> None:
-        """Add a row to segments.csv, when its boundary is on disk; a row that is there stays."""
+        """Add a row to segments.csv once its boundary is on disk; an existing row is kept."""
         columns, rows = _read_csv(self.path / "segments.csv", Segment._fields)
         if all(row["segment"] != str(segment.segment) for row in rows):
             rows.append({name: str(value) for name, value in segment._asdict().items()})
             _write_csv(self.path / "segments.csv", columns or Segment._fields, rows)
 
     def read_segments(self) -> list[Segment]:
-        """Every boundary that was ever on disk; empty for a run of an earlier version."""
+        """Return every boundary that was ever saved; empty for a run of an earlier version."""
         path = self.path / "segments.csv"
         _, rows = _read_csv(path, Segment._fields)
         with _explaining(path):
@@ -289,7 +302,7 @@ class RunNumbers:
             ]
 
     def last_timestep(self) -> int:
-        """The latest timestep of which the folder holds any number."""
+        """Return the latest timestep for which there is any number."""
         evaluations = self.read_evaluations()
         found = [] if evaluations is None else evaluations.timesteps.tolist()
         for name, column in (
@@ -301,7 +314,7 @@ class RunNumbers:
         return int(max(found, default=0))
 
     def forget_after(self, timestep: int) -> None:
-        """Drop every number later than the boundary that a resumed run goes on from."""
+        """Drop all numbers after a timestep: the boundary from which a run resumes."""
         evaluations = self.read_evaluations()
         if evaluations is not None:
             keep = evaluations.timesteps <= timestep
@@ -325,33 +338,33 @@ class RunNumbers:
                 _write_csv(path, columns, kept)
 
 
-# --- the file of a policy's rewards, also of a milestone's ---
+# --- files of returns: the random policy's and those of milestones ---
 
 
 def write_rewards(path: Path, episodes: Episodes) -> None:
-    """Replace an .npz of rewards, seeds and ep_lengths, anywhere."""
+    """Write an .npz file of returns, seeds and lengths, anywhere."""
     write_npz(path, rewards_arrays(episodes))
 
 
 def rewards_arrays(episodes: Episodes) -> dict[str, NDArray[np.generic]]:
-    """What such a file holds."""
+    """Return the arrays of such a file: rewards (returns), seeds, ep_lengths."""
     return {"rewards": episodes.returns, "seeds": episodes.seeds, "ep_lengths": episodes.lengths}
 
 
 def read_rewards(path: Path) -> NDArray[np.float64] | None:
-    """Returns of the episodes; None before they exist."""
+    """Read the returns of such a file; None if it does not exist."""
     if not path.exists():
         return None
     with _explaining(path):
         rewards = read_npz(path, ["rewards"])["rewards"]
         if rewards.dtype.kind not in "iuf" or rewards.ndim != 1:
-            raise ValueError("rewards is something else")
+            raise ValueError("rewards must be a list of numbers")
     return rewards
 
 
 @contextlib.contextmanager
 def _explaining(path: Path) -> Iterator[None]:
-    """What cannot be read is damaged."""
+    """Within the block, report unreadable content as damage."""
     try:
         yield
     except ValueError as error:
@@ -364,10 +377,10 @@ def _number(path: Path, row: Mapping[str, str], column: str) -> float:
 
 
 def _read_csv(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows of a table; none of either where there is no file.
+    """Read the columns and rows of a table; both are empty if there is no file.
 
     Raises:
-        RunError: if it is no table, or lacks a column that is needed.
+        RunError: if it is not a table, or a required column is missing.
     """
     if not path.exists():
         return [], []
@@ -376,12 +389,12 @@ def _read_csv(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], list[d
         try:
             columns, rows = list(reader.fieldnames or ()), list(reader)
         except csv.Error as error:
-            raise ValueError(f"it is no table: {error}") from None
+            raise ValueError(f"not a CSV table: {error}") from None
         missing = next((name for name in needed if name not in columns), None)
         if columns and missing is not None:
-            raise ValueError(f"it has no column {missing!r}")
+            raise ValueError(f"column {missing!r} is missing")
         if any(None in row or None in row.values() for row in rows):  # too long, too short
-            raise ValueError("it has a row with another number of columns than its head")
+            raise ValueError("a row has more or fewer columns than the header")
     return columns, rows
 
 

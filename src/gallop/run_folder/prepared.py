@@ -1,4 +1,4 @@
-"""A run made ready: what follows from its experiment, worked out once and handed down."""
+"""Preparing a run: everything that follows from its experiment, computed once and passed on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gallop.run_folder.trackers import check_installed
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """An experiment that can be run on this machine, and how it will be."""
+    """An experiment that can be run on this machine, and how it will run."""
 
     experiment: Experiment
     observation_space: Space
@@ -28,24 +28,24 @@ class PreparedRun:
     """The learner that trains it."""
     plan: Plan
     reward_wrappers: RewardWrappers
-    """Wrappers that make other rewards of the task's own."""
+    """Wrappers that change the task's rewards."""
     time_limit: int | None
-    """Timesteps of an episode of evaluations; None where the task tells of no limit."""
+    """Time limit of evaluation episodes, in timesteps; None if the task declares none."""
 
     @property
     def cut_after(self) -> int:
-        """Timesteps after which an episode of an evaluation is cut."""
+        """Timesteps after which an evaluation episode is cut off."""
         return self.experiment.evaluation.max_episode_timesteps or cut_after(self.time_limit)
 
 
 def prepare(experiment: Experiment) -> PreparedRun:
-    """Try out what the experiment needs, choose its learner and plan it. Nothing is written.
+    """Try out the task, choose the learner and plan the run. Nothing is written.
 
     Raises:
-        ExperimentError: if the task does not work, the algorithm cannot serve it, a tracker is not
-            installed, or YAML cannot hold the experiment.
+        ExperimentError: if the task does not work or is not supported by the algorithm, a tracker
+            is not installed, or the experiment cannot be written as YAML.
     """
-    to_yaml(experiment)  # what its folder could not hold is refused before there is one
+    to_yaml(experiment)  # fails now, not when the folder is made
     check_installed(experiment.trackers)
     with watching(experiment.watchdog):
         observation_space, action_space, limit = try_out(experiment)
@@ -60,8 +60,10 @@ def prepare(experiment: Experiment) -> PreparedRun:
 
 
 def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:
-    """Bytes of a transition in the replay buffer: the task's own numbers in SB3's, `rounded` to
-    float32 in the native learner's."""
+    """Return the bytes of a transition in the replay buffer.
+
+    SB3's buffer keeps the task's own types; the native learner's is `rounded` to float32.
+    """
     from gymnasium import spaces
 
     def size(space: Space) -> int:
@@ -71,5 +73,5 @@ def _transition_bytes(observation_space: Space, action_space: Space, rounded: bo
         return int(np.prod(space.shape or (1,))) * np.dtype(dtype).itemsize
 
     actions = int(np.prod(action_space.shape or (1,))) * 4
-    ends = 1 if rounded else 2 * 4  # SB3 has done and timeout
-    return 2 * size(observation_space) + actions + 4 + ends  # reward: 4
+    ends = 1 if rounded else 2 * 4  # SB3 stores done and timeout
+    return 2 * size(observation_space) + actions + 4 + ends  # 4 bytes of reward

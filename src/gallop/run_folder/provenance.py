@@ -1,4 +1,4 @@
-"""What a run records about itself before its first timestep: provenance.json and seeds.json."""
+"""The records of a run's origin, written before its first timestep: provenance.json, seeds.json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gallop.run_folder.files import Json
 from gallop.run_folder.prepared import PreparedRun
 
 VOUCHED = {"manifest": manifest.NAME}
-"""Says that a manifest belongs to the run, so that its loss is noticed."""
+"""Entry that says the run has a manifest, so that a missing manifest is noticed."""
 
 _NEEDED = {
     "resumes": list,
@@ -30,13 +30,13 @@ _NEEDED = {
 
 
 def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """Write both, before the first timestep."""
+    """Write provenance.json and seeds.json."""
     folder.write_json("provenance.json", provenance(prepared.choice) | VOUCHED)
     write_seeds(folder, prepared)
 
 
 def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """seeds.json: every seed that the run will draw from."""
+    """Write seeds.json: every seed that the run will use."""
     experiment, n_segments = prepared.experiment, len(prepared.plan.boundaries)
     n_validation = experiment.evaluation.n_episodes
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
@@ -44,7 +44,7 @@ def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
 
 
 def read_provenance(folder: RunDirectory) -> Json | None:
-    """The record, if it holds all that a run needs to go on."""
+    """Read provenance.json; None if it lacks anything that resuming needs."""
     try:
         record = folder.read_json(folder.provenance_file.name)
     except (OSError, ValueError):
@@ -54,13 +54,13 @@ def read_provenance(folder: RunDirectory) -> Json | None:
 
 
 def made_again(choice: Choice) -> dict[str, object]:
-    """In the place of a record that was lost: what is not known is left empty, the end too."""
+    """Return a replacement for a lost provenance.json; what is unknown is left empty."""
     unknown: Json = {"command": None, "start": None, "commit": None, "versions": {}}
     return provenance(choice) | unknown | {"made_again": now()}
 
 
 def record_resume(folder: RunDirectory) -> None:
-    """The run goes on, from here and now."""
+    """Add this resume, with command, time and machine, to provenance.json."""
     record = folder.read_json(folder.provenance_file.name)
     entry = {"at": now(), "command": sys.argv, **machine()}
     resumes = [*record["resumes"], entry]
@@ -68,8 +68,8 @@ def record_resume(folder: RunDirectory) -> None:
 
 
 def provenance(choice: Choice) -> dict[str, object]:
-    """What provenance.json holds at the start of a run: command, versions, commit, machine,
-    learner and times."""
+    """Return the content of provenance.json at the start of a run: command, versions, commit,
+    machine, learner and times."""
     return {
         "command": sys.argv,
         "start": now(),
@@ -86,7 +86,7 @@ def provenance(choice: Choice) -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Of Gallop and of everything that it requires."""
+    """Return the versions of Gallop and of its dependencies."""
     found = {"gallop": __version__}
     for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
         if "extra ==" in requirement:
@@ -97,15 +97,15 @@ def versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of Gallop's own checkout, if it runs from one."""
+    """Return the commit of Gallop's own checkout; None if it does not run from one."""
     here = Path(__file__).resolve().parent
     is_tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-    # An environment may lie in the checkout of something else.
+    # A virtual environment may be inside the checkout of another project.
     return _git(here, "describe", "--always", "--dirty", "--abbrev=40") if is_tracked else None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails or is not there."""
+    """Return the output of git; None if it fails or is not installed."""
     command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
@@ -115,5 +115,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def now() -> str:
-    """The time, with its zone."""
+    """Return the current time in ISO format, with its time zone."""
     return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -1,17 +1,18 @@
-"""What "resumable" means: all that a run needs to go on from a boundary, without pickle.
+"""The resume state: everything a run needs to continue from a boundary, without pickle.
 
 state/
 ├── 000000010000/         a boundary, named by its timestep: the learner's files, and
-│   └── boundary.json     segments done, the SHA-256 of every file the boundary stands on, its own
+│   └── boundary.json     number of segments done, SHA-256 of every file it needs and of itself
 ├── replay/
 │   └── 000000000000-000000010000.safetensors     rows [start, stop) of the replay buffer
 └── learners/
-    └── 000000500000/     a milestone's or the best policy's boundary, when it is no longer among
-                          the last; its shards are there only while a later boundary needs them
+    └── 000000500000/     the boundary of a milestone or the best policy, once it is not among
+                          the last two; its shards exist only while a later boundary needs them
 
-A segment appends one shard and never touches another. The folder of the boundary is renamed into
-place last, so that it exists only when all that it names is on disk. The last two that are whole
-are kept: if the newest is damaged, the one before serves, and no damaged one pushes it out.
+A segment appends one shard and never touches another. The folder of a boundary is renamed into
+place last, so that it exists only when all files it lists are on disk. The last two intact
+boundaries are kept: if the newest is damaged, the one before it is used, and a damaged one never
+displaces an intact one.
 """
 
 from __future__ import annotations
@@ -46,52 +47,53 @@ from gallop.run_folder.files import (
 
 N_KEPT = 2
 _RECORD = "boundary.json"
-_FIRST_KEYS = {"timestep", "n_segments", "files", "shards"}  # all there were in 0.1.0
+_FIRST_KEYS = {"timestep", "n_segments", "files", "shards"}  # the only keys in 0.1.0
 
 log = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
-    """A boundary on disk that is whole."""
+    """An intact boundary on disk."""
 
     folder: Path
     timestep: int
     n_segments: int
     shards: dict[str, str]
-    """Name -> SHA-256 of the replay shards that it stands on, oldest first."""
+    """Name -> SHA-256 of the replay shards that it needs, oldest first."""
     learner_sha256: str
-    """Over all files of the learner's state."""
+    """Hash over all files of the learner's state."""
 
 
 class Checked(NamedTuple):
-    """A boundary whose every byte has been read."""
+    """A boundary after all its files have been read and checked."""
 
     folder: Path
     saved: Saved | None
-    """None if its own record is damaged."""
+    """The boundary; None if its boundary.json is damaged."""
     damaged: list[Path]
-    """Files that are damaged or missing; none if it is whole."""
+    """Damaged or missing files; empty if the boundary is intact."""
     n_files: int
-    """Its own; shards are not counted."""
+    """Number of its own files, without shards."""
 
     @property
     def is_whole(self) -> bool:
+        """Whether nothing is damaged."""
         return self.saved is not None and not self.damaged
 
     @property
     def has_learner(self) -> bool:
-        """Whether only shards are damaged."""
+        """Whether the learner's files are intact, so that at most shards are damaged."""
         return self.saved is not None and all(p.parent.name == "replay" for p in self.damaged)
 
 
 class Dropped(NamedTuple):
-    """What a run goes on without."""
+    """Rows of the replay buffer that a run loses when it continues without damaged shards."""
 
     timestep: int
     rows: list[tuple[int, int]]
-    """Rows [start, stop) of the replay buffer that are lost; copies of others stand for them."""
+    """Lost ranges [start, stop) of rows, which are replaced by copies of other rows."""
     n_rows: int
-    """Rows of the buffer."""
+    """Number of all rows."""
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -100,10 +102,16 @@ class Dropped(NamedTuple):
 def save_boundary(
     state: Path, learner: Learner, n_segments: int, keep: Collection[int] = ()
 ) -> Saved:
-    """Write the learner's state after `n_segments` segments. This is the run's commit point.
+    """Save the learner's state after `n_segments` segments. This is the run's commit point.
 
     Args:
-        keep: timesteps of boundaries whose learner is kept for good: milestones, the best policy.
+        state: the run's state folder.
+        learner: the learner.
+        n_segments: number of segments done.
+        keep: timesteps of boundaries whose learners are kept for good: milestones, best policy.
+
+    Returns:
+        The new boundary.
     """
     folders = _folders(state)
     before = _record(folders[-1]) if folders else None
@@ -128,14 +136,14 @@ def save_boundary(
 def _save_replay(
     state: Path, learner: Learner, before: Json | None
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Append what was stored since the last shard; hashes and sizes of those that still matter."""
+    """Write the rows added since the last shard; return hashes and sizes of all needed shards."""
     replay = learner.replay
     if replay is None:
         return {}, {}
     shards: dict[str, str] = dict(before["shards"]) if before else {}
     sizes: dict[str, int] = dict(before.get("sizes", {})) if before else {}
     oldest = replay.n_added - replay.capacity
-    # A segment longer than the buffer leaves only its end.
+    # Of a segment longer than the buffer, only the end is left.
     start = max(oldest, *(_rows(name)[1] for name in shards), 0)
     if start < replay.n_added:
         name = f"{start:012d}-{replay.n_added:012d}.safetensors"
@@ -148,10 +156,14 @@ def _save_replay(
 
 
 def prune(state: Path, keep: Collection[int] = ()) -> None:
-    """Keep the last boundaries, the learners of some before, and the shards that the last need.
+    """Delete old boundaries and the shards that are no longer needed.
 
-    A boundary that is seen to be damaged (nothing is read again, only sizes are compared) counts
-    for none of the last and is not deleted before there are enough.
+    Boundaries that look damaged (only sizes are compared) do not count among the last ones, and
+    they are deleted only once there are enough intact ones.
+
+    Args:
+        state: the run's state folder.
+        keep: timesteps of boundaries whose learners are kept for good.
     """
     folders = _folders(state)
     last = [folder for folder in reversed(folders) if _looks_whole(folder)][:N_KEPT]
@@ -173,7 +185,7 @@ def prune(state: Path, keep: Collection[int] = ()) -> None:
 
 
 def _retire(folder: Path, keep: Collection[int]) -> None:
-    """Delete a boundary, or keep its learner."""
+    """Delete a boundary, or keep only its learner."""
     learners = folder.parent / "learners"
     if int(folder.name) not in keep or not _looks_whole(folder, with_shards=False):
         remove_folder(folder)
@@ -186,17 +198,18 @@ def _retire(folder: Path, keep: Collection[int]) -> None:
 
 
 def forget(state: Path) -> None:
-    """Delete every boundary: of a run that nobody will go on with. Films that are still to be made
-    need none."""
-    # Each goes at once, so that a kill in between leaves none that looks damaged; shards go last.
+    """Delete all boundaries of a run that will not be resumed. Queued films do not need them."""
+    # Each is deleted atomically, so that a kill leaves none that looks damaged; shards go last.
     for folder in (*reversed(_folders(state)), state / "learners", state / "replay"):
         remove_folder(folder)
     remove_leftovers(state)
 
 
 def lost_rows(checked: Checked) -> Dropped | None:
-    """What is lost if a run goes on from this boundary without its damaged shards; None if it
-    cannot: something else is damaged, too, or no shard is whole."""
+    """Return what is lost if a run resumes from this boundary without its damaged shards.
+
+    None if that is impossible: other files are damaged too, or no shard is intact.
+    """
     saved, lost = checked.saved, sorted(path.name for path in checked.damaged)
     if saved is None or not checked.has_learner or not 0 < len(lost) < len(saved.shards):
         return None
@@ -206,11 +219,11 @@ def lost_rows(checked: Checked) -> Dropped | None:
 
 
 def drop_damaged(checked: Checked) -> None:
-    """Make a boundary whole again without its damaged shards, where `lost_rows` says that it can.
+    """Repair a boundary without its damaged shards, if `lost_rows` says that this is possible.
 
-    Copies of rows that are whole take the places of the lost ones, so that counters and places in
-    the buffer stay as they were; the damaged shards are kept under another name. A kill in between
-    leaves the boundary damaged as before.
+    Lost rows are replaced by copies of intact ones, so that counters and positions in the buffer do
+    not change; the damaged shards are kept under another name. After a kill in between, the
+    boundary is damaged as before.
     """
     record, state = _record(checked.folder), checked.folder.parent
     lost = sorted(path.name for path in checked.damaged)
@@ -220,7 +233,7 @@ def drop_damaged(checked: Checked) -> None:
         content = save(_stand_ins(state, whole, stop - start))
         damaged = state / "replay" / name
         aside = damaged.with_suffix(".damaged")
-        if damaged.exists() and not aside.exists():  # a kill may have left stand-ins in its place
+        if damaged.exists() and not aside.exists():  # else a killed process has replaced it already
             shutil.copyfile(damaged, aside)
         write_bytes(damaged, content)
         record["shards"][name] = hashlib.sha256(content).hexdigest()
@@ -229,7 +242,7 @@ def drop_damaged(checked: Checked) -> None:
 
 
 def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
-    """The newest `n` rows of whole shards; again from the newest on where there are too few."""
+    """Return the newest `n` rows of intact shards, repeated if there are too few."""
     parts: list[dict[str, Array]] = []
     n_rows = 0
     for name in reversed(whole):
@@ -246,10 +259,11 @@ def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
 
 
 def check_boundaries(state: Path, known: dict[Path, str | None] | None = None) -> Iterator[Checked]:
-    """Read every byte of the boundaries, the newest first.
+    """Check all files of the boundaries, the newest first.
 
     Args:
-        known: file -> SHA-256; what is in it is not read again, and what is read is added.
+        state: the run's state folder.
+        known: file -> SHA-256 of files already read; updated with those read now.
     """
     known = {} if known is None else known
     for folder in reversed(_folders(state)):
@@ -257,7 +271,7 @@ def check_boundaries(state: Path, known: dict[Path, str | None] | None = None) -
 
 
 def check_learners(state: Path) -> Iterator[Checked]:
-    """Read the kept learners of earlier boundaries; their shards are not looked at."""
+    """Check the kept learners of earlier boundaries; their shards are not checked."""
     for folder in _folders(state / "learners"):
         yield _check(folder, None, {})
 
@@ -280,7 +294,7 @@ def _check(folder: Path, replay: Path | None, known: dict[Path, str | None]) -> 
 
 
 def newest_boundary(state: Path) -> Saved | None:
-    """The newest boundary whose every file is as it was written; None if there is none."""
+    """Return the newest intact boundary; None if there is none."""
     for checked in check_boundaries(state):
         if checked.is_whole:
             return checked.saved
@@ -289,7 +303,7 @@ def newest_boundary(state: Path) -> Saved | None:
 
 
 def replayable(state: Path) -> dict[int, Saved]:
-    """Segment -> the whole boundary before it, for all that could be trained again from here."""
+    """Return the segments that can be replayed, each with the intact boundary before it."""
     found = {}
     known: dict[Path, str | None] = {}  # boundaries share their shards
     learners = [_check(f, state / "replay", known) for f in _folders(state / "learners")]
@@ -300,7 +314,7 @@ def replayable(state: Path) -> dict[int, Saved]:
 
 
 def bits_of(learner: Learner, shard: str) -> tuple[str, str]:
-    """SHA-256 of a learner's state as `save_boundary` would write it, and of a shard."""
+    """Return the SHA-256 of a learner's state as `save_boundary` would write it, and of a shard."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         learner.save_state(folder)
@@ -312,16 +326,16 @@ def bits_of(learner: Learner, shard: str) -> tuple[str, str]:
 
 
 def last_timestep(state: Path) -> int:
-    """Where the newest boundary stands, by its name alone; 0 if there is none."""
+    """Return the timestep of the newest boundary, judging by its name; 0 if there is none."""
     folders = _folders(state)
     return int(folders[-1].name) if folders else 0
 
 
 def load_boundary(saved: Saved, learner: Learner) -> None:
-    """Become the learner that stood at this boundary; then damaged later ones are deleted.
+    """Load a boundary into a learner, then delete later boundaries, which are damaged.
 
     Raises:
-        RunError: if it cannot be loaded. Nothing is deleted then; the learner is of no use.
+        RunError: if it cannot be loaded. Nothing is deleted, and the learner must not be used.
     """
     read_boundary(saved, learner)
     for folder in _folders(saved.folder.parent):
@@ -330,15 +344,15 @@ def load_boundary(saved: Saved, learner: Learner) -> None:
 
 
 def read_boundary(saved: Saved, learner: Learner) -> None:
-    """Become the learner that stood at this boundary; nothing on disk is changed.
+    """Load a boundary into a learner; nothing on disk is changed.
 
     Raises:
-        RunError: if it cannot be loaded; the learner is then of no use.
+        RunError: if it cannot be loaded; the learner must then not be used.
     """
     try:
         learner.load_state(saved.folder)
         _load_replay(saved, learner)
-    except Exception as error:  # safetensors, torch and NumPy each have their own
+    except Exception as error:  # safetensors, torch and NumPy have error types of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"{saved.folder} cannot be loaded: {reason}") from error
 
@@ -352,7 +366,7 @@ def _load_replay(saved: Saved, learner: Learner) -> None:
     oldest = replay.n_added - replay.capacity
     for name in saved.shards:
         start, stop = _rows(name)
-        skip = max(0, oldest - start)  # rows that are overwritten by now
+        skip = max(0, oldest - start)  # rows that have been overwritten
         if skip < stop - start:
             arrays = load_file(state / "replay" / name)
             replay.write(start + skip, {key: array[skip:] for key, array in arrays.items()})
@@ -373,7 +387,7 @@ def _write_record(folder: Path, record: Json) -> None:
 
 
 def _record(folder: Path) -> Json:
-    """What boundary.json holds.
+    """Read boundary.json.
 
     Raises:
         RunError: if it is damaged or missing.
@@ -384,7 +398,7 @@ def _record(folder: Path) -> Json:
     except (OSError, ValueError):
         raise RunError(f"{path} is damaged or missing") from None
     own = record.pop("sha256", None)
-    # A flipped bit must not make a record look like one of the first version, which had no hash.
+    # A flipped bit must not make a record look like one of version 0.1.0, which had no hash.
     if own != (None if record.keys() == _FIRST_KEYS else _own_hash(record)):
         raise RunError(f"{path} is damaged")
     return record
@@ -404,7 +418,7 @@ def _over_all(files: Mapping[str, str]) -> str:
 
 
 def _looks_whole(folder: Path, with_shards: bool = True) -> bool:
-    """Whether all that a boundary stands on is there, with the sizes that it had."""
+    """Whether all files that a boundary needs exist, with the recorded sizes."""
     state = folder.parent
     try:
         record = _record(folder)
@@ -431,7 +445,7 @@ def _digest(path: Path) -> str | None:
 
 
 def occupied_bytes(state: Path) -> int:
-    """What a folder takes on disk; a file with several names counts once."""
+    """Return the bytes that a folder occupies; a file with several names counts once."""
     files = {}
     for path in state.rglob("*"):
         if path.is_file() and not path.is_symlink():

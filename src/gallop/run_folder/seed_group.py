@@ -2,11 +2,11 @@
 
 results/<ALGO>_<ENV_ID>/<name>/
 ├── group.yaml            the resolved experiment, with the first training seed
-├── seeds.json            the training seeds; they stand nowhere else
-├── seed-0/, seed-1/, …   an ordinary run each: any command takes it
+├── seeds.json            the training seeds, which are recorded only here
+├── seed-0/, seed-1/, …   ordinary runs, accepted by any command
 ├── curve.csv, learning_curve.png
 ├── summary.json
-└── manifest.json         the SHA-256 of these; each run has its own
+└── manifest.json         the SHA-256 of these files; each run has its own
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LOCK = "lock"
 
 
 class SeedGroup:
-    """Paths and formats of one group. Making the object touches nothing on disk.
+    """Paths and formats of one group. Creating the object does not touch the disk.
 
-    It is path-like: whatever takes the path of a group takes this object, too.
+    It is path-like: functions that take the path of a group also take this object.
 
     Attributes:
         path: the group's folder.
@@ -72,11 +72,11 @@ class SeedGroup:
         return self.path / "summary.json"
 
     def run(self, seed: int) -> RunDirectory:
-        """The run of one training seed, whether it is there or not."""
+        """Return the run of one training seed, whether it exists or not."""
         return RunDirectory(self.path / f"seed-{seed}")
 
     def write(self, experiment: Experiment, seeds: Sequence[int]) -> None:
-        """Write the seeds and then the experiment, which makes the folder a group."""
+        """Write the seeds, then the experiment, whose file marks the folder as a group."""
         if manifest.root_of(self.path) is None:
             manifest.begin(self.path, self.results())
         before = read_json(self.seeds_file) if self.seeds_file.exists() else {}
@@ -85,63 +85,64 @@ class SeedGroup:
         write_result(self.experiment_file, to_yaml(experiment).encode())
 
     def results(self) -> list[Path]:
-        """Its own files that a manifest vouches for, those that are there."""
+        """Return the group's own files that exist and are covered by its manifest."""
         known = (self.experiment_file, self.seeds_file, self.curve_file)
         return [p for p in (*known, self.learning_curve, self.summary_file) if p.is_file()]
 
     def read_experiment(self) -> Experiment:
-        """The resolved experiment, with the first training seed, whose code may be run.
+        """Read the resolved experiment, with the first seed, after checking that its code may be
+        run.
 
         Raises:
-            RunError: if the folder is no group.
+            RunError: if the folder is not a group.
             ConsentError: if it names code that this user has not agreed to run.
         """
         self._check_experiment_file()
         return read_trained(self.experiment_file)
 
     def look_at_experiment(self) -> Experiment:
-        """The same, to be looked at: nothing that it names is run, and nobody is asked.
+        """Read the resolved experiment without running the code it names; no consent needed.
 
         Raises:
-            RunError: if the folder is no group.
+            RunError: if the folder is not a group.
         """
         self._check_experiment_file()
         return read_resolved(self.experiment_file)
 
     def _check_experiment_file(self) -> None:
         if not is_group(self.path):
-            raise RunError(f"{self.path} is no group of training seeds: it holds no {GROUP_FILE}")
+            raise RunError(f"{self.path}: not a group of training seeds (no {GROUP_FILE})")
         manifest.check(self.experiment_file, self.seeds_file)
 
     def read_seeds(self) -> list[int]:
-        """The training seeds, in the order in which they were asked for.
+        """Read the training seeds, in the order in which they were given.
 
         Raises:
-            RunError: if the file that names them is damaged.
+            RunError: if seeds.json is damaged.
         """
         try:
             seeds = read_json(self.seeds_file)["training_seeds"]
             return each_once([int(seed) for seed in seeds])
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(f"{self.seeds_file} does not name training seeds: {reason}") from None
+            raise RunError(f"{self.seeds_file} has no valid training seeds: {reason}") from None
 
     def seeds_there(self) -> list[int]:
-        """The training seeds of the runs that have begun, by the names of their folders alone."""
+        """Return the training seeds of existing runs, judging by the names of their folders."""
         names = [path.name.removeprefix("seed-") for path in self.path.glob("seed-*")]
         return sorted(int(name) for name in names if name.isdecimal())
 
     def runs(self) -> dict[int, RunDirectory]:
-        """Training seed -> its run, whether it is there or not.
+        """Return the run of each training seed, whether it exists or not.
 
         Raises:
-            RunError: if the file that names the seeds is damaged.
+            RunError: if seeds.json is damaged.
         """
         return {seed: self.run(seed) for seed in self.read_seeds()}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the group, whose folder is made; a second process that wants it is refused.
+        """Hold the group's lock within the block; its folder is made if needed.
 
         Raises:
             HeldError: if another process is running it.
@@ -162,14 +163,14 @@ def is_group(path: Path) -> bool:
 
 
 def each_once(seeds: Sequence[int]) -> list[int]:
-    """The training seeds of a group.
+    """Check the training seeds of a group.
 
     Raises:
         ExperimentError: if there is none, or one is given twice.
     """
     if not seeds:
-        raise ExperimentError("no training seed is given; --seeds 0..9 gives ten")
+        raise ExperimentError("--seeds: at least one training seed is required, such as 0..9")
     twice = [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]
     if twice:
-        raise ExperimentError(f"training seed {twice[0]} is given twice; each is trained once")
+        raise ExperimentError(f"--seeds: training seed {twice[0]} is given twice")
     return list(seeds)

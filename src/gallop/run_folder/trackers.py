@@ -1,8 +1,8 @@
-"""Trackers: where the numbers of a run go besides its own files.
+"""Experiment trackers, which receive the numbers of a run in addition to its own files.
 
-TensorBoard always, and Weights & Biases, MLflow and trackio where the experiment names them. A
-tracker only listens: one that fails is left out from then on and the training goes on; and since
-every segment starts from streams seeded anew, whatever a tracker draws changes none of its bits.
+TensorBoard is always on; Weights & Biases, MLflow and trackio are on if the experiment names them.
+A tracker cannot affect training: if it fails, it is dropped and training continues; and because
+random streams are reseeded for every segment, random numbers that a tracker draws change nothing.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ PROJECT = "gallop"
 
 
 class Tracker(Protocol):
-    """Takes the numbers of one run."""
+    """Interface of a tracker: receives the numbers of one run."""
 
     def log(self, row: LogRow) -> None:
-        """Take one row. Timesteps never fall, and two rows may have the same."""
+        """Receive one row. Timesteps never decrease, but two rows may have the same timestep."""
         ...
 
     def close(self) -> None:
-        """Hand over what is still held; the run may be over, or be resumed later."""
+        """Flush and close. The run may be finished, or be resumed later."""
         ...
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Refuse trackers whose package is not there.
+    """Refuse trackers whose packages are not installed.
 
     Raises:
-        ExperimentError: with the line that installs them.
+        ExperimentError: with the command that installs them.
     """
     missing = [name for name in names if not _is_installed(name)]
     if missing:
         raise ExperimentError(
-            f"trackers: {' and '.join(missing)} not installed; "
-            f'to install: pip install "gallop-rl[{",".join(missing)}]"',
+            f"trackers: {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not "
+            f'installed; to install: pip install "gallop-rl[{",".join(missing)}]"',
             "trackers",
         )
 
 
 def _is_installed(package: str) -> bool:
-    # A folder of that name, as W&B makes one wherever it runs, is a package without an origin.
+    # W&B makes a folder "wandb" wherever it runs, which Python takes for a package without origin.
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None
 
@@ -68,24 +68,24 @@ def _is_installed(package: str) -> bool:
 
 
 class Trackers:
-    """The trackers of a run under way, less those that failed."""
+    """The trackers of a run while it trains, without those that failed."""
 
     def __init__(self) -> None:
         self._trackers: list[Tracker] = []
 
     def open(self, make: Callable[..., Tracker], *arguments: object) -> None:
-        """Open one more."""
+        """Make a tracker and add it; if that fails, only warn."""
         try:
             self._trackers.append(make(*arguments))
         except Exception as error:
             self._warn(make.__name__, error)
 
     def add(self, tracker: Tracker) -> None:
-        """Add one that is open already."""
+        """Add a tracker that is already open."""
         self._trackers.append(tracker)
 
     def log(self, rows: Iterable[LogRow]) -> None:
-        """Give rows to every tracker."""
+        """Pass rows to every tracker."""
         rows = list(rows)
         for tracker in list(self._trackers):
             try:
@@ -96,7 +96,7 @@ class Trackers:
                 self._warn(type(tracker).__name__, error)
 
     def close(self) -> None:
-        """Close every tracker, once."""
+        """Close all trackers; calling it again does nothing."""
         while self._trackers:
             tracker = self._trackers.pop()
             try:
@@ -106,7 +106,7 @@ class Trackers:
 
     def _warn(self, name: str, error: Exception) -> None:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        log.warning("%s failed, and the run goes on without it: %s", name, reason)
+        log.warning("%s failed, and the run continues without it: %s", name, reason)
 
 
 @contextlib.contextmanager
@@ -116,12 +116,13 @@ def opened(
     timestep: int,
     own: Sequence[Tracker] = (),
 ) -> Iterator[Trackers]:
-    """TensorBoard and the trackers that the experiment names, open until the block ends.
+    """Yield TensorBoard and the trackers named by the experiment; closed when the block ends.
 
     Args:
-        folder: of the run; it remembers which runs of the trackers are this one.
-        timestep: of the boundary that the run goes on from, 0 for a new one.
-        own: trackers of the caller's besides; closed with the others.
+        folder: the run, which stores its ids at the trackers.
+        experiment: its experiment.
+        timestep: of the boundary from which the run resumes; 0 for a new run.
+        own: custom trackers of the caller, closed with the others.
     """
     trackers = Trackers()
     try:
@@ -142,27 +143,34 @@ class TensorBoard:
     """Event files in the run's folder."""
 
     def __init__(self, folder: RunDirectory, timestep: int) -> None:
+        """
+        Args:
+            folder: the run.
+            timestep: of the boundary from which the run resumes.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
-        # What a killed run wrote after its last boundary is to be forgotten.
+        # Makes readers discard what a killed run wrote after its last boundary.
         purge_step = timestep + 1 if folder.tensorboard.exists() else None
         _wait_for_a_new_second(folder.tensorboard)
         self._writer = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
 
     def log(self, row: LogRow) -> None:
+        """Send one row of the log."""
         for name, value in row.values.items():
             self._writer.add_scalar(name, value, row.timestep)
         self._writer.flush()
 
     def close(self) -> None:
+        """Close the event file."""
         self._writer.close()
 
 
 def _wait_for_a_new_second(tensorboard: Path) -> None:
-    """Let the next event file be read last.
+    """Wait until the next event file will be read after all others.
 
-    Readers sort the files by name: by the second in which each was opened, then by the digits of a
-    counter, of which 10 comes before 9.
+    Readers sort files by name: by the second in which they were opened, then by the digits of a
+    counter, where 10 comes before 9.
     """
     names = (file.name.split(".") for file in tensorboard.glob("events.out.tfevents.*"))
     newest = max((int(parts[3]) for parts in names), default=0)
@@ -171,10 +179,15 @@ def _wait_for_a_new_second(tensorboard: Path) -> None:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; its local files are in the run's folder."""
+    """A run at Weights & Biases; its local files are in the run's folder."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
-        # Silent, and not held up for longer than a minute at the end if the network is down.
+        """
+        Args:
+            folder: the run.
+            experiment: its experiment, for W&B's config.
+        """
+        # Silent, and at most a minute of waiting at the end if the network is down.
         _set_defaults(WANDB_SILENT="true", WANDB_CONSOLE="off", WANDB_FINISH_TIMEOUT="60")
         import wandb
 
@@ -188,29 +201,36 @@ class WeightsAndBiases:
             dir=os.environ.get("WANDB_DIR", str(folder.path)),
             config=strict(settings_of(experiment)),
             resume="allow",
-            reinit="create_new",  # a run that the caller has under way stays theirs
+            reinit="create_new",  # leave a run that the caller has open alone
         )
         folder.write_tracker_run("wandb", run_id)
         self._end, self._timestep = experiment.total_timesteps, 0
-        # W&B's process holds numbers back, and loses them when it is killed with ours.
+        # W&B's process buffers numbers, and loses them when it is killed together with ours.
         for row in folder.numbers.read_log():
             self.log(row)
 
     def log(self, row: LogRow) -> None:
-        # Its steps only rise. What a resumed run tells again is the same.
+        """Send one row of the log."""
+        # Steps must increase. Rows that a resumed run repeats are identical.
         if row.timestep >= self._run.step:
             self._run.log(row.values, step=row.timestep)
         self._timestep = row.timestep
 
     def close(self) -> None:
+        """Finish W&B's run; it counts as failed if training has not reached its end."""
         self._run.finish(exit_code=0 if self._timestep >= self._end else 1)
 
 
 class MLflow:
-    """A run of MLflow, on the server or in the store that MLFLOW_TRACKING_URI names."""
+    """A run in MLflow, on the server or in the store given by MLFLOW_TRACKING_URI."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
-        # Without the retries' usual minutes: the training waits for the answers.
+        """
+        Args:
+            folder: the run.
+            experiment: its experiment, for MLflow's parameters.
+        """
+        # Fewer retries than the default, which takes minutes: training waits for the answers.
         _set_defaults(
             MLFLOW_LOGGING_LEVEL="WARNING",
             MLFLOW_HTTP_REQUEST_MAX_RETRIES="2",
@@ -234,12 +254,12 @@ class MLflow:
             self._client.update_run(run_id, status="RUNNING")
         self._run_id = run_id
         self._known = self._last_steps()
-        # A server that was out of reach knows only the beginning.
+        # A server that was unreachable has only the first rows.
         for row in folder.numbers.read_log():
             self.log(row)
 
     def _mlflow_experiment(self) -> str:
-        """What MLflow calls an experiment is a collection of runs."""
+        """Return the id of the MLflow experiment, which is a collection of runs."""
         if "MLFLOW_EXPERIMENT_ID" in os.environ:
             return os.environ["MLFLOW_EXPERIMENT_ID"]
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
@@ -248,12 +268,13 @@ class MLflow:
         return known
 
     def _last_steps(self) -> dict[str, int]:
-        """Last step of each metric: MLflow forgets nothing, so nothing may be told it twice."""
+        """Return the last step of each metric: MLflow does not replace rows sent twice."""
         names = self._client.get_run(self._run_id).data.metrics
         histories = {name: self._client.get_metric_history(self._run_id, name) for name in names}
         return {name: max(point.step for point in points) for name, points in histories.items()}
 
     def log(self, row: LogRow) -> None:
+        """Send one row of the log."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -267,19 +288,25 @@ class MLflow:
         self._timestep = row.timestep
 
     def close(self) -> None:
+        """End MLflow's run, as finished or, if training has not reached its end, killed."""
         status = "FINISHED" if self._timestep >= self._end else "KILLED"
         self._client.set_terminated(self._run_id, status)
 
 
 class Trackio:
-    """A run of trackio. What a resumed run tells again is there twice, the same both times."""
+    """A run in trackio. Rows repeated by a resumed run appear twice, with identical values."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        """
+        Args:
+            folder: the run.
+            experiment: its experiment, for trackio's config.
+        """
         with contextlib.redirect_stdout(io.StringIO()):
             import trackio
 
             self._trackio = trackio
-            # Of the same name may also be a run whose folder was deleted since.
+            # A run of the same name may also be one whose folder was deleted.
             is_known = "trackio" in folder.read_tracker_runs()
             self._run = trackio.init(
                 project=os.environ.get("TRACKIO_PROJECT", PROJECT),
@@ -289,14 +316,16 @@ class Trackio:
                 embed=False,
             )
         folder.write_tracker_run("trackio", self._run.id)
-        if not is_known:  # a longer run begins with the numbers of the one that it goes on from
+        if not is_known:  # an extended run starts with the numbers of the original run
             for row in folder.numbers.read_log():
                 self.log(row)
 
     def log(self, row: LogRow) -> None:
+        """Send one row of the log."""
         self._run.log(row.values, step=row.timestep)
 
     def close(self) -> None:
+        """Finish trackio's run."""
         with contextlib.redirect_stdout(io.StringIO()):
             self._trackio.finish()
 
@@ -309,12 +338,12 @@ TRACKERS: Mapping[str, Callable[[RunDirectory, Experiment], Tracker]] = {
 
 
 def _run_name(folder: RunDirectory) -> str:
-    """<ALGO>_<ENV>/<run>."""
+    """Return the run's name at trackers: <ALGO>_<ENV_ID>/<run>."""
     path = folder.path.resolve()
     return f"{path.parent.name}/{path.name}"
 
 
 def _set_defaults(**variables: str) -> None:
-    """Environment variables that the tools read, where the user has not set them."""
+    """Set environment variables of the trackers, unless the user has set them."""
     for name, value in variables.items():
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Is a run, or a group of them, as it was written? Every byte of it is read."""
+"""Verifying that a run, or a group of runs, is undamaged, by reading every byte."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from gallop.run_folder.seed_group import SeedGroup, is_group
 
 @dataclass
 class Found:
-    """What reading a folder came to."""
+    """The result of verifying a folder."""
 
     problems: list[str] = field(default_factory=list)
-    """One line for each file that is damaged or missing."""
+    """One line per damaged or missing file."""
     notes: list[str] = field(default_factory=list)
     """What could not be checked, and why."""
     n_files: int = 0
-    """Whole or damaged."""
+    """Number of files checked, intact or damaged."""
 
 
 def verify(path: Path) -> Found:
-    """Read a run, or a group and all its runs.
+    """Verify a run, or a group and all its runs.
 
     Raises:
         RunError: if the folder is neither, or another process is running it.
@@ -53,20 +53,27 @@ def verify(path: Path) -> Found:
 
 
 def accept(path: Path) -> list[manifest.Damage]:
-    """Take the results as they are, from now on: the manifest is written again, and provenance.json
-    tells which were not as they had been written. Of a group, its own files; seeds.json tells it.
+    """Accept the results as they are: rewrite the manifest, and record which files differed.
 
-    A provenance.json that cannot be used is made again, and the old one kept beside it.
+    For a run, the record is in provenance.json; for a group, whose own files are accepted, in
+    seeds.json. An unusable provenance.json is replaced, and the old one is kept next to it.
+
+    Args:
+        path: folder of a run or a group.
+
+    Returns:
+        The files that differed.
 
     Raises:
-        RunError: if the folder holds no run, or another process is running it.
-        ExperimentError: if a provenance.json cannot be made, as the run cannot be prepared here.
+        RunError: if the folder is not a run folder, or another process is running it.
+        ExperimentError: if provenance.json cannot be replaced, because the run cannot be prepared
+            on this machine.
     """
     if is_group(path):
         return _accept_group(SeedGroup(path))
     run = RunDirectory(path)
     if not run.experiment_file.is_file():
-        raise RunError(f"{path} is no run: it holds no experiment.yaml")
+        raise RunError(f"{path}: not a run folder (no experiment.yaml)")
     with run.locked():
         found, record = _unlike(path), read_provenance(run)
         if record is None:
@@ -104,7 +111,7 @@ def _with(found: list[manifest.Damage], path: Path) -> list[manifest.Damage]:
 
 
 def _put_aside(path: Path) -> None:
-    """Keep what cannot be read: a person may still read it."""
+    """Keep a copy of a file that is to be replaced, because a person may still make sense of it."""
     aside = path.with_suffix(".damaged.json")
     if path.exists() and not aside.exists():
         shutil.copyfile(path, aside)
@@ -117,7 +124,7 @@ def _accept(
     record: Json,
     results: Callable[[], list[Path]],
 ) -> None:
-    """The record goes first, so that nothing is ever accepted that it does not tell of."""
+    """Accept results; the record is written first, so that nothing is accepted unrecorded."""
     if not found:
         return
     entry = {"at": now(), "files": [d.path.relative_to(root).as_posix() for d in found]}
@@ -133,13 +140,16 @@ def _made_again(run: RunDirectory) -> Json:
     from gallop.run_folder.consent import read_trained
     from gallop.run_folder.prepared import prepare
 
-    # Not by run.read_experiment(): experiment.yaml may be what is accepted.
+    # Not run.read_experiment(), because experiment.yaml may be among the accepted files.
     return made_again(prepare(read_trained(run.experiment_file)).choice)
 
 
 @contextlib.contextmanager
 def at_rest(run: RunDirectory) -> Iterator[None]:
-    """Held, so that nobody writes while it is read; what we may not write is only read."""
+    """Hold the run within the block, so that it is not written while it is read.
+
+    A folder without write permission is read without holding it.
+    """
     if run.state.is_dir() and os.access(run.state, os.W_OK):
         with run.locked():
             yield
@@ -148,9 +158,9 @@ def at_rest(run: RunDirectory) -> Iterator[None]:
 
 
 def _verify_one_of(run: RunDirectory, found: Found) -> None:
-    """A run of a group; what one of them comes to does not keep the others from being read."""
+    """Verify a run of a group; errors are recorded, so that the others are verified, too."""
     if not run.path.exists() or run.is_leftover():
-        found.notes.append(f"{run.path} has not begun")
+        found.notes.append(f"{run.path} has not started")
         return
     try:
         with at_rest(run):
@@ -163,7 +173,7 @@ def _verify_one_of(run: RunDirectory, found: Found) -> None:
 
 def _verify_run(run: RunDirectory, found: Found) -> None:
     if not run.experiment_file.exists() and not (run.path / manifest.NAME).exists():
-        raise RunError(f"{run.path} is no run: it holds no experiment.yaml")
+        raise RunError(f"{run.path}: not a run folder (no experiment.yaml)")
     _verify_results(run.path, found)
     _verify_state(run, found)
 
@@ -171,7 +181,7 @@ def _verify_run(run: RunDirectory, found: Found) -> None:
 def _verify_results(root: Path, found: Found) -> None:
     if manifest.root_of(root) is None and not _should_have_manifest(root):
         found.notes.append(
-            f"{root} was made by a version that wrote no {manifest.NAME}: its results cannot be "
+            f"{root} was written by a version without {manifest.NAME}: its results cannot be "
             "checked"
         )
         return
@@ -189,7 +199,7 @@ def _should_have_manifest(root: Path) -> bool:
     except FileNotFoundError:
         return False
     except (OSError, ValueError):
-        return True  # a run of this version or not, it is damaged
+        return True  # damaged, whatever version wrote it
 
 
 def _verify_state(run: RunDirectory, found: Found) -> None:
@@ -208,11 +218,11 @@ def _verify_state(run: RunDirectory, found: Found) -> None:
         segments = run.numbers.read_segments()
         cleaned = run.read_json("provenance.json").get("cleaned")
     except (OSError, ValueError):
-        return  # said already
+        return  # reported already
     if cleaned:
-        found.notes.append(f"{run.path}: what resuming needs was removed by gallop clean")
+        found.notes.append(f"{run.path}: its resume state was removed by gallop clean")
     elif segments:
         found.problems.append(
-            f"{run.state} holds no boundary, and the run was saved at timestep "
+            f"{run.state} has no boundary, although the run was saved at timestep "
             f"{segments[-1].timestep:,}"
         )

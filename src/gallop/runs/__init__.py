@@ -1,1 +1,1 @@
-"""A run from start to end, its extension, and several training seeds together."""
+"""Training a run from start to end, resuming and extending it, and runs over several seeds."""

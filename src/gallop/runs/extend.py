@@ -1,9 +1,10 @@
-"""A finished run's end as the beginning of a longer one.
+"""Extending a finished run: a new, longer run continues where the old one ended.
 
-The new run's folder begins with what a run planned so long from the start would hold by now: state,
-curve, log, best policy, and the milestones that fall where one was kept. As segments draw from
-(training seed, segment number) alone, a longer run with constant schedules then has the same bits
-as one planned whole. Milestones that were passed without being kept are named as missing.
+The new folder starts with what a run planned at that length would hold by now: state, curve, log,
+best policy, and the milestones at timesteps where the old run saved one. Random numbers depend only
+on (training seed, segment number), so with constant schedules the longer run is bit-identical to a
+run planned at that length. New milestones at timesteps where the old run saved none are listed as
+missing.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from gallop.errors import ExperimentError, RunError
+from gallop.errors import ExperimentError, RunError, alternatives
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import compose, settings_of
@@ -30,7 +31,7 @@ from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, go_on
 
-# What a longer run may change; all else decides bits that have been drawn already.
+# Settings that a longer run may change; all others determine timesteps already trained.
 CHANGEABLE = (
     "total_timesteps",
     "milestones",
@@ -51,19 +52,23 @@ def extend(
     new_horizon: bool = False,
     display: Display | None = None,
 ) -> RunDirectory:
-    """Train a finished run longer, in a new run folder.
+    """Continue a finished run for more timesteps, in a new run folder.
 
     Args:
-        run: finished; it is left as it is.
-        overrides: dotted name -> value; `total_timesteps` at least.
-        results: the folder of all runs.
-        name: of the new run; default: now.
-        new_horizon: let schedules that are not constant go on as if the new total had been planned;
-            they have already come to their end at the old one.
+        run: a finished run, which is not changed.
+        overrides: dotted name -> value; must include `total_timesteps`.
+        results: the folder that holds all runs.
+        name: name of the new run; default: the current time, as YYYYMMDD_HHMMSS.
+        new_horizon: allow schedules that are not constant. They reached their end at the old total;
+            from here on they continue as if the new total had been planned from the start.
+        display: where to print; default: standard output.
+
+    Returns:
+        The new run.
 
     Raises:
-        ExperimentError: if the run is not finished, the new total does not line up, or another
-            setting is changed.
+        ExperimentError: if the new total does not line up, or another setting is changed.
+        RunError: if the run is not finished or is damaged, or the new folder already exists.
     """
     display = display or Display()
     check_contents(run.path)
@@ -80,33 +85,37 @@ def extend(
         display.plan(prepared, path)
         space.check_before(path, prepared.plan, display)
         if path.exists():
-            raise RunError(f"{path} exists already; --name gives another")
+            raise RunError(f"{path} already exists; choose another name with --name")
         with new_folder(path) as temporary:
             begun = RunDirectory(temporary)
             _begin(run, begun, prepared, old_plan)
             manifest.begin(temporary, begun.results())
-    display.say(f"begins with {run.path} at timestep {old_plan.horizon:,}")
+    display.say(f"extending {run.path} from timestep {old_plan.horizon:,}")
     with folder.locked():
         go_on(folder, prepared, display)
     return folder
 
 
 def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: bool) -> Experiment:
-    """The experiment of the longer run.
+    """Return the experiment of the longer run.
+
+    Args:
+        before: the experiment of the finished run.
+        overrides: dotted name -> value; must include `total_timesteps`.
+        new_horizon: as for `extend`.
 
     Raises:
-        ExperimentError: if it is not longer, does not line up, or changes what must stay.
+        ExperimentError: if it is not longer, does not line up, or changes a fixed setting.
     """
     for name in overrides:
         if name not in CHANGEABLE:
             raise ExperimentError(
-                f"--extend goes on with a run as it is: leave out --{name} "
-                f"({', '.join(CHANGEABLE)} can change)"
+                f"--{name} cannot be changed by --extend; only {alternatives(CHANGEABLE)} can"
             )
     if "total_timesteps" not in overrides:
         raise ExperimentError(
-            f"--extend needs more timesteps than {before.total_timesteps}, such as "
-            f"-n {before.total_timesteps * 2}"
+            f"--extend requires a new total of more than {before.total_timesteps} timesteps, such "
+            f"as -n {before.total_timesteps * 2}"
         )
     scheduled = [
         f"{name} {value}"
@@ -115,8 +124,8 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
     ]
     if scheduled and not new_horizon:
         raise ExperimentError(
-            f"{scheduled[0]} has come to its end at timestep {before.total_timesteps}; "
-            "--new-horizon lets it go on as if the new total had been planned from the start"
+            f"{scheduled[0]} reached its end at timestep {before.total_timesteps}; with "
+            "--new-horizon it continues as if the new total had been planned from the start"
         )
     settings: Json = settings_of(before)
     for name, value in overrides.items():
@@ -125,8 +134,8 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
     experiment = compose(None, settings)
     if experiment.total_timesteps <= before.total_timesteps:
         raise ExperimentError(
-            f"{experiment.total_timesteps} is not more than the {before.total_timesteps} timesteps "
-            "that the run has",
+            f"{experiment.total_timesteps} must be more than the {before.total_timesteps} "
+            "timesteps of the finished run",
             "total_timesteps",
         )
     return experiment
@@ -136,20 +145,27 @@ def _check_finished(run: RunDirectory, plan: Plan) -> None:
     saved = resume_state.newest_boundary(run.state)
     if saved is None and run.is_finished():
         policy = newest_whole_policy(run)
-        hint = f"; gallop run {run.experiment_file} --init-from {policy}" if policy else ""
+        hint = (
+            ""
+            if policy is None
+            else (
+                f"; to start a new run from its policy: gallop run {run.experiment_file} "
+                f"--init-from {policy}"
+            )
+        )
         cleaned = run.read_json("provenance.json").get("cleaned")
         reason = "was removed by gallop clean" if cleaned else "is damaged or was deleted"
-        raise RunError(f"{run.path} cannot be extended: its state {reason}{hint}")
+        raise RunError(f"{run.path} cannot be extended: its resume state {reason}{hint}")
     if saved is None or saved.n_segments < len(plan.boundaries) or not run.final_model.exists():
         at = saved.timestep if saved else 0
         raise RunError(
-            f"{run.path} is not finished: it stands at timestep {at:,} of {plan.horizon:,}; "
-            f"gallop run --resume {run.path} goes on with it"
+            f"{run.path} is not finished (timestep {at:,} of {plan.horizon:,}); finish it first: "
+            f"gallop run --resume {run.path}"
         )
 
 
 def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_plan: Plan) -> None:
-    """Fill the new folder with what it would hold by now."""
+    """Fill the new folder with what a run planned at that length would hold by now."""
     folder.write_experiment(prepared.experiment)
     record = {"run": str(run.path), "timestep": old_plan.horizon}
     old = run.read_json("provenance.json")
@@ -162,7 +178,7 @@ def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_p
 
 
 def _copy_what_grows(run: RunDirectory, folder: RunDirectory) -> None:
-    """Numbers, TensorBoard's events and the best policy so far."""
+    """Copy the numbers, TensorBoard's events and the best policy so far."""
     best = run.best_model
     for path in (*run.numbers.files, run.tensorboard, best, normalizer_path(best)):
         if path.is_dir():
@@ -172,7 +188,7 @@ def _copy_what_grows(run: RunDirectory, folder: RunDirectory) -> None:
 
 
 def _copy_milestones(run: RunDirectory, folder: RunDirectory, plan: Plan, old_plan: Plan) -> None:
-    """Those that fall where one was kept, under their new percentages; the others are missing."""
+    """Copy milestones under their new percentages; record as missing those the old run lacks."""
     policies = {"random": "random", "current": "current"}
     kept = {b.timestep: b.milestone for b in old_plan.boundaries if b.milestone is not None}
     for boundary in plan.boundaries:
@@ -181,10 +197,7 @@ def _copy_milestones(run: RunDirectory, folder: RunDirectory, plan: Plan, old_pl
         milestone = folder.milestone(boundary.milestone)
         percent = kept.get(boundary.timestep)
         if percent is None:
-            reason = (
-                f"timestep {boundary.timestep:,} was passed before the run was extended, and no "
-                "milestone was kept there"
-            )
+            reason = f"the original run saved no milestone at timestep {boundary.timestep:,}"
             milestone.path.mkdir(parents=True)
             missing = {path.name: reason for path in milestone.files()}
             milestone.write_meta({"steps": boundary.timestep, "missing": missing})
@@ -195,7 +208,7 @@ def _copy_milestones(run: RunDirectory, folder: RunDirectory, plan: Plan, old_pl
 
 
 def _link(source: str, target: str) -> None:
-    """Shards are written once and never changed, so both runs can share them."""
+    """Link a shard: both runs can share it, because shards never change once written."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -203,10 +216,10 @@ def _link(source: str, target: str) -> None:
 
 
 def _not_state(folder: str, names: list[str]) -> list[str]:
-    """What of state/ is not the learner's: the lock, films that wait, the trackers' ids of the run,
-    shards that were replaced, what a killed process was writing.
+    """List the entries of state/ that are not the learner's: the lock, queued films, the run's ids
+    at trackers, replaced shards, unfinished writes of a killed process.
 
-    With the trackers the longer run is another one, which begins with the same numbers.
+    At the trackers, the longer run is a new run that starts with the same numbers.
     """
     own = ("lock", "lock.holder", "films", "trackers.json")
     return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(".new-")]

@@ -1,4 +1,4 @@
-"""The films of a run, made one at a time in a child process beside training."""
+"""The films of a run, made one at a time in a child process while training continues."""
 
 from __future__ import annotations
 
@@ -23,69 +23,76 @@ from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 
 NOT_YET = "not filmed yet"
-SECONDS_TO_STOP = 5.0  # then a film's child is killed
+SECONDS_TO_STOP = 5.0  # after which the child is killed
 
 log = logging.getLogger(__name__)
 
 
 class Filming:
-    """A child process that films one job."""
+    """A child process that makes the film of one job."""
 
     def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
+        """
+        Args:
+            job: the file written by `video.write_job`.
+            folder: where the film is written.
+            backend: how MuJoCo renders; None for tasks that draw in other ways.
+        """
         environment = {
             **child_environment(),
-            "SDL_VIDEODRIVER": "dummy",  # pygame's tasks draw without a display
-            "LP_NUM_THREADS": "1",  # software GL leaves the other cores to training
+            "SDL_VIDEODRIVER": "dummy",  # pygame tasks then draw without a display
+            "LP_NUM_THREADS": "1",  # leave the other cores to training when GL is in software
         }
         if backend is not None:
             environment |= {"MUJOCO_GL": backend.name}
         software = "software" if backend is not None and backend.is_software else "hardware"
         arguments = [str(job), str(folder), software]
-        self._log = job.with_suffix(".log")  # what the task prints
+        self._log = job.with_suffix(".log")  # output of the task
         self._log.write_bytes(b"")
         with self._log.open("ab") as log_file:
             self._child = subprocess.Popen(
                 [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
                 env=environment,
-                stdin=subprocess.PIPE,  # it ends when we do: see ending.py
+                stdin=subprocess.PIPE,  # the child ends when we do: see ending.py
                 stdout=subprocess.PIPE,  # for its answers: see answers.py
                 stderr=log_file,
-                start_new_session=True,  # Ctrl-C is the parent's to answer
+                start_new_session=True,  # the parent handles Ctrl-C
             )
         self._answers = Answers(self._child.stdout)
 
     @property
     def running(self) -> bool:
+        """Whether the child is still at work."""
         keep_short(self._log)
         return self._child.poll() is None
 
     @property
     def frames(self) -> tuple[int, int]:
-        """How many are done, and of how many; (0, 0) before the first."""
+        """Frames done and frames in total; (0, 0) before the first."""
         done, total = self._latest("frames") or (0, 0)
         return int(done), int(total)
 
     def error(self) -> str | None:
-        """After the end: None if the film is there, else why it is not."""
+        """Return, once the child has ended, why there is no film; None if there is one."""
         code, told = self._ended(), self._latest("reason")
         if code == 0:
             return None
-        return told or f"the filming process died with code {code}; {self._log} may say why"
+        return told or f"the filming process ended with exit code {code}; see {self._log}"
 
     def note(self) -> str:
-        """After the end: what to know about the film, if anything."""
+        """Return, once the child has ended, a remark about the film, or ""."""
         return str(self._latest("note") or "")
 
     def forget_log(self) -> None:
-        """Delete what the task printed."""
+        """Delete the log of the task's output."""
         self._log.unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """End the child, if it has not ended; its job stays on disk."""
+        """End the child if it is still running; its job stays on disk."""
         self._child.terminate()
         try:
             self._child.wait(SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:  # a task may take the signal
+        except subprocess.TimeoutExpired:  # a task may have caught the signal
             self._child.kill()
         self._ended()
         self._answers.close()
@@ -101,16 +108,25 @@ class Filming:
 
 
 class FilmQueue:
-    """Films one milestone at a time in a child; the jobs on disk are the queue."""
+    """Films one milestone at a time in a child process; the jobs on disk are the queue."""
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
+        """
+        Args:
+            folder: the run.
+            experiment: its experiment.
+        """
         self._folder, self._experiment = folder, experiment
         self._filming: Filming | None = None
         self._percent = 0
         self._failed: set[int] = set()
 
     def poll(self) -> bool:
-        """Note a film that is done and start the next; True while there is one to wait for."""
+        """Record a finished film and start the next one.
+
+        Returns:
+            Whether a film is still being made.
+        """
         if self._filming is not None:
             if self._filming.running:
                 return True
@@ -129,7 +145,7 @@ class FilmQueue:
                 continue
             backend = find_backend()
             if backend is None and is_mujoco_job(job):
-                self._note(percent, f"{NO_BACKEND}; to mend it: {mend()}")
+                self._note(percent, f"{NO_BACKEND}; to fix it: {mend()}")
                 continue
             milestone = self._folder.milestone(percent)
             manifest.forget(milestone.path, (milestone.film.name, milestone.gif.name))
@@ -139,7 +155,7 @@ class FilmQueue:
         return False
 
     def describe(self) -> str:
-        """How far the film is."""
+        """Return a line of progress for the film being made."""
         film = self._filming
         if film is None:
             return "filming"
@@ -147,7 +163,7 @@ class FilmQueue:
         return f"filming {self._percent} %: {done} of {total or '…'} frames"
 
     def close(self) -> None:
-        """End the child; its job stays, and a resumed run films it."""
+        """End the child; its job stays on disk, so that a resumed run makes the film."""
         if self._filming is not None:
             self._filming.stop()
             self._filming = None
@@ -159,14 +175,14 @@ class FilmQueue:
         if error is None:
             manifest.record(milestone.path, names)
         else:
-            self._failed.add(percent)  # the job stays: `run --resume` tries again
+            self._failed.add(percent)  # the job stays: `run --resume` retries it
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
             missing = {} if error is None else dict.fromkeys(names, error)
             meta = {name: value for name, value in meta.items() if name != "film_note"}
             noted = {"film_note": note} if note else {}
             milestone.write_meta(meta | noted | {"missing": missing})
-        if error is None:  # last: a kill before this films again
+        if error is None:  # last, so that after a kill in between the film is made again
             job = self._folder.film_job(percent)
             manifest.forget(job.parent, [job.name])
             job.unlink(missing_ok=True)

@@ -1,11 +1,13 @@
-"""Where a run goes on, and what it is refused for: results are never trained over or cut off for a
-state that cannot be loaded."""
+"""Where a run resumes, and when resuming is refused.
+
+Results are never overwritten or truncated on account of a resume state that cannot be loaded.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gallop.errors import RunError
+from gallop.errors import RunError, counted
 from gallop.experiments.plan import Plan
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
@@ -16,10 +18,10 @@ from gallop.run_folder.resume_state import Checked, Saved
 
 
 def check_results(folder: RunDirectory, display: Display) -> None:
-    """Refuse to go on with numbers or policies that are damaged; say which other files are.
+    """Refuse to resume from damaged numbers or policies; report other damaged files.
 
     Raises:
-        RunError: if a file that the run reads, or adds to, is not as it was written.
+        RunError: if a file that the run reads or appends to is damaged.
     """
     root = folder.path
     record = read_provenance(folder)
@@ -27,33 +29,33 @@ def check_results(folder: RunDirectory, display: Display) -> None:
         if record is None:
             raise RunError(provenance_lost(folder))
         if record.get("manifest"):
-            manifest.read(root)  # refuses: it is missing
+            manifest.read(root)  # raises, because it is missing
         return
-    # Whoever deletes diverged.json wants to try again; it goes when the run goes on.
+    # Users delete diverged.json to retry; resuming removes it from the manifest.
     found = [each for each in manifest.damages(root) if each.path != folder.diverged_file]
     needed = [damage for damage in found if _is_needed(folder, damage.path)]
     if record is None:
         raise RunError(provenance_lost(folder))
     if needed:
-        again = ""
+        rebuild = ""
         if needed[0].path.suffix in (".zip", ".npz"):
-            again = f"gallop verify --restore {root} makes it again, if that is possible; or "
-        raise RunError(f"{needed[0]}: {again}put back a copy of it{_or_a_new_run(folder)}")
+            rebuild = f" or try gallop verify --restore {root}"
+        raise RunError(f"{needed[0]}: restore it from a copy{rebuild}{_or_a_new_run(folder)}")
     for damage in found:
-        display.say(f"{damage}; the run goes on without it (gallop verify {root} lists all)")
+        display.say(f"{damage}; the run continues without it (gallop verify {root} lists all)")
 
 
 def provenance_lost(folder: RunDirectory) -> str:
-    """One line: what can be done for a run whose provenance.json cannot be used."""
+    """Return one line on what to do for a run whose provenance.json cannot be used."""
     path = folder.provenance_file
     return (
-        f"{path} is {'damaged' if path.exists() else 'missing'}: put back a copy of it; or gallop "
-        f"verify --accept {folder.path} makes it again, without what only it knew"
+        f"{path} is {'damaged' if path.exists() else 'missing'}: restore it from a copy, or write "
+        f"a new one, without the lost details, with gallop verify --accept {folder.path}"
     )
 
 
 def _is_needed(folder: RunDirectory, path: Path) -> bool:
-    """Whether a run that goes on reads this file, or adds to it."""
+    """Whether a resumed run reads this file or appends to it."""
     zips = (folder.best_model, folder.final_model, folder.initial_model)
     read = (*folder.numbers.files, *zips, *map(normalizer_path, zips))
     in_root = path.parent == folder.path and path.suffix in (".yaml", ".json", ".csv")
@@ -61,7 +63,7 @@ def _is_needed(folder: RunDirectory, path: Path) -> bool:
 
 
 def is_trained(folder: RunDirectory, plan: Plan) -> bool:
-    """Whether the last segment's boundary was on disk, be it there still or not."""
+    """Whether the last segment's boundary was ever on disk, even if it is no longer there."""
     segments = folder.numbers.read_segments()
     return bool(segments) and segments[-1].segment == len(plan.boundaries) - 1
 
@@ -69,14 +71,16 @@ def is_trained(folder: RunDirectory, plan: Plan) -> bool:
 def starting_point(
     folder: RunDirectory, plan: Plan, display: Display, drop_damaged: bool
 ) -> Saved | None:
-    """The boundary that a run goes on from; None for one that has none yet.
+    """Return the boundary from which a run resumes; None for a run that has none yet.
 
     Args:
-        drop_damaged: go on without the rows of the replay buffer that are lost, where there is no
-            other way.
+        folder: the run.
+        plan: its plan.
+        display: where to print.
+        drop_damaged: if there is no other way, continue without the lost rows of the replay buffer.
 
     Raises:
-        RunError: if the run had boundaries and none can be used.
+        RunError: if the run had boundaries and none is usable.
     """
     read: list[Checked] = []
     for checked in resume_state.check_boundaries(folder.state):
@@ -87,8 +91,8 @@ def starting_point(
         saved = read[-1].saved
         if len(read) > 1:
             display.say(
-                f"{read[0].damaged[0]} is damaged: going back to timestep {saved.timestep:,}; "
-                "what came after it is trained again, with the same bits"
+                f"{read[0].damaged[0]} is damaged: going back to timestep {saved.timestep:,}; the "
+                "timesteps after it are trained again, with bit-identical results"
             )
         return saved
     if not read and not _has_come_on(folder, plan):
@@ -101,50 +105,52 @@ def starting_point(
 
 
 def _has_come_on(folder: RunDirectory, plan: Plan) -> bool:
-    """Whether there are results that only a run with a boundary can have."""
+    """Whether there are results that only a run with a boundary can have produced."""
     numbers = folder.numbers
     return bool(numbers.read_segments()) or numbers.last_timestep() > plan.boundaries[0].timestep
 
 
 def _drop(folder: RunDirectory, checked: Checked, display: Display) -> None:
-    """The record goes first, so that no row is ever replaced that it does not tell of."""
+    """Replace lost rows; the record is written first, so that no replacement goes unrecorded."""
     dropped = resume_state.lost_rows(checked)
     assert dropped is not None
     record = folder.read_json("provenance.json")
     what = {"timestep": dropped.timestep, "rows": [list(span) for span in dropped.rows]}
     entries = record.get("dropped", [])
-    if not any(what.items() <= entry.items() for entry in entries):  # a kill came between
+    if not any(what.items() <= entry.items() for entry in entries):  # recorded before a kill
         entries = [*entries, {"at": now(), **what}]
         folder.write_json("provenance.json", record | {"dropped": entries})
     resume_state.drop_damaged(checked)
     n = sum(stop - start for start, stop in dropped.rows)
+    verb = "is" if n == 1 else "are"
     display.say(
-        f"{n:,} of {dropped.n_rows:,} rows of the replay buffer are lost: copies of others stand "
-        "for them; the run goes on, but not with the bits that it would have had (recorded in "
-        "provenance.json)"
+        f"{n:,} of {counted(dropped.n_rows, 'row')} of the replay buffer {verb} lost and replaced "
+        "by copies of other rows; the run continues, but will not be bit-identical to an undamaged "
+        "one (recorded in provenance.json)"
     )
 
 
 def _what_can_be_done(folder: RunDirectory, read: list[Checked]) -> str:
-    """One line: what is damaged, and each way on."""
+    """Return one line: what is damaged, and every way to continue."""
     if not read:
         numbers = folder.numbers.last_timestep()
         cleaned = folder.read_json("provenance.json").get("cleaned")
-        how = f"gallop clean removed it ({cleaned})" if cleaned else "it was emptied or deleted"
+        how = f"gallop clean removed it on {cleaned}" if cleaned else "it was emptied or deleted"
         return (
-            f"{folder.path} has results up to timestep {numbers:,} and no state to go on from in "
-            f"{folder.state}: {how}; put back a copy of it{_or_a_new_run(folder)}"
+            f"{folder.path} has results up to timestep {numbers:,}, but its resume state "
+            f"{folder.state} is missing ({how}): restore it from a copy{_or_a_new_run(folder)}"
         )
     damaged = read[0].damaged[0]
     what = "damaged" if damaged.exists() else "missing"
-    line = f"{damaged} is {what}, and no boundary of the run is whole: put back a copy of it"
+    line = f"{damaged} is {what}, and no boundary of the run is intact: restore it from a copy"
     usable = [checked for checked in read if resume_state.lost_rows(checked)]
     if usable and usable[0].saved is not None:
         n, lost = len(usable[0].saved.shards), len(usable[0].damaged)
         line += (
-            f"; or gallop run --resume {folder.path} --drop-damaged goes on from timestep "
-            f"{usable[0].saved.timestep:,} with the {n - lost} of {n} parts of the replay "
-            "buffer that are whole (other bits than it would have had; recorded)"
+            f"; or resume from timestep {usable[0].saved.timestep:,} with the {n - lost} of "
+            f"{counted(n, 'part')} of the replay buffer that "
+            f"{'is' if n - lost == 1 else 'are'} intact (results will differ; this is recorded): "
+            f"gallop run --resume {folder.path} --drop-damaged"
         )
     return line + _or_a_new_run(folder)
 
@@ -153,11 +159,14 @@ def _or_a_new_run(folder: RunDirectory) -> str:
     policy = newest_whole_policy(folder)
     if policy is None:
         return ""
-    return f"; or gallop run {folder.experiment_file} --init-from {policy} begins a new run"
+    return (
+        f"; or start a new run from its policy: gallop run {folder.experiment_file} "
+        f"--init-from {policy}"
+    )
 
 
 def newest_whole_policy(folder: RunDirectory) -> Path | None:
-    """The latest policy file that is as it was written."""
+    """Return the latest policy file that is not damaged; None if there is none."""
     milestones = sorted(folder.path.glob("checkpoints/[0-9]*/model.zip"), reverse=True)
     for path in (folder.final_model, *milestones, folder.best_model):
         if path.is_file():

@@ -1,4 +1,4 @@
-"""A segment trained again, and its bits compared with those that were stored."""
+"""Replaying a segment: training it again and comparing the bits with those recorded."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ from gallop.runs.workflow import check_learner
 def replay(run: RunDirectory, segment: int, display: Display) -> bool:
     """Train one segment of a run again, from the boundary before it; nothing is written.
 
+    Args:
+        run: the run.
+        segment: number of the segment, from 0.
+        display: where to print.
+
     Returns:
-        Whether learner and replay buffer came to the bits that segments.csv recorded.
+        Whether learner and replay buffer are bit-identical to what segments.csv recorded.
 
     Raises:
-        RunError: if the segment was never trained, or the state before it is no longer there.
+        RunError: if the segment was never trained, or the state before it no longer exists.
     """
     prepared = prepare(run.read_experiment())
     with at_rest(run):
@@ -38,13 +43,13 @@ def replay(run: RunDirectory, segment: int, display: Display) -> bool:
             raise RunError(_why_not(run, segment, sorted(rows), possible))
         choice = prepared.choice._replace(n_threads=record["n_threads"])
         prepared = dataclasses.replace(prepared, choice=choice)
-        display.say(f"training segment {segment} again, to timestep {rows[segment].timestep:,}")
+        display.say(f"replaying segment {segment}, up to timestep {rows[segment].timestep:,}")
         bits = _train(run, prepared, segment, starts, rows[segment].shard)
     expected = rows[segment].learner_sha256, rows[segment].shard_sha256
     for what, ours, theirs in zip(("learner", "replay buffer"), bits, expected, strict=True):
         if theirs:
-            same = "the same bits" if ours == theirs else f"OTHER bits: {ours} instead of {theirs}"
-            display.say(f"{what}: {same}")
+            differs = f"DIFFERENT bits: {ours} instead of {theirs}"
+            display.say(f"{what}: {'bit-identical' if ours == theirs else differs}")
     if bits != expected:
         display.say(_differences(record, prepared))
     return bits == expected
@@ -57,7 +62,7 @@ def _train(
     starts: Mapping[int, resume_state.Saved],
     shard: str,
 ) -> tuple[str, str]:
-    """SHA-256 of the learner and of the shard at the segment's end."""
+    """Train the segment; return the SHA-256 of the learner and of the shard at its end."""
     with learner_for(prepared) as (environments, learner):
         if segment > 0:
             resume_state.read_boundary(starts[segment], learner)
@@ -71,26 +76,26 @@ def _train(
 
 def _why_not(run: RunDirectory, segment: int, trained: list[int], possible: list[int]) -> str:
     if not trained:
-        return f"{run.path} has no segments.csv to compare with: no segment can be trained again"
-    can = f"{spans(possible)} can be" if possible else "none can be"
+        return f"{run.path} cannot be replayed: it has no segments.csv to compare with"
+    can = f"replayable segments: {spans(possible) if possible else 'none'}"
     if segment not in trained:
-        return f"segment {segment} was not trained: there are {spans(trained)}, and {can} replayed"
+        return f"segment {segment} was not trained; trained segments: {spans(trained)}; {can}"
     return (
-        f"segment {segment} cannot be replayed: the state before it is no longer in {run.state} "
-        f"(kept are the last two, milestones and the best); {can}"
+        f"segment {segment} cannot be replayed: the state before it is no longer in {run.state}, "
+        f"which keeps the last two, the milestones and the best; {can}"
     )
 
 
 def _differences(record: Mapping[str, object], prepared: PreparedRun) -> str:
-    """What is different on this machine, or that nothing is known to be."""
+    """Return one line on possible reasons: versions that changed, or else the task itself."""
     before = record["versions"]
     assert isinstance(before, Mapping)
     today = {**versions(), "kernels": prepared.choice.instruction_set}
     then = {**before, "kernels": record["instruction_set"]}
     changed = [f"{n} {then.get(n)} → {v}" for n, v in today.items() if then.get(n) != v]
     if changed:
-        return f"other versions than the run was started with: {', '.join(changed)}"
+        return f"versions have changed since the run started: {', '.join(changed)}"
     return (
-        "the versions are those of the run: its task draws from something else than the seeds that "
-        "it is given, or the state was changed"
+        "the versions are those of the run: its task uses random numbers that do not depend on the "
+        "given seeds, or the state was changed"
     )

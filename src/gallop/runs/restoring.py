@@ -1,8 +1,8 @@
-"""Damaged results made again, where it is certain what they held.
+"""Restoring damaged results whose content is known with certainty.
 
-Files of returns follow from episodes.csv: they are taken only if they come to the SHA-256 that the
-manifest knows. A policy is the one of another whole file of its timestep, or of the learner's state
-there: the same networks and optimizers (an SB3 zip also holds the time when it was written).
+Files of returns are rebuilt from episodes.csv and accepted only if their SHA-256 is the one in the
+manifest. A policy is rebuilt from an intact policy file of the same timestep, or from the learner's
+state there: networks and optimizers are the same (an SB3 zip also stores when it was written).
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ from gallop.runs.workflow import check_learner
 
 
 def restore(run: RunDirectory, display: Display) -> None:
-    """Make again what is damaged or missing, as far as that is possible; provenance.json tells.
+    """Restore damaged or missing results as far as possible; provenance.json records restored
+    policies.
+
+    Args:
+        run: the run.
+        display: where to print.
 
     Raises:
-        RunError: if the folder holds no run, its experiment, provenance or manifest is damaged, or
-            another process is running it.
+        RunError: if the folder is not a run folder, its experiment, provenance or manifest is
+            damaged, or another process is running it.
     """
     plan = make_plan(run.look_at_experiment())
     with run.locked():
@@ -58,11 +63,11 @@ def _restore_returns(run: RunDirectory, damaged: set[Path], display: Display) ->
         known = hashes.get(path.relative_to(run.path).as_posix(), [])
         if path in damaged and hashlib.sha256(content).hexdigest() in known:
             write_bytes(path, content)
-            display.say(f"{path}: made again from episodes.csv, with the same bits")
+            display.say(f"{path}: restored from episodes.csv, bit-identical")
 
 
 def _returns(run: RunDirectory) -> Iterator[tuple[Path, bytes]]:
-    """Files of returns, and what they hold if episodes.csv is right."""
+    """Yield files of returns, and what they must contain according to episodes.csv."""
     numbers = run.numbers
     files = {"random": numbers.baseline_file}
     for folder in run.path.glob("checkpoints/[0-9]*"):
@@ -71,7 +76,7 @@ def _returns(run: RunDirectory) -> Iterator[tuple[Path, bytes]]:
     try:
         evaluations = numbers.evaluations_of_episodes()
         episodes = {policy: numbers.read_episodes(policy) for policy in files}
-    except RunError:  # episodes.csv is damaged itself
+    except RunError:  # episodes.csv itself is damaged
         return
     if evaluations is not None:
         yield numbers.evaluations_file, npz_bytes(vars(evaluations))
@@ -82,7 +87,7 @@ def _returns(run: RunDirectory) -> Iterator[tuple[Path, bytes]]:
 
 
 def _policies(run: RunDirectory, plan: Plan) -> dict[Path, int]:
-    """Every policy file of a run, there or not, and the timestep of its policy."""
+    """Return every policy file of a run, present or not, with the timestep of its policy."""
     found = {run.final_model: plan.horizon}
     for boundary in plan.boundaries:
         if boundary.milestone is not None:
@@ -100,7 +105,7 @@ def _policies(run: RunDirectory, plan: Plan) -> dict[Path, int]:
 def _from_twins(
     run: RunDirectory, lost: Mapping[Path, int], whole: Mapping[Path, int], display: Display
 ) -> dict[Path, int]:
-    """Copy policy files of the same timesteps; those for which there is none are returned."""
+    """Copy intact policy files of the same timesteps; return the policies that have none."""
     rest = {}
     for path, timestep in lost.items():
         twin = next((each for each, at in whole.items() if at == timestep), None)
@@ -112,12 +117,12 @@ def _from_twins(
             shutil.copyfile(twin, temporary / path.name)
             if normalizer_path(twin).is_file():
                 shutil.copyfile(normalizer_path(twin), normalizer_path(temporary / path.name))
-        display.say(f"{path}: made again from {twin}")
+        display.say(f"{path}: restored from {twin}")
     return rest
 
 
 def _from_states(run: RunDirectory, lost: Mapping[Path, int], display: Display) -> None:
-    """Write the policies of learners' states that are whole."""
+    """Write policies from intact learner states."""
     checked = (
         *resume_state.check_learners(run.state),
         *resume_state.check_boundaries(run.state),
@@ -138,11 +143,11 @@ def _from_states(run: RunDirectory, lost: Mapping[Path, int], display: Display) 
                 _record(run, path, states[timestep])
                 with manifest.replacing_results(path.parent) as temporary:
                     learner.save_policy(temporary / path.name)
-                display.say(f"{path}: made again from {states[timestep]}")
+                display.say(f"{path}: restored from {states[timestep]}")
 
 
 def _record(run: RunDirectory, path: Path, source: Path) -> None:
-    """Before the file is replaced: its bytes are others than the run wrote."""
+    """Record, before a policy is replaced, that its bytes will differ from the original's."""
     record = run.read_json(run.provenance_file.name)
     names = [each.relative_to(run.path).as_posix() for each in (path, source)]
     entry = {"at": now(), "file": names[0], "from": names[1]}

@@ -1,4 +1,4 @@
-"""run.log: what Gallop and its dependencies have to say while a run is under way."""
+"""run.log: log messages of Gallop and warnings of its dependencies during a run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from gallop.run_folder.full_disk import is_full
 
 
 class _RunLog(logging.FileHandler):
-    """A log whose lines are lost where the disk is full, which stops the run soon enough."""
+    """A log file that drops lines while the disk is full; the full disk soon stops the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Handle an error of `emit`; errors of a full disk are ignored."""
         if not is_full(sys.exc_info()[1]):
             super().handleError(record)
 
     def close(self) -> None:
-        """Close the file; what it still holds may have no room."""
+        """Close the file, even if there is no room for its last lines."""
         try:
             super().close()
         except OSError as error:
@@ -30,7 +31,7 @@ class _RunLog(logging.FileHandler):
 
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Send Gallop's log, and every warning of a dependency, to run.log instead of the screen."""
+    """Within the block, write Gallop's log and all warnings of dependencies to run.log."""
     handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(Printable("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in ("gallop", "py.warnings")]

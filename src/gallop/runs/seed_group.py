@@ -1,7 +1,7 @@
-"""One experiment with several training seeds: its runs side by side.
+"""One experiment with several training seeds: its runs train in parallel.
 
-The truth about a run is its own folder. A group that was killed, or is asked for again, does what
-is missing and no more.
+Each run's folder is the only record of its progress. A group that was killed, or is started again,
+does what is missing and no more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from gallop.errors import DivergedError, ExperimentError, RunError
+from gallop.errors import DivergedError, ExperimentError, RunError, counted
 from gallop.execution.processes import Processes, n_workers
 from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
 from gallop.experiments.settings import Experiment
@@ -42,7 +42,7 @@ MAY_DIFFER = ("training_seed", "source")  # within a group
 
 
 class SeedsFailedError(DivergedError):
-    """Some runs of a group did not come to their ends; the others did."""
+    """Some runs of a group failed; the others finished."""
 
 
 def run_seeds(
@@ -101,7 +101,7 @@ def run_seeds(
     prepared = prepare(first)
     if not is_group(group.path):
         with initial_learner(prepared):
-            pass  # what cannot be made is refused once, before anything is written
+            pass  # raises once, before anything is written, if it cannot be made
     with group.locked():
         if is_group(group.path):
             first, there = group.read_experiment(), group.read_seeds()
@@ -118,11 +118,21 @@ def resume_group(
     workers: int | None = None,
     make_engine: MakeEngine = Processes,
 ) -> SeedGroup:
-    """Go on with a group, from its folder alone.
+    """Resume a group, given only its folder.
+
+    Args:
+        folder: the group's folder.
+        display: where to print; default: standard output.
+        workers: number of runs at a time, as for `run_seeds`.
+        make_engine: as for `run_seeds`.
+
+    Returns:
+        The group.
 
     Raises:
-        RunError: if the folder is no group, or another process is running it.
-        SeedsFailedError, Stopped: as `run_seeds` does.
+        RunError: if the folder is not a group, or another process is running it.
+        SeedsFailedError: at the end, if a run failed.
+        Stopped: after SIGINT or SIGTERM.
     """
     _check_workers(workers)
     check_contents(folder)
@@ -135,21 +145,21 @@ def resume_group(
 
 
 def with_seed(experiment: Experiment, seed: int) -> Experiment:
-    """The same experiment with another training seed.
+    """Return the same experiment with another training seed.
 
     Raises:
-        ExperimentError: if it is no training seed.
+        ExperimentError: if the seed is not a valid training seed.
     """
     return from_dict(settings_of(experiment) | {"training_seed": seed})
 
 
 def _check_workers(workers: int | None) -> None:
     if workers is not None and workers < 1:
-        raise ExperimentError(f"--workers {workers}: at least 1 is needed")
+        raise ExperimentError(f"--workers {workers}: must be at least 1")
 
 
 def _check_name(group: SeedGroup, experiment: Experiment) -> None:
-    """Refuse a folder that is something else, or a group of another experiment."""
+    """Refuse a folder that is not a group, or is a group with another experiment."""
     path = group.path
     check_contents(path)
     if is_group(path):
@@ -159,22 +169,22 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
             if name not in MAY_DIFFER and repr(before.get(name)) != repr(now.get(name)):
                 raise ExperimentError(
                     f"{path} holds runs with {name} {before.get(name)!r}, not {now.get(name)!r}; "
-                    "--name gives another group",
+                    "choose another name with --name",
                     name,
                 )
     elif path.exists():
-        # A group killed in its first moment.
+        # Files left by a group that was killed just after its start do not count.
         ours = (LOCK, LOCK + SUFFIX, group.seeds_file.name, manifest.NAME)
         others = [p.name for p in path.iterdir() if p.name not in ours and p.name[:5] != ".new-"]
         if others:
             raise RunError(
-                f"{path} exists already and is no group of training seeds (it holds {others[0]}); "
-                "--name gives another"
+                f"{path} already exists and is not a group of training seeds (it holds "
+                f"{others[0]}); choose another name with --name"
             )
 
 
 class _Runs:
-    """The runs of a group, under way."""
+    """The runs of a group while they train."""
 
     def __init__(
         self,
@@ -199,15 +209,15 @@ class _Runs:
         self.stop = Stop()
 
     def go(self) -> None:
-        """From wherever the folders stand to the end, and what they say together."""
+        """Train what is missing, then draw and print the results of all runs together."""
         self.display.plan(self.prepared, self.group.path)
         missing = [run for run in self.runs.values() if not run.experiment_file.is_file()]
         space.check_before(self.group.path, self.prepared.plan, self.display, len(missing))
         self._make_folders()
-        n = len(self.runs)
+        n, seeds = len(self.runs), ", ".join(map(str, self.runs))
         self.display.say(
-            f"training seeds {', '.join(map(str, self.runs))}: {n} run{'s' if n > 1 else ''} like "
-            f"this one, {self.n_workers} side by side"
+            f"training seed{'' if n == 1 else 's'} {seeds}: {counted(n, 'run')} as planned above, "
+            f"{self.n_workers} at a time"
         )
         self.states = {seed: self._state_of(seed) for seed in self.runs}
         self._leave_out_diverged()
@@ -228,7 +238,7 @@ class _Runs:
         return "finished" if self.runs[seed].is_finished() else "waiting"
 
     def _leave_out_diverged(self) -> None:
-        """Those that would diverge again with the same bits are not tried again."""
+        """Do not retry runs that would only repeat their divergence, bit by bit."""
         for seed, run in self.runs.items():
             told = run.read_diverged() if self.states[seed] == "waiting" else None
             if told is not None and told.would_again:
@@ -244,7 +254,7 @@ class _Runs:
                 prepared = dataclasses.replace(self.prepared, experiment=experiment)
                 try:
                     make_folder(run.path, prepared)
-                except RunError as error:  # the others can go on
+                except RunError as error:  # the other runs can still train
                     self.failures[seed] = error.message
 
     def _train(self) -> None:
@@ -263,9 +273,9 @@ class _Runs:
             engine.close()
 
     def _submit(self, queue: deque[int], engine: Engine) -> None:
-        """Give the engine what it has room for, but no run that another process holds.
+        """Submit as many runs as the engine has room for, except those held by another process.
 
-        A group that was killed leaves workers behind that need a moment to stop.
+        The workers of a killed group need a moment to stop.
         """
         for seed in list(queue):
             if not engine.is_hungry:
@@ -274,7 +284,7 @@ class _Runs:
             if _is_held(run):
                 continue
             queue.remove(seed)
-            if run.is_finished():  # whoever held it brought it to its end
+            if run.is_finished():  # by the process that held it
                 self.states[seed] = "finished"
                 continue
             command = ("gallop", "run", "--resume", str(run.path), "--quiet")
@@ -288,27 +298,28 @@ class _Runs:
             self.failures[seed] = ended.reason
 
     def _say_what_is_kept(self, stopped: Stopped) -> None:
-        self.display.say(f"stopped by {stopped}; kept:")
+        self.display.say(f"stopped by {stopped}; saved so far:")
         for seed, run in self.runs.items():
             timestep = timestep_of(run, self.states[seed], self.horizon)
             self.display.say(f"seed {seed}: up to timestep {timestep:,} of {self.horizon:,}")
-        self.display.say(f"to go on: gallop run --resume {self.group.path}")
+        self.display.say(f"to resume: gallop run --resume {self.group.path}")
 
     def _report_failures(self) -> None:
-        """One line each, and an error if there are any."""
+        """Print one line for each failure, and raise an error if there are any."""
         for seed, reason in self.failures.items():
             self.display.say(f"seed {seed} failed: {reason}")
         if self.failures:
             n, (seed, reason) = len(self.failures), next(iter(self.failures.items()))
             told = [self.runs[failed].read_diverged() for failed in self.failures]
             can_go_on = any(each is None or not each.would_again for each in told)
-            again = f"; gallop run --resume {self.group.path} tries again" if can_go_on else ""
+            again = f"; to retry: gallop run --resume {self.group.path}" if can_go_on else ""
             raise SeedsFailedError(
-                f"{n} of {len(self.runs)} runs of {self.group.path} failed: seed {seed}: "
-                f"{reason}{again}"
+                f"{n} of {counted(len(self.runs), 'run')} of {self.group.path} failed: seed "
+                f"{seed}: {reason}{again}"
             )
 
 
 def _is_held(run: RunDirectory) -> bool:
-    """Whether another process is running it. What cannot be written is not held: it will fail."""
+    """Whether another process is running it. A folder that cannot be written is not held: trying
+    to run it will report the error."""
     return os.access(run.state, os.W_OK) and run.is_locked()

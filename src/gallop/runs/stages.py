@@ -1,7 +1,7 @@
 """The stages of a run: random policy → segments and their evaluations → best and final policy.
 
-The commit point is `resume_state.save_boundary`: whatever a killed run wrote after its last
-boundary is forgotten, or written again with the same bits.
+The commit point is `resume_state.save_boundary`: what a killed run wrote after its last boundary is
+dropped, or overwritten with identical bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,14 @@ from gallop import __version__
 from gallop.ending import last_words
 from gallop.environments.make import evaluation_env
 from gallop.environments.task_errors import say_once
-from gallop.errors import DivergedError, FrozenError, RunError, TaskError, WorkerError
+from gallop.errors import (
+    DivergedError,
+    FrozenError,
+    RunError,
+    TaskError,
+    WorkerError,
+    counted,
+)
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
@@ -53,7 +60,7 @@ log = logging.getLogger(__name__)
 
 
 class Stages:
-    """A run under way."""
+    """A run while it trains."""
 
     def __init__(
         self,
@@ -64,6 +71,16 @@ class Stages:
         drop_damaged: bool = False,
         resumed: bool = False,
     ) -> None:
+        """
+        Args:
+            folder: the run, which the caller has locked.
+            prepared: its experiment and plan.
+            display: where to print.
+            own_trackers: custom trackers, in addition to those the experiment names.
+            drop_damaged: continue without damaged parts of the replay buffer, if there is no other
+                way.
+            resumed: whether to record in provenance.json that the run was resumed.
+        """
         self.folder, self.prepared, self.display = folder, prepared, display
         self.experiment, self.plan = prepared.experiment, prepared.plan
         self.stop = Stop()
@@ -74,7 +91,18 @@ class Stages:
         self.make_env = functools.partial(evaluation_env, prepared.experiment)
 
     def go(self, environments: VecEnv, learner: Learner) -> None:
-        """From wherever the folder, which the caller holds, stands to the end."""
+        """Continue the run, whose folder the caller has locked, from where it is to its end.
+
+        Args:
+            environments: the training environments.
+            learner: a fresh learner, or one with the initial policy.
+
+        Raises:
+            Stopped: after SIGINT or SIGTERM.
+            TaskError: if the task's code fails.
+            DivergedError: if training diverges.
+            DiskFullError: if the disk is full.
+        """
         with (
             logging_to(self.folder.log_file),
             last_words(self._what_is_kept),
@@ -90,8 +118,8 @@ class Stages:
             except (WorkerError, FrozenError, KeyboardInterrupt) as error:
                 log.info("ended: %s", error or type(error).__name__, exc_info=error)
                 own = isinstance(error, KeyboardInterrupt) and not self.stop.was_asked
-                raised = f"{self.experiment.env} raised KeyboardInterrupt, which counts as Ctrl-C; "
-                self._say_what_is_kept(f"{raised * own}the run ends here")
+                raised = f"{self.experiment.env} raised KeyboardInterrupt (same as Ctrl-C); "
+                self._say_what_is_kept(f"{raised * own}the run has stopped")
                 raise
             except (TaskError, DivergedError) as error:
                 self._say_what_failed(error)
@@ -114,17 +142,17 @@ class Stages:
         self._finish()
 
     def _goes_on(self) -> None:
-        """Said when nothing refuses it any more: a refused resume leaves a run as it is."""
+        """Record the resume, once nothing can refuse it: a refused resume must not change a run."""
         if self.resumed:
             record_resume(self.folder)
             self.folder.forget_diverged()
 
     def _settle(self) -> None:
-        """Nothing more is written: of each file, the manifest knows one content alone."""
+        """Reduce the manifest to one hash per file, as nothing more will be written."""
         try:
             self.folder.check_held()
             manifest.settle(self.folder.path)
-        except (RunError, OSError) as error:  # what ended the run has been said
+        except (RunError, OSError) as error:  # the error that ended the run has been reported
             log.warning("%s", error)
 
     # --- stages ---
@@ -140,7 +168,7 @@ class Stages:
     def _train(self, environments: VecEnv, learner: Learner, baseline: NDArray[np.float64]) -> None:
         if recovery.is_trained(self.folder, self.plan):
             self._goes_on()
-            resume_state.prune(self.folder.state, self._kept())  # a kill may have come between
+            resume_state.prune(self.folder.state, self._kept())  # a kill may have prevented it
             return
         saved = recovery.starting_point(self.folder, self.plan, self.display, self.drop_damaged)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
@@ -152,9 +180,9 @@ class Stages:
         self._goes_on()
         self.folder.numbers.forget_after(timestep)
         if saved:
-            self._record_segment(saved)  # a kill may have come between
+            self._record_segment(saved)  # a kill may have prevented it
             resume_state.prune(self.folder.state, self._kept())  # likewise
-            self.display.say(f"going on from timestep {timestep:,}")
+            self.display.say(f"resuming from timestep {timestep:,}")
             log.info("resumed at timestep %d", timestep)
         if n_done == len(self.plan.boundaries):
             return
@@ -172,7 +200,7 @@ class Stages:
                 self.display.learning()
 
     def _save(self, at: Boundary, learner: Learner) -> None:
-        """The commit."""
+        """Save a boundary, which commits everything up to it."""
         self.folder.check_held()
         saved = resume_state.save_boundary(self.folder.state, learner, at.segment + 1, self._kept())
         self._record_segment(saved)
@@ -186,21 +214,22 @@ class Stages:
         )
 
     def _kept(self) -> set[int]:
-        """Timesteps of the boundaries whose learners are kept."""
+        """Return the timesteps of boundaries whose learners are kept: milestones, best policy."""
         evaluations = self.folder.numbers.read_evaluations()
         kept = {b.timestep for b in self.plan.boundaries if b.milestone is not None}
         best = None if evaluations is None else evaluations.best_timestep
         return kept if best is None else kept | {best}
 
     def _note(self, outcome: Outcome, learner: Learner) -> None:
-        """Write down what the segment tells about itself."""
+        """Log a segment's speed and add its rows to the run's log and trackers."""
         timestep, diagnostics = outcome.boundary.timestep, outcome.diagnostics
         self.display.tick(timestep)
         speed = diagnostics.n_timesteps / diagnostics.seconds
         n_gradient_steps = learner.n_gradient_steps
-        log.info("timestep %d: %.0f SPS, %d gradient steps", timestep, speed, n_gradient_steps)
+        n_steps = counted(n_gradient_steps, "gradient step")
+        log.info("timestep %d: %.0f SPS, %s", timestep, speed, n_steps)
         if diagnostics.n_unstable:
-            log.warning("physics blew up in %d episodes", diagnostics.n_unstable)
+            log.warning("physics unstable in %s", counted(diagnostics.n_unstable, "episode"))
         self.folder.numbers.append_log(diagnostics.rows)
         self.trackers.log(diagnostics.rows)
 
@@ -210,7 +239,7 @@ class Stages:
         self.films.poll()
 
     def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
-        """Evaluate, keep the best policy, and fill a milestone, as the boundary asks."""
+        """Evaluate, keep the best policy and fill a milestone, as planned for the boundary."""
         if at.evaluates:
             self.display.activity("evaluating")
             self._evaluate_during_training(at.timestep, learner)
@@ -254,10 +283,10 @@ class Stages:
         milestone.write_meta(record | {"missing": missing})
 
     def _write_film_job(self, percent: int, episodes: Episodes) -> str:
-        """Queue the film of the first episode that can be told by its return.
+        """Queue the film of the first episode with a finite return.
 
         Returns:
-            Why there is no film, so far or at all.
+            Why there is no film yet, or none at all.
         """
         index = episodes.first_finite
         if index is None:
@@ -269,7 +298,7 @@ class Stages:
         return NOT_YET
 
     def _finish(self) -> None:
-        """What is done once, after the last segment; doing it again changes nothing."""
+        """Do what follows the last segment; doing it twice changes nothing."""
         self.stop.check()
         self.folder.check_held()
         draw_milestone_bars(self.folder, self.experiment, self.plan)
@@ -279,11 +308,11 @@ class Stages:
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
             self.folder.write_json("provenance.json", record | {"end": now()})
-        remove_leftovers(self.folder.path)  # of writes that the system refused
+        remove_leftovers(self.folder.path)  # of writes that failed
         run_report.show(self.folder, self.experiment, self.plan, self.display)
 
     def _evaluate_best_and_final_policy(self) -> None:
-        self.display.say("best and final policy: 10 episodes each, read back from their zips")
+        self.display.say("best and final policy: 10 episodes each, loaded from their zip files")
         evaluations = self.folder.numbers.read_evaluations()
         assert evaluations is not None
         judged = [("final", self.folder.final_model, self.plan.horizon)]
@@ -301,19 +330,19 @@ class Stages:
     def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
         cut_after = self.prepared.cut_after
         episodes = evaluate(policy, self.make_env, seeds, cut_after, self.stop.check)
-        n = len(seeds)
+        n, after = counted(len(seeds), "episode"), counted(cut_after, "timestep")
         if episodes.n_cut:
-            log.info("%d of %d episodes were cut after %d timesteps", episodes.n_cut, n, cut_after)
+            log.info("%d of %s cut after %s", episodes.n_cut, n, after)
         if episodes.n_not_finite:
-            log.info("%d of %d returns are NaN or infinite", episodes.n_not_finite, n)
+            log.info("return NaN or infinite in %d of %s", episodes.n_not_finite, n)
         if episodes.n_unstable:
-            log.warning("physics blew up in %d of %d episodes", episodes.n_unstable, len(seeds))
+            log.warning("physics unstable in %d of %s", episodes.n_unstable, n)
         return episodes
 
     def _read_policy(self, path: Path) -> Policy:
         from gallop.policies import sb3_zip
 
-        # Older runs that normalised rewards alone left zips that look as if observations were.
+        # In older runs that normalised only rewards, zips look as if observations were normalised.
         options = sb3_zip.Options(takes_raw=not self.experiment.normalize.observations)
         spaces = self.prepared.observation_space, self.prepared.action_space
         return sb3_zip.read(path, *spaces, options)
@@ -326,18 +355,18 @@ class Stages:
                 time.sleep(0.2)
 
     def _say_what_failed(self, error: TaskError | DivergedError) -> None:
-        """The whole story goes to run.log; what is kept, and how to go on, to the screen."""
+        """Log all details of a failure; print what is saved and how to resume."""
         details = error.details if isinstance(error, TaskError) else ""
         log.info("failed: %s\n%s", error, details)
         if isinstance(error, DivergedError):
             timestep = self.display.timestep
             told = Diverged(timestep, error.cause, str(error), error.evidence)
             self.folder.write_diverged(told)
-            log.info("what led to it: %s", self.folder.diverged_file)
+            log.info("details of the divergence: %s", self.folder.diverged_file)
             if told.would_again:
-                self.display.say(f"the last finite state and what led here: {self.folder.path}")
+                self.display.say(f"details and the last finite values: {self.folder.diverged_file}")
                 return
-        self._say_what_is_kept("the task has to be repaired")
+        self._say_what_is_kept("the task must be fixed first")
 
     def _say_what_is_kept(self, what: str) -> None:
         self.display.say(f"{what}: {self._what_is_kept()}")
@@ -348,6 +377,6 @@ class Stages:
         kept = saved.timestep if saved else 0
         lost = max(0, self.display.timestep - kept)
         return (
-            f"kept everything up to timestep {kept:,}; lost {lost:,} timesteps since then\n"
-            f"to go on: gallop run --resume {self.folder.path}"
+            f"saved up to timestep {kept:,}; {counted(lost, 'later timestep')} lost\n"
+            f"to resume: gallop run --resume {self.folder.path}"
         )

@@ -1,8 +1,8 @@
-"""Signals that ask to stop: acknowledged at once, answered where stopping is safe.
+"""Stop signals: acknowledged immediately, obeyed where stopping is safe.
 
-Python runs its own handlers only between two steps of its main thread, which may sit inside a
-task that does not return. So a command has a thread beside it, which the C handler wakes: it says
-that the signal has come, and after a second one it ends the process if nothing else does.
+Python runs signal handlers only between two bytecode instructions of its main thread, which may be
+inside a task that does not return. So a command starts a second thread, which the C-level handler
+wakes up: it acknowledges the signal, and after a second signal it ends the process if need be.
 """
 
 from __future__ import annotations
@@ -19,40 +19,49 @@ from gallop.ending import end_at_once, owning_the_process
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 SECONDS_TO_STOP = 1.0  # after the second signal
-SECONDS_UNSAID = 0.5  # what stops faster than this need not say that it is about to
+SECONDS_UNSAID = 0.5  # a command that stops faster than this prints no acknowledgement
 
 
-class Stopped(Exception):  # noqa: N818  (no error: somebody asked for it)
-    """A signal asked the run to stop, and it did at a safe instant."""
+class Stopped(Exception):  # noqa: N818  (not an error: it was requested)
+    """A run has stopped at a safe point, because a signal requested it."""
 
     def __init__(self, signal_number: int) -> None:
+        """
+        Args:
+            signal_number: the signal, such as `signal.SIGINT`.
+        """
         super().__init__(signal.Signals(signal_number).name)
         self.signal_number = signal_number
 
 
 class Stop:
-    """Remembers that a signal came; `check` raises `Stopped` where stopping is safe."""
+    """Remembers a stop signal until `check`, called where stopping is safe, raises `Stopped`."""
 
     def __init__(self) -> None:
         self._signal_number: int | None = None
 
     @property
     def was_asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether a stop signal has arrived."""
         return self._signal_number is not None
 
     def check(self) -> None:
+        """Stop here if a signal has arrived.
+
+        Raises:
+            Stopped: if so.
+        """
         if self._signal_number is not None:
             raise Stopped(self._signal_number)
 
     @contextlib.contextmanager
     def listening(self, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
-        """Catch SIGINT and SIGTERM once; a second one ends the process the ordinary way.
+        """Within the block, catch the first SIGINT or SIGTERM; a second one acts as usual.
 
-        Python lets only its main thread listen; in any other this does nothing.
+        Only Python's main thread can handle signals; in any other thread this does nothing.
 
         Args:
-            say: tells at once that the signal has come; may be called from another thread.
+            say: prints the acknowledgement; may be called from another thread.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -63,7 +72,7 @@ class Stop:
             if self._signal_number is None:
                 self._signal_number = number
                 again = "Ctrl-C again" if number == signal.SIGINT else "a second signal"
-                say(f"stopping at the next safe instant; {again} stops at once")
+                say(f"stopping at the next safe point; {again} stops immediately")
 
         def remember(number: int, frame: FrameType | None) -> None:
             acknowledge(number)
@@ -82,15 +91,15 @@ class Stop:
 
 
 class _Listener:
-    """Who takes the first signal now, if anybody stops at safe instants."""
+    """The handler of the first signal, while some code stops at safe points."""
 
     acknowledge: Callable[[int], None] | None = None
 
 
 @contextlib.contextmanager
 def answering_signals() -> Iterator[None]:
-    """Around a command: a signal is acknowledged, and a second one obeyed, whatever the main
-    thread is doing. A task in C that never gives up Python's lock alone can prevent it."""
+    """Within the block, acknowledge a first stop signal and obey a second one, whatever the main
+    thread is doing. Only C code that never releases the GIL can prevent this."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -111,7 +120,7 @@ def answering_signals() -> Iterator[None]:
 
 
 def _answer(pipe: socket.socket) -> None:
-    """Read the numbers of signals as they come, until the other end is closed."""
+    """Read signal numbers as they arrive, until the other end is closed."""
     n_signals = 0
     while numbers := pipe.recv(64):
         for number in numbers:
@@ -123,14 +132,14 @@ def _answer(pipe: socket.socket) -> None:
                 acknowledge(number)
             elif n_signals == 1:
                 if _is_quiet(pipe, SECONDS_UNSAID):
-                    _say("stopping; Ctrl-C again stops at once")
+                    _say("stopping; Ctrl-C again stops immediately")
             elif _is_quiet(pipe, SECONDS_TO_STOP) or n_signals > 2:
                 name = signal.Signals(number).name
-                end_at_once(128 + number, f"stopped at once by {name}")
+                end_at_once(128 + number, f"stopped immediately by {name}")
 
 
 def _is_quiet(pipe: socket.socket, seconds: float) -> bool:
-    """Whether for so long the command neither ends nor gets another signal."""
+    """Wait; return whether the command has neither ended nor received another signal meanwhile."""
     pipe.settimeout(seconds)
     try:
         pipe.recv(1, socket.MSG_PEEK)

@@ -1,4 +1,4 @@
-"""The run as a generator of segments: the loop yields, others consume."""
+"""Training as a generator of segments: the loop yields, others consume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """A finished segment. The learner stands still until the next one is asked for."""
+    """A finished segment. The learner does not change until the next one is requested."""
 
     boundary: Boundary
     diagnostics: SegmentDiagnostics
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 @contextlib.contextmanager
 def learner_for(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
-    """The experiment's environments and a fresh learner, under the watchdog."""
+    """Yield the experiment's environments and a fresh learner, supervised by the watchdog."""
     experiment = prepared.experiment
     with watching(experiment.watchdog):
         environments = training_environments(experiment)
@@ -45,7 +45,8 @@ def learner_for(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
 
 @contextlib.contextmanager
 def initial_learner(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
-    """As at timestep 0: with the policy of `init_from`, if the experiment names one."""
+    """Yield environments and learner as they are at timestep 0: with the policy of `init_from`, if
+    the experiment names one."""
     with learner_for(prepared) as (environments, learner):
         if prepared.experiment.init_from:
             learner.read_policy(policy_path(Path(prepared.experiment.init_from)))
@@ -62,13 +63,24 @@ def train(
 ) -> Iterator[Outcome]:
     """Train segment by segment, from `first_segment` to the end of the plan.
 
-    Each segment starts with simulators made anew and all random streams seeded from (training seed,
-    segment number). So the state between two segments is the learner's alone, and a resumed run
+    Each segment starts with fresh simulators, and with all random streams seeded from (training
+    seed, segment number). So the learner holds all state between two segments, and a resumed run
     equals an uninterrupted one by construction.
 
+    Args:
+        plan: the boundaries of the segments.
+        learner: at the boundary before `first_segment`.
+        environments: the training environments.
+        training_seed: the experiment's.
+        first_segment: number of the first segment to train, from 0.
+        on_tick: called with the current timestep while a segment trains.
+
+    Yields:
+        The outcome of each segment.
+
     Raises:
-        TaskError: if the task's own code fails, or gives what cannot be used.
-        DivergedError: if the task, the networks or the losses leave the finite numbers.
+        TaskError: if the task's own code fails, or returns something unusable.
+        DivergedError: if the task, the networks or the losses produce NaN or infinity.
     """
     for boundary in plan.boundaries[first_segment:]:
         try:

@@ -1,6 +1,6 @@
-"""Runs begin and go on here: a new one, one that was stopped, a folder made for later.
+"""Starting and resuming runs: a new run, a stopped one, a folder prepared for later.
 
-They differ in where the loop starts and in nothing else; stages.py has what follows.
+They differ only in where the loop starts; stages.py has what follows.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ def run(
     Raises:
         ExperimentError: before anything is written, if the experiment cannot be run.
         RunError: if the folder already exists or cannot be written.
+        TaskError: if the task's own code fails.
+        DivergedError: if training diverges.
         Stopped: after SIGINT or SIGTERM; `gallop run --resume` resumes the run.
 
     Example:
@@ -74,7 +76,7 @@ def run(
     folder = RunDirectory(path)
     display.plan(prepared, path)
     space.check_before(path, prepared.plan, display)
-    # What cannot be made is refused before anything is written.
+    # Before anything is written, so that failures leave no folder.
     display.say("making environments and networks")
     with initial_learner(prepared) as (environments, learner):
         consent.asked_for(experiment)
@@ -85,9 +87,16 @@ def run(
 
 
 def make_folder(path: Path, prepared: PreparedRun) -> RunDirectory:
-    """A new run's folder as `run` leaves it before the first timestep; `resume` trains it.
+    """Make a new run's folder as it is before the first timestep; `resume` trains it.
 
-    It appears whole or not at all.
+    The folder appears complete or not at all.
+
+    Args:
+        path: the new folder.
+        prepared: the experiment to run in it.
+
+    Raises:
+        RunError: if it already exists or cannot be written.
     """
     if not prepared.experiment.init_from:
         return _created(path, prepared, None)
@@ -96,7 +105,7 @@ def make_folder(path: Path, prepared: PreparedRun) -> RunDirectory:
 
 
 def _created(path: Path, prepared: PreparedRun, learner: Learner | None) -> RunDirectory:
-    """A run's folder with its records, and with the policy that the learner begins with."""
+    """Make a run's folder with its records and with the learner's initial policy."""
 
     def fill(folder: RunDirectory) -> None:
         if prepared.experiment.init_from and learner is not None:
@@ -116,17 +125,22 @@ def resume(
     drop_damaged: bool = False,
     watchdog: object = None,
 ) -> None:
-    """Go on from a run's last boundary to its end, with the experiment that its folder holds.
+    """Resume a run from its last boundary to its end, with the experiment in its folder.
 
-    A run that is finished is left as it is; only films that are missing are tried again.
+    A finished run is left as it is; only missing films are retried.
 
     Args:
-        watchdog: another value of this setting, for this call.
-        drop_damaged: where the replay buffer is damaged, go on without the rows that are lost.
+        folder: the run.
+        display: where to print; default: standard output.
+        own_trackers: custom trackers, in addition to those the experiment names.
+        drop_damaged: if the replay buffer is damaged, continue without the lost rows.
+        watchdog: another value of this setting, for this call only.
 
     Raises:
-        RunError: if the folder holds no run, holds a link that leaves it, another process is
-            running it, or what it goes on from is damaged; nothing is changed then.
+        RunError: if the folder is not a run folder, contains a link that leaves it, its resume
+            state is damaged, or another process is running it; nothing is changed in these cases.
+        TaskError: if the task's own code fails.
+        DivergedError: if training diverges.
         Stopped: after SIGINT or SIGTERM.
     """
     display = display or Display()
@@ -143,7 +157,10 @@ def resume(
     killed = folder.killed_holder()
     with folder.locked():
         if killed is not None:
-            display.say(f"{killed}, was killed or ended by its task: what it kept is gone on from")
+            display.say(
+                f"the last process of this run ({killed}) was killed or ended by its task; "
+                "resuming from what it saved"
+            )
         with space.explaining(folder, prepared.plan):
             _complete_records(folder, prepared)
             recovery.check_results(folder, display)
@@ -155,7 +172,7 @@ def resume(
 
 
 def _tidy(folder: RunDirectory) -> None:
-    """Remove what a run that was killed in its very last moment left of its last write."""
+    """Remove unfinished writes of a run that was killed just before its end."""
     if any(folder.path.rglob(".new-*")):
         with contextlib.suppress(RunError, OSError), folder.locked():
             remove_leftovers(folder.path)
@@ -169,8 +186,10 @@ def go_on(
     drop_damaged: bool = False,
     resumed: bool = False,
 ) -> None:
-    """From the last boundary of a folder, or its very beginning, to the end of the plan; the caller
-    holds the folder."""
+    """Train from the last boundary of a folder, or from the start, to the end of the plan.
+
+    The caller has locked the folder. For the arguments, see `resume`.
+    """
     display.say("making environments and networks")
     with learner_for(prepared) as (environments, learner):
         stages = Stages(folder, prepared, display, own_trackers, drop_damaged, resumed)
@@ -178,8 +197,8 @@ def go_on(
 
 
 def _complete_records(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """Write what an earlier version, killed in its first moment, had not written; a record that is
-    there is never replaced."""
+    """Write records that are missing because an earlier version was killed just after its start; an
+    existing record is never replaced."""
     if manifest.root_of(folder.path) is not None or folder.seeds_file.exists():
         return
     if folder.provenance_file.exists():
@@ -191,46 +210,49 @@ def _complete_records(folder: RunDirectory, prepared: PreparedRun) -> None:
 
 
 def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """Refuse to go on with another learner than the one that trained the run.
+    """Refuse to continue with another learner than the one that has trained the run.
 
     Raises:
-        RunError: if this machine would take another.
+        RunError: if this machine would choose another.
     """
     trained_by, ours = folder.read_json("provenance.json")["learner"], prepared.choice.name
     if trained_by != ours:
-        raise RunError(f"{folder.path} was trained by {trained_by}, not {ours}")
+        raise RunError(
+            f"{folder.path} was trained by the {trained_by} learner and cannot continue with the "
+            f"{ours} learner"
+        )
 
 
 def _look_at_divergence(folder: RunDirectory, display: Display) -> None:
-    """Say why a run has diverged, and refuse to go on with one that would do so again.
+    """Report why a run diverged, and refuse to resume it if it would only diverge again.
 
     Raises:
-        RunError: with what can be done instead.
+        RunError: if so, with what to do instead.
     """
     told = folder.read_diverged()
     if told is None:
         return
     if not told.would_again:
-        display.say(f"{folder.path} ended last time with: {told.message}")
+        display.say(f"{folder.path} last ended with: {told.message}")
         return
     best = folder.best_model
-    instead = f", start another from its best policy (--init-from {best})" if best.exists() else ""
+    instead = f", start a new run from its best policy (--init-from {best})"
     raise RunError(
-        f"{folder.path} has diverged: {told.message}. Resumed, it would do so again with the same "
-        f"bits: train with other settings{instead}, or delete {folder.diverged_file} to try all "
-        "the same"
+        f"{folder.path} diverged: {told.message}. Resuming would repeat this bit by bit: train "
+        f"with other settings{instead if best.exists() else ''}, or delete {folder.diverged_file} "
+        "to resume anyway"
     )
 
 
 def _warn_of_changes(folder: RunDirectory, prepared: PreparedRun, display: Display) -> None:
     record = folder.read_json(folder.provenance_file.name)
-    if not record["versions"]:  # it was lost: `gallop verify --accept` made another
+    if not record["versions"]:  # lost, and replaced by `gallop verify --accept`
         return
     today = {**versions(), "kernels": prepared.choice.instruction_set}
     before = {**record["versions"], "kernels": record["instruction_set"]}
     changed = [f"{n} {before.get(n)} → {v}" for n, v in today.items() if before.get(n) != v]
     if changed:
         display.say(
-            f"versions have changed since the run started ({', '.join(changed)}): it goes on, "
-            "but not with the bits that it would have had"
+            f"versions have changed since the run started ({', '.join(changed)}): it continues, "
+            "but will not be bit-identical to an uninterrupted run"
         )

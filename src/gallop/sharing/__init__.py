@@ -1,1 +1,1 @@
-"""Runs for others: rl-baselines3-zoo and the Hugging Face hub."""
+"""Exchanging runs and settings with rl-baselines3-zoo, and exporting to the Hugging Face hub."""

@@ -1,4 +1,4 @@
-"""A run that has come to its end, held while it is exported, and the folder it is exported to."""
+"""A finished run, held while it is exported, and helpers for writing the export's folder."""
 
 from __future__ import annotations
 
@@ -23,24 +23,30 @@ from gallop.sharing.zoo_export import zoo_name
 
 
 class FinishedRun(NamedTuple):
-    """What both exports need of a run."""
+    """The data of a run that both exports need."""
 
     experiment: Experiment
     normalizer: Normalizer | None
     episodes: Episodes
-    """Of the final policy, on the evaluation seeds."""
+    """Episodes of the final policy on the evaluation seeds."""
     baseline: Episodes
+    """Episodes of the random policy on the same seeds."""
     provenance: dict[str, object]
 
     @property
     def stem(self) -> str:
-        """Name of the policy file, as the hub has it."""
+        """Name of the policy file without .zip, as usual on the hub."""
         return f"{self.experiment.algo}-{zoo_name(self.experiment.env)}"
 
 
 @contextlib.contextmanager
 def finished(run: RunDirectory) -> Iterator[FinishedRun]:
-    """The run, held so that nobody else goes on with it."""
+    """Read a finished run and hold its lock within the block.
+
+    Raises:
+        ConsentError: if it names code that this user has not agreed to run.
+        RunError: if it is not finished, is damaged, or another process is running it.
+    """
     check_contents(run.path)
     experiment = run.read_experiment()
     with run.locked():
@@ -50,9 +56,9 @@ def finished(run: RunDirectory) -> Iterator[FinishedRun]:
         episodes, baseline = run.numbers.read_episodes("final"), run.numbers.read_episodes("random")
         if not run.final_model.exists() or episodes is None or baseline is None:
             raise RunError(
-                f"{run.path} is not finished: it stands at {last_timestep(run.state):,} of "
-                f"{make_plan(experiment).horizon:,} timesteps; gallop run --resume {run.path} "
-                "goes on with it"
+                f"{run.path} is not finished (timestep {last_timestep(run.state):,} of "
+                f"{make_plan(experiment).horizon:,}); finish it first: gallop run --resume "
+                f"{run.path}"
             )
         normalizer = None
         if experiment.normalize.observations:
@@ -60,7 +66,7 @@ def finished(run: RunDirectory) -> Iterator[FinishedRun]:
         try:
             provenance = run.read_json("provenance.json")
         except (OSError, ValueError) as error:
-            raise RunError(f"{run.path}: its provenance.json cannot be read: {error}") from None
+            raise RunError(f"{run.path}: provenance.json cannot be read: {error}") from None
         yield FinishedRun(experiment, normalizer, episodes, baseline, provenance)
 
 
@@ -69,7 +75,11 @@ def finished(run: RunDirectory) -> Iterator[FinishedRun]:
 
 @contextlib.contextmanager
 def explaining_errors(folder: Path) -> Iterator[None]:
-    """An error of the file system becomes one line."""
+    """Within the block, turn errors of the file system into one line.
+
+    Raises:
+        RunError: naming the folder and the reason.
+    """
     try:
         yield
     except OSError as error:
@@ -78,7 +88,7 @@ def explaining_errors(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """A folder to fill and then rename; where that fails, nothing of it is left."""
+    """Yield a temporary folder to be filled and renamed; if the block fails, nothing is left."""
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
     path = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
@@ -87,5 +97,5 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(path, ignore_errors=True)
         for folder in made:
-            with contextlib.suppress(OSError):  # it is in use
+            with contextlib.suppress(OSError):  # not empty
                 folder.rmdir()

@@ -1,6 +1,6 @@
-"""A finished run as a folder for the Hugging Face hub, and its upload.
+"""Exporting a finished run to a folder for the Hugging Face hub, and uploading it.
 
-The folder appears whole or not at all, and nothing is overwritten.
+The folder appears complete or not at all, and nothing is overwritten.
 """
 
 from __future__ import annotations
@@ -26,18 +26,24 @@ from gallop.strict_json import dumps
 
 
 def export_hub(run: RunDirectory, folder: Path) -> Path:
-    """Write a run as a folder that the Hugging Face hub shows: model card, film, policy, results.
+    """Export a run as a folder for the Hugging Face hub: model card, film, policy, results.
 
-    The policy is the final one; all numbers are those of its episodes on the evaluation seeds.
+    The policy is the final one, and all numbers come from its episodes on the evaluation seeds.
+
+    Args:
+        run: a finished run.
+        folder: the folder to write; it must not exist or be empty.
 
     Returns:
         `folder`.
 
     Raises:
-        ConsentError, RunError: as `export_zoo` does, and if `folder` exists and is not empty.
+        ConsentError: if the run names code that this user has not agreed to run.
+        RunError: if the run is unfinished, damaged or being run, or `folder` is not empty or cannot
+            be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"{folder} exists already, and is no empty folder")
+        raise RunError(f"{folder} already exists and is not an empty folder")
     with (
         finished(run) as done,
         explaining_errors(folder),
@@ -51,7 +57,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         if film.exists():
             shutil.copyfile(film, temporary / REPLAY)
         (temporary / RESULTS).write_text(dumps(_results(done), indent=2) + "\n")
-        # A policy that training started from lies somewhere on this machine; its name is enough.
+        # Share only the name of an initial policy, not its path on this machine.
         shared = {"init_from": re.split(r"[/\\]", done.experiment.init_from)[-1]}
         settings = to_yaml(done.experiment.model_copy(update=shared))
         (temporary / run.experiment_file.name).write_text(settings, encoding="utf-8")
@@ -64,7 +70,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
 
 
 def _results(done: FinishedRun) -> dict[str, object]:
-    """results.json: the hub's five keys, and every episode."""
+    """Return the content of results.json: the hub's five keys, and every episode."""
     episodes = done.episodes
     return {
         "mean_reward": float(episodes.returns.mean()),
@@ -86,43 +92,44 @@ def _now() -> str:
 
 
 def _missing_film(run: RunDirectory, done: FinishedRun) -> str:
-    """Why there is no film; empty if there is one."""
+    """Return why there is no film; "" if there is one."""
     milestone = run.milestone(done.experiment.milestones[-1])
     if milestone.film.exists():
         return ""
     missing = (milestone.read_meta() or {}).get("missing", {})
-    return str(missing.get(milestone.film.name, "it is not in the run's folder"))
+    return str(missing.get(milestone.film.name, "it is not in the run folder"))
 
 
 # --- the upload ----------------------------------------------------------------------------------
 
 
 def push(folder: Path, repo_id: str) -> str:
-    """Upload what `export_hub` has written to the Hugging Face hub, as a public repository.
+    """Upload a folder written by `export_hub` to the Hugging Face hub, as a public repository.
 
     Args:
-        repo_id: user/name; made if it is not there yet.
+        folder: the folder.
+        repo_id: user/name; created if it does not exist.
 
     Returns:
-        Its address.
+        The URL of the repository.
 
     Raises:
-        ExperimentError: in one line, if huggingface_hub is missing, the folder or the id is wrong,
-            nobody is logged in, or the hub refuses or cannot be reached.
+        ExperimentError: if huggingface_hub is not installed, the folder or the id is not valid, the
+            user is not logged in, or the hub refuses or cannot be reached.
     """
     if not all((folder / name).is_file() for name in (CARD, RESULTS)):
-        raise ExperimentError(f"{folder} is no export for the hub: it lacks {CARD} or {RESULTS}")
+        raise ExperimentError(f"{folder}: not an export for the hub (no {CARD} or {RESULTS})")
     try:
         from huggingface_hub import HfApi, get_token
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
     except ImportError:
         raise ExperimentError(
-            "pushing needs huggingface_hub: pip install 'gallop-rl[hub]'"
+            "--push requires huggingface_hub; to install: pip install 'gallop-rl[hub]'"
         ) from None
     if repo_id.count("/") != 1:
-        raise ExperimentError(f"{repo_id!r} is no name of a repository: user/name is needed")
+        raise ExperimentError(f"{repo_id!r} is not a repository name, expected user/name")
     if get_token() is None:
-        raise ExperimentError("nobody is logged in to the hub: hf auth login, or set HF_TOKEN")
+        raise ExperimentError("not logged in to the hub: run hf auth login, or set HF_TOKEN")
     api = HfApi()
     try:
         url = api.create_repo(repo_id, exist_ok=True)
@@ -130,13 +137,13 @@ def push(folder: Path, repo_id: str) -> str:
             repo_id=url.repo_id, folder_path=folder, commit_message=f"gallop {__version__}"
         )
     except HFValidationError as error:
-        raise ExperimentError(f"{repo_id!r} is no name of a repository: {_line(error)}") from None
+        raise ExperimentError(f"{repo_id!r} is not a repository name: {_line(error)}") from None
     except HfHubHTTPError as error:
-        reasons = {401: "the token is not accepted", 403: "the token may not write there"}
+        reasons = {401: "the token is not valid", 403: "the token has no permission to write there"}
         status = error.response.status_code
         reason = reasons.get(status, error.server_message or _line(error))
-        raise ExperimentError(f"{repo_id}: the hub refused ({status}): {reason}") from None
-    except Exception as error:  # what the client raises for a dead network changes with its version
+        raise ExperimentError(f"{repo_id}: refused by the hub ({status}): {reason}") from None
+    except Exception as error:  # errors for a dead network depend on the client's version
         reason = f"{type(error).__name__}: {_line(error)}"
         raise ExperimentError(f"{repo_id}: the hub cannot be reached: {reason}") from None
     return str(url)

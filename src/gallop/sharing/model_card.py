@@ -1,4 +1,4 @@
-"""README.md of a folder for the Hugging Face hub: the policy, its returns, how to use it."""
+"""The model card, README.md of a folder for the hub: the policy, its returns, how to use it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from gallop import __version__
 from gallop.environments.make import evaluation_task
 from gallop.environments.watchdog import watching
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import Comparison, Summary, compare, summarise
 from gallop.experiments import yaml_text
@@ -21,15 +21,16 @@ from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.sharing.finished_run import FinishedRun
 
-REPLAY = "replay.mp4"  # the name under which the hub looks for a film
+REPLAY = "replay.mp4"  # the hub shows a film of this name
 CARD, RESULTS = "README.md", "results.json"
 
 
 def model_card(done: FinishedRun, missing_film: str) -> str:
-    """YAML that the hub reads, then Markdown.
+    """Return the text of the card: YAML for the hub's index, then Markdown.
 
     Args:
-        missing_film: why there is no film; empty if there is one.
+        done: the run.
+        missing_film: why there is no film; "" if there is one.
     """
     front = yaml_text.write(_metadata(done))
     parts = [
@@ -43,7 +44,7 @@ def model_card(done: FinishedRun, missing_film: str) -> str:
 
 
 def _metadata(done: FinishedRun) -> dict[str, object]:
-    """What the hub's index and the Zoo's scripts look for."""
+    """Return the metadata read by the hub's index and by the Zoo's scripts."""
     env, returns = done.experiment.env, done.episodes.returns
     task = "reinforcement-learning"
     metric = {
@@ -68,19 +69,19 @@ def _metadata(done: FinishedRun) -> dict[str, object]:
 def _introduction(done: FinishedRun, missing_film: str) -> str:
     algo, env = done.experiment.algorithm.title, _plain(done.experiment.env)
     horizon = make_plan(done.experiment).horizon
-    film = f"[A film]({REPLAY}) shows the episode of seed {int(done.episodes.seeds[0])}."
+    film = f"[A film]({REPLAY}) shows the episode with seed {int(done.episodes.seeds[0])}."
     if missing_film:
-        film = f"There is no film of it: {_plain(missing_film)}."
+        film = f"There is no film: {_plain(missing_film)}."
     return (
         f"# {algo} on {env}\n\n"
-        f"A policy that {algo} trained on {env} for {horizon:,} timesteps, training seed "
-        f"{done.experiment.training_seed}, with Gallop {__version__}. It is an ordinary zip of "
-        f"{_package(done)}. {film}"
+        f"A policy trained by {algo} on {env} for {counted(horizon, 'timestep')} with Gallop "
+        f"{__version__}, training seed {done.experiment.training_seed}. The policy file is an "
+        f"ordinary {_package(done)} zip. {film}"
     )
 
 
 def _package(done: FinishedRun) -> str:
-    """Whose class opens the zip."""
+    """Return the name of the package whose class opens the zip."""
     module = done.experiment.algorithm.sb3_class.partition(":")[0]
     return {"stable_baselines3": "Stable-Baselines3", "sb3_contrib": "sb3-contrib"}[module]
 
@@ -97,10 +98,10 @@ def _results_section(done: FinishedRun) -> str:
         "## Results\n\n"
         "| policy | episodes | mean ± std | IQM | 95 % interval of the mean |\n"
         "|---|---:|---:|---:|---:|\n" + "\n".join(rows) + "\n\n"
-        f"Returns of one episode for each of the seeds {seeds}, which training never saw; the "
-        "policy acts deterministically. Its episodes are in `results.json`. Intervals are over "
-        "starts of one policy, not over training seeds: they say nothing about how well the "
-        "algorithm does when it is trained again."
+        f"Returns of one episode per evaluation seed ({seeds}), with deterministic actions. These "
+        "seeds were not used in training. All episodes are in `results.json`. The intervals cover "
+        "the initial states of one policy, not training seeds: they do not show how much results "
+        "vary between training runs."
     )
     if done.episodes.seeds.tolist() == done.baseline.seeds.tolist():
         text += " " + _difference(compare(ours, random, generator))
@@ -119,7 +120,7 @@ def _difference(comparison: Comparison) -> str:
     difference = comparison.difference
     low, high = difference.interval
     return (
-        f"Seed by seed it is {difference.mean:+,.2f} from random actions "
+        f"The mean difference from random actions on the same seeds is {difference.mean:+,.2f} "
         f"(95 % interval {low:+,.2f} … {high:+,.2f})."
     )
 
@@ -127,13 +128,14 @@ def _difference(comparison: Comparison) -> str:
 def _sb3_section(done: FinishedRun) -> str:
     return (
         f"## With {_package(done)} alone\n\n"
-        "In a folder with this repository's files (`load` unpickles, and so runs, what is in a "
-        "zip: open only those that you trust):\n\n" + _fenced("python", _sb3_code(done))
+        "Run this in a folder with this repository's files. `load` unpickles parts of the zip, "
+        "which can run code: only load files that you trust.\n\n"
+        + _fenced("python", _sb3_code(done))
     )
 
 
 def _sb3_code(done: FinishedRun) -> str:
-    """A program that gives the numbers of the card; what a user chose is in it as literals only."""
+    """Return a program that reproduces the card's numbers; user input appears only as literals."""
     experiment, normalizer = done.experiment, done.normalizer
     kwargs = settings_of(experiment)
     env_kwargs = {**kwargs["env_kwargs"], **kwargs["eval_env_kwargs"]}
@@ -183,8 +185,8 @@ def _sb3_code(done: FinishedRun) -> str:
 
 
 def _evaluated_with(experiment: Experiment) -> tuple[tuple[str, ...], str]:
-    """Wrappers that evaluations leave out, and Python that makes the task's action of a policy's;
-    nothing of either where the task cannot be made here."""
+    """Return the wrappers left out in evaluations, and Python code that converts the policy's
+    action to the task's; both are empty if the task cannot be made on this machine."""
     from gallop.environments.actions import task_action_in_python
 
     task = evaluation_task(experiment)
@@ -197,7 +199,7 @@ def _evaluated_with(experiment: Experiment) -> tuple[tuple[str, ...], str]:
 
 
 def _literal(value: object) -> str:
-    """Python that gives the value back; `repr` writes inf and nan as names that Python lacks.
+    """Return a Python literal; `repr` would write inf and nan as undefined names.
 
     >>> _literal({"limits": [0.8, float("inf")]})
     "{'limits': [0.8, float('inf')]}"
@@ -212,7 +214,7 @@ def _literal(value: object) -> str:
 
 
 def _normaliser_code(stem: str, normalizer: Normalizer) -> list[str]:
-    """What policies trained on normalised observations need: arithmetic, no VecNormalize."""
+    """Return code that normalises observations without VecNormalize, as lines."""
     file = normalizer_path(Path(f"{stem}.zip")).name
     result = "    return scale(observation)"
     if "" not in normalizer.mean:
@@ -240,9 +242,9 @@ def _normaliser_code(stem: str, normalizer: Normalizer) -> list[str]:
 def _gallop_section(done: FinishedRun) -> str:
     commands = (
         f"gallop watch {done.stem}.zip\n"
-        f"gallop run experiment.yaml   # trains it again, from the same seed"
+        f"gallop run experiment.yaml   # repeats the training, with the same seed"
     )
-    return "## With Gallop\n\nGallop reads the zip without running any code in it:\n\n" + _fenced(
+    return "## With Gallop\n\nGallop loads the zip without running any code in it:\n\n" + _fenced(
         "console", commands
     )
 
@@ -271,7 +273,7 @@ def _settings_section(done: FinishedRun) -> str:
 
 
 def _plain(text: object) -> str:
-    """Text that Markdown shows as it is.
+    """Escape text so that Markdown shows it literally.
 
     >>> print(_plain("a_b*<c>|d"))
     a\\_b\\*\\<c\\>\\|d
@@ -280,7 +282,7 @@ def _plain(text: object) -> str:
 
 
 def _fenced(language: str, text: str) -> str:
-    """A block of code; its fence is longer than any that the text might close it with."""
+    """Return a block of code; its fence is longer than any run of backticks in the text."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text}\n{fence}"

@@ -1,4 +1,4 @@
-"""An experiment as rl-baselines3-zoo's config.yml and args.yml."""
+"""Writing an experiment as config.yml and args.yml of rl-baselines3-zoo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gallop.sharing.zoo_literal import write_literal
 
 
 def zoo_name(env: str) -> str:
-    """The Zoo's name of a task in paths.
+    """Return the Zoo's name of a task in paths.
 
     >>> zoo_name("package:ns/Task-v0")
     'ns-Task-v0'
@@ -20,10 +20,11 @@ def zoo_name(env: str) -> str:
 
 
 def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
-    """The Zoo's config.yml: hyper-parameters under its names, in its ways of writing them.
+    """Return the Zoo's config.yml: hyper-parameters with the Zoo's names and notation.
 
     Args:
-        policy: SB3's policy class where the experiment says auto.
+        experiment: the experiment.
+        policy: SB3's policy class, used if the experiment's is "auto".
     """
     settings = experiment.hyperparameters
     chosen = settings.policy if settings.policy != "auto" else policy
@@ -55,10 +56,10 @@ def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
 
 
 def to_zoo_args(experiment: Experiment) -> str:
-    """The Zoo's args.yml: what its train.py would have been called with.
+    """Return the Zoo's args.yml: the arguments with which its train.py would have been called.
 
-    Keyword arguments that differ in evaluation are under eval_env_kwargs, as the Zoo has them; its
-    enjoy.py takes those of training.
+    Keyword arguments that differ in evaluations are in eval_env_kwargs, as in the Zoo; the Zoo's
+    enjoy.py uses those of training.
     """
     plain = settings_of(experiment)
     module = experiment.env.rpartition(":")[0]

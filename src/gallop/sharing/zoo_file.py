@@ -1,4 +1,4 @@
-"""Files of rl-baselines3-zoo as their tasks' settings: hyperparams/*.yml and config.yml."""
+"""Reading files of rl-baselines3-zoo: hyperparams/*.yml and config.yml."""
 
 from __future__ import annotations
 
@@ -17,55 +17,59 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 
 class Entry(NamedTuple):
-    """What a file says of one task, and where."""
+    """The settings of one task in a file, with line numbers."""
 
     path: Path
     env: str
     settings: Mapping[str, object]
     lines: Mapping[str, int]
-    """Of each key."""
+    """Line of each key."""
     line: int
+    """Line of the task."""
     from_default: str = ""
-    """Words for `source`, where the file does not list the task."""
+    """Remark for `source`, if the file does not list the task."""
 
     def error(self, key: str, message: str) -> ExperimentError:
-        """One line: place, task, key (empty where it is about the task), and what is wrong."""
+        """Return an error on one line: place, task, key ("" for the whole task), and message."""
         line = self.lines.get(key, self.line)
         name = f"{key}: " if key else ""
         return ExperimentError(f"{self.path}:{line}: {self.env}: {name}{message}")
 
 
 class ZooFile(NamedTuple):
-    """A file of hyper-parameters, of several tasks or (config.yml) of one trained agent."""
+    """A file of hyper-parameters: of several tasks, or (config.yml) of one trained agent."""
 
     path: Path
     settings: Mapping[str, object]
     node: yaml.Node
-    """The same, with lines."""
+    """The YAML node of the settings, which knows line numbers."""
     args: Mapping[str, object]
-    """Of the args.yml beside a config.yml: it says which algorithm and task that is about."""
+    """The args.yml next to a config.yml, which names algorithm and task."""
 
     def entries(self, env: str | None) -> list[Entry]:
-        """All tasks, or the one asked for, from the entry `default` where it is not listed.
+        """Return the entries of all tasks, or of one.
+
+        Args:
+            env: only this task; if it is not listed, the entry `default` is used.
 
         Raises:
-            ExperimentError: if there is no entry for `env`, or no saying which task this is about.
+            ExperimentError: if there is no entry for `env`, or the task of a config.yml is unknown.
         """
         if not _is_config(self.settings):
             return _entries(self, env)
         task = env or self.args.get("env")
         if not isinstance(task, str):
             raise ExperimentError(
-                f"{self.path}: is about one task, and does not say which: name it"
+                f"{self.path}: does not name its task (no args.yml next to it); --env is required"
             )
         return [Entry(self.path, task, self.settings, _key_lines(self.node), 1)]
 
 
 def read_zoo_yaml(path: Path) -> ZooFile:
-    """Read a file of the Zoo; nothing in it is run.
+    """Read a file of the Zoo; no code in it is run.
 
     Raises:
-        ExperimentError: in one line, if it is no such file.
+        ExperimentError: if it is not a file of hyper-parameters.
     """
     settings, node = _read_yaml(path)
     beside = path.with_name("args.yml")
@@ -74,12 +78,12 @@ def read_zoo_yaml(path: Path) -> ZooFile:
 
 
 def _is_config(settings: Mapping[str, object]) -> bool:
-    """Whether this is one task's config.yml."""
+    """Whether this is a config.yml, of one task."""
     return "n_timesteps" in settings or "policy" in settings
 
 
 def _entries(file: ZooFile, env: str | None) -> list[Entry]:
-    """The tasks of a file, or the one asked for."""
+    """Return the entries of a file with several tasks, or the one for `env`."""
     path, data, node = file.path, file.settings, file.node
     lines = _key_lines(node)
     below = {str(key.value): _key_lines(value) for key, value in node.value}
@@ -87,25 +91,25 @@ def _entries(file: ZooFile, env: str | None) -> list[Entry]:
     def entry(name: str, env: str, words: str = "") -> Entry:
         settings = data[name]
         if not isinstance(settings, dict) or not all(isinstance(key, str) for key in settings):
-            raise ExperimentError(f"{path}:{lines.get(name, 1)}: {name}: is no mapping")
+            raise ExperimentError(f"{path}:{lines.get(name, 1)}: {name}: must be a mapping")
         return Entry(path, env, settings, below.get(name, {}), lines.get(name, 1), words)
 
     if env is None:
         return [entry(name, name) for name in data]
     if env in data:
         return [entry(env, env)]
-    words = f"not listed there: its entry {{}}{_same_task(env, list(data))}"
+    words = f"not listed, so its entry {{}} was used{_same_task(env, list(data))}"
     if "atari" in data and ("NoFrameskip" in env or env.startswith("ALE/")):
         return [entry("atari", env, words.format("atari"))]
     if "default" in data:
         return [entry("default", env, words.format("default"))]
     raise ExperimentError(
-        f"{path}: does not list {env}, and has no default; {nearest(env, list(data))}"
+        f"{path}: {env} is not listed, and there is no default; {nearest(env, list(data))}"
     )
 
 
 def _same_task(env: str, names: list[str]) -> str:
-    """A hint at other versions of a task."""
+    """Return a hint to other versions of a task in the file."""
     task = re.sub(r"-v\d+$", "", env)
     others = [name for name in names if re.sub(r"-v\d+$", "", name) == task]
     return f" (it lists {', '.join(others)})" if others else ""
@@ -115,9 +119,10 @@ def _same_task(env: str, names: list[str]) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that also knows the sorted mapping as which the Zoo writes config.yml."""
+    """SafeLoader that also reads the OrderedDict that the Zoo writes in config.yml."""
 
     def ordered_dict(self, node: yaml.Node) -> dict[object, object]:
+        """Construct a dict from the node of an OrderedDict."""
         assert isinstance(node, yaml.SequenceNode)
         (pairs,) = self.construct_sequence(node, deep=True) or [[]]
         return dict(pairs)
@@ -129,7 +134,7 @@ _Loader.add_constructor(
 
 
 def _read_yaml(path: Path) -> tuple[dict[str, object], yaml.Node]:
-    """A file's data, and its nodes, which know their lines."""
+    """Return a file's data, and its nodes, which know line numbers."""
     with explaining_yaml(path):
         text = bounded_text(path, "a file of hyper-parameters")
         loader = _Loader(text)
@@ -138,15 +143,15 @@ def _read_yaml(path: Path) -> tuple[dict[str, object], yaml.Node]:
             expanded_size(node, {}, MAX_TEXT)
         data = {} if node is None else loader.construct_document(node)
     if not isinstance(data, dict) or not data or not all(isinstance(key, str) for key in data):
-        raise ExperimentError(f"{path}: is empty or no mapping of tasks to hyper-parameters")
-    # A second, fresh tree: making the data has written the merged keys into the first.
+        raise ExperimentError(f"{path}: must be a mapping of tasks to hyper-parameters")
+    # Parse again: constructing the data has written merged keys into the first tree.
     lines = _Loader(text).get_single_node()
     assert lines is not None, "there was data"
     return data, lines
 
 
 def _key_lines(node: yaml.Node) -> dict[str, int]:
-    """The line of each key of a mapping; of a merged one, its line where it was written."""
+    """Return the line of each key of a mapping; of a merged key, the line where it is written."""
     own: dict[str, int] = {}
     merged: dict[str, int] = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():

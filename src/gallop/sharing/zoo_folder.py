@@ -1,7 +1,8 @@
-"""A finished run as the Zoo's folder of a trained agent: there whole or not at all, beside others.
+"""Exporting a finished run as a trained agent of rl-baselines3-zoo.
 
-The Zoo keeps the normalisation of observations as a pickle, so its export writes one, with SB3's
-own VecNormalize. Whoever opens a pickle runs what is in it: Gallop never reads one that way.
+The new folder appears complete or not at all. The Zoo stores the normalisation of observations as a
+pickle of SB3's VecNormalize, so the export writes one. Unpickling can run code: Gallop itself never
+unpickles such files.
 """
 
 from __future__ import annotations
@@ -24,19 +25,22 @@ from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
 
 
 def export_zoo(run: RunDirectory, folder: Path) -> Path:
-    """Write a run in the layout of rl-baselines3-zoo: `<folder>/<algo>/<ENV>_<N>/`.
+    """Export a run in the layout of rl-baselines3-zoo: `<folder>/<algo>/<ENV>_<N>/`.
 
-    N is one more than the greatest there. `vecnormalize.pkl` holds the statistics of the final
-    policy, as the Zoo's own does. It is written where rewards alone were normalised too, because
-    the Zoo asks for it then.
+    N is one more than the highest existing number. `vecnormalize.pkl` holds the statistics of the
+    final policy, as in the Zoo. It is also written if only rewards were normalised, because the Zoo
+    requires it then.
+
+    Args:
+        run: a finished run.
+        folder: the Zoo's folder of trained agents; made if it does not exist.
 
     Returns:
         The new folder.
 
     Raises:
         ConsentError: if the run names code that this user has not agreed to run.
-        RunError: if the folder holds no run, the run is under way or unfinished, or nothing can be
-            written there.
+        RunError: if the run is unfinished, damaged or being run, or `folder` cannot be written.
     """
     with finished(run) as done, explaining_errors(folder):
         experiment, name = done.experiment, zoo_name(done.experiment.env)
@@ -60,7 +64,7 @@ def export_zoo(run: RunDirectory, folder: Path) -> Path:
 
 
 def _rename_to_next(temporary: Path, parent: Path, name: str) -> Path:
-    """Give it the next number; whoever took that in the meantime keeps it."""
+    """Rename the folder to the next free number, even if other processes do the same."""
     temporary.chmod(0o755)
     while True:
         numbers = [path.name.removeprefix(f"{name}_") for path in parent.glob("*_*")]
@@ -83,7 +87,7 @@ def _write_zoo_config(experiment: Experiment, env: Env, path: Path) -> None:
 
 
 def _write_vecnormalize(done: FinishedRun, env: Env, path: Path) -> None:
-    """VecNormalize's own pickle, with the statistics of the final policy's normaliser."""
+    """Write a pickle of VecNormalize with the statistics of the final policy's normaliser."""
     from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 

@@ -1,6 +1,6 @@
-"""Hyper-parameters of rl-baselines3-zoo as experiments: its names and its ways of writing values.
+"""Importing hyper-parameters of rl-baselines3-zoo, with its names and notation, as experiments.
 
-Nothing in a file is ever run.
+No code in a file is ever run.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ from gallop.sharing.zoo_literal import read_literal
 
 
 class Imported(NamedTuple):
-    """One task of a file of the Zoo."""
+    """One task of a file of the Zoo, translated."""
 
     env: str
     data: dict[str, object] | None
-    """Settings as in our YAML, those given alone; None where the task cannot be translated."""
+    """Explicitly given settings, as in our YAML; None if the task cannot be translated."""
     reason: str
-    """Why it cannot, or what a user should know; empty where all is well."""
+    """Why it cannot, or a remark for the user; "" if there is none."""
 
 
 class Written(NamedTuple):
-    """What became of one task of a file of the Zoo."""
+    """The outcome of importing one task of a file of the Zoo."""
 
     env: str
     path: Path | None
-    """The file written; None where the task was left out."""
+    """The file written; None if the task was skipped."""
     reason: str
 
 
 def read_zoo_file(path: Path, algo: str | None = None, env: str | None = None) -> list[Imported]:
-    """The tasks of a file of hyper-parameters, or of the `config.yml` of one trained agent.
+    """Read the tasks of a file of hyper-parameters, or of the `config.yml` of one trained agent.
 
     Args:
-        path: such as hyperparams/sac.yml.
-        algo: the algorithm; None takes it from the file's name (config.yml: from the args.yml
-            beside it).
-        env: this task alone, from the file's entry `default` where the file does not list it.
+        path: a file such as hyperparams/sac.yml.
+        algo: the algorithm; default: from the file's name (for config.yml: from the args.yml next
+            to it).
+        env: only this task; if the file does not list it, its entry `default` is used.
 
     Raises:
-        ExperimentError: in one line, if the file cannot be read or is one of another algorithm, or
-            if `env` is given and cannot be translated.
+        ExperimentError: if the file cannot be read or its algorithm is not supported, or if `env`
+            is given and cannot be translated.
     """
     file = read_zoo_yaml(path)
     name = _algorithm(path, algo or file.args.get("algo"))
@@ -71,14 +71,17 @@ def import_zoo(
     """Write `<output>/<algo>/<env>.yaml` for every task of a file of the Zoo, or for one.
 
     Args:
-        path, algo, env: as in `read_zoo_file`.
-        output: the folder to write to; no file in it is ever overwritten.
+        path: as for `read_zoo_file`.
+        output: the folder to write to; existing files are never overwritten.
+        algo: as for `read_zoo_file`.
+        env: as for `read_zoo_file`.
 
     Returns:
-        What became of each task, those left out included.
+        The outcome for each task, including those skipped.
 
     Raises:
-        ExperimentError: as `read_zoo_file` does, and before anything is written if a file exists.
+        ExperimentError: as for `read_zoo_file`, or, before anything is written, if a file already
+            exists.
     """
     tasks = read_zoo_file(path, algo, env)
     texts: dict[Path, str] = {}
@@ -88,7 +91,7 @@ def import_zoo(
         if task.data is not None:
             target = output / str(task.data["algo"]) / f"{re.sub('[/:]', '-', task.env)}.yaml"
             if target in texts or target.exists():
-                raise ExperimentError(f"{target} exists already, and is not overwritten")
+                raise ExperimentError(f"{target} already exists, and is not overwritten")
             texts[target] = yaml.dump(
                 task.data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
             )
@@ -99,7 +102,7 @@ def import_zoo(
             with target.open("x", encoding="utf-8") as file:
                 file.write(text)
         except OSError as error:
-            raise ExperimentError(f"{target}: cannot be written: {error.strerror}") from None
+            raise ExperimentError(f"{target} cannot be written: {error.strerror}") from None
     return written
 
 
@@ -107,6 +110,7 @@ class _Dumper(yaml_text.Dumper):
     """Dumper that writes lists in brackets, as people do."""
 
     def brackets(self, values: list[object]) -> yaml.Node:
+        """Represent a list in flow style."""
         return self.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=True)
 
 
@@ -117,8 +121,8 @@ def _algorithm(path: Path, algo: object) -> str:
     name = str(algo or path.stem).lower()
     if name not in ALGORITHMS:
         raise ExperimentError(
-            f"{path}: {name} is no algorithm of ours, allowed: {', '.join(ALGORITHMS)}; "
-            "the file's name says which one it is about, unless it is named"
+            f"{path}: algorithm {name!r} is not supported, allowed: {', '.join(ALGORITHMS)}; "
+            "unless --algo is given, it is taken from the file name"
         )
     return name
 
@@ -129,9 +133,9 @@ def _algorithm(path: Path, algo: object) -> str:
 def _imported(entry: Entry, algo: str) -> Imported:
     try:
         if entry.env in ("default", "atari"):
-            raise entry.error("", "stands for tasks that are not listed: ask for one of them")
+            raise entry.error("", "applies to tasks that are not listed; choose one with --env")
         if not re.fullmatch(r"\w[\w.:/-]*", entry.env):
-            raise entry.error("", "is no id of a task")
+            raise entry.error("", "not a valid task id")
         experiment = _validated(entry, algo, _translated(entry, algo))
         experiment, moved, problem = _with_fitting_total(entry, experiment)
     except ExperimentError as error:
@@ -143,7 +147,7 @@ def _imported(entry: Entry, algo: str) -> Imported:
 
 
 def _translated(entry: Entry, algo: str) -> dict[str, object]:
-    """Settings as in our YAML, not yet checked."""
+    """Return the settings as in our YAML, not yet validated."""
     defaults = ALGORITHMS[algo].hyperparameters()
     data: dict[str, object] = {"algo": algo, "env": entry.env}
     hyperparameters: dict[str, object] = {}
@@ -154,15 +158,15 @@ def _translated(entry: Entry, algo: str) -> dict[str, object]:
             if key in _OURS:
                 name, translate = _OURS[key]
                 data[name] = translate(value)
-            elif key in type(defaults).model_fields and key != "utd":  # which SB3 does not have
+            elif key in type(defaults).model_fields and key != "utd":  # utd is not in SB3
                 translate = _HYPERPARAMETERS.get(key, _as_it_is)
                 hyperparameters[key] = translate(value)
             else:
-                raise ValueError(f"has no counterpart in our {algo}")
+                raise ValueError(f"not supported by {algo}")
         except ValueError as error:
             raise entry.error(key, f"{_shown(value)}: {error}") from None
     clip = hyperparameters.get("clip_range_vf")
-    if isinstance(clip, int | float) and clip < 0:  # the Zoo's word for none
+    if isinstance(clip, int | float) and clip < 0:  # means "none" in the Zoo
         del hyperparameters["clip_range_vf"]
     if isinstance(defaults, OffPolicyHyperparameters):
         _add_sb3_defaults(entry, data, hyperparameters, defaults)
@@ -175,14 +179,14 @@ def _add_sb3_defaults(
     hyperparameters: dict[str, object],
     ours: OffPolicyHyperparameters,
 ) -> None:
-    """Where our default is not SB3's, what is not given must be said."""
+    """Add settings that are not given and whose defaults differ from SB3's."""
     quantum = (hyperparameters.get("train_freq", 1), data.get("n_envs", 1))
     if "gradient_steps" not in hyperparameters and quantum != (1, 1):
         hyperparameters["gradient_steps"] = 1
     if "noise_type" not in hyperparameters and ours.noise_type != "none":
         hyperparameters["noise_type"] = "none"
     elif "noise_type" in hyperparameters and "noise_std" not in hyperparameters:
-        raise entry.error("noise_type", "needs noise_std beside it")
+        raise entry.error("noise_type", "requires noise_std")
 
 
 def _validated(entry: Entry, algo: str, data: dict[str, object]) -> Experiment:
@@ -190,22 +194,22 @@ def _validated(entry: Entry, algo: str, data: dict[str, object]) -> Experiment:
         return EXPERIMENTS[algo].model_validate(data)
     except ValidationError:
         try:
-            from_dict(data)  # says the same in one line
+            from_dict(data)  # reports the same error on one line
         except ExperimentError as error:
             raise _about(entry, error) from None
         raise
     except OverflowError:
-        raise entry.error("", "holds a number too large to compute with") from None
+        raise entry.error("", "a number is too large to compute with") from None
 
 
 def _given(experiment: Experiment) -> dict[str, object]:
-    """The settings that were given, as plain numbers, lists and text."""
+    """Return the explicitly given settings, as plain numbers, lists and strings."""
     found: dict[str, object] = plain(experiment.model_dump(exclude_unset=True))
     return found
 
 
 def _about(entry: Entry, error: ExperimentError) -> ExperimentError:
-    """An error about one of our settings as one about the Zoo's key."""
+    """Turn an error about one of our settings into one about the Zoo's key."""
     parts = error.field.split(".")
     zoo = {ours: key for key, (ours, _) in _OURS.items()}
     names = [zoo.get(part, part) for part in parts]
@@ -215,8 +219,12 @@ def _about(entry: Entry, error: ExperimentError) -> ExperimentError:
 
 
 def _with_fitting_total(entry: Entry, experiment: Experiment) -> tuple[Experiment, str, str]:
-    """The experiment with the nearest total that can be cut into milestones; how it was moved, and
-    what keeps the experiment from running here as it is."""
+    """Return the experiment with the nearest total that can be divided into milestones.
+
+    Returns:
+        The experiment, a remark if the total was changed, and what still prevents it from running
+        on this machine.
+    """
     problem = _problem(experiment)
     if problem is None:
         return experiment, "", ""
@@ -227,7 +235,7 @@ def _with_fitting_total(entry: Entry, experiment: Experiment) -> tuple[Experimen
     total = _nearest_total(experiment)
     if total is None:
         return experiment, "", problem.message
-    moved = f"n_timesteps {experiment.total_timesteps:,} there"
+    moved = f"n_timesteps was {experiment.total_timesteps:,}"
     return _with_total(experiment, total), moved, ""
 
 
@@ -236,13 +244,13 @@ def _with_total(experiment: Experiment, total: int) -> Experiment:
 
 
 def _problem(experiment: Experiment) -> ExperimentError | None:
-    """Why settings that are right in themselves make no experiment here."""
+    """Return why valid settings do not make an experiment that runs on this machine, or None."""
     env, total = experiment.env, experiment.total_timesteps
-    if ":" in env:  # looking it up would import, and so run, a module that the file names
+    if ":" in env:  # looking it up would import, and so run, a module named by the file
         module = env.partition(":")[0]
-        return ExperimentError(f"{env}: not checked, as {module} was not imported", "env")
+        return ExperimentError(f"{env}: not checked, because {module} was not imported", "env")
     if total > MAX_TIMESTEPS:
-        return ExperimentError(f"{total} is more than {MAX_TIMESTEPS}", "hyperparameters")
+        return ExperimentError(f"{total} must be at most {MAX_TIMESTEPS}", "hyperparameters")
     try:
         from_dict(_given(experiment))
     except ExperimentError as error:
@@ -251,10 +259,11 @@ def _problem(experiment: Experiment) -> ExperimentError | None:
 
 
 def _nearest_total(experiment: Experiment) -> int | None:
-    """The nearest total that lines up.
+    """Return the nearest total that can be divided into milestones; None if there is none.
 
-    Quarters must be whole (off-policy: whole rounds of train_freq × n_envs), so totals are
-    multiples of four; of those, all from some least one on, which leaves room for an episode.
+    A quarter of the total must be a whole number (off-policy: of train_freq × n_envs), so only
+    multiples of four are possible. Of these, all above some minimum, which leaves room for an
+    episode, are valid.
     """
     step, settings = 4, experiment.hyperparameters
     if isinstance(settings, OffPolicyHyperparameters):
@@ -267,7 +276,7 @@ def _nearest_total(experiment: Experiment) -> int | None:
     high = max(1, (experiment.total_timesteps + step // 2) // step)
     if fits(high):
         return high * step
-    low = high  # too small, as is everything below it
+    low = high  # too small, like everything below it
     while not fits(high):
         low, high = high, 2 * high
         if high * step > MAX_TIMESTEPS:
@@ -286,20 +295,20 @@ def _as_it_is(value: object) -> object:
 
 
 def _total(value: object) -> object:
-    """n_timesteps: the Zoo's 1e6 is a float."""
+    """Convert n_timesteps, which may be a float in the Zoo: 1e6."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _mapping(value: object) -> dict[str, object]:
-    """A mapping, written as YAML or as Python."""
+    """Return a mapping written in YAML or in Python."""
     found = read_literal(value) if isinstance(value, str) else value
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise ValueError("a mapping such as dict(a=1) is needed")
+        raise ValueError("must be a mapping such as dict(a=1)")
     return found
 
 
 def _normalize(value: object) -> object:
-    """VecNormalize's keywords as ours; both are on unless switched off."""
+    """Translate VecNormalize's keywords to ours; both normalisations are on by default."""
     if isinstance(value, bool):
         return value
     names = {
@@ -311,7 +320,7 @@ def _normalize(value: object) -> object:
     given = _mapping(value)
     for name in given:
         if name not in names:
-            raise ValueError(f"{name} has no counterpart here; {nearest(name, list(names))}")
+            raise ValueError(f"{name} is not supported; {nearest(name, list(names))}")
     both = {"observations": True, "rewards": True}
     return both | {names[name]: part for name, part in given.items()}
 
@@ -320,19 +329,19 @@ def _policy_kwargs(value: object) -> object:
     kwargs = dict(_mapping(value))
     arch = kwargs.get("net_arch")
     if isinstance(arch, list) and any(isinstance(part, dict) for part in arch):
-        if len(arch) > 1:  # older SB3: layers before the dict were shared
-            raise ValueError("net_arch: layers shared by actor and critic have no counterpart here")
+        if len(arch) > 1:  # in older SB3, layers before the dict were shared
+            raise ValueError("net_arch: layers shared by actor and critic are not supported")
         kwargs["net_arch"] = arch[0]
     return kwargs
 
 
 def _wrappers(value: object) -> list[dict[str, object]]:
-    """One wrapper or several, each a path or {path: keyword arguments}."""
+    """Translate one wrapper or several, each a path or {path: keyword arguments}."""
     found = []
     for part in value if isinstance(value, list) else [value]:
         wrapper = {part: {}} if isinstance(part, str) else part
         if not isinstance(wrapper, dict) or len(wrapper) != 1:
-            raise ValueError("a path such as package.module.Class is needed")
+            raise ValueError("must be a path such as package.module.Class")
         path, kwargs = next(iter(wrapper.items()))
         module, _, name = str(path).rpartition(".")
         found.append({f"{module}:{name}": kwargs or {}})
@@ -345,7 +354,7 @@ def _train_freq(value: object) -> object:
     if isinstance(value, list) and len(value) == 2 and value[1] == "step":
         return value[0]
     if isinstance(value, list):
-        raise ValueError("timesteps are needed: training after whole episodes does not exist here")
+        raise ValueError("must be in timesteps: training after whole episodes is not supported")
     return value
 
 
@@ -370,7 +379,7 @@ _WITHOUT_EFFECT = {"optimize_memory_usage": False, "frame_stack": 1}
 
 
 def _shown(value: object) -> str:
-    """A value in part of a line, however large it is."""
+    """Return a value, however large, in a form that fits on part of a line."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 80
     short.maxlevel = 3

@@ -1,7 +1,7 @@
-"""The Zoo's strings of Python, such as "dict(net_arch=[400, 300], activation_fn=nn.ReLU)".
+"""Python expressions in the Zoo's files, such as "dict(net_arch=[400, 300])".
 
-The Zoo evaluates them. Here they are parsed, and a short list of what such a string may hold is
-walked; nothing in it is ever run.
+The Zoo evaluates them. Here they are only parsed, and a short list of expressions is accepted; no
+code in them is ever run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NoReturn, TypeAlias
 
 MAX_TEXT = 2_000  # characters of one value
-MAX_DEPTH = 8  # brackets inside each other in one value
+MAX_DEPTH = 8  # levels of nesting in one value
 
 ACTIVATIONS = {
     "ReLU": "relu",
@@ -24,37 +24,37 @@ ACTIVATIONS = {
     "SiLU": "silu",
     "GELU": "gelu",
 }
-"""PyTorch's class of an activation function -> our name."""
+"""PyTorch's class of each activation function -> our name."""
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
 _MODULES = ("nn", "th.nn", "torch.nn")  # the names under which the Zoo's strings know torch.nn
-_ALLOWED = "allowed: numbers, text, lists, dict(...) and activation functions such as nn.ReLU"
+_ALLOWED = "allowed: numbers, strings, lists, dict(...) and activation functions such as nn.ReLU"
 
 
 def read_literal(text: str) -> Value:
-    """The value of a string of Python, as the Zoo writes them: parsed, never run.
+    """Return the value of a Python expression as the Zoo writes them: parsed, never run.
 
     >>> read_literal("dict(log_std_init=-2, activation_fn=nn.ReLU, net_arch=[400, 300])")
     {'log_std_init': -2, 'activation_fn': 'relu', 'net_arch': [400, 300]}
 
     Raises:
-        ValueError: if it holds anything but literals, dict(...) and names of activation functions.
+        ValueError: if it has anything but literals, dict(...) and names of activation functions.
     """
     if len(text) > MAX_TEXT:
-        raise ValueError(f"has more than {MAX_TEXT:,} characters")
+        raise ValueError(f"must have at most {MAX_TEXT:,} characters")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the parser, about text that is not ours
+            warnings.simplefilter("ignore")  # of the parser
             tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ValueError(f"is no Python literal; {_ALLOWED}") from None
+        raise ValueError(f"not a Python literal; {_ALLOWED}") from None
     return _value(tree.body, 1)
 
 
 def _value(node: ast.expr, depth: int) -> Value:
     if depth > MAX_DEPTH:
-        raise ValueError(f"is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"nested too deeply (more than {MAX_DEPTH} levels)")
     match node:
         case ast.Constant(value=None | bool() | int() | float() | str() as constant):
             return constant
@@ -73,10 +73,10 @@ def _value(node: ast.expr, depth: int) -> Value:
 
 
 def _pairs(names: Sequence[object], values: list[ast.expr], depth: int) -> dict[str, Value]:
-    """A dict's items; a name of None is `**`, which is refused, as is a name given twice."""
+    """Return a dict's items; a name of None (from `**`) and duplicate names are refused."""
     keys = [name for name in names if isinstance(name, str)]
     if len(set(keys)) < len(names):
-        raise ValueError(f"holds a dict whose keys are not each one name; {_ALLOWED}")
+        raise ValueError(f"the keys of a dict must be unique strings; {_ALLOWED}")
     return {
         name: _activation(value) if name == "activation_fn" else _value(value, depth + 1)
         for name, value in zip(keys, values, strict=True)
@@ -87,12 +87,12 @@ def _activation(node: ast.expr) -> str:
     module, _, name = ast.unparse(node).rpartition(".") if _is_path(node) else ("", "", "")
     if module not in _MODULES or name not in ACTIVATIONS:
         allowed = ", ".join(f"nn.{known}" for known in ACTIVATIONS)
-        raise ValueError(f"activation_fn is none that is known here; allowed: {allowed}")
+        raise ValueError(f"activation_fn is not supported; allowed: {allowed}")
     return ACTIVATIONS[name]
 
 
 def _is_path(node: ast.expr) -> bool:
-    """Whether this is nothing but names and dots."""
+    """Whether this consists only of names and dots."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return isinstance(node, ast.Name)
@@ -100,11 +100,11 @@ def _is_path(node: ast.expr) -> bool:
 
 def _refuse(node: ast.expr) -> NoReturn:
     kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
-    raise ValueError(f"holds what is not allowed ({kind}); {_ALLOWED}")
+    raise ValueError(f"{kind} is not allowed; {_ALLOWED}")
 
 
 def write_literal(value: object) -> str:
-    """A value as the Zoo writes it: dict(net_arch=[400, 300]).
+    """Return a value in the Zoo's notation: dict(net_arch=[400, 300]).
 
     >>> write_literal({"activation_fn": "relu", "net_arch": {"pi": [64]}, "kwargs": {"a b": 1}})
     "dict(activation_fn=nn.ReLU, net_arch=dict(pi=[64]), kwargs={'a b': 1})"
