@@ -160,7 +160,7 @@ def test_a_read_only_folder_is_named(tmp_path):
     if root:  # who may write everywhere
         os.seteuid(65534)
     try:
-        with pytest.raises(RunError, match="cannot be made: Permission denied"):
+        with pytest.raises(RunError, match="cannot be created: Permission denied"):
             RunDirectory(tmp_path / "results" / "SAC_X" / "a").create(load(Path(REFERENCE)))
     finally:
         if root:
