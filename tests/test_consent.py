@@ -1,4 +1,4 @@
-"""Nothing that a folder from elsewhere names is run without consent; a marker stands for code."""
+"""Code named by an untrusted folder is not run without consent; if run, it leaves a marker."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def wrap(env, **kwargs):
     return env
 """
 PENDULUM = {"env": "Pendulum-v1"}
-ROUTES = {  # how a file names code -> what it sets, where the code lies
+ROUTES = {  # how a file names code -> its settings, where the code is
     "module beside the run": ({"env": "gift.run.evil:Gift-v0"}, "gift/run/evil.py"),
     "namespace package": ({"env": "gift.evil:Gift-v0"}, "gift/evil.py"),
     "package": ({"env": "gift:Gift-v0"}, "gift/__init__.py"),
@@ -103,7 +103,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def here(tmp_path, trained, monkeypatch):
-    """The current folder, in which `gift` was unpacked; what was agreed to before is forgotten."""
+    """The current folder, into which `gift` was unpacked; earlier consents are forgotten."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GALLOP_STATE_DIR", str(tmp_path / "decisions"))
     monkeypatch.setattr(consent, "_given_here", set())
@@ -114,7 +114,7 @@ def here(tmp_path, trained, monkeypatch):
 
 
 def unpack(here, route):
-    """Write what somebody else would have put into `gift`."""
+    """Write what an attacker would have put into `gift`."""
     settings, place = ROUTES[route]
     run = here / "gift" / "run"
     change(run, **settings)
@@ -146,7 +146,7 @@ def change(run, **settings):
 
 
 def was_run(here):
-    """What code has left: the marker, and the folder that the chain makes."""
+    """Traces of code that was run: the marker, and the folder made by the chain."""
     return [p for p in here.rglob("*") if p.name == "code_was_run" or p.name.startswith("<")]
 
 
@@ -176,7 +176,7 @@ def test_nothing_is_run_without_consent(route, here, capsys):
     assert not {"gift.evil", "gift.run.evil", "evil"} & sys.modules.keys()
 
 
-def test_the_refusal_says_what_would_be_run_and_from_where(here, capsys):
+def test_the_refusal_lists_the_code_and_its_origin(here, capsys):
     unpack(here, "wrapper")
     change(here / "gift" / "run", wrappers=[{"gift.evil:wrap": {"a": 1}}, "os:mkdir"])
     call("baseline", "gift/run")
@@ -185,7 +185,7 @@ def test_the_refusal_says_what_would_be_run_and_from_where(here, capsys):
     assert "wrapper os:mkdir (installed" in error or "wrapper os:mkdir (part of Python)" in error
 
 
-def test_a_consent_is_said_remembered_and_asked_for_again_when_code_changes(here, capsys):
+def test_a_consent_is_printed_remembered_and_needed_again_when_code_changes(here, capsys):
     unpack(here, "namespace package")
     assert call("baseline", "gift/run", "--trust", "--episodes", "1") == 0
     error = capsys.readouterr().err
@@ -212,7 +212,7 @@ def test_a_consent_is_said_remembered_and_asked_for_again_when_code_changes(here
 
 
 def forget():
-    """As a new process does: what was decided is on disk alone, and nothing is imported."""
+    """Act as a new process: decisions are only on disk, and nothing is imported."""
     consent._given_here.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in ("gift", "evil")]:
         del sys.modules[name]
@@ -220,8 +220,7 @@ def forget():
 
 
 def at_a_terminal(here, answer, *arguments):
-    """Exit code of a command that has a terminal, and what it showed; None as the answer: nobody
-    is asked."""
+    """Exit code and output of a command at a terminal; answer None: no question is expected."""
     ours, its = pty.openpty()
     command = [sys.executable, "-m", "gallop", *arguments]
     try:
@@ -251,7 +250,7 @@ def at_a_terminal(here, answer, *arguments):
 
 
 @pytest.mark.skipif(pty is None, reason="no pseudo-terminals")
-def test_somebody_at_a_terminal_is_asked(here):
+def test_a_user_at_a_terminal_is_asked(here):
     unpack(here, "namespace package")
     command = ("baseline", "gift/run", "--episodes", "1")
     for answer, code in ((b"\n", 2), (b"\x04", 2), (b"ja\n", 2), (b"Y\n", 0), (None, 0)):
@@ -264,7 +263,7 @@ def test_somebody_at_a_terminal_is_asked(here):
         assert bool(was_run(here)) is (code == 0)
 
 
-def test_python_callers_say_so_by_an_argument(here, capsys):
+def test_python_callers_consent_with_an_argument(here, capsys):
     unpack(here, "namespace package")
     with pytest.raises(ConsentError, match="names code"):
         gallop.evaluate("gift/run", n_episodes=1)
@@ -274,9 +273,9 @@ def test_python_callers_say_so_by_an_argument(here, capsys):
     assert "runs code of task gift.evil:Gift-v0" in capsys.readouterr().err
 
 
-def test_ones_own_runs_ask_nothing(here):
-    """Nor after one's task was edited, nor in another place."""
-    (here / "evil.py").write_text(MARK)  # one's own, whatever it is called
+def test_own_runs_need_no_consent(here):
+    """Even after the task was edited or the run was moved."""
+    (here / "evil.py").write_text(MARK)  # the user's own, despite its name
     run = workflow.run(tiny("sac", env="evil:Gift-v0"), here / "results", "a", Display(quiet=True))
     forget()
     assert call("evaluate", run.path, "--episodes", "1") == 0
@@ -286,7 +285,7 @@ def test_ones_own_runs_ask_nothing(here):
     assert call("run", "--extend", "elsewhere", "-n", "720", "--name", "b", "--quiet") in (0, 2)
 
 
-def test_the_same_name_in_another_folder_is_other_code(here, capsys, monkeypatch):
+def test_a_module_of_the_same_name_in_another_folder_is_different_code(here, capsys, monkeypatch):
     (here / "evil.py").write_text(MARK)
     run = workflow.run(tiny("sac", env="evil:Gift-v0"), here / "results", "a", Display(quiet=True))
     download = here / "download"
@@ -302,8 +301,8 @@ def test_the_same_name_in_another_folder_is_other_code(here, capsys, monkeypatch
     assert f"({download}/evil.py)" in capsys.readouterr().err
 
 
-def test_code_that_came_along_is_others_even_under_ones_own_name(here, capsys):
-    """Who ran a task of a downloaded folder has not agreed to what the next download holds."""
+def test_code_in_a_downloaded_folder_needs_consent_even_under_a_known_name(here, capsys):
+    """Running a task of one downloaded folder is no consent to the code in the next."""
     unpack(here, "namespace package")
     settings = {"algo": "sac", "env": "gift.evil:Gift-v0", "total_timesteps": 8000}
     consent.settings_asked_for(settings)
@@ -315,20 +314,20 @@ def test_code_that_came_along_is_others_even_under_ones_own_name(here, capsys):
     capsys.readouterr()
 
 
-def test_what_gymnasium_and_gallop_bring_needs_no_consent(here):
+def test_tasks_of_gymnasium_and_wrappers_of_gallop_need_no_consent(here):
     change(here / "gift" / "run", wrappers=["gallop.environments.wrappers:time_feature"])
     assert call("baseline", "gift/run", "--episodes", "1") == 0
     assert not (here / "decisions").exists()
 
 
-def test_a_module_that_is_nowhere_is_said(here, capsys):
+def test_a_missing_module_is_reported(here, capsys):
     change(here / "gift" / "run", env="nowhere_at_all.part:X-v0")
     assert call("evaluate", "gift/run", "--trust") == 2
     error = capsys.readouterr().err
     assert "module 'nowhere_at_all' was not found: it is neither installed nor in" in error
 
 
-def test_a_wrapper_gives_an_environment(here, capsys):
+def test_a_wrapper_must_return_an_environment(here, capsys):
     unpack(here, "chain")
     assert call("baseline", "gift/run", "--trust") == 2
     error = capsys.readouterr().err
@@ -338,8 +337,8 @@ def test_a_wrapper_gives_an_environment(here, capsys):
         make_env("Pendulum-v1", seed=0, wrappers=[{"builtins:print": {"file": io.StringIO()}}])
 
 
-def test_a_film_that_waits_names_no_other_task(here, caplog):
-    """What a folder holds to be filmed is a route of its own."""
+def test_a_queued_film_cannot_name_another_task(here, caplog):
+    """Jobs in the film queue are another way to name code."""
     unpack(here, "namespace package")
     change(here / "gift" / "run", **PENDULUM)
     run = RunDirectory(here / "gift" / "run")
@@ -353,8 +352,8 @@ def test_a_film_that_waits_names_no_other_task(here, caplog):
     assert was_run(here) == []
 
 
-def test_a_run_below_a_group_is_asked_about_itself(here, capsys):
-    """A group that is agreed to may hold runs of other code."""
+def test_a_run_in_a_group_needs_its_own_consent(here, capsys):
+    """A group with consent may contain runs with other code."""
     unpack(here, "namespace package")
     group = here / "gift" / "group"
     shutil.copytree(here / "gift" / "run", group / "seed-0")
@@ -367,7 +366,7 @@ def test_a_run_below_a_group_is_asked_about_itself(here, capsys):
     assert was_run(here) == []
 
 
-def test_a_decision_that_cannot_be_kept_counts_once(here, capsys, monkeypatch):
+def test_a_consent_that_cannot_be_saved_holds_for_this_process(here, capsys, monkeypatch):
     unpack(here, "namespace package")
     (here / "file").write_text("")
     monkeypatch.setenv("GALLOP_STATE_DIR", str(here / "file"))
@@ -377,7 +376,7 @@ def test_a_decision_that_cannot_be_kept_counts_once(here, capsys, monkeypatch):
     assert call("baseline", "gift/run") == 2
 
 
-def test_decisions_lie_in_the_users_state_folder(monkeypatch):
+def test_decisions_are_in_the_users_state_folder(monkeypatch):
     monkeypatch.delenv("GALLOP_STATE_DIR")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
@@ -387,8 +386,8 @@ def test_decisions_lie_in_the_users_state_folder(monkeypatch):
 
 
 @pytest.mark.slow
-def test_children_know_what_was_decided(here):
-    """Several seeds, workers and searches of a task of one's own; and a group from elsewhere."""
+def test_child_processes_know_the_decisions(here):
+    """Seeds, workers and searches of an own task; and an untrusted group."""
     (here / "evil.py").write_text(MARK)
     env = {**os.environ, "GALLOP_STATE_DIR": str(here / "decisions")}
     experiment = here / "mine.yaml"
@@ -425,8 +424,8 @@ def test_children_know_what_was_decided(here):
         assert bool(list(download.rglob("code_was_run"))) is (code == 0)
 
 
-def test_a_search_from_elsewhere_opens_no_storage_that_its_user_has_not_named(here, capsys):
-    """Opening one writes into it, wherever it is."""
+def test_an_untrusted_search_cannot_open_a_storage_that_the_user_has_not_named(here, capsys):
+    """Opening a storage writes to it, wherever it is."""
     unpack(here, "namespace package")
     search, mine = here / "gift" / "search", here / "mine.db"
     url = f"sqlite:///{mine}"
@@ -442,13 +441,13 @@ def test_a_search_from_elsewhere_opens_no_storage_that_its_user_has_not_named(he
     assert not mine.exists()
     assert yaml.safe_load((search / "search.yaml").read_text()) == data, "nothing was changed"
     consent.storage_asked_for(url)  # as `gallop tune --storage` does
-    (search / "trials").write_text("")  # it goes no further than opening it
+    (search / "trials").write_text("")  # fails after opening the storage
     assert call("tune", "--resume", "gift/search") in (1, 2)
     assert mine.exists()
 
 
-def test_children_know_of_a_decision_that_cannot_be_kept(here):
-    """Of one's own task in a group of seeds, on a machine whose home cannot be written."""
+def test_child_processes_know_a_consent_that_cannot_be_saved(here):
+    """For an own task in a group of seeds, on a machine with a read-only home."""
     (here / "evil.py").write_text(MARK)
     (here / "file").write_text("")
     data = yaml_text.read((here / "gift/run/experiment.yaml").read_text())
@@ -468,8 +467,8 @@ def test_run_seeds_is_a_request(here):
         run_seeds(tiny("sac", env="evil:Gift-v0"), [0, 0], results=here)
 
 
-def test_trust_means_one_zip_alone_or_the_folder_that_it_lies_in(here, monkeypatch):
-    """A consent to a folder's task is none to the pickles in its zips, nor to those of several."""
+def test_trust_refers_to_a_single_zip_or_to_the_folder_that_contains_it(here, monkeypatch):
+    """Consent to a folder's task covers neither pickles in its zips nor those of several zips."""
     asked = []
     monkeypatch.setattr(
         sb3_zip, "read", lambda path, observations, actions, options: asked.append(options.trust)
@@ -484,7 +483,7 @@ def test_trust_means_one_zip_alone_or_the_folder_that_it_lies_in(here, monkeypat
         ([zipped, inside], [False]),
     ):
         asked.clear()
-        with contextlib.suppress(AttributeError):  # there is no policy to play
+        with contextlib.suppress(AttributeError):  # there is no policy
             call("evaluate", *named, "--trust", "--episodes", "1")
         assert asked[:1] == expected, named
     with contextlib.suppress(AttributeError):

@@ -1,4 +1,4 @@
-"""Damage is found and named, and never costs a result; what was killed or cleaned says so."""
+"""Damage is detected and reported, and costs no results; kills and cleaning are reported, too."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SETTINGS = {"milestones": [50, 100], "total_timesteps": 480}
 
 
 class StopAt:
-    """A tracker that asks the run to stop, as Ctrl-C does."""
+    """A tracker that requests a stop, like Ctrl-C."""
 
     def __init__(self, timestep: int) -> None:
         self.timestep = timestep
@@ -44,7 +44,7 @@ class StopAt:
 
 
 def experiment():
-    """Four segments, the rows of all of which stay in the replay buffer."""
+    """Four segments, all of whose rows stay in the replay buffer."""
     return tiny("sac", {"learning_rate": 1e-3, "buffer_size": 1000}, **SETTINGS)
 
 
@@ -98,7 +98,7 @@ def gallop(capsys, *arguments) -> tuple[int, list[str]]:
 
 
 def contents(run: RunDirectory) -> dict[str, bytes]:
-    """Every file but logs and the lock."""
+    """All files except logs and the lock."""
     return {
         str(path.relative_to(run.path)): path.read_bytes()
         for path in sorted(run.path.rglob("*"))
@@ -113,7 +113,7 @@ def flip(path: Path, place: float = 0.5, bit: int = 3) -> None:
 
 
 def end_in_order(path: Path) -> str:
-    """Bits that do not hang on wall-clock time: evaluations."""
+    """Evaluations, whose bits do not depend on wall-clock time."""
     with np.load(path / "evaluations.npz") as file:
         return repr(file["results"].tolist())
 
@@ -121,20 +121,20 @@ def end_in_order(path: Path) -> str:
 # --- verify --------------------------------------------------------------------------------------
 
 
-def test_a_whole_run_is_said_to_be_whole(finished_run, stopped_run, capsys):
+def test_an_intact_run_is_reported_as_intact(finished_run, stopped_run, capsys):
     for run in (finished_run, stopped_run):
         code, lines = gallop(capsys, "verify", run.path)
         assert code == 0
         assert len(lines) == 1 and lines[0].endswith("files are as they were written")
 
 
-def test_a_folder_inside_a_run_is_no_run(finished_run, capsys):
+def test_a_folder_inside_a_run_is_not_a_run(finished_run, capsys):
     for part in (finished_run.state, finished_run.milestone(50).path):
         code, lines = gallop(capsys, "verify", part)
         assert code == 2 and lines == [f"gallop: {part}: not a run folder (no experiment.yaml)"]
 
 
-UNCHECKED = {"run.log", "lock", "lock.holder"}  # logs; what resuming does not read
+UNCHECKED = {"run.log", "lock", "lock.holder"}  # logs, and files that resuming does not read
 
 
 def checked_files(run: RunDirectory) -> list[Path]:
@@ -143,7 +143,7 @@ def checked_files(run: RunDirectory) -> list[Path]:
 
 
 @pytest.mark.parametrize("which", ["finished", "stopped"])
-def test_a_flipped_bit_truncation_emptying_or_deletion_of_any_file_is_found(which, request):
+def test_a_flipped_bit_truncation_emptying_or_deletion_of_any_file_is_detected(which, request):
     run = request.getfixturevalue(which)
     assert verify(run.path).problems == []
     rng = random.Random(5)
@@ -170,7 +170,7 @@ def same_json(a: bytes | None, b: bytes) -> bool:
         return False
 
 
-def test_a_manifest_that_is_damaged_or_gone_is_said(stopped, capsys):
+def test_a_damaged_or_missing_manifest_is_reported(stopped, capsys):
     file = stopped.path / "manifest.json"
     content = file.read_bytes()
     flip(file)
@@ -188,7 +188,7 @@ def test_a_manifest_that_is_damaged_or_gone_is_said(stopped, capsys):
     )
 
 
-def test_a_run_of_an_earlier_version_is_readable_and_said_to_be_one(finished, capsys):
+def test_a_run_of_an_earlier_version_is_readable_and_reported(finished, capsys):
     (finished.path / "manifest.json").unlink()
     record = finished.read_json("provenance.json")
     del record["manifest"]
@@ -206,7 +206,7 @@ def test_files_can_be_accepted_as_they_are(finished, capsys):
     assert [entry["files"] for entry in accepted] == [["learning_curve.png"]]
 
 
-def test_a_kill_between_manifest_and_file_leaves_both_right(tmp_path):
+def test_a_kill_between_writing_manifest_and_file_leaves_both_valid(tmp_path):
     root = tmp_path / "run"
     root.mkdir()
     (root / "a.csv").write_bytes(b"old")
@@ -216,7 +216,7 @@ def test_a_kill_between_manifest_and_file_leaves_both_right(tmp_path):
         pass
 
     def replace(self, target):
-        if Path(target).name != manifest.NAME:  # which goes first
+        if Path(target).name != manifest.NAME:  # which is written first
             raise Killed
         self.rename(target)
 
@@ -233,7 +233,7 @@ def test_a_kill_between_manifest_and_file_leaves_both_right(tmp_path):
     assert [damage.path.name for damage in manifest.damages(root)] == ["a.csv"]
 
 
-def test_damage_in_a_group_is_found_in_its_own_files_and_in_its_runs(tmp_path, capsys):
+def test_damage_in_a_group_is_detected_in_its_own_files_and_in_its_runs(tmp_path, capsys):
     seeds = (0, 1)
     group = SeedGroup(tmp_path / "PPO_Pendulum-v1" / "g")
     with group.locked():
@@ -262,7 +262,7 @@ def group_of_two(home: Path) -> SeedGroup:
     return group
 
 
-def test_the_own_files_of_a_group_can_be_accepted_and_those_of_its_runs_are_not(tmp_path, capsys):
+def test_accepting_a_group_accepts_its_own_files_but_not_its_runs(tmp_path, capsys):
     group = group_of_two(tmp_path)
     group.experiment_file.write_text(group.experiment_file.read_text() + "# mine\n")
     other = group.run(1).experiment_file
@@ -279,7 +279,7 @@ def test_the_own_files_of_a_group_can_be_accepted_and_those_of_its_runs_are_not(
     assert json.loads(group.seeds_file.read_text())["accepted"] == [entry]
 
 
-def test_seeds_that_cannot_be_read_are_those_that_are_there(tmp_path, capsys):
+def test_unreadable_seeds_are_rebuilt_from_the_existing_runs(tmp_path, capsys):
     group = group_of_two(tmp_path)
     group.seeds_file.write_text("[")
     code, lines = gallop(capsys, "verify", "--accept", group.path)
@@ -288,7 +288,7 @@ def test_seeds_that_cannot_be_read_are_those_that_are_there(tmp_path, capsys):
     assert (group.path / "seeds.damaged.json").read_text() == "["
 
 
-def test_a_run_of_a_group_that_is_held_keeps_no_other_from_being_read(tmp_path, capsys):
+def test_a_held_run_of_a_group_does_not_prevent_verifying_the_others(tmp_path, capsys):
     group = group_of_two(tmp_path)
     damaged = group.run(1).experiment_file
     flip(damaged)
@@ -298,8 +298,8 @@ def test_a_run_of_a_group_that_is_held_keeps_no_other_from_being_read(tmp_path, 
     assert "seed-0 is being run by another process" in lines[1] and "not checked" in lines[1]
 
 
-def test_a_folder_vouches_for_no_file_of_somebody_else(finished, capsys):
-    """And for each that we wrote: the manifest of a finished run names the same."""
+def test_the_manifest_does_not_cover_files_added_by_users(finished, capsys):
+    """But it covers all our files: the manifest of a finished run lists the same."""
     results = {path.relative_to(finished.path).as_posix() for path in finished.results()}
     assert results == set(manifest.read(finished.path))
     for name in ("notes.csv", "checkpoints/050/mine.json", "state/mine.txt"):
@@ -310,7 +310,7 @@ def test_a_folder_vouches_for_no_file_of_somebody_else(finished, capsys):
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", None])
-def test_a_provenance_that_cannot_be_read_is_no_dead_end(content, stopped, finished_run, capsys):
+def test_an_unreadable_provenance_can_be_replaced(content, stopped, finished_run, capsys):
     file = stopped.provenance_file
     file.unlink() if content is None else file.write_bytes(content)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
@@ -327,7 +327,7 @@ def test_a_provenance_that_cannot_be_read_is_no_dead_end(content, stopped, finis
     assert stopped.is_finished() and verify(stopped.path).problems == []
 
 
-def test_nothing_is_accepted_before_the_record_tells_of_it(finished):
+def test_nothing_is_accepted_before_it_is_recorded(finished):
     flip(finished.learning_curve)
 
     class Killed(BaseException):
@@ -372,7 +372,7 @@ def test_every_reader_refuses_a_damaged_file(name, commands, finished, tmp_path,
         assert str(finished.path / name) in lines[0] and "damaged" in lines[0]
 
 
-def test_a_damaged_policy_is_no_beginning(finished, capsys, tmp_path):
+def test_a_damaged_policy_cannot_be_the_initial_policy(finished, capsys, tmp_path):
     flip(finished.final_model)
     arguments = ("--init-from", finished.final_model, "-f", tmp_path / "new")
     code, lines = gallop(capsys, "run", finished.experiment_file, *arguments)
@@ -380,10 +380,10 @@ def test_a_damaged_policy_is_no_beginning(finished, capsys, tmp_path):
     assert not list(tmp_path.glob("new/*/*/experiment.yaml"))
 
 
-def test_damage_is_found_from_inside_a_run_and_in_one_with_any_name(
+def test_damage_is_detected_from_inside_a_run_and_under_any_name(
     finished, tmp_path, capsys, monkeypatch
 ):
-    """By the folders' whole names, whatever the user has typed."""
+    """Paths are made absolute, however the user has typed them."""
     flip(finished.milestone(100).model)
     for here, named in (
         (finished.milestone(100).path, "model.zip"),
@@ -402,14 +402,12 @@ def test_damage_is_found_from_inside_a_run_and_in_one_with_any_name(
         assert code == 2 and "restore it from a copy or" in lines[-1], (name, lines)
 
 
-def test_at_its_end_and_when_it_stops_a_run_vouches_for_one_content_of_each_file(
-    finished_run, stopped_run
-):
+def test_the_manifest_of_a_run_that_has_ended_has_one_hash_per_file(finished_run, stopped_run):
     for run in (finished_run, stopped_run):
         assert {len(hashes) for hashes in manifest.read(run.path).values()} == {1}
 
 
-def test_why_a_run_diverged_is_vouched_for_until_it_goes_on(stopped, capsys):
+def test_diverged_json_is_in_the_manifest_until_the_run_resumes(stopped, capsys):
     stopped.write_diverged(Diverged(360, "reward", "a reward is NaN", {}))
     flip(stopped.diverged_file, place=0.3)
     assert verify(stopped.path).problems == [f"{stopped.diverged_file} is damaged"]
@@ -423,7 +421,7 @@ def test_why_a_run_diverged_is_vouched_for_until_it_goes_on(stopped, capsys):
 
 
 def earlier(run: RunDirectory) -> None:
-    """As a version without manifests left it."""
+    """Make a run look as if written by a version without manifests."""
     record = run.read_json("provenance.json")
     del record["manifest"]
     (run.path / "manifest.json").unlink()
@@ -441,7 +439,7 @@ def test_a_record_of_an_earlier_version_is_never_replaced(stopped, capsys):
     assert stopped.seeds_file.read_bytes() == seeds
 
 
-def test_records_that_were_lost_with_the_manifest_are_not_made_again_unasked(stopped, capsys):
+def test_records_lost_with_the_manifest_are_not_silently_rewritten(stopped, capsys):
     for name in ("manifest.json", "provenance.json", "seeds.json"):
         (stopped.path / name).unlink()
     before = contents(stopped)
@@ -460,7 +458,7 @@ def equal_policies(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("cleaned", [False, True])
-def test_what_is_certain_is_made_again(cleaned, finished, finished_run, capsys):
+def test_results_known_with_certainty_are_restored(cleaned, finished, finished_run, capsys):
     names = ["evaluations.npz", "random_baseline_rewards.npz", "best_model.zip"]
     names += [f"checkpoints/{n}" for n in ("050/model.zip", "050/trained_rewards.npz")]
     if cleaned:
@@ -483,11 +481,13 @@ def test_what_is_certain_is_made_again(cleaned, finished, finished_run, capsys):
     assert {"final_model.zip"} <= {entry["file"] for entry in restored} <= {*policies, *names}
     left = verify(finished.path).problems
     assert (code, left) == (0, []) or cleaned
-    if cleaned:  # there is neither state nor twin
+    if cleaned:  # there is neither a state nor an equal policy file
         assert code == 1 and f"{finished.path}/checkpoints/050/model.zip is damaged" in left
 
 
-def test_a_stopped_run_says_how_its_policy_is_made_again_and_goes_on(stopped, finished_run, capsys):
+def test_a_stopped_run_says_how_to_restore_its_policy_and_then_resumes(
+    stopped, finished_run, capsys
+):
     flip(stopped.best_model)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 2 and f"gallop verify --restore {stopped.path}" in lines[-1]
@@ -496,7 +496,7 @@ def test_a_stopped_run_says_how_its_policy_is_made_again_and_goes_on(stopped, fi
     assert end_in_order(stopped.path) == end_in_order(finished_run.path)
 
 
-def test_nothing_is_made_again_from_what_is_damaged_itself(finished, capsys):
+def test_nothing_is_restored_from_damaged_files(finished, capsys):
     flip(finished.path / "evaluations.npz")
     numbers = finished.path / "episodes.csv"
     numbers.write_text(numbers.read_text().replace("current,120", "current,121"))
@@ -518,7 +518,7 @@ def harm_shard(run: RunDirectory) -> None:
 
 
 @pytest.mark.parametrize("harm", [harm_state, harm_shard])
-def test_a_finished_run_is_finished_whatever_its_state(harm, finished, capsys):
+def test_a_finished_run_stays_finished_with_a_damaged_state(harm, finished, capsys):
     harm(finished)
     before = contents(finished)
     code, lines = gallop(capsys, "run", "--resume", finished.path)
@@ -526,7 +526,7 @@ def test_a_finished_run_is_finished_whatever_its_state(harm, finished, capsys):
     assert contents(finished) == before
 
 
-def test_a_damaged_old_shard_is_refused_with_every_way_on_and_nothing_changes(stopped, capsys):
+def test_a_damaged_old_shard_is_refused_with_all_options_and_changes_nothing(stopped, capsys):
     harm_shard(stopped)
     shard = min((stopped.state / "replay").iterdir())
     write_json_result(stopped.diverged_file, Diverged(1, "reward", "nan", {})._asdict())
@@ -542,7 +542,7 @@ def test_a_damaged_old_shard_is_refused_with_every_way_on_and_nothing_changes(st
         assert file["timesteps"].tolist() == [120, 240, 360]
 
 
-def test_it_can_go_on_without_the_rows_that_are_lost(stopped, capsys):
+def test_a_run_can_continue_without_lost_rows(stopped, capsys):
     harm_shard(stopped)
     code, lines = gallop(capsys, "run", "--resume", stopped.path, "--drop-damaged")
     assert code == 0, lines
@@ -556,7 +556,7 @@ def test_it_can_go_on_without_the_rows_that_are_lost(stopped, capsys):
         assert file["timesteps"].tolist() == [120, 240, 360, 480]
 
 
-def test_rows_are_replaced_only_when_the_record_tells_of_it(stopped, capsys):
+def test_rows_are_replaced_only_after_this_is_recorded(stopped, capsys):
     harm_shard(stopped)
     shard = min((stopped.state / "replay").iterdir())
     damaged = shard.read_bytes()
@@ -577,7 +577,7 @@ def test_rows_are_replaced_only_when_the_record_tells_of_it(stopped, capsys):
     assert shard.with_suffix(".damaged").read_bytes() == damaged
 
 
-def test_stand_ins_are_copies_of_rows_that_are_whole(stopped):
+def test_lost_rows_are_replaced_by_copies_of_intact_rows(stopped):
     from safetensors.numpy import load_file
 
     shards = sorted((stopped.state / "replay").iterdir())
@@ -591,7 +591,7 @@ def test_stand_ins_are_copies_of_rows_that_are_whole(stopped):
         assert np.array_equal(array, newest[key])
 
 
-def test_a_state_that_was_deleted_is_no_beginning_at_timestep_0(stopped, capsys):
+def test_a_deleted_state_does_not_restart_the_run_at_timestep_0(stopped, capsys):
     harm_state(stopped)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 2
@@ -600,7 +600,7 @@ def test_a_state_that_was_deleted_is_no_beginning_at_timestep_0(stopped, capsys)
         assert file["timesteps"].tolist() == [120, 240, 360]
 
 
-def test_it_goes_back_to_an_older_boundary_and_comes_to_the_same_end(stopped, finished_run, capsys):
+def test_resuming_from_an_older_boundary_gives_the_same_result(stopped, finished_run, capsys):
     flip(stopped.state / "000000000360" / "learner.safetensors")
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 0, lines
@@ -609,8 +609,8 @@ def test_it_goes_back_to_an_older_boundary_and_comes_to_the_same_end(stopped, fi
     assert verify(stopped.path).problems == []
 
 
-def test_a_state_that_cannot_be_loaded_costs_no_result(stopped, capsys):
-    # Whole by its hashes, and of another learner.
+def test_a_state_that_cannot_be_loaded_costs_no_results(stopped, capsys):
+    # Intact according to its hashes, but of another learner.
     folder = stopped.state / "000000000360"
     record = json.loads((folder / "boundary.json").read_text())
     (folder / "learner.json").write_text("{}")
@@ -624,7 +624,7 @@ def test_a_state_that_cannot_be_loaded_costs_no_result(stopped, capsys):
 
 
 @pytest.mark.parametrize("name", ["evaluations.npz", "episodes.csv", "best_model.zip"])
-def test_damaged_results_are_not_added_to(name, stopped, capsys):
+def test_damaged_results_are_not_appended_to(name, stopped, capsys):
     flip(stopped.path / name)
     before = contents(stopped)
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
@@ -641,13 +641,13 @@ def test_a_damaged_normalizer_of_the_initial_policy_is_refused(stopped, capsys):
     assert code == 2 and f"{file} is damaged" in lines[-1]
 
 
-def test_an_experiment_that_was_deleted_is_said_to_be_so(stopped, capsys):
+def test_a_deleted_experiment_is_reported(stopped, capsys):
     stopped.experiment_file.unlink()
     code, lines = gallop(capsys, "run", "--resume", stopped.path)
     assert code == 2 and lines[-1].endswith("it was deleted: restore it from a copy)")
 
 
-def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
+def test_a_damaged_boundary_does_not_displace_an_intact_one(stopped):
     newest = stopped.state / "000000000360"
     (newest / "learner.json").write_bytes(b"")
     shutil.copytree(newest, stopped.state / "000000000480")
@@ -656,17 +656,17 @@ def test_a_damaged_boundary_pushes_out_no_whole_one(stopped):
     assert "000000000240" in names
 
 
-# --- segments trained again ----------------------------------------------------------------------
+# --- replaying segments --------------------------------------------------------------------------
 
 
-def test_a_segment_trained_again_has_the_bits_that_were_stored(finished_run, capsys):
+def test_a_replayed_segment_is_bit_identical(finished_run, capsys):
     for segment in (0, 3):
         code, lines = gallop(capsys, "verify", "--replay", segment, finished_run.path)
         assert code == 0, lines
         assert lines[-2:] == ["learner: bit-identical", "replay buffer: bit-identical"]
 
 
-def test_a_segment_whose_start_is_gone_says_which_can_be_replayed(finished, capsys):
+def test_a_segment_without_its_start_lists_the_replayable_ones(finished, capsys):
     shutil.rmtree(finished.state / "learners", ignore_errors=True)
     code, lines = gallop(capsys, "verify", "--replay", 1, finished.path)
     assert code == 2 and "segment 1 cannot be replayed" in lines[-1]
@@ -675,7 +675,7 @@ def test_a_segment_whose_start_is_gone_says_which_can_be_replayed(finished, caps
     assert code == 2 and "segment 9 was not trained" in lines[-1]
 
 
-def test_what_can_be_replayed_is_found_by_reading_each_file_once(finished):
+def test_replayable_segments_are_found_by_reading_each_file_once(finished):
     read = []
 
     def digest(path):
@@ -688,14 +688,14 @@ def test_what_can_be_replayed_is_found_by_reading_each_file_once(finished):
     assert len(read) == len(set(read)) > 8
 
 
-def test_a_segment_is_trained_again_from_a_folder_that_cannot_be_written(disk, finished, capsys):
+def test_a_segment_is_replayed_from_a_read_only_folder(disk, finished, capsys):
     run = copy(finished, disk)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     code, lines = gallop(capsys, "verify", "--replay", 3, run.path)
     assert code == 0 and lines[-1] == "replay buffer: bit-identical", lines
 
 
-def test_other_bits_are_found_by_training_again(finished, capsys):
+def test_replaying_detects_different_bits(finished, capsys):
     numbers = finished.path / "segments.csv"
     segment = finished.numbers.read_segments()[0]
     text = numbers.read_text().replace(segment.learner_sha256, "0" * 64)
@@ -715,7 +715,7 @@ def test_learners_of_milestones_and_of_the_best_policy_are_kept(finished):
 # --- clean ---------------------------------------------------------------------------------------
 
 
-def test_clean_frees_space_and_leaves_every_result(finished, capsys):
+def test_clean_frees_space_and_keeps_every_result(finished, capsys):
     before = {n: c for n, c in contents(finished).items() if not n.startswith("state/")}
     code, lines = gallop(capsys, "clean", finished.path)
     assert code == 0 and lines[0].endswith(" freed")
@@ -729,7 +729,7 @@ def test_clean_frees_space_and_leaves_every_result(finished, capsys):
     assert "--init-from" in lines[-1]
 
 
-def test_clean_refuses_what_is_not_finished(stopped, capsys):
+def test_clean_refuses_unfinished_runs(stopped, capsys):
     before = contents(stopped)
     code, lines = gallop(capsys, "clean", stopped.path)
     assert code == 2 and "is not finished" in lines[0] and "--unfinished" in lines[0]
@@ -740,7 +740,7 @@ def test_clean_refuses_what_is_not_finished(stopped, capsys):
     assert code == 2 and "gallop clean removed it on 20" in lines[-1] and "restore it" in lines[-1]
 
 
-def test_a_clean_that_is_killed_leaves_nothing_that_looks_damaged(finished, capsys):
+def test_a_killed_clean_leaves_nothing_that_looks_damaged(finished, capsys):
     class Killed(BaseException):
         pass
 
@@ -748,7 +748,7 @@ def test_a_clean_that_is_killed_leaves_nothing_that_looks_damaged(finished, caps
 
     def rmtree(path, ignore_errors=False):
         records = list(Path(path).rglob("boundary.json"))
-        if not records:  # of a write
+        if not records:  # part of a write
             return remove(path, ignore_errors)
         records[0].unlink()
         raise Killed
@@ -761,7 +761,7 @@ def test_a_clean_that_is_killed_leaves_nothing_that_looks_damaged(finished, caps
     assert not [path for path in finished.state.rglob("*") if path.suffix == ".safetensors"]
 
 
-def test_clean_leaves_films_that_are_still_to_be_made(finished, capsys):
+def test_clean_keeps_queued_films(finished, capsys):
     job = finished.film_job(50)
     write_npz_result(job, {"actions": np.zeros(3)})
     code, _ = gallop(capsys, "clean", finished.path)
@@ -769,7 +769,7 @@ def test_clean_leaves_films_that_are_still_to_be_made(finished, capsys):
     assert verify(finished.path).problems == []
 
 
-def test_clean_adds_to_no_record_that_is_damaged(finished, capsys):
+def test_clean_does_not_write_to_a_damaged_record(finished, capsys):
     text = finished.provenance_file.read_text()
     finished.provenance_file.write_text(text.replace('"native"', '"nativf"'))
     code, lines = gallop(capsys, "clean", finished.path)
@@ -777,10 +777,10 @@ def test_clean_adds_to_no_record_that_is_damaged(finished, capsys):
     assert list(finished.state.glob("0*"))
 
 
-# --- locks and first moments ---------------------------------------------------------------------
+# --- locks, and runs killed just after their start -----------------------------------------------
 
 
-@pytest.mark.filterwarnings(  # TensorBoard's thread has lost its file, too
+@pytest.mark.filterwarnings(  # TensorBoard's thread loses its file, too
     "ignore::pytest.PytestUnhandledThreadExceptionWarning"
 )
 def test_a_run_whose_folder_is_moved_away_commits_nothing(tmp_path):
@@ -801,7 +801,7 @@ def test_a_run_whose_folder_is_moved_away_commits_nothing(tmp_path):
     assert resume_state.last_timestep(moved.state) == 120
 
 
-def test_a_lock_that_was_replaced_is_noticed(tmp_path):
+def test_a_replaced_lock_is_noticed(tmp_path):
     folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
     folder.create(tiny("sac"))
     with folder.locked():
@@ -812,7 +812,7 @@ def test_a_lock_that_was_replaced_is_noticed(tmp_path):
             folder.check_held()
 
 
-def test_what_an_earlier_version_left_in_its_first_moment_is_used_again(tmp_path):
+def test_a_folder_left_by_an_early_kill_of_an_older_version_is_used_again(tmp_path):
     folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
     (folder.state / ".new-abc").mkdir(parents=True)
     (folder.state / "lock").touch()
@@ -822,7 +822,7 @@ def test_what_an_earlier_version_left_in_its_first_moment_is_used_again(tmp_path
     assert folder.read_experiment() == tiny("sac")
 
 
-def test_a_folder_with_anything_in_it_is_never_used_again(tmp_path):
+def test_a_folder_with_any_content_is_never_used_again(tmp_path):
     folder = RunDirectory(tmp_path / "SAC_Pendulum-v1" / "a")
     folder.path.mkdir(parents=True)
     (folder.path / "evaluations.npz").touch()

@@ -1,4 +1,4 @@
-"""A full disk is one line, and costs nothing: shown on a small file system of its own."""
+"""A full disk is reported on one line and costs nothing: tested on a small file system."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gallop.runs import space, workflow
 
 
 def fill(disk: Path, left: int) -> None:
-    """Leave so many bytes free."""
+    """Fill the disk, leaving `left` bytes free."""
     with (disk / "ballast").open("wb") as file:
         file.write(bytes(max(0, shutil.disk_usage(disk).free - left)))
 
@@ -53,7 +53,7 @@ def experiment(algo: str, **settings):
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """Evaluations of a run that had room, by algorithm."""
+    """Evaluations of an undisturbed run, by algorithm."""
     made = {}
 
     def returns(algo):
@@ -85,7 +85,9 @@ def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys)
     said = str(raised.value)
     assert "\n" not in said and str(run.path) in said
     assert " free, " in said and " needed" in said
-    timestep = resume_state.last_timestep(run.state)  # 240 where that boundary still had room
+    timestep = resume_state.last_timestep(
+        run.state
+    )  # 240 if there was still room for that boundary
     assert timestep == {400_000: 240, 0: 120, 60_000: 120, 120_000: 120}.get(left, timestep) > 0
     assert f"kept up to timestep {timestep} of 480" in said
     assert said.endswith(f"gallop run --resume {run.path}")
@@ -102,7 +104,7 @@ def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys)
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_when_a_film_is_made_costs_no_film(disk, capsys):
+def test_a_full_disk_during_filming_costs_no_film(disk, capsys):
     filmed = experiment("ppo", films=True)
     with pytest.raises(DiskFullError, match="the run is saved up to"):
         workflow.run(filmed, disk, "a", Display(quiet=True), [FillAt(disk, 240, 30_000)])
@@ -116,9 +118,9 @@ def test_a_disk_that_is_full_when_a_film_is_made_costs_no_film(disk, capsys):
 
 
 @pytest.mark.slow
-def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, capfd):
+def test_every_command_reports_the_full_disk_and_leaves_no_partial_output(disk, capfd):
     run = workflow.run(tiny("ppo"), disk, "a", Display(quiet=True))
-    # capfd: it may film in a process of its own.
+    # capfd, because filming may be in another process.
     new, film = disk / "new", disk / "new.mp4"
     for left, made, arguments in (
         (0, run.learning_curve, ["figures", run.path]),
@@ -141,7 +143,7 @@ def test_whatever_is_made_of_a_run_names_the_full_disk_and_leaves_no_part(disk, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 40_000, 400_000])
-def test_a_search_whose_disk_fills_up_goes_on(left, disk, tmp_path, capsys):
+def test_a_search_whose_disk_filled_up_resumes(left, disk, tmp_path, capsys):
     file = small_search.write(tmp_path, small_search.one_round(2))
     code, lines = gallop(capsys, "tune", file, "-f", disk / "o", "--name", "x", "--quiet")
     assert code == 0, lines
@@ -161,7 +163,7 @@ def test_a_search_whose_disk_fills_up_goes_on(left, disk, tmp_path, capsys):
     assert [trial["state"] for trial in trials] == ["COMPLETE"] * 4
 
 
-def test_a_run_without_room_for_two_boundaries_is_refused_before_it_begins(disk, tmp_path, capsys):
+def test_a_run_without_room_for_two_boundaries_is_refused_before_it_starts(disk, tmp_path, capsys):
     fill(disk, 5_000_000)
     (tmp_path / "a.yaml").write_text(
         "algo: ppo\nenv: Pendulum-v1\ntotal_timesteps: 8192\nlearner: sb3\n"
@@ -173,7 +175,7 @@ def test_a_run_without_room_for_two_boundaries_is_refused_before_it_begins(disk,
     assert not (disk / "results").exists()
 
 
-def test_little_room_is_said_before(disk, capsys):
+def test_low_disk_space_is_reported_before_the_run(disk, capsys):
     plan = make_plan(tiny("ppo"))
     space.check_before(disk, plan, Display())
     assert "disk space is low: 32.0 MB free" in capsys.readouterr().out
@@ -191,7 +193,7 @@ def test_little_room_is_said_before(disk, capsys):
         RuntimeError("(sqlite3.OperationalError) database or disk is full"),
     ],
 )  # fmt: skip
-def test_a_full_disk_is_known_in_every_library_s_words(error):
+def test_a_full_disk_is_recognised_in_the_errors_of_every_library(error):
     assert is_full(error)
     wrapped = ValueError("something else")
     wrapped.__cause__ = error
@@ -201,19 +203,19 @@ def test_a_full_disk_is_known_in_every_library_s_words(error):
 @pytest.mark.parametrize(
     "error", [OSError(errno.EACCES, "x"), ValueError("x"), RunError("disk is full.zip: no zip")]
 )
-def test_other_errors_are_no_full_disk(error):
+def test_other_errors_are_not_taken_for_a_full_disk(error):
     assert not is_full(error)
 
 
-def test_a_task_that_talks_of_full_disks_is_no_full_disk():
+def test_a_task_error_that_mentions_a_full_disk_is_not_taken_for_one():
     error = TaskError("Arm-v0", "RuntimeError: no space left on device")
     error.__cause__ = RuntimeError("no space left on device")
     assert not is_full(error)
-    error.__cause__.__cause__ = OSError(errno.ENOSPC, "x")  # its log file, say
+    error.__cause__.__cause__ = OSError(errno.ENOSPC, "x")  # for example of its log file
     assert is_full(error)
 
 
-def test_whatever_a_path_says_how_to_go_on_is_said(tmp_path):
+def test_the_message_says_how_to_resume_whatever_the_path_contains(tmp_path):
     run = RunDirectory(tmp_path / "nothing is lost")
     run.create(tiny("ppo"))
     with pytest.raises(DiskFullError) as raised, space.explaining(run, make_plan(tiny("ppo"))):

@@ -1,4 +1,4 @@
-"""Files that lie in the current folder are not imported, but for what the user has named."""
+"""Files in the current folder are not imported, except modules named by the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from gallop.experiments import own_code
 
 MARK = "import pathlib\npathlib.Path({name!r} + '.was_run').touch()\n"
-# Modules of Python, of what Gallop needs, and those that others look for but that are not there.
+# Modules of Python and of dependencies, and optional ones that dependencies look for.
 SHADOWS = ("random", "signal", "socket", "tempfile", "typing", "tokenize", "mujoco", "numpy",
            "torch", "yaml", "cv2", "gym", "psutil", "wandb", "tqdm", "matplotlib",
            "sitecustomize_of_nobody")  # fmt: skip
@@ -42,7 +42,7 @@ RUN = ("run", "--algo", "ppo", "--env", "my_task:Mine-v0", "--learner", "sb3", "
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a task of one's own, and files that are named as modules are."""
+    """A folder with a custom task, and files with the names of modules."""
     for name in SHADOWS:
         (tmp_path / f"{name}.py").write_text(MARK.format(name=name))
     (tmp_path / "my_task.py").write_text(TASK)
@@ -66,7 +66,7 @@ def was_run(folder):
     return sorted(path.stem for path in folder.rglob("*.was_run"))
 
 
-def test_a_task_of_ones_own_is_found_and_nothing_else_of_its_folder(folder):
+def test_a_custom_task_is_found_and_nothing_else_in_its_folder(folder):
     done = gallop(folder, "baseline", "my_task:Mine-v0", "--episodes", "1")
     assert done.returncode == 0, done.stderr
     assert "Random policy on my_task:Mine-v0" in done.stdout
@@ -74,14 +74,14 @@ def test_a_task_of_ones_own_is_found_and_nothing_else_of_its_folder(folder):
 
 
 @pytest.mark.parametrize("module", ["-mgallop", "-um gallop", "-umgallop"])
-def test_however_python_is_told_the_module(module, folder):
+def test_every_way_of_naming_the_module_to_python(module, folder):
     command = [sys.executable, *module.split(), "baseline", "my_task:Mine-v0", "--episodes", "1"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert was_run(folder) == []
 
 
-def test_two_threads_that_start_workers_leave_the_environment_as_it_was(monkeypatch):
+def test_two_threads_that_start_workers_restore_the_environment_variables(monkeypatch):
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
     begun, ended = threading.Event(), threading.Event()
 
@@ -101,7 +101,7 @@ def test_two_threads_that_start_workers_leave_the_environment_as_it_was(monkeypa
 
 
 @pytest.mark.slow
-def test_every_child_finds_the_task_and_nothing_else_of_its_folder(folder):
+def test_every_child_process_finds_the_task_and_nothing_else_in_its_folder(folder):
     """Workers, films, several seeds, searches."""
     done = gallop(folder, *RUN, "--n-envs", "2", "--vec-env", "subproc", "--films", "true")
     assert done.returncode == 0, done.stderr
@@ -116,8 +116,8 @@ def test_every_child_finds_the_task_and_nothing_else_of_its_folder(folder):
     assert was_run(folder) == []
 
 
-def test_the_module_of_a_library_that_is_absent_is_not_looked_for_here(folder, monkeypatch):
-    """Whoever names a task imports its module, not whatever that module's libraries may want."""
+def test_a_module_missing_in_a_library_is_not_searched_in_the_current_folder(folder, monkeypatch):
+    """Naming a task imports its module, but not modules missing in that module's libraries."""
     library = folder / "library"
     library.mkdir()
     (library / "absent_import.py").write_text("try:\n    import cv2\nexcept ImportError: pass\n")
@@ -127,9 +127,9 @@ def test_the_module_of_a_library_that_is_absent_is_not_looked_for_here(folder, m
     assert was_run(folder) == []
 
 
-def test_python_path_counts_as_ever(folder):
+def test_pythonpath_works_as_usual(folder):
     done = gallop(folder, "--version", PYTHONPATH=".")
-    assert was_run(folder), done.stderr  # these files are libraries, as the user says
+    assert was_run(folder), done.stderr  # PYTHONPATH declares these files to be libraries
 
 
 def test_modules_are_located_without_being_imported(folder, monkeypatch):
@@ -155,7 +155,7 @@ def test_modules_are_located_without_being_imported(folder, monkeypatch):
     assert was_run(folder) == []
 
 
-def test_a_digest_covers_what_a_module_is_made_of(folder, monkeypatch):
+def test_a_digest_covers_all_files_of_a_module(folder, monkeypatch):
     monkeypatch.chdir(folder)
     before = own_code.locate("my_task").digest()
     assert own_code.locate("my_task").digest() == before
@@ -168,8 +168,8 @@ def test_a_digest_covers_what_a_module_is_made_of(folder, monkeypatch):
     assert own_code.locate("my_task").digest() != after
 
 
-def test_what_lies_in_pycache_is_not_what_is_run(folder):
-    """Else a folder could hold harmless source and other code, made to look like its own."""
+def test_files_in_pycache_are_not_run(folder):
+    """Otherwise a folder could contain harmless source with other bytecode next to it."""
     package = folder / "my_package"
     package.mkdir()
     for path in (folder / "my_odd.py", package / "__init__.py", package / "part.py"):

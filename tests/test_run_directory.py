@@ -1,4 +1,4 @@
-"""The run folder: names, formats, writes that are whole or absent."""
+"""The run folder: names, formats, atomic writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def folder(tmp_path):
     return folder
 
 
-def test_names_are_the_specified_ones(tmp_path):
+def test_paths_are_as_specified(tmp_path):
     assert run_path(tmp_path, "sac", "ns/my:Env-v0", "a") == tmp_path / "SAC_ns-my-Env-v0" / "a"
     milestone = RunDirectory(tmp_path).milestone(25)
     assert milestone.path == tmp_path / "checkpoints" / "025"
@@ -53,12 +53,12 @@ def test_a_run_is_never_overwritten(folder):
     assert folder.read_experiment() == tiny("sac")
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a run folder"):
         RunDirectory(tmp_path).read_experiment()
 
 
-def test_only_one_process_runs_a_run(folder):
+def test_only_one_process_can_hold_a_run(folder):
     second = RunDirectory(folder.path).locked()
     with folder.locked(), pytest.raises(RunError, match="by another process"):
         second.__enter__()
@@ -66,7 +66,7 @@ def test_only_one_process_runs_a_run(folder):
         pass
 
 
-def test_evaluations_grow_under_sb3s_keys(folder):
+def test_evaluations_are_appended_under_sb3s_keys(folder):
     assert folder.numbers.read_evaluations() is None
     folder.numbers.append_evaluation(100, episodes(1, 2))
     folder.numbers.append_evaluation(200, episodes(3, 5))
@@ -93,14 +93,14 @@ def test_every_episode_has_a_row_and_a_column_for_each_reward_term(folder):
     assert float(rows[0]["return"]) == 1 / 3, "no digit is lost"
 
 
-def test_judging_again_replaces_the_rows(folder):
+def test_repeated_evaluation_replaces_rows(folder):
     folder.numbers.append_episodes("best", 100, "evaluation", episodes(1, 2))
     folder.numbers.append_episodes("final", 100, "evaluation", episodes(5))
     folder.numbers.append_episodes("best", 100, "evaluation", episodes(1, 2))
     assert [row["policy"] for row in read_csv(folder, "episodes.csv")] == ["final", "best", "best"]
 
 
-def test_what_came_after_the_boundary_is_forgotten(folder):
+def test_numbers_after_the_boundary_are_dropped(folder):
     for timestep in (100, 200, 300):
         folder.numbers.append_evaluation(timestep, episodes(timestep))
         folder.numbers.append_episodes("current", timestep, "validation", episodes(timestep))
@@ -113,7 +113,7 @@ def test_what_came_after_the_boundary_is_forgotten(folder):
     assert len(read_csv(folder, "progress.csv")) == 2
 
 
-def test_the_log_reads_back_in_order_with_the_evaluations(folder):
+def test_the_log_is_read_in_order_together_with_evaluations(folder):
     assert folder.numbers.read_log() == []
     train = LogRow(100, {"time/total_timesteps": 100, "train/x": 0.1})
     only_now = LogRow(200, {"time/total_timesteps": 200, "train/y": 1 / 3})
@@ -124,14 +124,14 @@ def test_the_log_reads_back_in_order_with_the_evaluations(folder):
     assert folder.numbers.read_log() == [train, evaluation, only_now]
 
 
-def test_the_trackers_ids_of_the_run_are_remembered(folder):
+def test_ids_of_the_run_at_trackers_are_stored(folder):
     assert folder.read_tracker_runs() == {}
     folder.write_tracker_run("mlflow", "a1")
     folder.write_tracker_run("wandb", "b2")
     assert RunDirectory(folder.path).read_tracker_runs() == {"mlflow": "a1", "wandb": "b2"}
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path):
     write_bytes(tmp_path / "a", b"old")
     with pytest.raises(RuntimeError), replacing(tmp_path) as temporary:
         (temporary / "a").write_bytes(b"ne")
@@ -140,7 +140,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a"], "nothing is left behind"
 
 
-def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+def test_a_new_folder_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(RuntimeError), new_folder(tmp_path / "a", replace=True) as temporary:
         (temporary / "x").touch()
         raise RuntimeError
@@ -152,10 +152,8 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
     assert (tmp_path / "a" / "x").read_bytes() == b"2"
 
 
-def test_leftovers_from_before_a_folder_had_its_name_are_removed_when_they_are_old(
-    tmp_path, monkeypatch
-):
-    """By the clock of the file system: that of a machine which shares it may be wrong by hours."""
+def test_old_temporary_folders_are_removed(tmp_path, monkeypatch):
+    """Age is measured by the file system's clock, because clocks of machines may differ."""
     old, others = tmp_path / ".new-old", tmp_path / ".new-others"
     old.mkdir()
     os.utime(old, (time.time() - 25 * 3600,) * 2)
@@ -190,7 +188,7 @@ def test_runs_in_groups_are_found_and_named_by_their_group(tmp_path, folder):
     for place in (folder.path / "checkpoints", group / ".new-x", third.path / "checkpoints"):
         place.mkdir()
         shutil.copy(third.experiment_file, place)
-    assert [run.name for run in all_runs(tmp_path)] == ["first"]  # it is no group yet
+    assert [run.name for run in all_runs(tmp_path)] == ["first"]  # not a group yet
     shutil.copy(third.experiment_file, group / "group.yaml")
     assert [run.name for run in all_runs(tmp_path)] == ["first", "g/seed-3"]
     third.experiment_file.write_text("algo: [")
@@ -201,8 +199,8 @@ def test_runs_in_groups_are_found_and_named_by_their_group(tmp_path, folder):
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_file_system_that_cannot_sync_folders_is_none_that_fails(number, tmp_path, monkeypatch):
-    """As some network file systems; what it does with files counts."""
+def test_a_file_system_that_cannot_sync_folders_is_accepted(number, tmp_path, monkeypatch):
+    """Some network file systems cannot; errors for files still count."""
     (tmp_path / "a").touch()
 
     def fsync(descriptor):

@@ -1,4 +1,4 @@
-"""A whole run on a real task, as a user starts it: every file, and what each of them says."""
+"""A complete run on a real task, started as users start it: all files and their contents."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_the_folder_is_the_specified_one(folder):
+def test_the_folder_has_exactly_the_specified_files(folder):
     found = {path.name for path in folder.iterdir()}
     assert found == {*FILES, "state", "tensorboard", "checkpoints"}
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["025", "050", "100"]
@@ -92,7 +92,7 @@ def test_the_folder_is_the_specified_one(folder):
     assert not list((folder / "state" / "films").iterdir()), "every film job is done"
 
 
-def test_the_screen_shows_plan_progress_and_table_and_no_warnings(done):
+def test_output_shows_plan_progress_and_table_without_warnings(done):
     folder, process = done
     assert process.stderr == ""
     for words in (
@@ -114,7 +114,7 @@ def test_the_resolved_experiment_reads_back(folder):
     assert experiment == load(folder.parents[2] / "config.yaml", {"training_seed": "5"})
 
 
-def test_all_policies_are_judged_on_the_same_ten_seeds(folder):
+def test_all_policies_are_evaluated_on_the_same_ten_seeds(folder):
     seeds = list(seeding.EVALUATION_SEEDS)
     names = ["random_baseline_rewards.npz"]
     names += [f"checkpoints/{m}/trained_rewards.npz" for m in ("025", "050", "100")]
@@ -148,7 +148,7 @@ def played(folder, path):
     return evaluate(policy, lambda: evaluation_env(experiment), seeding.EVALUATION_SEEDS)
 
 
-def test_the_policy_files_return_what_the_tables_say(folder):
+def test_loaded_policy_files_reproduce_the_tabulated_returns(folder):
     for milestone in ("025", "050", "100"):
         here = folder / "checkpoints" / milestone
         expected = arrays(here / "trained_rewards.npz")["rewards"]
@@ -161,7 +161,7 @@ def test_the_policy_files_return_what_the_tables_say(folder):
     np.testing.assert_array_equal(played(folder, folder / "final_model.zip").returns, final)
 
 
-def test_the_best_policy_is_the_one_of_the_highest_evaluation(folder):
+def test_the_best_policy_is_that_of_the_highest_evaluation(folder):
     found = arrays(folder / "evaluations.npz")
     best_at = int(found["timesteps"][found["results"].mean(axis=1).argmax()])
     judged = [row for row in rows(folder / "episodes.csv") if row["policy"] == "best"]
@@ -185,7 +185,7 @@ def test_progress_has_sb3s_keys_and_the_utd_ratio(folder):
     assert float(found[-1]["train/utd"]) == pytest.approx(1, rel=0.02)
 
 
-def test_the_provenance_says_what_was_run(folder):
+def test_provenance_records_command_versions_and_machine(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["command"][1:] == ["run", "config.yaml", "--name", "a", "--seed", "5"]
     assert provenance["learner"] == "native"
@@ -201,7 +201,7 @@ def test_the_provenance_says_what_was_run(folder):
     assert seeds["segment_seeds"] == [seeding.segment_seed(5, k) for k in range(4)]
 
 
-def test_a_run_that_exists_is_not_overwritten(folder):
+def test_an_existing_run_is_not_overwritten(folder):
     before = (folder / "final_model.zip").read_bytes()
     home = folder.parents[2]
     again = gallop("run", "config.yaml", "--name", "a", cwd=home)
@@ -210,7 +210,7 @@ def test_a_run_that_exists_is_not_overwritten(folder):
     assert (folder / "final_model.zip").read_bytes() == before
 
 
-def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
+def test_resuming_a_finished_run_changes_nothing(folder):
     def everything():
         return {
             path: (path.stat().st_mtime_ns, path.read_bytes())
@@ -225,7 +225,7 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(folder):
     assert everything() == before
 
 
-def test_figures_prints_what_the_run_ended_with(done):
+def test_figures_prints_the_closing_table_of_the_run(done):
     folder, process = done
     home = folder.parents[2]
     again = gallop("figures", folder.relative_to(home), cwd=home)
@@ -240,7 +240,7 @@ def test_figures_prints_what_the_run_ended_with(done):
     assert drawn.splitlines() == [f"figure  {path}" for path in expected]
 
 
-def test_watch_films_the_newest_run_where_there_is_no_display(folder):
+def test_watch_films_the_newest_run_without_a_display(folder):
     done = gallop("watch", "--episodes", 1, "-o", "film.mp4", cwd=folder.parents[2])
     assert done.returncode == 0, done.stderr
     assert "seed 0: return" in done.stdout
@@ -248,7 +248,7 @@ def test_watch_films_the_newest_run_where_there_is_no_display(folder):
     assert film[4:8] == b"ftyp" and len(film) > 10_000
 
 
-def test_watch_of_a_milestone_and_of_a_zip_elsewhere(folder, tmp_path):
+def test_watch_takes_a_milestone_and_a_zip_outside_of_runs(folder, tmp_path):
     home = folder.parents[2]
     milestone = folder / "checkpoints" / "025"
     done = gallop("watch", milestone, "--episodes", 1, "-o", tmp_path / "a.mp4", cwd=home)
@@ -266,7 +266,7 @@ def test_dry_run_writes_nothing(folder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 
 
-def test_quiet_says_nothing(tmp_path):
+def test_quiet_prints_nothing(tmp_path):
     config = CONFIG + "films: false\n"
     (tmp_path / "config.yaml").write_text(config)
     done = gallop("run", "config.yaml", "--quiet", "--name", "q", cwd=tmp_path)

@@ -222,6 +222,11 @@ class _Named(BaseModel):
 
     @classmethod
     def read(cls, file: Path, settings: object) -> _Named:
+        """Validate the settings of a file.
+
+        Raises:
+            ExperimentError: if they are malformed.
+        """
         if not isinstance(settings, dict):
             return cls()  # names nothing, and cannot be run either
         try:

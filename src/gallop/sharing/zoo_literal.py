@@ -100,7 +100,7 @@ def _is_path(node: ast.expr) -> bool:
 
 def _refuse(node: ast.expr) -> NoReturn:
     kind = re.sub(r"(?<!^)(?=[A-Z])", " ", type(node).__name__).lower()
-    raise ValueError(f"{kind} is not allowed; {_ALLOWED}")
+    raise ValueError(f"an expression is not allowed ({kind}); {_ALLOWED}")
 
 
 def write_literal(value: object) -> str:
