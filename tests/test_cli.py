@@ -54,7 +54,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", *PENDULUM, "--hyperparameters.buffer_size", "1e13"], ["Unable to allocate"]),
         (["run", *PENDULUM, "--n-envs", "3"], ["train_freq × n_envs = 3", "3996, 4008"]),
         (["run", *PENDULUM, "-n", "100"], ["100", "at least 800"]),
-        (["run", "--resume"], ["no unfinished run below results"]),
+        (["run", "--resume"], ["results: no unfinished run found"]),
         (["run", "--resume", "none"], ["none: not a run folder"]),
         (["run", "--resume", "none", "--seed", "3"], ["leave out --training_seed"]),
         (["run", "--resume", "none", "-params", "gamma:1"], ["leave out --hyperparameters.gamma"]),
