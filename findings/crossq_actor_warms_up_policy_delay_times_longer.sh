@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# sb3-contrib 2.9.2: CrossQ's renorm_warmup_steps means another number of gradient steps in the actor
-# than in the critics.
+# sb3-contrib 2.9.2: renorm_warmup_steps of CrossQ means a different number of gradient steps for
+# the actor than for the critics.
 #
-# Each batch-renormalisation layer counts its own updates. The actor is updated every policy_delay-th
-# gradient step (default 3), so its warm-up of 100,000 "steps" takes 300,000 gradient steps, and the
-# critics' 100,000. A run of 250,000 timesteps ends with an actor that never left its warm-up.
+# Each batch-renormalisation layer counts its own updates. The actor is updated every
+# policy_delay-th gradient step (default 3), so its warm-up of 100,000 steps takes 300,000 gradient
+# steps, while the critics' takes 100,000. A run of 250,000 timesteps ends with an actor that never
+# left its warm-up.
 #
-# Seen: "90 gradient steps: critic counted 90, actor 30"
+# Output:
+#   90 gradient steps: critic counted 90, actor 30
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

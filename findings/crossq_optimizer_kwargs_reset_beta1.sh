@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# sb3-contrib 2.9.2: giving CrossQ any optimizer_kwargs silently changes Adam's beta1 from 0.5 to 0.9.
+# sb3-contrib 2.9.2: any optimizer_kwargs given to CrossQ silently changes Adam's beta1 from 0.5 to
+# 0.9.
 #
-# CrossQ's policy trains with betas (0.5, 0.999), as in its paper, but only where optimizer_kwargs is
-# None. Whoever passes something else, such as a weight decay, gets PyTorch's (0.9, 0.999) with it.
+# CrossQ's policy trains with betas (0.5, 0.999), as in the paper, but only if optimizer_kwargs is
+# None. With anything else, such as a weight decay, it trains with PyTorch's (0.9, 0.999).
 #
-# Seen: "default (0.5, 0.999), with weight_decay (0.9, 0.999)"
+# Output:
+#   default (0.5, 0.999), with weight_decay (0.9, 0.999)
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

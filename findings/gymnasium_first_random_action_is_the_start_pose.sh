@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# gymnasium 1.4.0, stable-baselines3 2.9.2: with one seed for both, the first random action in a MuJoCo
-# task is the start pose's noise, scaled.
+# gymnasium 1.4.0, stable-baselines3 2.9.2: with one seed for both, the first random action in a
+# MuJoCo task is the noise of the initial pose, scaled.
 #
-# reset(seed=s) and action_space.seed(s) make equal generators, and both draw uniform numbers first: the
-# pose's noise (in qpos order) and the action. So actuator i pushes in proportion to how far coordinate i
-# starts from its rest. SB3's seed= does both, so it holds for the first timestep of SAC's or TD3's warm-up.
+# reset(seed=s) and action_space.seed(s) create equal generators, and both sample uniform numbers
+# first: the noise of the pose (in qpos order) and the action. So actuator i pushes in proportion to
+# the initial displacement of coordinate i. SB3's seed= sets both seeds, so this is true of the
+# first timestep of the warm-up of SAC and TD3.
 #
-# Seen: "action / noise: HalfCheetah 10, Walker2d 200, Humanoid 40; SAC's first action / pose 10"
+# Output:
+#   action / noise: HalfCheetah 10, Walker2d 200, Humanoid 40; SAC's first action / pose 10
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -36,7 +38,7 @@ for name in ("HalfCheetah", "Walker2d", "Humanoid"):
     seen.append(f"{name} {ratio(action, start[: len(action)])}")
 model = SAC("MlpPolicy", "HalfCheetah-v5", seed=3, buffer_size=10, policy_kwargs={"net_arch": [8]})
 model.learn(1)
-# Observations leave out the first coordinate, the way travelled.
+# Observations omit the first coordinate, the distance travelled.
 action, pose = model.replay_buffer.actions[0, 0], model.replay_buffer.observations[0, 0]
 print(f"action / noise: {', '.join(seen)}; SAC's first action / pose {ratio(action[1:], pose[:5])}")
 PY

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# gymnasium 1.4.0: NormalizeReward carries an episode's return into the next one, and its vector version
-# does so or not depending on the autoreset mode.
+# gymnasium 1.4.0: NormalizeReward carries the return of an episode over into the next one, and its
+# vector version does so or not depending on the autoreset mode.
 #
-# The wrapper scales rewards by the spread of a running discounted return. A time limit does not end that
-# return. With episodes of 10 steps of reward 1 it climbs to 95 over the episodes, where it should never pass
-# 9.6, so rewards come out 9 times smaller. The vector version starts afresh in SAME_STEP, not in
-# NEXT_STEP, its default. Stable-Baselines3's VecNormalize always starts afresh: settings do not carry over.
+# The wrapper scales rewards by the standard deviation of a running discounted return. A time limit
+# does not reset that return. With episodes of 10 timesteps of reward 1 it grows to 95 over the
+# episodes, although it should never exceed 9.6, so rewards become 9 times too small. The vector
+# version resets it in SAME_STEP, but not in NEXT_STEP, which is the default. Stable-Baselines3's
+# VecNormalize always resets it, so settings do not transfer.
 #
-# Seen: "last reward: single 0.04, NEXT_STEP 0.04, SAME_STEP 0.37"
+# Output:
+#   last reward: single 0.04, NEXT_STEP 0.04, SAME_STEP 0.37
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# imageio-ffmpeg 0.8.1: write_frames raises nothing where ffmpeg could not write the film.
+# imageio-ffmpeg 0.8.1: write_frames raises no error when ffmpeg could not write the film.
 #
-# It never looks at ffmpeg's exit status. On a full disk (here Linux's /dev/full, which is always full)
-# every frame is taken, close() returns, and only a line of ffmpeg's on standard error tells.
+# It never checks ffmpeg's exit status. On a full disk (here Linux's /dev/full, which is always
+# full) it accepts every frame and close() returns; the only sign is a line that ffmpeg prints to
+# standard error.
 #
-# Seen: "frames sent, closed, no error"
+# Output:
+#   frames sent, closed, no error
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -27,10 +29,10 @@ except Exception as error:
 else:
     print("frames sent, closed, no error")
 PY
-seen=$("$folder/venv/bin/python" look.py 2>"$folder/said")
+seen=$("$folder/venv/bin/python" look.py 2>"$folder/stderr")
 echo "$seen"
 [ "$seen" = "frames sent, closed, no error" ]
-# The same through ffmpeg itself is an error.
+# ffmpeg itself reports an error for the same film.
 ffmpeg=$("$folder/venv/bin/python" -c 'import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe())')
 head -c 614400 /dev/zero | "$ffmpeg" -loglevel quiet -f rawvideo -pix_fmt rgb24 -s 64x64 -r 20 -i - \
   -c:v mpeg2video -f mpegts -y /dev/full && exit 1

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# mujoco 3.15.0: a simulation that diverges again and again never counts more than one such warning.
+# mujoco 3.15.0: a simulation that diverges repeatedly never counts more than one such warning.
 #
-# At a divergence MuJoCo resets the simulation and with it every warning counter, then counts the one.
-# Code that looks for a counter above the last one it saw notices the first divergence and none of the
-# later ones; looking for a counter above zero, it must zero it itself after each.
+# At a divergence MuJoCo resets the simulation together with every warning counter, then counts this
+# one divergence. Code that looks for a counter above the last one it saw notices the first
+# divergence and none of the later ones. Code that looks for a counter above zero must reset it to
+# zero itself each time.
 #
-# Seen: "10 divergences, counter after each: 1 1 1 1 1 1 1 1 1 1"
+# Output:
+#   10 divergences, counter after each: 1 1 1 1 1 1 1 1 1 1
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

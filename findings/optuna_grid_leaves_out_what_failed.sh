@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# optuna 5.0.0: GridSampler takes a failed trial's point for done and an enqueued trial's for open.
+# optuna 5.0.0: GridSampler treats the point of a failed trial as done, and the point of an enqueued
+# trial as open.
 #
-# A point whose trial failed, for whatever passing reason, is never tried again: the search stops by itself,
-# one point short. A point that ran because it was enqueued carries no mark of the grid and runs a second
-# time.
+# A point whose trial failed, even for a temporary reason, is never tried again: the search stops by
+# itself, one point short. A point that ran because it was enqueued is not marked as part of the
+# grid, and runs a second time.
 #
-# Seen: "grid 1 2 3: after a failure 1 2 evaluated, 3 never; with 1 enqueued 1 1 2 3"
+# Output:
+#   grid 1 2 3: after a failure 1 2 evaluated, 3 never; with 1 enqueued 1 1 2 3
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

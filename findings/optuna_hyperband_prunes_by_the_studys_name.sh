@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# optuna 5.0.0: the name of a study decides which trials Hyperband prunes.
+# optuna 5.0.0: the name of a study determines which trials Hyperband prunes.
 #
-# A trial's bracket is a checksum of the study's name and the trial's number. Two studies with the same
-# sampler, seed and objective, but other names, prune other trials and so find other winners. The name's
-# default is drawn at random, so a script that names no study does not repeat itself.
+# The bracket of a trial is a checksum of the study's name and the trial's number. Two studies with
+# the same sampler, seed and objective but different names prune different trials, and so find
+# different winners. The default name is random, so a script that does not name its study is not
+# reproducible.
 #
-# Seen: "same name: same trials pruned; other name: other trials pruned"
+# Output:
+#   same name: same trials pruned; other name: other trials pruned
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

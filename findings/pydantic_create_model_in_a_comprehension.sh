@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# pydantic 2.14.3: create_model fails with a tokenizer's error, depending on how the call is laid out
-# in the source, where the base class has use_attribute_docstrings.
+# pydantic 2.14.3: create_model fails with an error of the tokenizer, depending on the layout of the
+# call in the source, if the base class has use_attribute_docstrings.
 #
-# To find docstrings, pydantic tokenizes the caller's source from the line of the call on. On one line
-# of its own that works; as the value of a dict comprehension over several lines it ends in
-# tokenize.TokenError, which says nothing of models or docstrings.
+# To find docstrings, pydantic tokenizes the caller's source, starting at the line of the call. That
+# works for a call on a line of its own. For the value of a dict comprehension over several lines it
+# raises tokenize.TokenError, which mentions neither models nor docstrings.
 #
-# Seen: "on one line: made; in a comprehension: TokenError"
+# Output:
+#   on one line: made; in a comprehension: TokenError
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

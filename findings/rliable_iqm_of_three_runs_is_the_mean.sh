@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# rliable 1.2.0: the interquartile mean of three runs is their plain mean, outliers and all.
+# rliable 1.2.0: the interquartile mean of three runs is their plain mean, including outliers.
 #
-# aggregate_iqm cuts whole scores, a quarter of their number rounded down, from each end: none of three,
-# one of four to seven. With one task and three seeds the figure that is reported as robust is not; with
-# seven seeds it is the mean of the inner 71 %, not 50 %.
+# aggregate_iqm removes whole scores, a quarter of their number rounded down, from each end: none of
+# three, one of four to seven. With one task and three seeds, the reported figure is not robust;
+# with seven seeds it is the mean of the inner 71 %, not 50 %.
 #
-# Seen: "one outlier among 3 runs: IQM 34, mean 34; among 4: IQM 1, mean 26"
+# Output:
+#   one outlier among 3 runs: IQM 34, mean 34; among 4: IQM 1, mean 26
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

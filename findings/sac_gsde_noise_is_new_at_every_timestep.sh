@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# stable-baselines3 2.9.2: SAC with gSDE draws new exploration noise at every timestep, whatever
-# sde_sample_freq asks for, as long as train_freq is at its default of 1.
+# stable-baselines3 2.9.2: SAC with gSDE resamples its exploration noise at every timestep,
+# regardless of sde_sample_freq, if train_freq has its default of 1.
 #
-# The noise is drawn at the start of each "rollout", which for SAC is train_freq timesteps, and the
-# timesteps that sde_sample_freq counts start at 0 with it. State-dependent exploration, which is to be
-# smooth within a stretch of motion, so is as jittery as the noise that it replaces. A long train_freq
-# (with as many gradient_steps) is what makes it smooth.
+# The noise is sampled at the start of each "rollout", which for SAC is train_freq timesteps, and
+# the counter that sde_sample_freq is compared with restarts at 0 with each. State-dependent
+# exploration, which should be smooth over a stretch of motion, is then as jittery as the noise that
+# it replaces. A long train_freq (with as many gradient_steps) makes it smooth.
 #
-# Seen: "640 timesteps, sde_sample_freq=64: 640 noise matrices; with train_freq=64: 10"
+# Output:
+#   640 timesteps, sde_sample_freq=64: 640 noise matrices; with train_freq=64: 10
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

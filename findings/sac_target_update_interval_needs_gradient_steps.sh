@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# stable-baselines3 2.9.2 and sb3-contrib 2.9.2: SAC's and TQC's target_update_interval does nothing at
-# their default of one gradient step per training call.
+# stable-baselines3 2.9.2 and sb3-contrib 2.9.2: target_update_interval of SAC and TQC has no effect
+# with their default of one gradient step per call of train().
 #
-# It is compared with the number of the gradient step within the call, which starts at 0 each time, and
-# not with the gradient steps since the start. With gradient_steps=1 the targets follow at every step
-# whatever the interval is; an interval longer than gradient_steps means "once per training call".
+# It is compared with the index of the gradient step within the call, which starts at 0 each time,
+# not with the number of gradient steps since the start. With gradient_steps=1 the targets are
+# updated at every step regardless of the interval; an interval longer than gradient_steps means
+# once per call of train().
 #
-# Seen: "SAC, TQC with an interval of 50, targets updated in 100 gradient steps: [100, 100]"
+# Output:
+#   SAC, TQC with an interval of 50, targets updated in 100 gradient steps: [100, 100]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

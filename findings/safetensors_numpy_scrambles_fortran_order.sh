@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# safetensors 0.8.0: safetensors.numpy writes a Fortran-ordered array with its values in the wrong places.
+# safetensors 0.8.0: safetensors.numpy writes the values of a Fortran-ordered array in the wrong
+# order.
 #
-# It stores the array's shape with the bytes as they lie in memory. A transposed array (a weight matrix
-# turned to another library's layout, say) comes back with the right shape, type and sum, and is wrong,
-# without a word. 0.7.0 wrote it rightly. np.ascontiguousarray before saving helps.
+# It stores the array's shape with the bytes in the order of memory. A transposed array (for example
+# a weight matrix converted to another library's layout) is loaded with the right shape, type and
+# sum but wrong values, without an error. 0.7.0 wrote it correctly. Workaround: np.ascontiguousarray
+# before saving.
 #
-# Seen: "saved [[0, 3], [1, 4], [2, 5]]; 0.8.0 loads [[0, 1], [2, 3], [4, 5]], 0.7.0 [[0, 3], [1, 4], [2, 5]]"
+# Output:
+#   saved [[0, 3], [1, 4], [2, 5]]; 0.8.0 loads [[0, 1], [2, 3], [4, 5]], 0.7.0 [[0, 3], [1, 4], [2, 5]]
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# stable-baselines3 2.9.2: a callback that returns nothing ends training at its first timestep, and learn()
-# returns as if all were done.
+# stable-baselines3 2.9.2: a callback that returns nothing ends training at its first timestep, and
+# learn() returns as if training were complete.
 #
-# Its docstring says that training is aborted where a callback returns False. Any false value does it, and
-# so does the None of a function without a return statement, such as one that only prints. No error, no
-# warning; the model that comes back is untrained.
+# The docstring says that training is aborted if a callback returns False. Any false value aborts
+# it, including the None of a function without a return statement, such as one that only prints.
+# There is no error and no warning; the returned model is untrained.
 #
-# Seen: "asked for 64 timesteps: SAC trained 1, PPO trained 1; returning True: 64, 64"
+# Output:
+#   asked for 64 timesteps: SAC trained 1, PPO trained 1; returning True: 64, 64
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

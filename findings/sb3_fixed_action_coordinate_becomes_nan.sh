@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# stable-baselines3 2.9.2: a coordinate of the action space with equal bounds (a joint held fixed) makes
-# TD3 train on NaN to the end, without an error.
+# stable-baselines3 2.9.2: a coordinate of the action space with equal bounds (a joint that is held
+# fixed) makes TD3 train on NaN to the end, without an error.
 #
-# Off-policy algorithms scale actions to [-1, 1] by dividing by the width of the bounds, here 0. The task
-# is sent NaN in place of the one value allowed, the replay buffer stores it, and the first update
-# spreads it through both networks. SB3's check_env passes the task. PPO, which clips, trains.
+# Off-policy algorithms scale actions to [-1, 1] by dividing by the width of the bounds, which is 0
+# here. The task receives NaN instead of the only allowed value, the replay buffer stores it, and
+# the first update spreads it through both networks. SB3's check_env accepts the task. PPO, which
+# clips actions, trains.
 #
-# Seen: "TD3: task got nan where 0.5 is the only action, learnt policy [nan, nan]; PPO: task got 0.5"
+# Output:
+#   TD3: task got nan where 0.5 is the only action, learnt policy [nan, nan]; PPO: task got 0.5
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# stable-baselines3 2.9.2: verbose=1 makes a training run fail that is fine with verbose=0, where two logged
-# names begin alike.
+# stable-baselines3 2.9.2: with verbose=1, a training run fails that works with verbose=0, if two
+# logged names start alike.
 #
-# The printed table cuts names to 36 characters and raises ValueError if two are then the same. TensorBoard,
-# CSV and JSON take them. The error comes with the first table, after a whole rollout; one more contact
-# force or joint torque in the log is enough.
+# The printed table truncates names to 36 characters and raises ValueError if two of them are then
+# equal. TensorBoard, CSV and JSON accept them. The error comes with the first table, after a whole
+# rollout; one more contact force or joint torque in the log is enough.
 #
-# Seen: "verbose=0: trained 32 timesteps; verbose=1: ValueError after 32"
+# Output:
+#   verbose=0: trained 32 timesteps; verbose=1: ValueError after 32
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

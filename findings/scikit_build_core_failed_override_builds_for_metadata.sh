@@ -2,11 +2,12 @@
 # scikit-build-core 1.1.2: an `if.failed` override makes pip compile everything before it downloads
 # anything.
 #
-# With such an override (to install without the extension where it does not compile) the backend has no
-# prepare_metadata_for_build_wheel any more. pip then builds the whole wheel to read its dependencies,
-# and so compiles first and downloads afterwards, one after the other.
+# With such an override (to install without the extension if it does not compile) the backend does
+# not provide prepare_metadata_for_build_wheel. pip then builds the whole wheel to read its
+# dependencies, so it compiles first and downloads afterwards, one after the other.
 #
-# Seen: "without override: True; with if.failed: False"
+# Output:
+#   without override: True; with if.failed: False
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

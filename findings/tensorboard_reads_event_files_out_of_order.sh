@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# tensorboard 2.21.0: event files that one process writes within a second are read in another order
-# than they were written in, once there are more than ten.
+# tensorboard 2.21.0: event files that one process writes within one second are read in a different
+# order than they were written, if there are more than ten.
 #
-# A file's name ends with the second, the host, the process and a counter without leading zeros; readers
-# sort names. "…10" and "…11" come before "…2", so the values of a curve come out of order.
+# A file's name ends with the second, the host, the process and a counter without leading zeros, and
+# readers sort the names. "…10" and "…11" come before "…2", so the values of a curve are out of
+# order.
 #
-# Seen: "written 0 1 2 3 4 5 6 7 8 9 10 11, read 0 1 10 11 2 3 4 5 6 7 8 9"
+# Output:
+#   written 0 1 2 3 4 5 6 7 8 9 10 11, read 0 1 10 11 2 3 4 5 6 7 8 9
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
