@@ -1,10 +1,11 @@
-r"""One contestant of native_against_peers.py: a process that works on command.
+r"""One contestant of native_against_peers.py: a process that does work on request.
 
     python benchmarks/contestant.py SPEC     # JSON; native_against_peers.py writes it
 
-Every line on stdin is a number of timesteps (episodes, gradient steps) to do, every line on stdout
-what came of it: JSON with the seconds and more. The first line says that it is ready. This file
-also runs where there is SBX but no Gallop, so everything is imported where it is used.
+Each line on stdin is a number of timesteps (or episodes, or gradient steps) to do; each line on
+stdout is the result: JSON with the seconds and other values. The first line means that the process
+is ready. This file also runs in an environment that has SBX but not Gallop, so everything is
+imported where it is used.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from pathlib import Path
 from typing import Any
 
 PEAK_SECONDS = 0.2
-CALL = 16  # gradient steps in one call of the kernels where they are measured alone
+CALL = 16  # gradient steps per call when the kernels are measured alone
 
 Work = Callable[[int], dict[str, float]]
-"""Does n timesteps (episodes, gradient steps); what it has to say besides the seconds."""
+"""Does n timesteps (episodes, gradient steps); returns what it measured except the seconds."""
 
 
 def contest(spec: dict[str, Any]) -> None:
-    """Answer every number on stdin with a line of JSON, until there are no more."""
+    """Answer each number on stdin with a line of JSON, until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # keeps output of libraries apart from the answers
     work: Work = globals()[spec["work"]](spec)
     print("{}", file=answers, flush=True)
     for line in sys.stdin:
         n, started = int(line), time.perf_counter()
-        told = work(n)
+        measured = work(n)
         seconds = time.perf_counter() - started
-        answer = {"seconds": seconds, "SPS": n / seconds} | told
+        answer = {"seconds": seconds, "SPS": n / seconds} | measured
         print(json.dumps(answer), file=answers, flush=True)
 
 
@@ -144,7 +145,7 @@ def remember(learn: Work, save: Callable[[Path], None]) -> Work:
 
 
 def fill_native(replay: Any, episode: int = 1000) -> None:
-    """Fill the native replay buffer with random transitions; last observations take room, too."""
+    """Fill the native replay buffer with random transitions, including last observations."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -163,7 +164,7 @@ def fill_native(replay: Any, episode: int = 1000) -> None:
 
 
 def fill(arrays: Mapping[str, Any], rows_at_once: int = 1_000) -> None:
-    """Random transitions of which none ends an episode; every page of the arrays is touched."""
+    """Write random transitions that end no episode, and so touch every page of the arrays."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -174,7 +175,7 @@ def fill(arrays: Mapping[str, Any], rows_at_once: int = 1_000) -> None:
 
 
 def peak_memory(process: int | str) -> float:
-    """Peak resident memory of a process and of its children that still live, in MiB."""
+    """Peak resident memory of a process and of its living children, in MiB."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     own = next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
     files = Path(f"/proc/{process}/task").glob("*/children")
@@ -182,7 +183,7 @@ def peak_memory(process: int | str) -> float:
 
 
 def peak(spec: dict[str, Any]) -> Work:
-    """Gradient steps by the kernels alone, and what the same threads can multiply."""
+    """Gradient steps of the kernels alone, and the peak FLOP per second of the same threads."""
     import numpy as np
 
     from gallop import _kernels
@@ -202,7 +203,7 @@ def peak(spec: dict[str, Any]) -> Work:
                 indices=indices[call], noise=noise[call], learning_rate=3e-4, n_done=call * CALL
             )
         rate = size[0] * CALL / (time.perf_counter() - started)
-        assert np.isfinite(losses[:, 1]).all()  # the critics'
+        assert np.isfinite(losses[:, 1]).all()  # of the critics
         possible = _kernels.peak(engine=learner._engine, seconds=PEAK_SECONDS)
         told = {"gradient steps/s": rate, "GFLOP/s": rate * flop / 1e9}
         return told | {"GFLOP/s of peak": possible / 1e9, "share of peak": rate * flop / possible}
@@ -213,26 +214,26 @@ def peak(spec: dict[str, Any]) -> Work:
 def gradient_step_flop(
     algo: str, networks: Sequence[Sequence[tuple[int, int, int, int]]], batch: int
 ) -> float:
-    """Of the matrix products of a gradient step, 2·m·n a row; nothing else counts.
+    """FLOP of the matrix products of a gradient step, 2·m·n per row; nothing else is counted.
 
     Args:
-        networks: the actor's layers, then every critic's, each begun by inputs and outputs.
+        networks: the actor's layers, then each critic's, starting with inputs and outputs.
     """
     actor, *critics = ([2 * layer[0] * layer[1] * batch for layer in each] for each in networks)
 
     def learn(layers: list[int]) -> int:
-        """Forward; gradients of the weights, and of all inputs but the first's."""
+        """Forward pass, gradients of the weights and of all inputs except the first layer's."""
         return 3 * sum(layers) - layers[0]
 
-    total = sum(actor) + sum(sum(critic) + learn(critic) for critic in critics)  # the targets first
-    # The policy's actions through the critics, and back down to these through the smallest one.
+    total = sum(actor) + sum(sum(critic) + learn(critic) for critic in critics)  # targets first
+    # The policy's actions through the critics, and back to the actions through the smallest one.
     if algo == "sac":
         return total + learn(actor) + sum(map(sum, critics)) + sum(critics[0])
     return total + (learn(actor) + 2 * sum(critics[0])) / 2  # TD3: every other step, one critic
 
 
 def timestep(spec: dict[str, Any]) -> Work:
-    """The pieces of a timestep, each on its own; and the whole loop."""
+    """The parts of a timestep, each measured alone, and the whole loop."""
     import numpy as np
 
     from gallop.learners.native_off_policy import _Noise
@@ -260,7 +261,7 @@ def timestep(spec: dict[str, Any]) -> Work:
 
         def learn(i: int) -> None:
             learner._train(*batches[i])
-            learner.n_gradient_steps += 1  # TD3's actor learns at every other one
+            learner.n_gradient_steps += 1  # TD3's actor learns at every other gradient step
 
         row = {"observations": as_rows(seen), "next_observations": as_rows(seen)}
         row |= {"rewards": np.zeros(1), "ends": np.zeros(1, bool)}

@@ -1,4 +1,4 @@
-"""What the guard around a task costs a timestep: python benchmarks/guard.py"""
+"""Measure the cost per timestep of the guard around a task: python benchmarks/guard.py"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ N = 20_000
 
 
 class Null(gymnasium.Env[Any, Any]):
-    """HalfCheetah's shapes, and no physics."""
+    """HalfCheetah's shapes without physics."""
 
     def __init__(self, dtype: type[np.floating[Any]]) -> None:
         self.observation_space: Any = gymnasium.spaces.Box(-np.inf, np.inf, (17,), dtype)
@@ -27,7 +27,7 @@ class Null(gymnasium.Env[Any, Any]):
 
 
 class Image(Null):
-    """A camera's image and numbers, as a dictionary."""
+    """A dictionary of a camera's image and joint angles."""
 
     def __init__(self) -> None:
         super().__init__(np.float32)
@@ -52,7 +52,7 @@ def main() -> None:
             min(timeit.repeat(lambda e=e, a=action: e.step(a), number=N, repeat=5)) / N
             for e in (env, guard)
         ]
-        print(f"{name}: {(seconds[1] - seconds[0]) * 1e9:,.0f} ns a timestep")
+        print(f"{name}: {(seconds[1] - seconds[0]) * 1e9:,.0f} ns per timestep")
 
 
 if __name__ == "__main__":

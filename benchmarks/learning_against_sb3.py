@@ -1,9 +1,9 @@
-r"""Learning with the native learner beside SB3's, and in bfloat16 beside float32, over many seeds.
+r"""Compare learning of the native learner and SB3, and of bfloat16 and float32, over many seeds.
 
     python benchmarks/learning_against_sb3.py RESULTS_FOLDER OUTPUT_FOLDER
 
-The runs below RESULTS_FOLDER come from these commands (bash), once for each training seed S. A run
-of 300,000 timesteps stands for one of 100,000: up to there the two have the same bits.
+The runs in RESULTS_FOLDER come from these commands (bash), once per training seed S. A run of
+300,000 timesteps replaces one of 100,000: up to that timestep the two are bit-identical.
 
     sac() { gallop run configs/halfcheetah_sac.yaml --name $1_s$S -f results/learning \
             --films false --evaluation.interval 10000 --seed $S "${@:2}"; }
@@ -23,11 +23,11 @@ of 300,000 timesteps stands for one of 100,000: up to there the two have the sam
     other ppo_native --learner native $ppo
     other ppo_sb3    --learner sb3    $ppo
 
-Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that
-learning.csv already has stay in it, unless the folder has them too: hours of training need not
-happen on one day. What is compared is the mean return of the validation episodes at one timestep,
-the same for every run. By 30,000 timesteps, runs of SAC that will stay low have parted from those
-that learn to run: a table has all that have come that far.
+Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that are
+already in learning.csv stay there unless the folder has them too, so that hours of training need
+not happen on one day. The compared value is the mean return of the validation episodes at one
+timestep, the same for every run. By 30,000 timesteps, runs of SAC that will stay low can be told
+from those that learn to run: one table has all runs that reached that timestep.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from gallop.run_folder.files import write_bytes
 
 HEADER = "arm,training_seed,timestep,mean_return"
 COMPARED_AT = {"sac": 100_000, "td3": 15_000, "ppo": 102_400}
-PARTED_AT, LOW = 30_000, 1_600  # of SAC; chosen after seeing the runs
+SEPARATED_AT, LOW = 30_000, 1_600  # of SAC; chosen after looking at the runs
 LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
 BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
 STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
@@ -83,7 +83,7 @@ def main(results: Path, output: Path) -> None:
                 lines += [f"{algorithm}_{arm},{seed},{t},{v!r}" for t, v in curve.items()]
         found[algorithm] = {arm: so_far for arm in names if (so_far := reaching(every[arm], end))}
         if algorithm == "sac":
-            report_parted(every)
+            report_separated(every)
     write_bytes(output / "learning.csv", ("\n".join(lines) + "\n").encode())
     draw(output / "td3_ppo.png", {name.upper(): found[name] for name in ("td3", "ppo")})
     until = {
@@ -97,7 +97,7 @@ def main(results: Path, output: Path) -> None:
 
 
 def recorded(path: Path) -> dict[str, Runs]:
-    """What learning.csv holds, by arm; nothing where there is none."""
+    """The runs in learning.csv, by arm; none if there is no such file."""
     arms: dict[str, Runs] = defaultdict(dict)
     if path.exists():
         header, *lines = path.read_text(encoding="utf-8").splitlines()
@@ -109,24 +109,24 @@ def recorded(path: Path) -> dict[str, Runs]:
 
 
 def reaching(runs: Runs, end: int) -> Runs:
-    """Those evaluated at this timestep."""
+    """The runs that were evaluated at this timestep."""
     return {seed: curve for seed, curve in runs.items() if end in curve}
 
 
 def read(results: Path, algorithm: str, arm: str) -> Runs:
-    """The runs of one arm that have an evaluation; the others are named on stderr."""
+    """The runs of one arm that have an evaluation; prints the names of the others to stderr."""
     runs = {}
     for path in sorted(results.glob(f"{algorithm.upper()}_HalfCheetah-v5/{algorithm}_{arm}_s*")):
         evaluations = RunDirectory(path).numbers.read_evaluations()
         if evaluations is None:
-            print(f"left out, no evaluation yet: {path.name}", file=sys.stderr)
+            print(f"{path.name}: left out, no evaluation yet", file=sys.stderr)
             continue
-        # A run under a wrong name would count for the wrong arm.
+        # A run with a wrong name would be counted in the wrong arm.
         said = yaml.safe_load((path / "experiment.yaml").read_text(encoding="utf-8"))
         seed, learner = int(path.name.rpartition("_s")[2]), "sb3" if arm == "sb3" else "native"
         used = said["training_seed"], said["learner"], said.get("precision") == "bf16"
         if used != (seed, learner, arm == "bf16"):
-            raise SystemExit(f"{path} has another name than its seed, learner and precision {used}")
+            raise SystemExit(f"{path}: the name does not match seed, learner and precision {used}")
         means = evaluations.results.mean(axis=1).tolist()
         runs[seed] = dict(zip(evaluations.timesteps.tolist(), means, strict=True))
     return runs
@@ -137,7 +137,7 @@ def cut(curve: Mapping[int, float], end: int) -> Curve:
 
 
 def outcome(runs: Runs, end: int, n_evaluations: int) -> Returns:
-    """Mean over the last evaluations up to a timestep."""
+    """Each run's mean over its last evaluations up to a timestep."""
     until = {seed: list(cut(curve, end).values()) for seed, curve in runs.items()}
     return {seed: float(np.mean(values[-n_evaluations:])) for seed, values in until.items()}
 
@@ -154,8 +154,9 @@ def averages(returns: Returns) -> list[str]:
 def compare(ours: Returns, theirs: Returns) -> list[str]:
     """Cells: n, difference and ratio of the means, probability of improvement.
 
-    Training seeds are resampled, in pairs where both sides have the same ones. The probability is
-    that of a run of ours returning more than a run of theirs (Agarwal et al. 2021).
+    The bootstrap resamples training seeds, in pairs if both sides have the same seeds. The
+    probability of improvement is that of our run having a higher return than their run (Agarwal et
+    al. 2021).
     """
     paired = ours.keys() == theirs.keys()
     a, b = np.array(list(ours.values())), np.array(list(theirs.values()))
@@ -168,13 +169,13 @@ def compare(ours: Returns, theirs: Returns) -> list[str]:
         return shown(float(statistic(a, b)), interval, min(a.size, b.size), form)
 
     def improvement(x: Array, y: Array) -> Array:
-        gains = np.sign(x[..., :, None] - y[..., None, :])  # a tie counts half
+        gains = np.sign(x[..., :, None] - y[..., None, :])  # a tie counts as half
         return np.asarray((gains.mean(axis=(-2, -1)) + 1) / 2)
 
     return [
         f"{a.size}, paired" if paired else f"{a.size} and {b.size}, unpaired",
         cell(lambda x, y: x.mean(axis=-1) - y.mean(axis=-1), "+,.0f"),
-        # A mean that may be zero or less is nothing to divide by.
+        # A ratio is meaningless if the mean may be zero or negative.
         cell(lambda x, y: x.mean(axis=-1) / y.mean(axis=-1), ".2f") if b.min() > 0 else "–",
         cell(improvement, ".2f"),
     ]
@@ -183,8 +184,8 @@ def compare(ours: Returns, theirs: Returns) -> list[str]:
 def equivalence(bf16: Returns, float32: Returns, seeds: Sequence[int]) -> list[str]:
     """Cells of two one-sided paired t-tests (TOST) of the difference against ±15 % of float32.
 
-    Equivalent: both reject, so that the 90 % interval lies within the margin. Different: not
-    equivalent, and a two-sided paired t-test rejects that there is no difference.
+    Equivalent: both tests reject, so the 90 % interval is within the margin. Different: not
+    equivalent, and a two-sided paired t-test rejects the hypothesis of no difference.
     """
     base = float(np.mean([float32[seed] for seed in seeds]))
     percent = np.array([100 * (bf16[seed] - float32[seed]) / base for seed in seeds])
@@ -205,7 +206,7 @@ def equivalence(bf16: Returns, float32: Returns, seeds: Sequence[int]) -> list[s
 
 
 def report(algorithm: str, arms: dict[str, Runs]) -> None:
-    """Print the tables of one algorithm; each has the primary and the secondary measure."""
+    """Print the tables of one algorithm, with the primary and the secondary measure."""
     if not arms:
         return
     end = COMPARED_AT[algorithm]
@@ -233,15 +234,15 @@ def report(algorithm: str, arms: dict[str, Runs]) -> None:
         table(f"{name}: bf16 − float32, paired | {header} | {tests}", rows)
 
 
-def report_parted(arms: dict[str, Runs]) -> None:
-    """Print how many runs of SAC are low where the two groups have parted."""
+def report_separated(arms: dict[str, Runs]) -> None:
+    """Print how many runs of SAC are low at the timestep where the two groups separate."""
     rows = []
     for arm, runs in arms.items():
-        if values := sorted(outcome(reaching(runs, PARTED_AT), PARTED_AT, 1).values()):
+        if values := sorted(outcome(reaching(runs, SEPARATED_AT), SEPARATED_AT, 1).values()):
             low = sum(value < LOW for value in values)
             every = ", ".join(f"{value:,.0f}" for value in values)
             rows.append([LABELS[arm], str(len(values)), f"{np.mean(values):,.0f}", str(low), every])
-    table(f"SAC at {PARTED_AT:,} | n | mean | below {LOW:,} | all, ascending", rows)
+    table(f"SAC at {SEPARATED_AT:,} | n | mean | below {LOW:,} | all, ascending", rows)
 
 
 def table(header: str, rows: Iterable[Sequence[str]]) -> None:
@@ -251,13 +252,13 @@ def table(header: str, rows: Iterable[Sequence[str]]) -> None:
 
 
 def shown(value: float, interval: Iterable[float], n: int, form: str = ",.0f") -> str:
-    """A value and its interval; one training seed has none."""
+    """A value and its interval, which a single training seed does not have."""
     bounds = ", ".join(f"{bound:{form}}" for bound in interval) if n > 1 else "–"
     return f"{value:{form}} [{bounds}]".replace("-", "−")
 
 
 def draw(path: Path, panels: dict[str, dict[str, Runs]]) -> None:
-    """One figure with an axes for each panel that has runs."""
+    """Draw a figure with one axes per panel that has runs."""
     panels = {title: arms for title, arms in panels.items() if arms}
     if not panels:
         return
@@ -284,7 +285,7 @@ def draw(path: Path, panels: dict[str, dict[str, Runs]]) -> None:
 
 
 def draw_arm(axes: Axes, arm: str, runs: Runs) -> None:
-    """Runs thin, their mean thick, with its band; dashed where only some of the runs go on."""
+    """Draw runs thin, their mean thick with its band, and dashed where only some runs continue."""
     colour, marker = STYLES[arm]
     for curve in runs.values():
         axes.plot(list(curve), list(curve.values()), color=colour, linewidth=0.7, alpha=0.45)
@@ -297,12 +298,12 @@ def draw_arm(axes: Axes, arm: str, runs: Runs) -> None:
     longer = [curve for curve in runs.values() if max(curve) > timesteps[-1]]
     if longer:
         later, values = common(longer, timesteps[-1])
-        label = f"those that go on, n = {len(longer)} (no band)"
+        label = f"the longer runs, n = {len(longer)} (no band)"
         axes.plot(later, values.mean(axis=1), "--", color=colour, linewidth=2, label=label)
 
 
 def common(curves: Iterable[Curve], start: int = 0) -> tuple[list[int], Array]:
-    """The timesteps from start on that all the curves have, and the returns there, [t, curve]."""
+    """Timesteps from `start` on that all curves have, and the returns there, [t, curve]."""
     curves = list(curves)
     timesteps = [t for t in sorted(set.intersection(*map(set, curves))) if t >= start]
     return timesteps, np.array([[curve[t] for curve in curves] for t in timesteps])

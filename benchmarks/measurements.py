@@ -1,4 +1,4 @@
-"""The CSV of a benchmark. Runs are added, never replaced: one that came out badly stays."""
+"""The CSV of a benchmark. Runs are added and never replaced, even if one came out badly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gallop.machine import machine
 
 
 class Measurements:
-    """This run's rows, each written at once, after its number and the machine."""
+    """Writes this run's rows, each at once, with the number of the run and the machine."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self._path, self._columns = path, ["run", "cpu", "cores", *columns]
@@ -25,7 +25,7 @@ class Measurements:
         print(f"run {self._run}: {self._cpu}, {self._cores} processors, load {load:.2f}")
 
     def add(self, *values: str | int | float) -> None:
-        """One row; numbers with four digits."""
+        """Append a row; floats have four significant digits."""
         shown = [f"{value:.4g}" if isinstance(value, float) else value for value in values]
         is_new = not self._path.exists()
         with self._path.open("a", newline="") as file:

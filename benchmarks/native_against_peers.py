@@ -1,29 +1,29 @@
-r"""The native learner against its peers: stock SB3 and, where there is one to run, SBX (JAX).
+r"""Compare the native learner with its peers: stock SB3 and, if it is installed, SBX (JAX).
 
     python benchmarks/native_against_peers.py [--parts sac128,ppo,...] [--rounds 5]
         [--timesteps 2000] [--sbx PYTHON] [--output FILE.csv]
 
-Every contestant lives in a process of its own and works on command, so that contestants take turns
+Every contestant runs in its own process and works on request, so that contestants take turns
 (A B C A B C) within one run and share neither threads nor libraries. HalfCheetah-v5, CPU, float32
-but for sac128_bf16. The parts:
+except in sac128_bf16. The parts:
 
-    sac128       the reference experiment: SAC, batch 128; whole loop, one gradient step a timestep
-    sac128_bf16  the same, the native learner's with `precision: bf16`
+    sac128       the reference experiment: SAC, batch 128; whole loop, UTD ratio 1
+    sac128_bf16  the same; the native learner has `precision: bf16`
     sac256       SAC with SB3's defaults, batch 256
     td3256       TD3 with SB3's defaults and normal noise of 0.1, batch 256
-    ppo          PPO with SB3's defaults, whole rollouts; each side with the environments (number,
-                 in one process or in workers) that were its fastest in a first turn
-    evaluation   ten episodes: gallop.evaluation against SB3's evaluate_policy, same weights
+    ppo          PPO with SB3's defaults, whole rollouts; each side with the number and kind of
+                 environments (in one process or in workers) that were fastest in a first turn
+    evaluation   ten episodes: gallop.evaluation and SB3's evaluate_policy, same weights
     memory       peak resident memory of training with a full replay buffer of 1,000,000
-    peak         gradient steps alone, as a share of what the same threads can multiply
-    timestep     where the time of one timestep of the native SAC and TD3 goes
+    peak         gradient steps alone, as a share of the peak FLOP/s of the same threads
+    timestep     how the time of one timestep of the native SAC and TD3 is spent
 
-The native learner pays for what a segment costs in a run (simulators made anew, streams seeded),
-SB3 and SBX do one long `learn`. SB3 has one and two of torch's threads; the better median is the
-peer. PYTHON is that of an environment with sbx-rl and gymnasium[mujoco]; without it SBX is left
-out. Prints medians with 95 % bootstrap intervals of the median, and adds every measurement to the
-CSV (beside this file by default) and the machine to FILE_machines.csv: runs are added, never
-replaced, and a run that came out badly stays. Measure on a machine that does nothing else.
+The time of the native learner includes the costs of a segment in a run (new simulators, seeded
+streams); SB3 and SBX do one long `learn`. SB3 runs with one and with two threads of torch; the
+better median counts. PYTHON is the interpreter of an environment with sbx-rl and gymnasium[mujoco];
+without it SBX is left out. Prints medians with 95 % bootstrap intervals of the median, and adds
+every measurement to the CSV (next to this file by default) and the machine to FILE_machines.csv.
+Runs are added and never replaced, even if one came out badly. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ PARTS = "sac128,sac128_bf16,sac256,td3256,ppo,evaluation,memory,peak,timestep"
 
 
 class ContestantError(RuntimeError):
-    """A contestant ended before it answered; it has printed why."""
+    """A contestant ended before it answered; it has printed the reason."""
 
 
 class Contestant(NamedTuple):
     name: str
     setting: str
-    spec: dict[str, Any]  # what contestant.py is told
+    spec: dict[str, Any]  # the argument of contestant.py
     python: str = sys.executable
 
 
 class Child:
-    """A contestant's process, which ends with this block."""
+    """A contestant's process; it ends with the `with` block."""
 
     def __init__(self, contestant: Contestant) -> None:
         self._name = f"{contestant.name} ({contestant.setting})"
@@ -83,7 +83,7 @@ class Child:
 
     def __enter__(self) -> Child:
         try:
-            self._answer()  # it is ready
+            self._answer()  # waits until it is ready
         except BaseException as error:
             self.__exit__(error)
             raise
@@ -91,10 +91,10 @@ class Child:
 
     def __exit__(self, *error: object) -> None:
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()  # the end, to it
+            self._process.stdin.close()  # asks it to end
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=0.1 if any(error) else 10)
-        with contextlib.suppress(ProcessLookupError):  # its workers too
+        with contextlib.suppress(ProcessLookupError):  # ends its workers too
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._process.stdout.close()
@@ -108,11 +108,11 @@ class Child:
         if line := self._process.stdout.readline():
             answer: dict[str, float] = json.loads(line)
             return answer
-        raise ContestantError(f"{self._name} ended early; its own message is above")
+        raise ContestantError(f"{self._name} ended early; its message is above")
 
 
 class Book:
-    """The two CSV files, and this run's number in them."""
+    """The two CSV files, and the number of this run in them."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._machines = path, path.with_name(f"{path.stem}_machines.csv")
@@ -150,7 +150,7 @@ class Book:
 
 
 class Benchmark:
-    """The parts, and what they have in common: options, turns, tables."""
+    """The parts, and what they share: options, turns, tables."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.book = options, Book(options.output)
@@ -172,7 +172,7 @@ class Benchmark:
         spec |= {"library": "sb3", "algo": algo, "hyperparameters": kwargs, "n_threads": n_threads}
         spec |= {name: self.task[name] for name in ("env", "env_kwargs")}
         spec["eval_env_kwargs"] = self.task["env_kwargs"] | self.task["eval_env_kwargs"]
-        spec["seed"] = initialisation_seed(0)  # the native learner's first weights
+        spec["seed"] = initialisation_seed(0)  # gives the native learner's initial weights
         return Contestant("sb3", what + threads(n_threads), spec)
 
     def sbx(self, like: Contestant) -> list[Contestant]:
@@ -190,7 +190,7 @@ class Benchmark:
         rounds: int,
         warm_up: int = 0,
     ) -> list[list[dict[str, float]]]:
-        """By contestant, what it answered in each round; the units named go into the book."""
+        """Answers of each contestant in each round; writes the named units to the CSV."""
         found: list[list[dict[str, float]]] = [[] for _ in contestants]
         with contextlib.ExitStack() as stack:
             children = [stack.enter_context(Child(contestant)) for contestant in contestants]
@@ -213,7 +213,7 @@ class Benchmark:
             part, contestants, n, ["SPS"], rounds=options.rounds, warm_up=options.warm_up
         )
         for answer in itertools.chain(*found):
-            assert answer["gradient steps"] == n, f"{answer}: not one gradient step a timestep"
+            assert answer["gradient steps"] == n, f"{answer}: the UTD ratio is not 1"
         compare(f"{part}: whole loop of {algo.upper()}", contestants, found, "SPS")
 
     def sac128(self) -> None:
@@ -243,10 +243,10 @@ class Benchmark:
             return self.sb3("ppo", kwargs, n_threads, n_envs=n_envs, vec_env=vec_env)
 
         def fastest(make: Callable[..., Contestant], settings: Any) -> list[tuple[float, Any]]:
-            """Settings with their SPS, the fastest first."""
+            """Settings with their SPS, fastest first."""
             found = []
             for setting in settings:
-                # One rollout, or so many that what the first call alone costs does not count.
+                # One rollout, or enough to make the extra cost of the first call negligible.
                 n, candidate = n_steps * max(4, setting[0]), make(*setting)
                 [[answer]] = self.turns("ppo_choice", [candidate], n, ["SPS"], rounds=1)
                 found.append((answer["SPS"], setting))
@@ -256,7 +256,7 @@ class Benchmark:
                 )
             return sorted(found, reverse=True)
 
-        print("\nppo: one turn of each, to choose", flush=True)
+        print("\nppo: one turn of each, to choose the settings", flush=True)
         grid = list(itertools.product(self.options.n_envs, ("dummy", "subproc")))
         [(_, our_best), *_] = fastest(ours, grid)
         found = fastest(theirs, grid)
@@ -266,7 +266,7 @@ class Benchmark:
         n = n_steps * max(4, our_best[0], their_best[0])  # whole rollouts of both, in powers of two
         rounds = self.options.rounds
         answers = self.turns("ppo", contestants, n, ["SPS"], rounds=rounds, warm_up=n_steps)
-        compare("ppo: the fastest of each", contestants, answers, "SPS")
+        compare("ppo: the fastest setting of each", contestants, answers, "SPS")
 
     def evaluation(self) -> None:
         stock = self.sb3("sac", self.kwargs, 1, task="play")
@@ -280,7 +280,7 @@ class Benchmark:
         stock = self.sb3("sac", self.kwargs, 1, **how)
         contestants = [self.native(self.reference, **how), stock, *self.sbx(stock)]
         n, found = self.options.timesteps, []
-        for contestant in contestants:  # a peak is the process's, so there is one round
+        for contestant in contestants:  # a peak is of the whole process, so there is one round
             found += self.turns("memory", [contestant], n, ["MiB"], rounds=1)
         compare("memory: peak resident, full replay buffer", contestants, found, "MiB", -1)
 
@@ -295,7 +295,7 @@ class Benchmark:
         units = ["gradient steps/s", "GFLOP/s", "GFLOP/s of peak", "share of peak"]
         n, rounds = self.options.timesteps // 10, self.options.rounds
         found = self.turns("peak", contestants, n, units, rounds=rounds, warm_up=1)
-        print(f"\npeak: gradient steps by the kernels alone; {rounds} rounds")
+        print(f"\npeak: gradient steps of the kernels alone; {rounds} rounds")
         for contestant, answers in zip(contestants, found, strict=True):
             for unit in units:
                 print(f"  {contestant.setting:27}{unit:18}{median([a[unit] for a in answers])}")
@@ -323,7 +323,7 @@ def compare(
     unit: str,
     sign: int = 1,
 ) -> None:
-    """Print medians and, beside each peer, how many times better the first contestant is."""
+    """Print medians and, for each peer, the ratio in favour of the first contestant."""
     values = [[answer[unit] for answer in answers] for answers in found]
     print(f"\n{title}; {unit}, {len(values[0])} rounds")
     print(f"  {contestants[0].name:8}{contestants[0].setting:26}{median(values[0])}")
@@ -331,15 +331,15 @@ def compare(
     for contestant, own in zip(contestants[1:], values[1:], strict=True):
         pairs = zip(values[0], own, strict=True)
         ratio = median([(ours / theirs) ** sign for ours, theirs in pairs])
-        print(f"  {contestant.name:8}{contestant.setting:26}{median(own):30} native better {ratio}")
+        print(f"  {contestant.name:8}{contestant.setting:26}{median(own):30} ratio {ratio}")
         rank = (sign * statistics.median(own), f"{contestant.setting}: {ratio}")
         best[contestant.name] = max(best.get(contestant.name, rank), rank)
     for name, (_, text) in best.items():
-        print(f"  native against the best {name}, {text}", flush=True)
+        print(f"  native against the best setting of {name}, {text}", flush=True)
 
 
 def median(values: Sequence[float]) -> str:
-    """With the 95 % bootstrap interval."""
+    """The median with its 95 % bootstrap interval."""
     rng = np.random.default_rng(0)
     interval = bootstrap_interval(values, rng, lambda resamples: np.median(resamples, axis=-1))
     numbers = [statistics.median(values), *interval]
@@ -356,15 +356,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--parts", default=PARTS, help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="evaluation: at most 3; memory: 1")
-    parser.add_argument("--timesteps", type=int, default=2_000, help="of a turn; ppo: rollouts")
+    parser.add_argument("--timesteps", type=int, default=2_000, help="per turn; ppo: rollouts")
     parser.add_argument("--warm-up", type=int, default=500, help="timesteps before the first turn")
-    parser.add_argument("--n-steps", type=int, default=2_048, help="of ppo; less only to try out")
+    parser.add_argument(
+        "--n-steps", type=int, default=2_048, help="of ppo; smaller only for trials"
+    )
     parser.add_argument("--n-envs", type=int, nargs="+", default=[1, 4, 8, 16], help="of ppo")
-    parser.add_argument("--sbx", help="the Python of an environment with SBX")
+    parser.add_argument("--sbx", help="the interpreter of an environment with SBX")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     if unknown := set(options.parts.split(",")) - set(PARTS.split(",")):
-        parser.error(f"no such part: {', '.join(unknown)}; there are {PARTS}")
+        parser.error(f"unknown part: {', '.join(unknown)}; expected some of {PARTS}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the contestants first
     benchmark = Benchmark(options)
     benchmark.book.add_machine(options.sbx)

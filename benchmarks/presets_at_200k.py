@@ -1,8 +1,8 @@
-r"""Three presets trained to 200,000 timesteps, over training seeds.
+r"""Summarise three presets that were trained for 200,000 timesteps with several training seeds.
 
     python benchmarks/presets_at_200k.py RESULTS_FOLDER OUTPUT_FOLDER
 
-The runs below RESULTS_FOLDER come from (bash), for each training seed S:
+The runs in RESULTS_FOLDER come from these commands (bash), once per training seed S:
 
     preset() { gallop run --algo $1 --env $2 -n 200_000 --segment 5000 --evaluation.interval 5000 \
                --seed $S --n_threads 1 --name seed-$S -f RESULTS_FOLDER; }
@@ -29,7 +29,7 @@ CASES = [("sac", "Hopper-v5"), ("td3", "Walker2d-v5"), ("ppo", "HalfCheetah-v5")
 
 
 def final_returns(run: RunDirectory) -> np.ndarray:
-    """Of the last milestone's policy on the ten evaluation seeds."""
+    """Returns of the last milestone's policy on the ten evaluation seeds."""
     found = run.milestone(100).read_rewards()
     assert found is not None, f"{run.path} is not finished"
     return found

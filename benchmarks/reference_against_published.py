@@ -1,4 +1,4 @@
-"""A run's evaluations beside the published learning curve of plain SAC on HalfCheetah.
+"""Plot a run's evaluations with the published learning curve of plain SAC on HalfCheetah.
 
 python benchmarks/reference_against_published.py RUN FIGURE.png
 """
@@ -12,15 +12,15 @@ from gallop.report import figures
 from gallop.run_folder.directory import RunDirectory
 
 # Plain SAC on HalfCheetah-v4 (same physics and reward as v5), mean return of 10 training seeds.
-# The points at 1M, 2M and 3M have a standard deviation; the earlier ones are means only.
+# The points at 1M, 2M and 3M have a standard deviation; the earlier ones are only means.
 PUBLISHED = {100_000: 4_667, 200_000: 7_218, 300_000: 8_351, 500_000: 9_608, 1_000_000: 11_321}
 
 
 def main(run: Path, target: Path) -> None:
     evaluations = RunDirectory(run).numbers.read_evaluations()
     if evaluations is None:
-        raise SystemExit(f"{run} holds no evaluations")
-    figure = figures.learning_curve("SAC on HalfCheetah-v5 beside the published curve", evaluations)
+        raise SystemExit(f"{run}: no evaluations")
+    figure = figures.learning_curve("SAC on HalfCheetah-v5 and the published curve", evaluations)
     axes = figure.axes[0]
     last = int(evaluations.timesteps[-1])
     points = {t: value for t, value in PUBLISHED.items() if t <= last}

@@ -1,8 +1,8 @@
-"""Whether two checkouts train the same bits: python benchmarks/same_bits.py BEFORE AFTER
+"""Check that two checkouts train the same bits: python benchmarks/same_bits.py BEFORE AFTER
 
-Runs the same experiments with the command `gallop` of each checkout's own .venv, and compares every
-tensor, .npz array and CSV cell that they leave. Times and speeds, which no two runs share, are left
-out, and so is what is drawn. The exit code is 1 if anything differs.
+Runs the same experiments with `gallop` from each checkout's own .venv, and compares every tensor,
+.npz array and CSV cell that they write. Times and speeds, which differ between any two runs, and
+pictures are ignored. The exit code is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ segment: 5_000
 evaluation: {{interval: 5_000, n_episodes: 2}}
 hyperparameters: {{n_steps: 512, learning_rate: lin_3e-4}}
 """
-# The same on SB3, smaller; buffers wrap and episodes are cut.
+# The same on SB3, smaller. Replay buffers wrap around, and segments cut episodes.
 PENDULUM = """\
 env: Pendulum-v1
 learner: sb3
@@ -85,7 +85,7 @@ retraining: {n_best: 1, n_seeds: 2}
 
 
 class Job(NamedTuple):
-    """One command, and the file that it reads."""
+    """A command and the file that it reads."""
 
     name: str
     text: str
@@ -100,14 +100,14 @@ JOBS = [
     *(Job(f"sb3-{algo}", f"{PENDULUM}{text}\n", RUN) for algo, text in SB3.items()),
     Job("search", SEARCH, ("tune", "job.yaml", "--name", "a", "--quiet", "--reproducible")),
 ]
-# Names of what depends on the clock, on what is installed, or on the folder.
+# Names that depend on the clock, the installed packages or the folder.
 TIMES = {"time/fps", "time/time_elapsed", "datetime_start", "datetime_complete", "duration"}
-TIMES |= {"user_attrs_n_timesteps"}  # how far a trial that was stopped had come
+TIMES |= {"user_attrs_n_timesteps"}  # how far a stopped trial got
 SETTINGS = ("seeds.json", "learner.json", "boundary.json")
 
 
 def train(checkout: Path, job: Job, folder: Path) -> None:
-    """Run a job in an empty folder, unless it has been run there."""
+    """Run a job in an empty folder, unless it has already run there."""
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True)
@@ -118,7 +118,7 @@ def train(checkout: Path, job: Job, folder: Path) -> None:
 
 
 def contents(folder: Path) -> Iterator[tuple[str, str, Any]]:
-    """Kind, name and value of everything that must be equal."""
+    """Yield kind, name and value of everything that must be equal."""
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = str(file.relative_to(folder))
         if file.suffix == ".safetensors":
@@ -139,7 +139,7 @@ def contents(folder: Path) -> Iterator[tuple[str, str, Any]]:
 
 
 def members(file: Path) -> Iterator[tuple[str, Any]]:
-    """Every tensor of an SB3 zip."""
+    """Yield every tensor of an SB3 zip."""
     with zipfile.ZipFile(file) as archive:
         for member in archive.namelist():
             if member.endswith(".pth"):
@@ -148,7 +148,7 @@ def members(file: Path) -> Iterator[tuple[str, Any]]:
 
 
 def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Tensors and numbers in nested dictionaries and lists."""
+    """Yield tensors and numbers in nested dictionaries and lists."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from leaves(f"{name}/{key}", part)
@@ -160,7 +160,7 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def columns(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """Every column of a CSV, except times."""
+    """Yield every column of a CSV except times."""
     with file.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     for name in rows[0] if rows else ():
@@ -177,11 +177,11 @@ def is_equal(one: Any, other: Any) -> bool:
 
 
 def compare(before: Path, after: Path) -> tuple[dict[str, int], list[str]]:
-    """Values of each kind that were compared, and the names of those that differ."""
+    """Count the compared values of each kind, and name those that differ."""
     left = {name: (kind, value) for kind, name, value in contents(before)}
     right = {name: (kind, value) for kind, name, value in contents(after)}
     counts: dict[str, int] = {}
-    different = [f"{name}: only in one" for name in sorted(left.keys() ^ right.keys())]
+    different = [f"{name}: in only one checkout" for name in sorted(left.keys() ^ right.keys())]
     for name in sorted(left.keys() & right.keys()):
         kind, value = left[name]
         counts[kind] = counts.get(kind, 0) + 1
@@ -191,11 +191,11 @@ def compare(before: Path, after: Path) -> tuple[dict[str, int], list[str]]:
 
 
 def main() -> int:
-    """Train what is missing, compare, and print a line for each job."""
+    """Train what is missing, compare, and print a line per job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("before", type=Path, help="a checkout with its .venv")
-    parser.add_argument("after", type=Path, help="another one")
-    parser.add_argument("--folder", type=Path, help="keeps what was trained; default: temporary")
+    parser.add_argument("after", type=Path, help="another checkout with its .venv")
+    parser.add_argument("--folder", type=Path, help="keeps the runs; default: temporary")
     parser.add_argument("--jobs", nargs="+", choices=[job.name for job in JOBS])
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="same-bits-"))

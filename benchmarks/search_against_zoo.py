@@ -1,15 +1,15 @@
-"""Time of a trial: `gallop tune` against rl-baselines3-zoo's `--optimize`, on the same trials.
+"""Compare the time per trial of `gallop tune` and rl-baselines3-zoo's `--optimize`.
 
     python benchmarks/search_against_zoo.py --zoo PYTHON [--trials 4] [--timesteps 10000]
         [--rounds 2] [--output FILE.csv]
 
-PYTHON is that of an environment with rl_zoo3, pandas and gymnasium[mujoco]. Both search SAC on
-HalfCheetah-v5 with two evaluations of one episode a trial, one training seed, random sampling and
-no pruner. The Zoo is given the very hyper-parameters that Gallop drew, in place of its own sampler,
-so that both train the same; each works as it does by default: Gallop a process for each core, the
-Zoo one trial after another in one process with PyTorch's threads. Wall-clock seconds of the whole
-command by the number of trials, alternating. Every measurement is added to the CSV. Measure on a
-machine that does nothing else.
+PYTHON is the interpreter of an environment with rl_zoo3, pandas and gymnasium[mujoco]. Both search
+SAC on HalfCheetah-v5 with two evaluations of one episode per trial, one training seed, random
+sampling and no pruner. Instead of its own sampler, the Zoo gets the hyper-parameters that Gallop
+sampled, so that both train the same trials. Both run as they do by default: Gallop with one process
+per core, the Zoo with one trial after another in one process with PyTorch's threads. The two take
+turns. The result is the wall-clock time of the whole command divided by the number of trials. Every
+measurement is added to the CSV. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ rounds:
       batch_size: [128, 160, 192, 224, 256]
       gamma: {{low: 0.99, high: 0.997}}
 """
-# What runs in the Zoo's process: its own command, with our trials instead of its sampler.
+# The program of the Zoo's process: its own command, with our trials instead of its sampler.
 ZOO = """\
 import json, sys
 from rl_zoo3 import hyperparams_opt, train
@@ -112,7 +112,7 @@ def main() -> None:
             ours = gallop_seconds(Path(temporary), options, seed=number) / options.trials
             theirs = zoo_seconds(Path(temporary), options) / options.trials
         ratios.append(theirs / ours)
-        print(f"a trial: gallop {ours:.1f} s, the Zoo {theirs:.1f} s, {ratios[-1]:.2f} times")
+        print(f"per trial: gallop {ours:.1f} s, the Zoo {theirs:.1f} s, ratio {ratios[-1]:.2f}")
         measurements.add(number, options.trials, options.timesteps, ours, theirs, ratios[-1])
     print(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} … {max(ratios):.2f})")
 

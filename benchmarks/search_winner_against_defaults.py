@@ -1,13 +1,13 @@
-"""Winners of searches against SB3's defaults, all trained anew on seeds that no search ever saw.
+"""Compare winners of searches with SB3's defaults, retrained on seeds that no search has used.
 
     python benchmarks/search_winner_against_defaults.py SEARCH [SEARCH …] --output FOLDER
         [--results results] [--timesteps 100000] [--seeds 0..4]
 
-SEARCH is the folder of a search's last round, or its results.json; all of the same task. Trains as
-`gallop run --seeds` does, in --results: stopped and started again it does what is missing. Writes
-the final returns (winners.csv) and a figure of all evaluations (curves.png) to FOLDER. Scores are
-mean returns of the final policies on the ten evaluation seeds; the difference is taken seed by
-seed, with Student's 95 % interval: a bootstrap of five is too narrow.
+SEARCH is the folder of a search's last round, or its results.json; all must be of the same task.
+Trains as `gallop run --seeds` does, in --results; if it is stopped and restarted, it trains only
+what is missing. Writes the final returns (winners.csv) and a figure of all evaluations (curves.png)
+to FOLDER. Scores are mean returns of the final policies on the ten evaluation seeds. The difference
+is paired by seed, with Student's 95 % interval, because a bootstrap of five values is too narrow.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def finals(group: SeedGroup) -> np.ndarray:
 
 
 def draw(title: str, groups: dict[str, SeedGroup], path: Path) -> None:
-    """Every evaluation of every run, and the IQM over the training seeds."""
+    """Draw every evaluation of every run, and the IQM over the training seeds."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for (name, group), colour in zip(groups.items(), COLOURS, strict=False):

@@ -1,8 +1,9 @@
-"""SPS through Gallop against SB3's own `learn`, on the same work, evaluation excluded.
+"""Compare SPS of Gallop on SB3 with SPS of SB3's own `learn`, without evaluations.
 
-Both train the reference experiment (SAC on HalfCheetah-v5, batch 128) in one process, in turn:
-Gallop a segment with all that a segment costs (simulators made anew, state saved and synced), SB3
-as many timesteps of one long `learn`. Prints a table and adds the run to the CSV beside this file.
+Both train the reference experiment (SAC on HalfCheetah-v5, batch 128) in one process, taking turns:
+Gallop trains a segment, including all of its costs (new simulators, a state that is saved and
+synced); SB3 trains as many timesteps of one long `learn`. Prints a table and adds the run to the
+CSV next to this file.
 
     python benchmarks/sps_against_sb3.py [--rounds 24] [--timesteps 1000]
 """
@@ -75,7 +76,7 @@ def main() -> None:
         def sb3_segment() -> None:
             sb3.learn(size, reset_num_timesteps=False)
 
-        gallop_segment(), sb3_segment()  # warm-up, and past learning_starts
+        gallop_segment(), sb3_segment()  # warm-up, beyond learning_starts
         rows = []
         for number in range(n):
             pair = [("gallop", gallop_segment), ("sb3", sb3_segment)]
@@ -96,7 +97,7 @@ def main() -> None:
         f"{low:.3f} … {high:.3f}, pairs from {min(ratios):.3f} to {max(ratios):.3f}; "
         f"{n} pairs of {size} timesteps, {cpu()}, torch {torch.__version__}"
     )
-    # Runs are added, never replaced: a run that came out badly stays.
+    # Runs are added and never replaced, even if one came out badly.
     path = Path(__file__).with_suffix(".csv")
     earlier = path.read_text().splitlines() if path.exists() else [",".join(COLUMNS)]
     number = 1 + max((int(line.split(",")[0]) for line in earlier[1:]), default=0)

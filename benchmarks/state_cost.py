@@ -1,12 +1,12 @@
-"""What resumable states cost a run whose replay buffer holds 1,000,000 transitions.
+"""Measure the cost of resume states for a run whose replay buffer holds 1,000,000 transitions.
 
     python benchmarks/state_cost.py [--segments 3] [--output FILE.csv]
 
-The reference experiment (SAC on HalfCheetah-v5, segments of 10,000 timesteps) on either learner:
-a state at timestep 1,000,000 with a full buffer of random transitions is written, loaded as
-`gallop run --resume` does (hashes of every file checked), and trained on from. Reported are the
-seconds to resume, the share of the wall-clock time that writing states takes, and the bytes that
-a state adds to the disk. Every measurement is added to the CSV; runs are added, never replaced.
+Uses the reference experiment (SAC on HalfCheetah-v5, segments of 10,000 timesteps) on both
+learners. Writes a state at timestep 1,000,000 with a full buffer of random transitions, loads it as
+`gallop run --resume` does (checking the hash of every file), and continues training. Reports the
+seconds to resume, the share of wall-clock time that writing states takes, and the bytes that a
+state adds to the disk. Every measurement is added to the CSV; runs are added and never replaced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COLUMNS = ["learner", "resume_seconds", "share_of_time", "bytes_a_state", "segme
 
 
 def fill(state: Path, learner: Learner) -> None:
-    """Write a state at FULL timesteps whose buffer is full."""
+    """Write a state at timestep FULL with a full replay buffer."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -55,12 +55,12 @@ def fill(state: Path, learner: Learner) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files below a folder."""
+    """Bytes of all files in a folder and its subfolders."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def measure(name: str, n_segments: int) -> tuple[float, float, int]:
-    """Seconds to resume, share of the time that writing states takes, bytes a state adds."""
+    """Seconds to resume, share of the time that writing states takes, bytes per state."""
     experiment = load(REFERENCE, {"learner": name, "films": "false"})
     prepared = prepare(experiment)
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ def main() -> None:
         measurements.add(name, resumed, share, n_bytes, options.segments)
         print(
             f"{name}: resumed in {resumed:.1f} s; states take {100 * share:.2f} % of the time; "
-            f"{n_bytes / 1e6:.1f} MB a state"
+            f"{n_bytes / 1e6:.1f} MB per state"
         )
 
 

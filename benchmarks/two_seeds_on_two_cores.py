@@ -1,11 +1,11 @@
-"""Two training seeds: side by side with one thread each, or one after the other with two.
+"""Compare two training seeds in parallel, one thread each, with one after the other, two threads.
 
     python benchmarks/two_seeds_on_two_cores.py [--rounds 4] [--timesteps 10000] [--output FILE.csv]
 
 Runs the reference experiment (SAC on HalfCheetah-v5, no films) as `gallop run --seeds 0,1` does,
-with batches of 128 and of 256, alternating (A B A B). SPS: timesteps of both runs by wall-clock
-second of the whole, processes' start, evaluations and figures included. Every measurement is added
-to the CSV; runs are added, never replaced. Measure on a machine that does nothing else.
+with batches of 128 and of 256, taking turns (A B A B). SPS: timesteps of both runs per second of
+wall-clock time, including the start of processes, evaluations and figures. Every measurement is
+added to the CSV; runs are added and never replaced. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = ["batch_size", "round", "side_by_side_sps", "one_after_the_other_sps",
 
 
 def seconds(workers: int, batch_size: int, timesteps: int) -> float:
-    """Wall-clock seconds of both seeds."""
+    """Wall-clock seconds for both seeds."""
     with tempfile.TemporaryDirectory() as folder:
         command = [
             *(sys.executable, "-m", "gallop", "run", str(REFERENCE), "-n", str(timesteps)),
@@ -53,9 +53,7 @@ def main() -> None:
             apart = both / seconds(1, batch_size, options.timesteps)
             ratios.append(together / apart)
             measurements.add(batch_size, number, together, apart, ratios[-1])
-            print(
-                f"batch {batch_size}: side by side {together:.0f} SPS, after each other {apart:.0f}"
-            )
+            print(f"batch {batch_size}: parallel {together:.0f} SPS, sequential {apart:.0f} SPS")
         middle, low, high = statistics.median(ratios), min(ratios), max(ratios)
         print(f"batch {batch_size}: median ratio {middle:.2f} ({low:.2f} … {high:.2f})")
 
