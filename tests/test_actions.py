@@ -48,7 +48,7 @@ def trains_with_right_actions(algo, learner, kind, trainers, folder):
 
 
 @pytest.mark.parametrize("kind", [name for name in ACTIONS if name not in REFUSED])
-def test_right_actions_reach_the_task_from_ppo(kind, trainers, tmp_path):
+def test_ppo_sends_valid_actions_to_the_task(kind, trainers, tmp_path):
     trains_with_right_actions("ppo", "auto", kind, trainers, tmp_path)
     seen = np.array([np.asarray(action, np.float64).reshape(-1) for action in TAKEN[kind]])
     space = ACTIONS[kind]
@@ -57,26 +57,28 @@ def test_right_actions_reach_the_task_from_ppo(kind, trainers, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["start", "uint8", "frozen", "asymmetric", "float64"])
-def test_right_actions_reach_the_task_from_ppo_on_sb3(kind, trainers, tmp_path):
+def test_ppo_on_sb3_sends_valid_actions_to_the_task(kind, trainers, tmp_path):
     trains_with_right_actions("ppo", "sb3", kind, trainers, tmp_path)
 
 
 @pytest.mark.parametrize("kind", [name for name in BOXES if name not in REFUSED])
 @pytest.mark.parametrize(("algo", "learner"), [case for case in EVERY if case[0] != "ppo"])
 @pytest.mark.slow
-def test_right_actions_reach_the_task_from_every_algorithm(algo, learner, kind, trainers, tmp_path):
+def test_every_algorithm_sends_valid_actions_to_the_task(algo, learner, kind, trainers, tmp_path):
     trains_with_right_actions(algo, learner, kind, trainers, tmp_path)
 
 
 @pytest.mark.parametrize(("algo", "learner"), [("sac", "sb3"), ("sac", "native"), ("td3", "sb3")])
 @pytest.mark.parametrize("kind", ["frozen", "asymmetric", "int64"])
-def test_right_actions_reach_the_task_off_policy(algo, learner, kind, trainers, tmp_path):
+def test_off_policy_algorithms_send_valid_actions_to_the_task(
+    algo, learner, kind, trainers, tmp_path
+):
     trains_with_right_actions(algo, learner, kind, trainers, tmp_path)
 
 
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
-def test_what_no_algorithm_can_choose_is_refused_before_the_run(algo, kind):
+def test_unsupported_action_spaces_are_refused_before_the_run(algo, kind):
     with pytest.raises(ExperimentError) as caught:
         prepare(experiment_of(algo, kind))
     message = str(caught.value)
@@ -84,13 +86,13 @@ def test_what_no_algorithm_can_choose_is_refused_before_the_run(algo, kind):
     assert any(words in message for words in ("finite bounds", "has no actions", "actions; "))
 
 
-def test_an_algorithm_without_choices_names_those_that_have_them():
+def test_an_algorithm_without_discrete_actions_names_those_with_them():
     with pytest.raises(ExperimentError, match=r"sac needs Box actions.*Discrete.*use algo: ppo"):
         prepare(experiment_of("sac", "start"))
 
 
 @pytest.mark.parametrize("kind", [name for name in ACTIONS if name not in REFUSED])
-def test_the_random_policy_draws_actions_of_the_task(kind):
+def test_the_random_policy_samples_actions_of_the_task(kind):
     experiment = experiment_of("ppo", kind)
     env = evaluation_env(experiment)
     evaluate(RandomPolicy(env.action_space, [1, 2]), lambda: evaluation_env(experiment), [1, 2])
@@ -103,7 +105,7 @@ def task_action(space, action):
     return for_policies(task).action(action)
 
 
-def test_whole_numbers_are_the_nearest_and_inside_the_bounds():
+def test_integer_actions_are_rounded_and_stay_within_the_bounds():
     space = spaces.Box(np.array([-3, 0]), np.array([2, 1]), dtype=np.int64)
     widest = spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32)
     assert task_action(widest, np.float32([2**31])).tolist() == [2**31 - 1]
@@ -122,7 +124,7 @@ def test_a_task_with_plain_actions_is_not_wrapped():
         env = env.env
 
 
-def test_a_policy_that_chooses_other_numbers_is_one_of_another_task(trainers, tmp_path):
+def test_a_policy_with_another_action_space_is_of_another_task(trainers, tmp_path):
     trainer = trainers(experiment_of("ppo", "multi"))
     trainer.learner.save_policy(tmp_path / "policy.zip")
     space = spaces.MultiDiscrete([2, 3], start=[1, 1])

@@ -40,7 +40,7 @@ def written_and_read(experiment, folder):
     return load(folder / "experiment.yaml")
 
 
-def test_arguments_are_read_back_as_they_were_given(tmp_path):
+def test_arguments_read_back_equal(tmp_path):
     nested = {
         "range": [-1.0, math.inf, -math.inf, math.nan],
         "weights": {0: 1.0, 2.5: None, math.inf: [True, {}], True: "x", None: []},
@@ -65,7 +65,7 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_whatever_yaml_holds_it_gives_back_in_both_versions(value):
+def test_yaml_values_read_back_equal_in_both_versions(value):
     text = yaml_text.write({"x": value})
     assert repr(yaml_text.read(text)) == repr({"x": value})
     assert repr(yaml.safe_load(text)) == repr({"x": value}), "YAML 1.1 reads the same"
@@ -81,12 +81,12 @@ def test_whatever_yaml_holds_it_gives_back_in_both_versions(value):
         ("{<<: {a: 1}, b: 2}", {"a": 1, "b": 2}), ("'1e-5'", "1e-5"), ("~", None),
     ],
 )  # fmt: skip
-def test_plain_words_mean_what_yaml_1_2_says(text, value):
+def test_plain_scalars_follow_yaml_1_2(text, value):
     found = yaml_text.read(text)
     assert (found, type(found)) == (value, type(value))
 
 
-def test_numpys_numbers_and_tuples_become_pythons_numbers_and_lists():
+def test_numpy_numbers_and_tuples_become_python_numbers_and_lists():
     given_ = {"a": np.float64(0.5), "b": (np.int64(3), np.bool_(True)), "c": np.str_("x")}
     found = arguments(given_)
     assert found == {"a": 0.5, "b": [3, True], "c": "x"}
@@ -105,14 +105,14 @@ def test_numpys_numbers_and_tuples_become_pythons_numbers_and_lists():
         ({"a": "x" * 20_001}, ["more than 20,000 characters"]),
     ],
 )
-def test_what_yaml_cannot_hold_is_refused_before_anything_is_written(value, words):
+def test_values_that_yaml_cannot_hold_are_refused_before_anything_is_written(value, words):
     with pytest.raises(ExperimentError) as caught:
         prepare(from_dict({**BASE, "env_kwargs": value}))
     message = str(caught.value)
     assert all(word in message for word in words) and "\n" not in message, message
 
 
-def test_a_path_is_kept_as_its_text():
+def test_a_path_is_stored_as_text():
     experiment = from_dict(
         {"algo": "ppo", "env": "Ant-v5", "total_timesteps": 2048, "milestones": [100],
          "env_kwargs": {"xml_file": Path("robots") / "ant.xml"}}
@@ -137,7 +137,7 @@ class Metres(float):
     pass
 
 
-def test_enumerations_and_classes_of_text_and_numbers_are_kept_as_their_values():
+def test_enumerations_and_custom_strings_and_numbers_are_stored_as_their_values():
     given_ = {"gait": Gait.TROT, Word("level"): [Level.HIGH], "word": Word("w"), "m": Metres(0.5)}
     found = arguments(given_)
     assert found == {"gait": "trot", "level": [3], "word": "w", "m": 0.5}
@@ -145,7 +145,7 @@ def test_enumerations_and_classes_of_text_and_numbers_are_kept_as_their_values()
     assert [type(part) for part in parts] == [str] * 5 + [int, str, float]
 
 
-def test_a_circle_is_refused():
+def test_a_circular_reference_is_refused():
     circle = []
     circle.append(circle)
     with pytest.raises(ExperimentError, match="holds itself"):
@@ -166,7 +166,7 @@ def test_an_experiment_that_was_changed_in_place_is_not_written():
         ("{a: {b: [Yes]}}", "Yes can mean text or true"),
     ],
 )
-def test_words_of_two_meanings_are_refused_in_arguments(text, words, tmp_path):
+def test_ambiguous_words_are_refused_in_arguments(text, words, tmp_path):
     with pytest.raises(ExperimentError) as caught:
         load(None, {**BASE, "env_kwargs": text})
     assert str(caught.value) == f"env_kwargs: {words}" or words in str(caught.value)
@@ -177,25 +177,25 @@ def test_words_of_two_meanings_are_refused_in_arguments(text, words, tmp_path):
     assert str(caught.value).startswith(f"{file}:4: env_kwargs: ") and words in str(caught.value)
 
 
-def test_settings_of_our_own_still_take_yes_and_no():
+def test_settings_still_accept_yes_and_no():
     assert load(None, {**BASE, "films": "no"}).films is False
     kept = load(None, {**BASE, "env_kwargs": "{mode: 'off', on: true}"}).env_kwargs
     assert kept == {"mode": "off", "on": True}
 
 
-def test_a_task_cannot_change_what_the_experiment_holds():
+def test_a_task_cannot_change_the_experiment():
     kwargs = {"limits": [0.0, 1.0]}
     for _ in range(2):
         make_env("gallop_argument_task:Changes-v0", seed=None, **kwargs).close()
     assert kwargs == {"limits": [0.0, 1.0]}
 
 
-def test_other_training_seeds_are_given_the_same():
+def test_every_training_seed_gets_the_same_arguments():
     experiment = from_dict({**BASE, "env_kwargs": {"a": {0: math.inf}}})
     assert seed_group.with_seed(experiment, 3).env_kwargs == {"a": {0: math.inf}}
 
 
-def test_json_holds_no_words_that_other_readers_lack():
+def test_json_has_no_words_that_other_readers_do_not_know():
     text = dumps({"a": [math.inf, -math.inf, math.nan], 1: {None: 2.5, math.inf: True}})
     strict = json.loads(text, parse_constant=lambda word: pytest.fail(word))
     assert strict == {
@@ -205,7 +205,7 @@ def test_json_holds_no_words_that_other_readers_lack():
     assert [float(x) for x in strict["a"][:2]] == [math.inf, -math.inf]
 
 
-def test_a_run_its_film_and_its_evaluation_are_given_the_same(tmp_path, capsys):
+def test_a_run_its_film_and_its_evaluation_get_the_same_arguments(tmp_path, capsys):
     kwargs = {"limits": [-1.0, math.inf], "weights": {0: 1.0, "b": 1e-5}, "start": "2020-01-01"}
     gallop_argument_task.GIVEN.clear()
     experiment = tiny(
@@ -236,7 +236,7 @@ def hopper_zip(trainers, tmp_path):
     return file
 
 
-def test_a_zip_alone_is_evaluated_with_the_arguments_that_it_was_trained_with(hopper_zip, capsys):
+def test_a_single_zip_is_evaluated_with_the_arguments_of_its_training(hopper_zip, capsys):
     command = ["evaluate", str(hopper_zip), "--env", "Hopper-v5", "--episodes", "2"]
     flags = ["--env-kwargs", "{exclude_current_positions_from_observation: false, "]
     flags[1] += "healthy_z_range: [0.0, .inf], max_episode_steps: 20}"
@@ -253,7 +253,7 @@ def test_a_zip_alone_is_evaluated_with_the_arguments_that_it_was_trained_with(ho
     assert episodes.lengths.max() <= 20
 
 
-def test_a_zip_alone_is_evaluated_with_its_wrappers(trainers, tmp_path, capsys):
+def test_a_single_zip_is_evaluated_with_its_wrappers(trainers, tmp_path, capsys):
     stack = "gymnasium.wrappers:FrameStackObservation"
     wrappers = [{stack: {"stack_size": 2}}, "gallop_wrappers:Halved"]
     trainer = trainers(tiny("sac", wrappers=wrappers))
@@ -269,7 +269,7 @@ def test_a_zip_alone_is_evaluated_with_its_wrappers(trainers, tmp_path, capsys):
     assert "running statistics" in capsys.readouterr().err
 
 
-def test_the_random_policy_and_a_film_take_arguments_too(trainers, tmp_path, capsys):
+def test_the_baseline_and_a_film_accept_arguments_too(trainers, tmp_path, capsys):
     gallop_argument_task.GIVEN.clear()
     flags = ["--env-kwargs", "{limits: [-.inf, .inf], weights: {0: 1e-5}}"]
     assert main(["baseline", "--env", TASK, "--episodes", "2", *flags]) == 0
@@ -284,7 +284,7 @@ def test_the_random_policy_and_a_film_take_arguments_too(trainers, tmp_path, cap
     assert gallop_argument_task.GIVEN and all(g == expected for g in gallop_argument_task.GIVEN)
 
 
-def test_arguments_come_on_top_of_a_runs_own_and_wrappers_instead_of_them():
+def test_arguments_extend_those_of_a_run_and_wrappers_replace_them():
     from gallop.environments.make import Task
     from gallop.experiments.yaml_file import task_arguments
     from gallop.run_folder.find_policy import with_arguments
@@ -314,7 +314,7 @@ def test_bad_arguments_get_one_line(command, flags, words, capsys, tmp_path):
     assert words in message and message.count("\n") == 1
 
 
-def test_a_search_keeps_what_its_task_is_given(tmp_path):
+def test_a_search_stores_the_arguments_of_its_task(tmp_path):
     from gallop.tuning import search
 
     file = tmp_path / "search.yaml"

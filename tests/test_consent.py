@@ -158,7 +158,7 @@ def call(*arguments):
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_nothing_is_run_without_consent(route, here, capsys):
+def test_no_code_runs_without_consent(route, here, capsys):
     unpack(here, route)
     before = sorted(here.rglob("*"))
     for name, command in COMMANDS.items():
@@ -461,7 +461,7 @@ def test_child_processes_know_a_consent_that_cannot_be_saved(here):
     assert done.stderr.count(b"your consent cannot be saved") == 2, "by its path and by its content"
 
 
-def test_run_seeds_is_a_request(here):
+def test_run_seeds_requests_consent(here):
     (here / "evil.py").write_text(MARK)
     with pytest.raises(ExperimentError, match="is given twice"):
         run_seeds(tiny("sac", env="evil:Gift-v0"), [0, 0], results=here)

@@ -198,7 +198,7 @@ def test_a_run_of_an_earlier_version_is_readable_and_reported(finished, capsys):
     assert finished.numbers.read_evaluations() is not None
 
 
-def test_files_can_be_accepted_as_they_are(finished, capsys):
+def test_changed_files_can_be_accepted(finished, capsys):
     flip(finished.learning_curve)
     code, lines = gallop(capsys, "verify", "--accept", finished.path)
     assert code == 0 and f"{finished.learning_curve} is damaged: accepted" in lines

@@ -96,7 +96,7 @@ def look_at(name, folder, results="results", before="", prefix=(), **environment
 # --- the whole of it -----------------------------------------------------------------------------
 
 
-def test_a_machine_on_which_everything_works_is_told_so(tmp_path):
+def test_a_machine_on_which_everything_works_is_reported_as_such(tmp_path):
     assert video.find_backend() is not None, "these tests need EGL or OSMesa"
     code, lines, found = doctor(tmp_path)
     assert code == 0, lines
@@ -173,7 +173,7 @@ def test_without_opengl_the_apt_line_is_printed_to_copy(shim, tmp_path):
 
 
 @linux
-def test_what_is_missing_together_is_mended_line_by_line(shim, tmp_path):
+def test_several_missing_parts_have_one_fix_each(shim, tmp_path):
     nothing = str(tmp_path / "nothing")
     code, lines, _ = doctor(
         tmp_path, LD_PRELOAD=str(shim), REFUSED=NO_OPENGL, PATH=nothing, IMAGEIO_FFMPEG_EXE=nothing
@@ -209,7 +209,7 @@ def test_an_ffmpeg_that_makes_no_film_is_missing(script, tmp_path):
 
 
 @linux
-def test_a_read_only_results_folder_is_mended_by_one_line(tmp_path):
+def test_a_read_only_results_folder_has_a_one_line_fix(tmp_path):
     prefix = []
     if os.geteuid() == 0:  # root may write everywhere, unless this capability is dropped
         if shutil.which("setpriv") is None:
@@ -225,7 +225,7 @@ def test_a_read_only_results_folder_is_mended_by_one_line(tmp_path):
     assert found.startswith("results: writable, ")
 
 
-def test_results_below_a_file_must_go_elsewhere(tmp_path):
+def test_a_results_folder_inside_a_file_needs_another_place(tmp_path):
     (tmp_path / "file").write_text("")
     state, found, mend = look_at("results folder", tmp_path, results="file/results")
     assert state == "missing"
@@ -257,7 +257,7 @@ def test_extras_are_a_note_of_their_versions(tmp_path):
     assert "wandb 0.99" in found
 
 
-def test_without_kernels_they_are_built_again_loudly(tmp_path):
+def test_missing_kernels_have_a_fix_that_rebuilds_them_with_errors_shown(tmp_path):
     absent = "import sys; sys.modules['gallop._kernels'] = None"
     state, found, mend = look_at("kernels", tmp_path, before=absent)
     assert state == "missing"
@@ -269,7 +269,7 @@ def test_without_kernels_they_are_built_again_loudly(tmp_path):
         assert mend.startswith("sudo apt-get install g++ && GALLOP_REQUIRE_KERNELS=1 ")
 
 
-def test_a_torch_that_cannot_be_imported_hides_nothing_else(tmp_path):
+def test_a_torch_that_cannot_be_imported_hides_no_other_check(tmp_path):
     (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: no such file')")
     state, found, mend = look_at("threads", tmp_path, PYTHONPATH=str(tmp_path))
     assert state == "missing"
@@ -278,7 +278,7 @@ def test_a_torch_that_cannot_be_imported_hides_nothing_else(tmp_path):
     assert look_at("memory", tmp_path, PYTHONPATH=str(tmp_path))[0] == "works"
 
 
-def test_a_display_is_a_window_and_none_is_a_note(tmp_path):
+def test_a_display_means_a_window_and_a_missing_one_is_a_note(tmp_path):
     program = "from gallop.commands.checks import _display; print(_display().state)"
     if sys.platform == "linux":
         assert run(program, tmp_path).stdout.strip() == "note"

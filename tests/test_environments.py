@@ -17,7 +17,7 @@ from gallop.policies.normalizer import Normalizer
 @pytest.mark.parametrize(
     ("task", "frame_skip", "noise"), [("HalfCheetah-v5", 5, 0.1), ("Hopper-v5", 4, 0.005)]
 )
-def test_none_means_the_tasks_own_value(task, frame_skip, noise):
+def test_none_keeps_the_tasks_default(task, frame_skip, noise):
     env = make_env(task, seed=0)
     assert env.unwrapped.frame_skip == frame_skip
     assert env.unwrapped._reset_noise_scale == noise
@@ -34,7 +34,7 @@ def test_keywords_reach_the_task():
     env.close()
 
 
-def test_an_unknown_keyword_is_named_with_those_the_task_has():
+def test_an_unknown_keyword_is_reported_with_the_tasks_keywords():
     with pytest.raises(ExperimentError) as caught:
         make_env("CartPole-v1", seed=0, frame_skip=2)
     message = str(caught.value)
@@ -45,7 +45,7 @@ def test_an_unknown_keyword_is_named_with_those_the_task_has():
         make_env("HalfCheetah-v5", seed=0, xml_file="/no/such.xml")
 
 
-def test_the_seed_decides_the_next_episodes_and_actions():
+def test_the_seed_determines_the_next_episodes_and_actions():
     def rollout(seed):
         env = make_env("HalfCheetah-v5", seed=seed)
         first, _ = env.reset()
@@ -73,7 +73,7 @@ def test_wrappers_are_applied_in_order_by_import_path():
             make_env("HalfCheetah-v5", seed=0, wrappers=[{path: {}}])
 
 
-def test_an_episode_is_cut_where_physics_blows_up(tmp_path, monkeypatch):
+def test_an_episode_is_cut_when_the_simulation_diverges(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     env = make_env("HalfCheetah-v5", seed=0)
     *_, truncated, info = env.step(np.zeros(6))
@@ -88,7 +88,7 @@ def test_an_episode_is_cut_where_physics_blows_up(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
-def test_rebuilding_leaves_nothing_of_the_former_segment(vec_env):
+def test_rebuilding_keeps_nothing_of_the_previous_segment(vec_env):
     environments = training_environments(tiny("ppo", n_envs=2, vec_env=vec_env))
     action = np.zeros((2, 1), dtype=np.float32)
 
@@ -108,7 +108,7 @@ def test_rebuilding_leaves_nothing_of_the_former_segment(vec_env):
 
 
 @pytest.mark.parametrize("task", ["HalfCheetah-v5", "gallop_dict_task:DictPendulum-v0"])
-def test_the_normaliser_is_sb3s(task, tmp_path):
+def test_the_normaliser_equals_sb3s(task, tmp_path):
     vec = VecNormalize(DummyVecEnv([lambda: make_env(task, seed=None)]), clip_obs=1.5)
     vec.seed(0)
     vec.reset()
@@ -131,7 +131,7 @@ def test_the_normaliser_is_sb3s(task, tmp_path):
     vec.close()
 
 
-def test_something_else_is_no_normaliser(tmp_path):
+def test_another_file_is_not_a_normaliser(tmp_path):
     np.savez(tmp_path / "a.npz", mean=np.zeros(3))
     with pytest.raises(ValueError, match="is no normaliser"):
         Normalizer.load(tmp_path / "a.npz")

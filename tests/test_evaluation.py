@@ -31,7 +31,7 @@ def alone(seed):
     return total
 
 
-def test_episodes_that_step_together_are_those_that_step_alone():
+def test_episodes_stepped_together_equal_those_stepped_alone():
     make = partial(make_env, "HalfCheetah-v5", seed=None)
     episodes = evaluate(Proportional(), make, [5, 6, 7])
     np.testing.assert_array_equal(episodes.returns, [alone(5), alone(6), alone(7)])
@@ -42,7 +42,7 @@ def test_episodes_that_step_together_are_those_that_step_alone():
     assert [a.shape for a in episodes.actions] == [(1000, 6)] * 3
 
 
-def test_episodes_of_different_length_end_each_in_its_own_time():
+def test_episodes_of_different_lengths_end_independently():
     make = partial(make_env, "Hopper-v5", seed=None)
     seeds = [1, 2, 3, 4]
     space = make().action_space
@@ -53,7 +53,7 @@ def test_episodes_of_different_length_end_each_in_its_own_time():
     assert len(set(together.lengths)) > 1, "the test needs episodes that end apart"
 
 
-def test_the_random_policy_draws_each_episode_from_its_own_seed():
+def test_the_random_policy_seeds_each_episode_separately():
     space = make_env("HalfCheetah-v5", seed=None).action_space
     both, other = RandomPolicy(space, [1, 2]), RandomPolicy(space, [2, 1])
     np.testing.assert_array_equal(both.act(None), other.act(None)[::-1])
@@ -63,7 +63,7 @@ def test_the_random_policy_draws_each_episode_from_its_own_seed():
 
 
 @pytest.mark.parametrize("task", ["CartPole-v1", "gallop_dict_task:DictPendulum-v0"])
-def test_discrete_actions_and_dictionaries_of_observations_work(task):
+def test_discrete_actions_and_dict_observations_work(task):
     make = partial(make_env, task, seed=None)
     episodes = evaluate(RandomPolicy(make().action_space, [1, 2]), make, [1, 2])
     assert (episodes.lengths > 5).all()
@@ -71,7 +71,7 @@ def test_discrete_actions_and_dictionaries_of_observations_work(task):
         np.testing.assert_array_equal(episodes.returns, episodes.lengths)
 
 
-def test_physics_that_blows_up_is_counted():
+def test_simulations_that_diverge_are_counted():
     class Breaking:
         def __init__(self):
             self.env = make_env("HalfCheetah-v5", seed=None)

@@ -36,7 +36,7 @@ class Car(Settings):
          "weights.0: should be a valid integer"),
     ],
 )  # fmt: skip
-def test_the_line_names_the_place_as_finely_as_is_asked(data, short, long):
+def test_the_error_names_the_place_at_the_requested_precision(data, short, long):
     with pytest.raises(ValidationError) as caught:
         Car.model_validate(data)
     (detail,) = caught.value.errors(include_url=False)

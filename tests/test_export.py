@@ -114,14 +114,14 @@ def test_the_pickle_holds_the_normalisation_of_the_final_policy(run, tmp_path):
     assert not theirs.training
 
 
-def test_the_zoo_gets_its_pickle_where_rewards_alone_are_normalised(run, tmp_path):
+def test_the_zoo_gets_its_pickle_if_only_rewards_are_normalised(run, tmp_path):
     exported = export_zoo(run("td3"), tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
     theirs = pickle.loads(exported.read_bytes())  # noqa: S301  (as the Zoo does; we wrote it)
     assert (theirs.norm_obs, theirs.norm_reward) == (False, True)
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo", "td3"])
-def test_the_zoo_plays_an_exported_run_as_we_do(name, run, tmp_path):
+def test_the_zoo_plays_an_exported_run_with_our_returns(name, run, tmp_path):
     pytest.importorskip("rl_zoo3", reason="rl_zoo3, the Zoo itself, is not installed")
     folder = run(name)
     experiment = folder.read_experiment()
@@ -166,7 +166,7 @@ def front_matter(folder):
     return yaml.safe_load(text.split("\n---\n")[0][4:]), text
 
 
-def test_the_card_tells_the_hub_and_people_the_same_numbers(run, tmp_path):
+def test_the_cards_metadata_and_text_have_the_same_numbers(run, tmp_path):
     folder = export_hub(run("ppo"), tmp_path / "hub")
     data, text = front_matter(folder)
     results = json.loads((folder / "results.json").read_text())
@@ -189,7 +189,7 @@ def test_the_card_tells_the_hub_and_people_the_same_numbers(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo", "dict"])
-def test_the_cards_program_for_plain_sb3_gives_the_cards_numbers(name, run, tmp_path):
+def test_the_cards_program_for_plain_sb3_reproduces_its_numbers(name, run, tmp_path):
     folder = export_hub(run(name), tmp_path / "hub")
     (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
     assert "gallop." not in program
@@ -201,7 +201,7 @@ def test_the_cards_program_for_plain_sb3_gives_the_cards_numbers(name, run, tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["start", "multi 2d", "binary 2d", "uint8", "scalar"])
-def test_the_cards_program_gives_the_task_its_own_actions_and_rewards(kind, tmp_path):
+def test_the_cards_program_uses_the_tasks_actions_and_rewards(kind, tmp_path):
     wrappers = ["gallop_wrappers:Halved", "gymnasium.wrappers:FlattenObservation"]
     kwargs = {"kind": kind, "max_episode_steps": 30}
     experiment = tiny("ppo", env="gallop_action_task:Acts-v0", env_kwargs=kwargs, wrappers=wrappers)
@@ -213,7 +213,7 @@ def test_the_cards_program_gives_the_task_its_own_actions_and_rewards(kind, tmp_
     assert std == pytest.approx(results["std_reward"], abs=0.02)
 
 
-def test_the_normaliser_lies_beside_the_zip_where_gallop_looks_for_it(run, tmp_path):
+def test_the_normaliser_is_next_to_the_zip_where_gallop_looks_for_it(run, tmp_path):
     folder = export_hub(run("ppo"), tmp_path / "hub")
     experiment = load(folder / "experiment.yaml")
     assert Normalizer.load(folder / "ppo-Pendulum-v1.normalizer.npz").clip == 3.0
@@ -226,7 +226,7 @@ def test_the_normaliser_lies_beside_the_zip_where_gallop_looks_for_it(run, tmp_p
     assert [e["return"] for e in results["episodes"]] == episodes.returns.tolist()
 
 
-def test_what_a_user_chose_cannot_break_out_of_the_card(run, tmp_path):
+def test_text_from_the_user_cannot_break_the_card(run, tmp_path):
     evil = "```\n---\n# <script>alert(1)</script> | [x](http://x) $`"
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("sac").path, folder.path)
@@ -259,7 +259,7 @@ def test_what_a_user_chose_cannot_break_out_of_the_card(run, tmp_path):
     ]
 
 
-def test_the_name_of_a_policy_that_training_started_from_is_kept_without_its_place(run, tmp_path):
+def test_the_initial_policys_name_is_kept_without_its_folder(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("td3").path, folder.path)
     settings = yaml.safe_load(folder.experiment_file.read_text())
@@ -273,7 +273,7 @@ def test_the_name_of_a_policy_that_training_started_from_is_kept_without_its_pla
 
 
 @pytest.mark.parametrize("export", [export_zoo, export_hub])
-def test_what_is_no_finished_run_is_refused_and_leaves_nothing(export, run, tmp_path):
+def test_anything_but_a_finished_run_is_refused_and_leaves_nothing(export, run, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(RunError, match=r"no experiment\.yaml"):
         export(RunDirectory(tmp_path / "nothing"), output)
@@ -303,7 +303,7 @@ def test_a_folder_that_is_not_empty_is_never_written_to(run, tmp_path):
         export_zoo(run("td3"), tmp_path / "file")
 
 
-def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path):
+def test_a_failed_export_leaves_nothing(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("ppo").path, folder.path)
     normalizer_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
@@ -424,7 +424,7 @@ def test_a_push_uploads_every_file_of_an_export(hub, pushed):
     assert set(hub.cards) == {(pushed.folder / "README.md").read_text()}
 
 
-def test_a_push_that_cannot_be_says_why_in_one_line(hub, pushed):
+def test_a_failed_push_reports_the_reason_in_one_line(hub, pushed):
     pytest.importorskip("huggingface_hub", reason="huggingface_hub, an extra, is not installed")
     port = hub.server_port
     for arguments, words in (

@@ -49,7 +49,7 @@ def rows(path, without=()):
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_an_extended_run_equals_one_planned_whole(algo, tmp_path):
+def test_an_extended_run_equals_one_planned_at_that_length(algo, tmp_path):
     settings = {"normalize": algo != "td3"}
     whole = run(experiment(algo, 480, [25, 50, 100], **settings), tmp_path, "whole")
     short = run(experiment(algo, 120, [100], **settings), tmp_path, "short")
@@ -88,7 +88,7 @@ def test_an_extended_run_equals_one_planned_whole(algo, tmp_path):
     assert record["resumes"] == []
 
 
-def test_a_milestone_that_was_passed_is_named_as_missing(tmp_path, capsys):
+def test_a_milestone_that_was_already_passed_is_reported_as_missing(tmp_path, capsys):
     short = run(experiment("ppo", 240, [100]), tmp_path, "short")
     extend(
         short,
@@ -109,7 +109,7 @@ def test_a_milestone_that_was_passed_is_named_as_missing(tmp_path, capsys):
     assert " 25 % " not in shown.split("policy timestep")[1]
 
 
-def test_leftovers_of_a_run_are_not_taken_along(finished, tmp_path):
+def test_an_extension_copies_no_leftovers(finished, tmp_path):
     replay = finished.state / "replay"  # PPO has none of its own
     replay.mkdir()
     leftovers = [replay / "0.damaged", finished.state / ".new-1", replay / ".new-2"]
@@ -124,7 +124,7 @@ def test_leftovers_of_a_run_are_not_taken_along(finished, tmp_path):
     leftovers[1].rmdir()
 
 
-def test_an_extension_that_was_stopped_resumes(tmp_path):
+def test_a_stopped_extension_resumes(tmp_path):
     whole = run(experiment("sac", 360, [100]), tmp_path, "whole")
     short = run(experiment("sac", 120, [100]), tmp_path, "short")
 
@@ -167,13 +167,13 @@ def finished(tmp_path_factory):
         ({"total_timesteps": 240, "segment": 60}, r"--segment cannot be changed"),
     ],
 )
-def test_what_cannot_be_extended_is_refused(finished, overrides, words, tmp_path):
+def test_runs_that_cannot_be_extended_are_refused(finished, overrides, words, tmp_path):
     with pytest.raises(ExperimentError, match=words):
         extend(finished, overrides, results=tmp_path, display=Display(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_schedule_that_came_to_its_end_needs_a_new_horizon(tmp_path):
+def test_a_finished_schedule_needs_a_new_horizon(tmp_path):
     linear = experiment("ppo", 120, [100], hyperparameters={"learning_rate": "lin_1e-3"})
     short = run(linear, tmp_path, "a")
     more = {"total_timesteps": 240}

@@ -31,14 +31,14 @@ def drawn(kind, t=5):
 
 
 @pytest.mark.parametrize("kind", ["plain", "rgba", "float", "float255", "list", "nested", "chw"])
-def test_every_form_of_a_coloured_picture_gives_the_same_frame(kind):
+def test_every_form_of_a_colour_image_gives_the_same_frame(kind):
     frame = Frames()(drawn(kind))
     assert frame.dtype == np.uint8
     assert np.array_equal(frame, drawn("plain"))
 
 
 @pytest.mark.parametrize("kind", ["grey", "grey_last", "bool"])
-def test_a_grey_picture_gives_a_grey_frame(kind):
+def test_a_grey_image_gives_a_grey_frame(kind):
     assert np.array_equal(Frames()(drawn(kind)), np.stack([drawn("plain")[..., 0]] * 3, -1))
 
 
@@ -52,7 +52,7 @@ def test_a_dark_frame_among_floats_up_to_255_stays_dark():
     assert frames(np.full((64, 64, 3), np.nan)).max() == 0
 
 
-def test_both_sides_are_even_and_a_tiny_picture_is_enlarged():
+def test_both_sides_are_even_and_a_tiny_image_is_enlarged():
     assert Frames()(drawn("odd")).shape == (78, 102, 3)
     assert Frames()(drawn("tiny")).shape == (64, 64, 3)
     tall = np.arange(6, dtype=np.uint8).reshape(3, 2)
@@ -62,7 +62,7 @@ def test_both_sides_are_even_and_a_tiny_picture_is_enlarged():
     assert (frame[21:42, 21:] == 3).all()
 
 
-def test_frames_of_other_sizes_are_fitted_into_the_first():
+def test_frames_are_fitted_to_the_size_of_the_first():
     frames = Frames()
     frames(np.full((64, 80, 3), 10, np.uint8))
     assert frames.note == ""
@@ -86,7 +86,7 @@ def test_frames_of_other_sizes_are_fitted_into_the_first():
         (np.full((8, 8, 3), {}, dtype=object), "object"),
     ],
 )
-def test_what_is_no_picture_is_said_in_a_line(given, words):
+def test_anything_but_an_image_is_reported_in_one_line(given, words):
     with pytest.raises(FilmError, match=words):
         Frames()(given)
 
@@ -96,7 +96,7 @@ def test_what_is_no_picture_is_said_in_a_line(given, words):
     [(20, 20), (None, 30), (0, 30), (-5, 30), (float("nan"), 30), (float("inf"), 30),
      ("fast", 30), ("12", 12), (0.2, 1), (10**9, 1000), ([1], 30)],
 )  # fmt: skip
-def test_a_film_runs_at_the_tasks_rate_where_that_makes_sense(said, rate):
+def test_a_film_has_the_tasks_frame_rate_if_it_is_sensible(said, rate):
     assert frames_a_second({"render_fps": said}) == rate
     assert frames_a_second({}) == frames_a_second(None) == 30
 
@@ -132,7 +132,7 @@ def test_a_film_of_channels_first_floats_shows_what_the_task_draws(tmp_path, mon
     assert (moved <= 1).all()
 
 
-def test_a_task_that_stands_still_has_its_film_with_a_note(tmp_path, monkeypatch):
+def test_a_task_that_does_not_move_is_filmed_with_a_note(tmp_path, monkeypatch):
     error, note = film_of(tmp_path, "still", monkeypatch)
     assert error is None
     assert note == "only 0 of 31 frames differ from the one before"
@@ -147,7 +147,7 @@ def test_a_task_that_stands_still_has_its_film_with_a_note(tmp_path, monkeypatch
         ("none", "the task's render() gave None"),
     ],
 )
-def test_a_task_that_draws_nothing_has_no_film_and_one_line(kind, words, tmp_path, monkeypatch):
+def test_a_task_that_renders_nothing_has_no_film_and_one_line(kind, words, tmp_path, monkeypatch):
     error, _ = film_of(tmp_path, kind, monkeypatch)
     assert words in error
     assert "\n" not in error
@@ -163,7 +163,7 @@ def test_a_task_that_draws_nothing_has_no_film_and_one_line(kind, words, tmp_pat
         ("rgba", 25, (64, 80)), ("grey", 25, (64, 80)), ("list", 25, (64, 80)),
     ],
 )  # fmt: skip
-def test_every_picture_becomes_a_film_and_a_gif(kind, fps, size, tmp_path, monkeypatch):
+def test_every_kind_of_image_becomes_a_film_and_a_gif(kind, fps, size, tmp_path, monkeypatch):
     error, note = film_of(tmp_path, kind, monkeypatch, fps=fps)
     assert error is None
     assert bool(note) == (kind in ("grows", "tiny"))  # one pixel stays lit
@@ -171,7 +171,7 @@ def test_every_picture_becomes_a_film_and_a_gif(kind, fps, size, tmp_path, monke
     assert (tmp_path / "out" / "rollout.gif").stat().st_size > 100
 
 
-def test_a_job_that_names_other_code_than_the_experiment_is_not_filmed(tmp_path, monkeypatch):
+def test_a_job_that_names_different_code_than_the_experiment_is_not_filmed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "gift.py").write_text("open('imported', 'w').close()\n")
     folder, experiment = RunDirectory(tmp_path / "run"), tiny("sac", env=TASK)

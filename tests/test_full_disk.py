@@ -77,7 +77,7 @@ def evaluations(run: RunDirectory) -> list[list[float]]:
         *(pytest.param("sac", 9_000 * i, marks=pytest.mark.faults) for i in range(1, 33)),
     ],
 )  # fmt: skip
-def test_a_disk_that_fills_up_costs_nothing(algo, left, disk, reference, capsys):
+def test_a_run_whose_disk_fills_up_resumes_to_the_same_bits(algo, left, disk, reference, capsys):
     filling = FillAt(disk, 240, left)
     with pytest.raises(DiskFullError) as raised:
         workflow.run(experiment(algo), disk, "a", Display(quiet=True), [filling])

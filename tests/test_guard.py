@@ -26,7 +26,7 @@ def of(dtype, value, shape):
 
 @pytest.mark.parametrize("shape", [(1,), (17,), (3, 4, 2)])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_what_is_not_finite_is_found_without_a_warning(dtype, shape):
+def test_non_finite_values_are_found_without_a_warning(dtype, shape):
     with warnings.catch_warnings(), np.errstate(all="raise"):
         warnings.simplefilter("error")
         assert not any(_is_finite(of(dtype, value, shape)) for value in BAD)
@@ -36,7 +36,7 @@ def test_what_is_not_finite_is_found_without_a_warning(dtype, shape):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_no_numbers_at_all_are_finite(dtype):
+def test_an_empty_array_is_finite(dtype):
     assert _is_finite(np.ones(0, dtype))
 
 

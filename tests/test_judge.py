@@ -35,7 +35,7 @@ def judged(run, policy):
         return [float(r["return"]) for r in csv.DictReader(file) if r["policy"] == policy]
 
 
-def test_evaluate_gives_the_runs_own_numbers(run):
+def test_evaluate_reproduces_the_runs_numbers(run):
     episodes = gallop.evaluate(run.path)
     assert episodes.returns.tolist() == judged(run, "best")
     assert episodes.seeds.tolist() == list(seeding.EVALUATION_SEEDS)
@@ -44,12 +44,12 @@ def test_evaluate_gives_the_runs_own_numbers(run):
     assert milestone.returns.tolist() == judged(run, "100")[:3]
 
 
-def test_more_episodes_go_on_behind_the_evaluation_seeds(run):
+def test_more_episodes_continue_after_the_evaluation_seeds(run):
     seeds = gallop.evaluate(run.path, n_episodes=12).seeds
     assert seeds.tolist() == [*range(10_000, 10_012)]
 
 
-def test_stochastic_episodes_differ_and_come_again(run):
+def test_stochastic_episodes_differ_and_are_reproducible(run):
     first = gallop.evaluate(run.path, seeds=[1, 2], stochastic=True).returns
     again = gallop.evaluate(run.path, seeds=[1, 2], stochastic=True).returns
     np.testing.assert_array_equal(first, again)
@@ -68,7 +68,7 @@ def test_evaluate_compares_policies_seed_by_seed(run, capsys, tmp_path):
         assert file["seeds"].tolist() == list(seeding.EVALUATION_SEEDS)
 
 
-def test_the_baseline_of_a_run_is_the_runs_own(run, capsys, tmp_path):
+def test_the_baseline_of_a_run_equals_the_runs_own(run, capsys, tmp_path):
     out = tmp_path / "random.npz"
     assert main(["baseline", str(run.path), "-o", str(out)]) == 0
     with np.load(out, allow_pickle=False) as file:
@@ -88,7 +88,7 @@ def test_the_reset_noise_reaches_the_simulator(tmp_path):
     made.close()
 
 
-def test_a_zip_tells_its_task_by_its_name(tmp_path, capsys):
+def test_the_name_of_a_zip_gives_its_task(tmp_path, capsys):
     model = PPO("MlpPolicy", make_env("Pendulum-v1", seed=None), policy_kwargs={"net_arch": [4]})
     model.save(tmp_path / "ppo-Pendulum-v1.zip")
     assert main(["evaluate", str(tmp_path / "ppo-Pendulum-v1.zip"), "--episodes", "2"]) == 0
@@ -96,7 +96,7 @@ def test_a_zip_tells_its_task_by_its_name(tmp_path, capsys):
     assert task_in_name("best_model") is None
 
 
-def test_one_observation_more_is_the_time_that_is_left(tmp_path):
+def test_one_additional_observation_is_the_remaining_time(tmp_path):
     task = Task("Pendulum-v1", {}, ({TIME_FEATURE: {"n_timesteps": 200}},))
     env = task.make()
     observation, _ = env.reset(seed=0)
@@ -111,7 +111,7 @@ def test_one_observation_more_is_the_time_that_is_left(tmp_path):
     assert gallop.evaluate(tmp_path / "Pendulum-v1.zip", n_episodes=1).lengths.tolist() == [200]
 
 
-def test_figures_are_drawn_anew_from_files(run, capsys):
+def test_figures_are_redrawn_from_files(run, capsys):
     names = ["learning_curve.png", "comparison.png", "checkpoint_means_barplot.png"]
     names += ["checkpoints/100/boxplot_trained_vs_random.png"]
     names += ["checkpoints/100/trained_rewards_hist.png"]
@@ -208,14 +208,14 @@ def test_a_mistake_gets_one_line(arguments, words, run, other, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("command", [["figures"], ["export", "--zoo", "zoo"]])
-def test_a_run_that_is_running_is_left_alone(command, run, tmp_path, monkeypatch, capsys):
+def test_an_active_run_is_not_changed(command, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with run.locked():
         assert main([command[0], str(run.path), *command[1:]]) == 2
     assert "being run by another process" in capsys.readouterr().err
 
 
-def test_python_offers_the_command_lines_words(run):
+def test_the_python_api_has_the_names_of_the_commands(run):
     words = {"experiment", "run", "run_seeds", "tune", "evaluate", "make_env", "watch"}
     assert set(gallop.__all__) == words
     assert set(gallop.__all__) <= set(dir(gallop))

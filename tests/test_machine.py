@@ -39,11 +39,11 @@ def test_the_cores_of_the_provenance_respect_the_quota(limited_to, hundredths, e
     assert machine.available_processors(folder) == expected
 
 
-def test_without_a_control_group_the_affinity_decides(tmp_path):
+def test_without_a_control_group_the_affinity_is_the_limit(tmp_path):
     assert machine.available_processors(tmp_path) == ALLOWED
 
 
-def test_memory_is_at_most_the_control_groups(tmp_path):
+def test_memory_is_at_most_the_control_groups_limit(tmp_path):
     free = machine.available_memory(tmp_path)
     (tmp_path / "memory.max").write_text("max\n")
     # Others on this machine use memory in between.

@@ -50,10 +50,10 @@ def test_help_and_errors_are_printed_in_ascii(arguments, tmp_path):
     assert ("->..+/-.zip" in printed) == (arguments[0] == "evaluate")
 
 
-def test_a_way_of_ones_own_is_left_alone(tmp_path):
+def test_a_users_error_handler_is_kept(tmp_path):
     done = gallop(tmp_path, "ascii:replace", "run", "--help")
     assert done.returncode == 0 and b"?" in done.stdout
 
 
-def test_plain_characters_come_near_to_the_others():
+def test_plain_characters_resemble_the_originals():
     assert plain("─┃⠋é−ﬁ日") == "-|*e-fi?"

@@ -25,13 +25,13 @@ def test_there_is_one_for_every_algorithm_and_task():
 
 
 @pytest.mark.parametrize("preset", presets.all_presets(), ids=lambda p: f"{p.algo}-{p.env}")
-def test_each_has_a_source_and_is_about_what_its_name_says(preset):
+def test_each_has_a_source_and_matches_its_file_name(preset):
     experiment = load(preset.path)
     assert (experiment.algo, experiment.env) == (preset.algo, preset.env)
     assert experiment.source == preset.source != ""
 
 
-def test_run_finds_its_preset_and_says_so(capsys):
+def test_run_finds_and_reports_its_preset(capsys):
     assert main(["run", "--algo", "PPO", "--env", "Hopper-v5", "--dry-run"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "preset for PPO on Hopper-v5: rl-baselines3-zoo (commit 22e3ff2, MIT)" in shown
@@ -39,7 +39,7 @@ def test_run_finds_its_preset_and_says_so(capsys):
     assert f"gradient steps {n_rollouts * 5 * 16:,}" in shown
 
 
-def test_without_a_preset_sb3s_defaults_are_said(capsys):
+def test_a_missing_preset_is_reported(capsys):
     arguments = ["--algo", "ppo", "--env", "InvertedPendulum-v5", "-n", "1e6", "--dry-run"]
     assert main(["run", *arguments]) == 0
     assert "no preset for PPO on InvertedPendulum-v5 (" in capsys.readouterr().out
@@ -82,7 +82,9 @@ def test_tune_and_baseline_take_an_example_by_name(tmp_path, monkeypatch, capsys
     assert "Random policy on HalfCheetah-v5" in shown
 
 
-def test_a_file_in_the_current_folder_goes_before_an_example(tmp_path, monkeypatch, capsys):
+def test_a_file_in_the_current_folder_takes_precedence_over_an_example(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     Path("quickstart").write_text("algo: ppo\nenv: Pendulum-v1\ntotal_timesteps: 8192\n")
     assert main(["run", "quickstart", "--dry-run"]) == 0
@@ -107,7 +109,7 @@ def test_an_unknown_name_gets_the_nearest_example(
     assert nearest in error and error.count("\n") == 1
 
 
-def test_presets_lists_the_examples_with_the_command_that_takes_each(capsys):
+def test_presets_lists_the_examples_with_their_commands(capsys):
     assert main(["presets"]) == 0
     shown = capsys.readouterr().out
     assert "gallop run quickstart\n" in shown

@@ -57,7 +57,7 @@ def test_running_statistics_are_refused_before_the_run(path, setting, capsys, tm
         ),
     ],
 )
-def test_which_wrappers_change_rewards_is_found_out(wrappers, left_out, kept):
+def test_wrappers_that_change_rewards_are_detected(wrappers, left_out, kept):
     found = evaluation_task(tiny("ppo", wrappers=wrappers)).reward_wrappers()
     assert found == RewardWrappers(tuple(left_out), tuple(kept))
     assert bool(found.note) == bool(left_out or kept)
@@ -69,7 +69,7 @@ def returns(experiment):
     return evaluate(policy, lambda: evaluation_env(experiment), [1, 2]).returns.tolist()
 
 
-def test_evaluation_reports_the_tasks_own_returns_and_training_the_wrappers():
+def test_evaluation_reports_the_tasks_returns_and_training_the_wrapped_ones():
     plain = returns(tiny("ppo"))
     assert returns(tiny("ppo", wrappers=[CLIP, "gallop_wrappers:Halved"])) == plain
     assert returns(tiny("ppo", wrappers=["gallop_wrappers:Shaped"])) != plain
@@ -81,7 +81,7 @@ def test_evaluation_reports_the_tasks_own_returns_and_training_the_wrappers():
     assert rewards[1] == rewards[0] / 2 != 0, "training has the wrapper"
 
 
-def test_the_plan_the_table_and_the_record_say_what_returns_are(tmp_path, capsys):
+def test_plan_table_and_record_say_which_rewards_the_returns_sum(tmp_path, capsys):
     names = [CLIP, "gallop_wrappers:Shaped"]
     experiment = tiny("ppo", wrappers=names, films=True)
     run = workflow.run(experiment, tmp_path, "a")
@@ -97,7 +97,7 @@ def test_the_plan_the_table_and_the_record_say_what_returns_are(tmp_path, capsys
     assert run.milestone(100).film.exists(), "the film played the same returns"
 
 
-def test_an_ordinary_run_records_nothing_of_them():
+def test_a_run_without_reward_wrappers_records_none():
     assert prepare(tiny("ppo")).reward_wrappers == RewardWrappers()
 
 

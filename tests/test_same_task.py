@@ -32,7 +32,7 @@ def cut_run(tmp_path):
     return workflow.run(tiny("ppo", evaluation=evaluation), tmp_path, "a", Display(quiet=True))
 
 
-def test_every_command_cuts_episodes_where_the_runs_own_evaluations_do(cut_run, tmp_path, capfd):
+def test_every_command_cuts_episodes_like_the_runs_evaluations(cut_run, tmp_path, capfd):
     assert gallop.evaluate(cut_run.path, n_episodes=2).lengths.tolist() == [30, 30]
     for command in ("evaluate", "baseline"):
         assert main([command, str(cut_run.path), "--episodes", "2"]) == 0
@@ -45,7 +45,7 @@ def test_every_command_cuts_episodes_where_the_runs_own_evaluations_do(cut_run, 
     assert "in 30 timesteps; it did not end, and was cut there" in printed
 
 
-def test_running_statistics_are_refused_wherever_the_task_comes_from(tmp_path, capsys):
+def test_running_statistics_are_refused_in_every_kind_of_task(tmp_path, capsys):
     experiment = tiny("ppo", wrappers=[STATISTICS])
     with pytest.raises(ExperimentError, match="keeps running statistics"):
         evaluation_task(experiment).make()
@@ -68,7 +68,7 @@ def test_wrappers_are_compared_with_the_actions_that_training_gives_them(kind):
 @pytest.mark.parametrize(
     ("made", "what"), [(False, r"step\(\)"), (True, "wrapping it in gallop_wrappers:Sleeps")]
 )
-def test_a_wrapper_that_does_not_come_back_is_ended_by_the_watchdog(made, what, monkeypatch):
+def test_a_wrapper_that_does_not_return_is_ended_by_the_watchdog(made, what, monkeypatch):
     monkeypatch.setattr(Making, "seconds_of_ours", 0.0)
     task = Task("Pendulum-v1", {}, ({"gallop_wrappers:Sleeps": {"made": made}},))
     with pytest.raises(FrozenError, match=f"{what} has not returned"), watching(0.3):
@@ -84,9 +84,7 @@ def test_a_wrapper_that_does_not_come_back_is_ended_by_the_watchdog(made, what, 
         ("1 / 0", "ZeroDivisionError"),
     ],
 )
-def test_a_module_that_fails_when_it_is_imported_is_one_line(
-    code, words, tmp_path, monkeypatch, capsys
-):
+def test_a_module_that_fails_at_import_causes_one_line(code, words, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(tmp_path)
     name = f"gallop_broken_{abs(hash(code))}"
     (tmp_path / f"{name}.py").write_text(f"x = 1\n{code}\n")
@@ -102,7 +100,7 @@ def test_a_module_that_fails_when_it_is_imported_is_one_line(
         del gymnasium.registry["Broken-v0"]
 
 
-def test_what_close_raises_stops_nothing():
+def test_an_exception_in_close_stops_nothing():
     env = Task("gallop_misbehaving_task:Misbehaving-v0", {"kind": "close_raises"}).closed()
     assert env.action_space == Misbehaving.action_space
 
@@ -120,7 +118,7 @@ class Closes(Misbehaving):
         Closes.n_open -= 1
 
 
-def test_environments_made_so_far_are_closed_where_a_later_one_fails():
+def test_earlier_environments_are_closed_if_a_later_one_fails():
     def make():
         if Closes.n_open == 2:
             raise ExperimentError("no more robots")
@@ -141,7 +139,7 @@ def test_environments_made_so_far_are_closed_where_a_later_one_fails():
 
 
 @pytest.mark.parametrize("at_reset", [True, False])
-def test_an_observation_that_is_not_finite_ends_one_episode_whenever_it_comes(at_reset):
+def test_a_non_finite_observation_ends_one_episode_at_any_timestep(at_reset):
     class Lost(Misbehaving):
         """Loses its way in the episode of seed 2."""
 
@@ -166,7 +164,7 @@ def test_an_observation_that_is_not_finite_ends_one_episode_whenever_it_comes(at
     assert nothing.n_not_finite == 1
 
 
-def test_an_older_policy_of_a_run_that_normalised_rewards_alone_needs_no_normaliser(cut_run):
+def test_an_older_policy_of_a_run_that_normalised_only_rewards_needs_no_normaliser(cut_run):
     made = VecNormalize(DummyVecEnv([lambda: make_env("Pendulum-v1", seed=0)]), norm_obs=False)
     model = PPO("MlpPolicy", made, n_steps=8, batch_size=8, policy_kwargs={"net_arch": [4]})
     model.learn(8)

@@ -86,7 +86,7 @@ def refusal(run, **flags):
 
 
 @pytest.mark.parametrize("path", ["there", "there/results.json"])
-def test_a_folder_or_file_gives_the_best_trials_hyperparameters(run, path):
+def test_a_folder_or_file_provides_the_best_trials_hyperparameters(run, path):
     searched(Path("there"))
     found = run(best_params=path).hyperparameters
     assert (found.learning_rate, found.gamma) == (0.002, 0.95)  # of the search
@@ -96,7 +96,7 @@ def test_a_folder_or_file_gives_the_best_trials_hyperparameters(run, path):
     assert found.batch_size == 256  # SB3's
 
 
-def test_the_order_is_file_search_flags(run):
+def test_flags_override_the_search_which_overrides_the_file(run):
     searched(Path("there"))
     experiment = run(
         best_params="there",
@@ -111,7 +111,7 @@ def test_the_order_is_file_search_flags(run):
 @pytest.mark.parametrize(
     ("trial", "rate", "gamma"), [("0", 3e-4, 0.0), ("2", 0.002, 0.95), ("5", "lin_0.01", 0.9)]
 )
-def test_a_trial_is_taken_by_its_number(run, trial, rate, gamma):
+def test_a_trial_is_chosen_by_its_number(run, trial, rate, gamma):
     searched(Path("there"))
     experiment = run(best_params="there", trial=trial)
     assert experiment.hyperparameters.learning_rate == rate
@@ -128,7 +128,7 @@ def test_settings_of_the_file_name_a_search_as_well(run):
     assert run(RUN + "trial: best\n").hyperparameters.gamma == 0.9
 
 
-def test_the_resolved_experiment_reads_back_equal_and_says_where_it_comes_from(run):
+def test_the_resolved_experiment_reads_back_equal_and_names_its_search(run):
     searched(Path("there"))
     experiment = run(best_params="there")
     assert experiment.source == "trial 2 of there"
@@ -154,7 +154,7 @@ def test_best_takes_the_newest_finished_search_of_this_algorithm_and_task(run):
     assert experiment.source == f"trial 2 of {right / 'results.json'}"
 
 
-def test_best_without_a_finished_search_says_what_there_is(run):
+def test_best_without_a_finished_search_lists_the_searches(run):
     message = refusal(run, best_params="best")
     assert "no finished search of SAC on Pendulum-v1 below optuna_results" in message
     assert "gallop tune" in message
@@ -185,13 +185,13 @@ def test_best_without_a_finished_search_says_what_there_is(run):
         ({"best_params": "there", "hyperparameters.utd": "2"}, ["ratio of 1,", "has 2"]),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_refused_in_one_line(run, flags, words):
+def test_results_that_do_not_fit_are_refused_in_one_line(run, flags, words):
     searched(Path("there"))
     message = refusal(run, **flags)
     assert all(word in message for word in words), message
 
 
-def test_an_equal_utd_ratio_passes_whatever_n_envs_is(run):
+def test_an_equal_utd_ratio_is_accepted_for_any_n_envs(run):
     searched(Path("there"))
     for flags in (
         {},
@@ -204,13 +204,13 @@ def test_an_equal_utd_ratio_passes_whatever_n_envs_is(run):
         assert experiment.hyperparameters.utd_ratio(experiment.n_envs) == 1.0
 
 
-def test_what_the_search_says_of_utd_replaces_the_files_other_name_for_it(run):
+def test_the_searchs_utd_replaces_gradient_steps_in_the_file(run):
     searched(Path("there"), best_params={"gradient_steps": 2}, utd_ratio=2.0, trials=[])
     text = RUN.replace("  tau: 0.5", "  utd: 1")
     assert run(text, best_params="there").hyperparameters.gradient_steps == 2
 
 
-def test_a_ratio_below_the_searchs_is_refused_where_the_file_gives_it(run):
+def test_a_lower_ratio_than_the_searchs_is_refused_with_its_place_in_the_file(run):
     searched(Path("there"))
     message = refusal(
         lambda **flags: run(RUN.replace("  tau: 0.5", "  utd: 0.5"), **flags),
@@ -219,7 +219,7 @@ def test_a_ratio_below_the_searchs_is_refused_where_the_file_gives_it(run):
     assert "ratio of 1," in message and "0.5" in message
 
 
-def test_the_command_line_says_it_in_one_line(run, capsys):
+def test_the_command_line_reports_it_in_one_line(run, capsys):
     searched(Path("there"), study_name="\x1b[31m\n")
     assert main(["run", "run.yaml", "--best_params", "there", "--trial", "9", "--dry-run"]) == 2
     printed = capsys.readouterr()
@@ -249,7 +249,7 @@ def damaged(text, run):
         ("{}", ["algo is missing"]),
     ],
 )
-def test_a_file_that_is_no_searchs_is_refused(run, text, words):
+def test_a_file_that_is_not_from_a_search_is_refused(run, text, words):
     message = damaged(text, run)
     assert "bad.json holds no results of a search" in message
     assert all(word in message for word in words), message
@@ -260,7 +260,7 @@ def test_a_file_that_is_no_searchs_is_refused(run, text, words):
     ["algo", "env", "study_name", "finished", "utd_ratio", "best_trial", "best_params",
      "best_value", "trials"],
 )  # fmt: skip
-def test_what_is_missing_is_named(run, name):
+def test_missing_keys_are_named(run, name):
     data = json.loads(write_text(results()))
     del data[name]
     assert f"{name} is missing" in damaged(json.dumps(data), run)
@@ -348,7 +348,7 @@ JSON = st.recursive(
     value=JSON,
     trial=st.sampled_from(["best", "0", "2"]),
 )  # fmt: skip
-def test_whatever_results_json_holds_is_taken_or_gets_one_line(run, field, inner, value, trial):
+def test_any_results_json_is_accepted_or_causes_one_line(run, field, inner, value, trial):
     data = json.loads(write_text(results()))
     data[field] = value if inner is None else {inner: value}
     folder = Path("optuna_results/plots/SAC_Pendulum-v1/x")
@@ -368,7 +368,7 @@ def test_results_read_back_equal(tmp_path):
     assert read(folder) == results()
 
 
-def test_a_return_that_is_no_number_is_written_as_none(tmp_path):
+def test_a_nan_return_is_written_as_none(tmp_path):
     folder = searched(tmp_path / "there", best_value=NAN)
     assert "NaN" not in (folder / "results.json").read_text()
     assert read(folder).best_value is None

@@ -103,7 +103,7 @@ def untouched(run):
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_side_by_side_gives_the_bits_of_each_run_alone(done, tmp_path):
+def test_runs_in_parallel_have_the_bits_of_each_run_alone(done, tmp_path):
     group, _ = done
     policies = []
     for seed in (0, 7):
@@ -120,7 +120,7 @@ def test_side_by_side_gives_the_bits_of_each_run_alone(done, tmp_path):
     assert policies[0] != policies[1]
 
 
-def test_the_summary_is_what_the_runs_episodes_say(done):
+def test_the_summary_follows_from_the_runs_episodes(done):
     group, _ = done
     summary = json.loads(group.summary_file.read_text())
     by_hand = {str(seed): np.mean(final_returns(group.run(seed))) for seed in (0, 7)}
@@ -135,7 +135,7 @@ def test_the_summary_is_what_the_runs_episodes_say(done):
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0, 7], [])
 
 
-def test_the_curve_is_the_runs_evaluations(done):
+def test_the_curve_follows_from_the_runs_evaluations(done):
     group, _ = done
     with group.curve_file.open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -156,7 +156,7 @@ def test_the_screen_shows_plan_progress_and_table(done):
         assert words in shown
 
 
-def test_figures_prints_what_the_group_ended_with(done):
+def test_figures_prints_the_groups_closing_tables(done):
     group, shown = done
     group.learning_curve.unlink()
     again = Display()
@@ -167,7 +167,7 @@ def test_figures_prints_what_the_group_ended_with(done):
     assert str(group.summary_file) in shown.splitlines()[-1]
 
 
-def test_asked_again_only_new_seeds_are_trained(done, in_this_process):
+def test_a_repeated_command_trains_only_new_seeds(done, in_this_process):
     group, _ = done
     results, name = group.path.parents[1], group.path.name
     before = [untouched(group.run(seed)) for seed in (0, 7)]
@@ -183,7 +183,7 @@ def test_asked_again_only_new_seeds_are_trained(done, in_this_process):
     assert json.loads(group.summary_file.read_text())["training_seeds"] == [0, 7, 3]
 
 
-def test_another_experiment_under_the_name_is_refused(done):
+def test_a_different_experiment_under_the_same_name_is_refused(done):
     group, _ = done
     results, before = group.path.parents[1], untouched(group)
     other = tiny("sac", {"batch_size": 8})
@@ -202,13 +202,15 @@ def test_another_experiment_under_the_name_is_refused(done):
         ([0], 0, "--workers 0: at least 1"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(seeds, workers, words, tmp_path):
+def test_impossible_requests_are_refused_before_anything_is_written(
+    seeds, workers, words, tmp_path
+):
     with pytest.raises(ExperimentError, match=words):
         run_seeds(tiny("ppo"), seeds, results=tmp_path, name="g", workers=workers)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_policy_that_cannot_be_read_is_refused_before_anything_is_written(tmp_path):
+def test_an_unreadable_policy_is_refused_before_anything_is_written(tmp_path):
     experiment = tiny("ppo", init_from=str(tmp_path / "none.zip"))
     with pytest.raises(RunError, match="no such file"):
         run_seeds(experiment, [0], results=tmp_path, name="g", display=Display(quiet=True))
@@ -223,7 +225,7 @@ def test_all_seeds_start_from_the_same_policy(done, in_this_process, tmp_path):
     assert parameters(ours.run(5).final_model) == parameters(alone.final_model)
 
 
-def test_a_folder_that_is_no_group_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_group_is_refused(tmp_path):
     run = RunDirectory(tmp_path / "PPO_Pendulum-v1" / "g")
     run.create(tiny("ppo"))
     with pytest.raises(RunError, match="is not a group of training seeds"):
@@ -239,7 +241,7 @@ def test_only_one_process_runs_a_group(done):
         resume_group(group.path, Display(quiet=True))
 
 
-def test_a_run_that_another_process_holds_is_waited_for(tmp_path, in_this_process):
+def test_a_group_waits_for_a_run_that_another_process_has_locked(tmp_path, in_this_process):
     experiment = tiny("ppo")
     group = SeedGroup(tmp_path / "g")
     group.write(experiment, [0])
@@ -257,7 +259,7 @@ def test_a_run_that_another_process_holds_is_waited_for(tmp_path, in_this_proces
     assert run.is_finished()
 
 
-def test_a_damaged_list_of_seeds_is_one_line(tmp_path):
+def test_a_damaged_list_of_seeds_causes_one_line(tmp_path):
     group = SeedGroup(tmp_path)
     group.write(tiny("ppo"), [0])
     group.seeds_file.write_text('{"training_seeds": [1]}')
@@ -284,7 +286,7 @@ def test_on_a_terminal_a_row_shows_each_run(done):
         assert words in shown
 
 
-def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(TESTS), *OUTER_PATH))))
     experiment = tiny("sac", env="gallop_breaking_task:Breaking-v0", env_kwargs={})
     display = Display()
@@ -302,7 +304,7 @@ def test_a_run_that_fails_leaves_the_others(tmp_path, monkeypatch):
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0], [1])
 
 
-def test_a_seed_whose_folder_is_something_else_leaves_the_others(tmp_path, in_this_process):
+def test_a_seed_whose_folder_is_not_a_run_does_not_stop_the_others(tmp_path, in_this_process):
     group = SeedGroup(tmp_path / "PPO_Pendulum-v1" / "g")
     group.run(0).path.mkdir(parents=True)
     (group.run(0).path / "notes.txt").write_text("mine")
@@ -313,7 +315,7 @@ def test_a_seed_whose_folder_is_something_else_leaves_the_others(tmp_path, in_th
     assert [path.name for path in group.run(0).path.iterdir()] == ["notes.txt"]
 
 
-def test_a_seed_whose_numbers_are_damaged_leaves_the_others(done, tmp_path, in_this_process):
+def test_a_seed_whose_numbers_are_damaged_does_not_stop_the_others(done, tmp_path, in_this_process):
     group = SeedGroup(tmp_path / "g")
     shutil.copytree(done[0].path, group.path)
     file = group.run(0).path / "evaluations.npz"
@@ -351,7 +353,7 @@ def children(pid):
 
 
 @needs_proc
-def test_a_stopped_group_says_what_is_kept(tmp_path):
+def test_a_stopped_group_reports_what_is_kept(tmp_path):
     group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
     display = Display()
     display.console = Console(record=True, width=120)

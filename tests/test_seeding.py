@@ -5,7 +5,7 @@ from itertools import pairwise
 from gallop.experiments import seeding
 
 
-def test_the_families_of_judging_are_disjoint_and_outside_the_training_range():
+def test_the_seeds_for_evaluation_are_disjoint_and_outside_the_training_range():
     families = [seeding.EVALUATION_SEEDS, seeding.VALIDATION_SEEDS, seeding.SEARCH_SEEDS]
     together = [seed for family in families for seed in family]
     assert len(set(together)) == len(together)
@@ -13,7 +13,7 @@ def test_the_families_of_judging_are_disjoint_and_outside_the_training_range():
     assert len(seeding.EVALUATION_SEEDS) == 10
 
 
-def test_the_constants_never_change():
+def test_the_constant_seeds_never_change():
     # Results of different versions are paired by these seeds.
     assert tuple(range(10_000, 10_010)) == seeding.EVALUATION_SEEDS
     assert seeding.VALIDATION_SEEDS[:5] == (20_000, 20_001, 20_002, 20_003, 20_004)
@@ -39,7 +39,7 @@ def searches():
     return [*range(1000), *around, seeding.MAX_SEARCH_SEED - 1]
 
 
-def test_trials_and_retraining_of_all_searches_have_seeds_of_their_own():
+def test_trials_and_retraining_of_all_searches_have_separate_seeds():
     # 20 rounds of 100 seeds, and 1,000 fresh ones: as many as a search may ask for.
     families = []
     for seed in searches():
@@ -62,14 +62,14 @@ def test_trials_and_retraining_of_all_searches_have_seeds_of_their_own():
     assert ordered[-1].stop < 2**63  # what training_seed takes
 
 
-def test_a_trials_seeds_depend_on_search_and_round_alone():
+def test_a_trials_seeds_depend_only_on_search_and_round():
     assert seeding.tuning_seeds(0, 0, 2) == [1_000_000, 1_000_001]
     assert seeding.tuning_seeds(4, 1, 3)[:2] == seeding.tuning_seeds(4, 1, 2)
     assert seeding.tuning_seeds(4, 1, 1) == [5_001_000]
     assert seeding.fresh_seeds(4, 1) == [5_500_000]
 
 
-def test_retraining_is_judged_on_episodes_that_no_trial_had():
+def test_retraining_is_evaluated_on_episodes_that_no_trial_used():
     most = seeding.MAX_SEARCH_EPISODES
     trials, fresh = seeding.search_episodes(most), seeding.search_episodes(most, fresh=True)
     assert len(trials) == len(fresh) == most == 500

@@ -127,7 +127,7 @@ def test_an_experiment_is_frozen():
         ({"device": "gpu"}, ["device", "'gpu'"]),
     ],
 )
-def test_bad_input_gets_one_line_with_value_and_what_is_right(overrides, words):
+def test_bad_input_causes_one_line_with_the_value_and_what_is_allowed(overrides, words):
     message = refusal(overrides)
     assert all(word in message for word in words), message
 
@@ -203,7 +203,7 @@ def test_ppo_rounds_its_boundaries_up_to_whole_rollouts():
     n_envs=st.integers(1, 5),
     train_freq=st.integers(1, 3),
 )
-def test_whatever_resolves_lines_up(algo, total, n_envs, train_freq):
+def test_every_resolved_experiment_lines_up(algo, total, n_envs, train_freq):
     hyperparameters = {"n_steps": 128} if algo == "ppo" else {"train_freq": train_freq}
     try:
         experiment = from_dict(
@@ -259,13 +259,13 @@ def test_every_flag_is_a_setting_that_can_be_overridden():
     ids=["doubling", "circle", "deep", "digits", "sixties", "large", "escape", "module",
          "total"],
 )  # fmt: skip
-def test_a_strangers_file_gets_one_printable_line_at_once(text, words, tmp_path):
+def test_an_untrusted_file_causes_one_printable_line_at_once(text, words, tmp_path):
     (tmp_path / "experiment.yaml").write_text(text)
     message = refusal(path=tmp_path / "experiment.yaml")
     assert words in message and message.isprintable()
 
 
-def test_overrides_leave_the_rest_of_a_section_alone():
+def test_overrides_keep_the_rest_of_a_section():
     experiment = load(REFERENCE, {"evaluation.n_episodes": "3", "env_kwargs.frame_skip": "4"})
     assert (experiment.evaluation.interval, experiment.evaluation.n_episodes) == (50_000, 3)
     assert experiment.env_kwargs == {"frame_skip": 4, "reset_noise_scale": 0.15}

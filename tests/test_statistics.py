@@ -79,7 +79,7 @@ def test_the_bootstrap_interval_of_two_values_by_hand():
     assert bootstrap_interval([0.0, 1.0], generator()) == (0.0, 1.0)
 
 
-def test_the_bootstrap_interval_covers_the_true_mean_about_as_often_as_it_says():
+def test_the_bootstrap_interval_covers_the_true_mean_at_about_its_nominal_rate():
     draws = np.random.default_rng(2)
     covered = 0
     for _ in range(300):
@@ -106,11 +106,11 @@ def test_a_summary_by_hand():
     assert summary.mean_interval.low < 5.0 < summary.mean_interval.high
 
 
-def test_one_episode_has_an_interval_of_no_width():
+def test_one_episode_has_an_interval_of_zero_width():
     assert summarise([3.0], generator()).mean_interval == (3.0, 3.0)
 
 
-def test_a_paired_difference_ignores_what_the_pairs_share():
+def test_a_paired_difference_ignores_the_common_part_of_the_pairs():
     start = np.array([0.0, 1000.0, -500.0, 70.0])  # hard and easy seeds
     difference = paired_difference(start + 10.0, start, generator())
     assert difference.mean == 10.0
@@ -157,7 +157,7 @@ def test_the_sign_flip_test_is_scipys_exact_permutation_test(n):
     assert sign_flip_test(differences, generator()) == pytest.approx(expected)
 
 
-def test_a_sign_flip_test_of_many_pairs_is_drawn_and_never_zero():
+def test_a_sign_flip_test_of_many_pairs_is_sampled_and_never_zero():
     differences = np.random.default_rng(0).normal(0.35, 1, 40)
     expected = stats.ttest_1samp(differences, 0).pvalue
     assert sign_flip_test(differences, generator()) == pytest.approx(expected, abs=0.01)
@@ -178,7 +178,7 @@ def test_the_signed_rank_test_shares_ranks_of_ties_and_drops_zeros():
     assert signed_rank_test([0.0, 0.0], generator()) == 1.0
 
 
-def test_pairs_that_are_all_better_are_as_far_as_ten_pairs_can_be():
+def test_ten_pairs_that_are_all_better_have_the_smallest_possible_p():
     found = compare(np.arange(10.0) + 1, np.arange(10.0), generator())
     assert found.p_sign_flip == found.p_wilcoxon == 2 / 1024
     assert found.difference.mean == 1.0
@@ -202,7 +202,7 @@ def test_the_slope_of_the_last_quarter_is_scipys_line_and_interval():
     )
 
 
-def test_the_slope_says_whether_the_return_still_rises():
+def test_the_slope_tells_whether_the_return_still_rises():
     timesteps = np.arange(1, 21) * 5_000
     noise = np.tile([1.0, -1.0], 10)
     for gain, trend in ((50.0, "rising"), (-50.0, "falling"), (0.0, "level")):

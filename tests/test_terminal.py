@@ -81,7 +81,7 @@ def test_tables_show_names_as_text():
 
 
 @pytest.mark.parametrize("kind", ["episodes", "training"])
-def test_what_a_task_prints_beside_a_bar_stays_above_it_and_moves_no_cursor(kind):
+def test_output_of_a_task_stays_above_the_progress_bar_and_moves_no_cursor(kind):
     display = display_on_a_terminal()
     with display.episodes("a", 2, 10) if kind == "episodes" else display.bar(10, 0):
         print("a task \x1b[2J\x1b]0;title\x07 prints")
@@ -120,7 +120,7 @@ def test_a_message_made_from_a_file_is_short(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("shared", ["mean", "var"])
-def test_statistics_that_share_one_array_are_not_copied_for_each(shared, tmp_path):
+def test_statistics_that_share_one_array_do_not_copy_it(shared, tmp_path):
     from stable_baselines3.common.running_mean_std import RunningMeanStd
     from stable_baselines3.common.vec_env import VecNormalize
 

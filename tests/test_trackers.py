@@ -138,7 +138,7 @@ def test_trackers_are_named_as_words_or_as_a_list(tmp_path, text, expected):
         (3, "trackers: 3: "),
     ],
 )
-def test_a_wrong_tracker_is_refused_in_one_line(value, message):
+def test_an_unknown_tracker_is_refused_in_one_line(value, message):
     with pytest.raises(ExperimentError) as caught:
         tiny("sac", trackers=value)
     assert str(caught.value).startswith(message)
@@ -162,7 +162,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_
     assert 'pip install "gallop-rl[no_such_tracker]"' in str(caught.value)
 
 
-def test_a_folder_of_its_name_is_no_installed_package(tmp_path, monkeypatch):
+def test_a_folder_of_the_same_name_is_not_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "gallop_no_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("gallop_no_tracker"), "Python takes it for a package"
@@ -182,7 +182,7 @@ def test_nothing_is_written_if_a_tracker_is_not_installed(tmp_path):
 # --- TensorBoard, and trackers of one's own ------------------------------------------------------
 
 
-def test_tensorboard_and_a_tracker_of_ones_own_are_told_what_the_files_hold(tmp_path):
+def test_tensorboard_and_a_custom_tracker_get_the_numbers_of_the_files(tmp_path):
     notebook = Notebook()
     folder = run(tiny("sac", log_interval=1), tmp_path, notebook)
     evaluations = folder.numbers.read_evaluations()
@@ -194,7 +194,7 @@ def test_tensorboard_and_a_tracker_of_ones_own_are_told_what_the_files_hold(tmp_
     assert notebook.n_closed == 1
 
 
-def test_tensorboard_forgets_what_came_after_the_boundary(tmp_path):
+def test_tensorboard_drops_what_came_after_the_boundary(tmp_path):
     folder, experiment = RunDirectory(tmp_path / "a"), tiny("sac")
     with trackers.opened(folder, experiment, 0) as opened:
         opened.log([row(100, **{"train/x": 0.5}), row(200, **{"train/x": 0.5})])
@@ -204,7 +204,7 @@ def test_tensorboard_forgets_what_came_after_the_boundary(tmp_path):
     assert tensorboard_points(folder, "train/x") == [(100, 0.5), (200, 0.25)]
 
 
-def test_tensorboard_reads_what_was_opened_later_as_later(tmp_path, monkeypatch):
+def test_tensorboard_reads_event_files_in_the_order_of_opening(tmp_path, monkeypatch):
     from tensorboard.summary.writer import event_file_writer as writer
 
     # It numbers the files that a process opens. In one second, 10 would be read before 9.
@@ -218,7 +218,7 @@ def test_tensorboard_reads_what_was_opened_later_as_later(tmp_path, monkeypatch)
     assert [step for step, _ in tensorboard_points(folder, "train/x")] == [100, 200]
 
 
-def test_a_stopped_run_closes_its_trackers_and_goes_on_in_them(tmp_path):
+def test_a_stopped_run_closes_its_trackers_and_resumes_in_them(tmp_path):
     stopped, resumed, whole = Stopping(), Notebook(), Notebook()
     with pytest.raises(KeyboardInterrupt):
         run(tiny("sac"), tmp_path, stopped)
@@ -233,7 +233,7 @@ def test_a_stopped_run_closes_its_trackers_and_goes_on_in_them(tmp_path):
     assert resumed.n_closed == 1
 
 
-def test_a_longer_run_is_another_run_of_the_trackers(tmp_path):
+def test_an_extended_run_is_a_new_run_of_the_trackers(tmp_path):
     before = run(tiny("sac"), tmp_path)
     before.write_tracker_run("mlflow", "a1")
     longer = {"total_timesteps": 720, "evaluation.interval": 120}
@@ -246,7 +246,7 @@ def test_a_longer_run_is_another_run_of_the_trackers(tmp_path):
 # --- a tracker changes nothing -------------------------------------------------------------------
 
 
-def test_a_tracker_that_fails_is_left_out_with_one_warning_and_training_goes_on(tmp_path, caplog):
+def test_a_tracker_that_fails_is_dropped_with_one_warning_and_training_continues(tmp_path, caplog):
     failing, notebook = Failing(200), Notebook()
     with caplog.at_level("WARNING", "gallop"):
         folder = run(tiny("sac", log_interval=1), tmp_path, failing, notebook)
@@ -260,7 +260,7 @@ def test_a_tracker_that_fails_is_left_out_with_one_warning_and_training_goes_on(
     assert parameters(folder.final_model) == parameters(alone.final_model)
 
 
-def test_trackers_that_cannot_be_opened_or_closed_are_left_out(caplog):
+def test_trackers_that_cannot_be_opened_or_closed_are_dropped(caplog):
     def broken(what):
         raise OSError(f"no {what}")
 
@@ -283,7 +283,7 @@ def test_trackers_that_cannot_be_opened_or_closed_are_left_out(caplog):
 
 @pytest.mark.parametrize("learner", ["native", "sb3"])
 @pytest.mark.parametrize("algo", ["sac", "td3", "ppo"])
-def test_a_tracker_that_draws_from_the_global_generators_changes_no_bit(tmp_path, algo, learner):
+def test_a_tracker_that_uses_the_global_generators_changes_no_bit(tmp_path, algo, learner):
     experiment = tiny(algo, learner=learner, log_interval=1)
     quiet = run(experiment, tmp_path, name="quiet")
     drawing = run(experiment, tmp_path, Drawing(), name="drawing")
@@ -460,7 +460,7 @@ def told(request, tmp_path_factory):
     return tracker, home, folder, run_before, resumed
 
 
-def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(told):
+def test_a_resumed_run_continues_the_same_run_of_the_tracker(told):
     tracker, home, folder, run_before, _ = told
     ((run_id, found),) = read(tracker, home, folder).items()
     assert run_id == run_before == folder.read_tracker_runs()[tracker]
@@ -474,7 +474,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_the_tracker(told):
     assert steps == [50, 100, 120, 170, 220, 240, 290, 340, 360]
 
 
-def test_the_tracker_knows_the_run_by_name_and_settings(told):
+def test_the_tracker_gets_the_runs_name_and_settings(told):
     tracker, home, folder, _, _ = told
     (found,) = read(tracker, home, folder).values()
     assert found["name"] == "SAC_Pendulum-v1/a"
@@ -490,7 +490,7 @@ def test_the_tracker_knows_the_run_by_name_and_settings(told):
         assert found["state"].lower() == "finished"
 
 
-def test_nothing_of_the_tracker_reaches_the_screen(told):
+def test_no_output_of_the_tracker_reaches_the_screen(told):
     _, _, _, _, resumed = told
     assert (resumed.stdout, resumed.stderr) == ("", "")
 
@@ -502,7 +502,7 @@ def test_the_policy_has_the_same_bits_as_without_the_tracker(told, tmp_path):
 
 
 @pytest.mark.parametrize("tracker", NAMED)
-def test_a_tracker_that_cannot_be_reached_only_costs_a_warning(tracker, tmp_path):
+def test_an_unreachable_tracker_causes_only_a_warning(tracker, tmp_path):
     """A store that is no store: what is wrong differs, what happens does not."""
     experiment = tiny("sac", log_interval=1, trackers=[tracker])
     (tmp_path / "config.yaml").write_text(to_yaml(experiment))
@@ -535,7 +535,7 @@ def test_a_tracker_that_cannot_be_reached_only_costs_a_warning(tracker, tmp_path
 
 
 @pytest.mark.skipif(not is_installed("wandb"), reason="needs wandb")
-def test_wandb_without_a_login_is_left_out_and_never_asks(tmp_path):
+def test_wandb_without_a_login_is_dropped_and_never_prompts(tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(tiny("sac", trackers=["wandb"])))
     without = {n: v for n, v in os.environ.items() if n not in ("WANDB_API_KEY", "WANDB_MODE")}
     done = subprocess.run(

@@ -70,7 +70,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize(("link", "target"), LINKS)
-def test_a_link_that_leaves_a_run_is_named_with_where_it_leads(run, elsewhere, link, target):
+def test_a_link_that_leaves_a_run_is_reported_with_its_target(run, elsewhere, link, target):
     (run.path / link).symlink_to(elsewhere / target)
     with pytest.raises(RunError) as refused:
         check_contents(run.path)
@@ -79,7 +79,7 @@ def test_a_link_that_leaves_a_run_is_named_with_where_it_leads(run, elsewhere, l
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:2]))
-def test_no_command_writes_through_a_link_or_copies_what_it_leads_to(
+def test_no_command_writes_through_a_link_or_copies_its_target(
     run, elsewhere, command, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_no_command_writes_through_a_link_or_copies_what_it_leads_to(
     assert not (tmp_path / "hub").exists()
 
 
-def test_links_inside_a_run_and_a_run_reached_by_a_link_are_fine(run, tmp_path):
+def test_links_inside_a_run_and_a_link_to_a_run_are_accepted(run, tmp_path):
     (run.path / "newest").symlink_to("state")
     (run.path / "log").symlink_to(run.path / "experiment.yaml")  # absolute, and inside
     (tmp_path / "shortcut").symlink_to(run.path)
@@ -117,7 +117,7 @@ def test_a_group_and_a_search_with_a_link_are_refused(elsewhere, tmp_path, capsy
     assert "trials is a link that leaves the folder" in capsys.readouterr().err
 
 
-def test_a_round_names_its_parent_beside_it_and_nowhere_else(tmp_path, capsys):
+def test_a_round_can_only_name_a_parent_next_to_it(tmp_path, capsys):
     search = tmp_path / "search"
     search.mkdir()
     record = '{"number": 1, "parent": "../../etc", "storage": "s", "study_name": "a", '
@@ -126,7 +126,7 @@ def test_a_round_names_its_parent_beside_it_and_nowhere_else(tmp_path, capsys):
     assert "round.json is damaged" in capsys.readouterr().err
 
 
-def test_a_film_beside_a_policy_is_not_written_through_a_link(run, elsewhere):
+def test_a_film_next_to_a_policy_is_not_written_through_a_link(run, elsewhere):
     (run.path / "checkpoints").symlink_to(elsewhere)
     with pytest.raises(RunError, match="checkpoints is a link that leaves"):
         check_run_around(run.path / "checkpoints" / "model_watch.mp4")
@@ -146,7 +146,7 @@ FILES = ["experiment.yaml", "provenance.json", "episodes.csv", "evaluations.npz"
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
 @pytest.mark.parametrize("name", FILES)
-def test_a_pipe_in_a_run_never_makes_a_command_wait(run, name):
+def test_a_pipe_in_a_run_never_blocks_a_command(run, name):
     (run.path / name).unlink(missing_ok=True)
     os.mkfifo(run.path / name)
     program = "import sys; from gallop.commands.cli import main; sys.exit(main(sys.argv[1:]))"
@@ -168,7 +168,7 @@ def test_a_policy_file_that_is_a_pipe_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
-def test_a_device_is_no_file(tmp_path):
+def test_a_device_is_not_a_file(tmp_path):
     (tmp_path / "a.json").symlink_to("/dev/zero")
     with pytest.raises(OSError, match="a device"):
         read_json(tmp_path / "a.json")
@@ -226,7 +226,7 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize(("name", "content", "reason"), DAMAGE)
-def test_a_damaged_run_is_listed_with_its_reason_beside_the_others(
+def test_a_damaged_run_is_listed_with_its_reason_among_the_others(
     run, name, content, reason, capsys
 ):
     whole = RunDirectory(run.path.parent / "whole")
@@ -275,13 +275,13 @@ def test_arrays_read_back_as_numpy_wrote_them(tmp_path):
         read_npz(tmp_path / "o.npz")
 
 
-def test_a_message_made_from_a_file_keeps_its_two_ends():
+def test_a_message_made_from_a_file_keeps_its_start_and_end():
     message = str(ExperimentError("first " + "x" * 80_000 + " last"))
     assert len(message) <= MAX_MESSAGE + 3
     assert (message[:5], message[-4:]) == ("first", "last")
 
 
-def test_links_in_the_folder_of_a_tracker_are_its_own(tmp_path):
+def test_links_in_a_trackers_folder_are_accepted(tmp_path):
     """W&B links its logs in the user's cache from there; a link in its place is refused."""
     outside, run = tmp_path / "outside", tmp_path / "run"
     outside.mkdir()
@@ -331,7 +331,7 @@ def test_a_search_may_come_through_a_pipe(pipe, capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
-def test_a_pipe_through_which_nothing_or_too_much_comes_is_refused(pipe, monkeypatch, capsys):
+def test_a_pipe_with_no_data_or_too_much_is_refused(pipe, monkeypatch, capsys):
     name, writing = pipe
     monkeypatch.setattr(reading, "SECONDS_OF_A_PIPE", 0.2)
     os.write(writing, b"algo: sac\n")

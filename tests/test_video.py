@@ -81,7 +81,7 @@ def test_a_film_shows_each_frame_of_the_episode(tmp_path):
     assert sorted(p.name for p in target.path.iterdir()) == ["rollout.gif", "rollout.mp4"]
 
 
-def test_the_gif_is_at_most_its_ten_first_seconds(tmp_path):
+def test_the_gif_has_at_most_the_first_ten_seconds(tmp_path):
     job(tmp_path / "job.npz", n=230)
     assert filmed(tmp_path / "job.npz", tmp_path / "out") is None
     with Image.open(tmp_path / "out" / "rollout.gif") as gif:
@@ -101,13 +101,13 @@ def test_tasks_without_mujoco_are_filmed_without_opengl(tmp_path):
         ({"actions": np.zeros((40, 5))}, "Action dimension mismatch"),
     ],
 )
-def test_an_episode_that_does_not_come_out_the_same_is_no_film(changes, words, tmp_path):
+def test_an_episode_that_does_not_replay_exactly_has_no_film(changes, words, tmp_path):
     job(tmp_path / "job.npz", n=20, **changes)
     assert words in filmed(tmp_path / "job.npz", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir()), "no half film is left"
 
 
-def test_frames_that_do_not_differ_are_noted_and_black_ones_refused(tmp_path):
+def test_identical_frames_cause_a_note_and_black_ones_are_refused(tmp_path):
     still = np.full((32, 32, 3), 200, dtype=np.uint8)
     note = video.record(iter([still] * 30), tmp_path / "a.mp4", 20)
     assert note == "only 0 of 30 frames differ from the one before"
@@ -150,7 +150,7 @@ def test_without_opengl_no_backend_is_found(no_gl):
     assert done.stdout.strip() == "None"
 
 
-def test_without_opengl_a_run_completes_and_says_what_mends_it(no_gl, tmp_path):
+def test_without_opengl_a_run_completes_and_reports_the_fix(no_gl, tmp_path):
     config = tmp_path / "cheetah.yaml"
     config.write_text(
         """

@@ -36,7 +36,9 @@ def test_every_algorithm_has_a_row():
 
 
 @cases
-def test_same_seed_gives_same_bits_and_another_seed_others(case, trainers, tmp_path):
+def test_the_same_seed_gives_the_same_bits_and_another_seed_different_ones(
+    case, trainers, tmp_path
+):
     first, second = trainers(experiment_of(case)), trainers(experiment_of(case))
     other = trainers(experiment_of(case).model_copy(update={"training_seed": 1}))
     digests = []
@@ -49,7 +51,7 @@ def test_same_seed_gives_same_bits_and_another_seed_others(case, trainers, tmp_p
 
 @cases
 @pytest.mark.parametrize("n_done", [1, 2])
-def test_a_resumed_run_equals_one_never_stopped(case, n_done, trainers, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(case, n_done, trainers, tmp_path):
     whole = trainers(experiment_of(case))
     rows = []
     for outcome in whole.segments():
@@ -218,7 +220,7 @@ def parameters(learner):
 
 
 @cases
-def test_the_policy_file_acts_as_the_learner_does(case, trainers, tmp_path):
+def test_the_policy_file_acts_like_the_learner(case, trainers, tmp_path):
     trainer = trainers(experiment_of(case))
     next(trainer.segments())
     trainer.learner.save_policy(tmp_path / "policy.zip")
@@ -259,7 +261,7 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, learner, trainers):
         (2, {"gradient_steps": 1}, (120 - 30) // 2),
     ],
 )
-def test_utd_holds_whatever_the_number_of_environments(
+def test_the_utd_ratio_does_not_depend_on_the_number_of_environments(
     n_envs, settings, gradient_steps, learner, trainers
 ):
     trainer = trainers(tiny("sac", settings, n_envs=n_envs, learner=learner))
@@ -296,7 +298,7 @@ def test_the_tick_can_stop_a_segment_and_sees_its_timesteps(learner, trainers):
 
 @learners
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
-def test_training_that_diverges_says_so(algo, learner, trainers):
+def test_diverging_training_is_reported(algo, learner, trainers):
     trainer = trainers(tiny(algo, {"learning_rate": 1e30}, learner=learner))
     with pytest.raises(DivergedError, match="a learning_rate below 1e"):
         trainer.to_the_end()
@@ -312,7 +314,7 @@ def test_boundaries_before_the_last_two_are_deleted(trainers, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["learner.safetensors", "learner.json", "boundary.json", "shard"])
-def test_a_damaged_boundary_gives_way_to_the_one_before(file, trainers, tmp_path):
+def test_a_damaged_boundary_is_replaced_by_the_previous_one(file, trainers, tmp_path):
     state = tmp_path / "state"
     whole = trainers(tiny("sac"))
     whole.to_the_end(state=state)
@@ -339,7 +341,7 @@ def test_no_boundary_is_found_in_an_empty_or_missing_state(tmp_path):
 
 
 @cases
-def test_a_policy_file_is_a_beginning(case, trainers, tmp_path):
+def test_training_can_start_from_a_policy_file(case, trainers, tmp_path):
     experiment = experiment_of(case)
     first = trainers(experiment)
     next(first.segments())
@@ -364,7 +366,7 @@ def test_a_policy_file_is_a_beginning(case, trainers, tmp_path):
 
 
 @learners
-def test_a_beginning_must_be_normalised_as_the_experiment_is(learner, trainers, tmp_path):
+def test_an_initial_policy_must_be_normalised_like_the_experiment(learner, trainers, tmp_path):
     plain = trainers(tiny("sac", learner=learner))
     plain.learner.save_policy(tmp_path / "plain.zip")
     normal = trainers(tiny("sac", learner=learner, normalize=True))

@@ -263,27 +263,27 @@ def test_what_does_not_fit_is_refused():
             run.step_on(np.full((1, 8), index), noise)
     for follows in (-1, 2 * ROWS):
         run.kernel.use_replay(**replay() | {"following": np.full(ROWS, follows, np.int32)})
-        with pytest.raises(IndexError, match="what follows transition 3 is not in the replay"):
+        with pytest.raises(IndexError, match="next observation of transition 3 is not in"):
             run.step_on(np.full((1, 8), 3), noise)
     run.kernel.use_replay(**replay())
-    with pytest.raises(ValueError, match=r"indices are \[gradient steps, 8\]"):
+    with pytest.raises(ValueError, match=r"indices must be \[gradient steps, 8\]"):
         run.step_on(np.zeros((1, 7), np.int64), noise)
-    with pytest.raises(ValueError, match="the noise does not fit"):
+    with pytest.raises(ValueError, match="the shape of noise does not match"):
         run.step_on(np.zeros((2, 8), np.int64), noise)
-    with pytest.raises(ValueError, match="the network takes"):
+    with pytest.raises(ValueError, match="the inputs must be"):
         run.actor.forward(np.zeros((1, N_OBSERVATIONS + 1), np.float32))
     with pytest.raises(ValueError, match="does not fit one of"):
         run.actor.write(run.actor.parameters, random_layers([N_OBSERVATIONS, 40, 34, 6]))
-    with pytest.raises(ValueError, match="a width is at least 1"):
+    with pytest.raises(ValueError, match="a width must be at least 1"):
         _kernels.Mlp(engine=kernels.engine(1), widths=[3, 0, 1], hidden="relu", last="none")
-    with pytest.raises(ValueError, match="elu: the activations are relu, tanh and none"):
+    with pytest.raises(ValueError, match="elu: activation must be relu, tanh or none"):
         _kernels.Mlp(engine=kernels.engine(1), widths=[3, 1], hidden="elu", last="none")
-    with pytest.raises(ValueError, match="sparc: no such instruction set here; there are"):
+    with pytest.raises(ValueError, match="sparc: not an instruction set of this machine"):
         kernels.engine(1, "sparc")
     ppo = OnPolicy(kernels.engine(1), 10, discrete=True)
     with pytest.raises(IndexError, match="index 100 is not in the rollout"):
         ppo.epoch(indices=np.full(10, 100))
-    with pytest.raises(ValueError, match="not one of the choices"):
+    with pytest.raises(ValueError, match="an action is out of range"):
         ppo.epoch(actions=np.full((100, 1), 3, np.float32))
     run.actor.write(run.actor.parameters, random_layers([N_OBSERVATIONS, 40, 33, 6]))
     assert run.bits() == before

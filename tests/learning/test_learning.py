@@ -72,7 +72,7 @@ def test_td3_trains_on_hopper_whose_episodes_terminate(tmp_path):
     assert meta["compared_to_random"]["difference"]["interval"][0] > 100
 
 
-def test_a_task_with_dictionaries_of_observations_trains(tmp_path):
+def test_a_task_with_dict_observations_trains(tmp_path):
     meta = trained(
         tmp_path,
         algo="sac",

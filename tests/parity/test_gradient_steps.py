@@ -284,7 +284,7 @@ ARCHITECTURES = {
 @pytest.mark.parametrize("n_steps", [1, 10])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 @pytest.mark.parametrize("algo", ["sac", "td3"])
-def test_gradient_steps_are_as_near_to_exact_arithmetic_as_sb3s(algo, name, n_steps):
+def test_gradient_steps_are_as_close_to_exact_arithmetic_as_sb3s(algo, name, n_steps):
     hold(off_policy(algo, n_steps, 64, SHAPE, policy_kwargs=ARCHITECTURES[name]))
 
 
@@ -426,7 +426,7 @@ def test_bfloat16_on_two_threads(precision):
     assert bits(bf16_arms(precision)) == bits(bf16_arms(precision, n_threads=2))
 
 
-def test_the_judge_sees_a_wrong_step():
+def test_the_comparison_detects_a_wrong_step():
     arms = off_policy("sac", 1, 64, SHAPE)
     hold(arms)
     arms.native.networks["actor"].parameters[:] *= 1 + 1e-5
