@@ -133,5 +133,5 @@ def test_the_normaliser_equals_sb3s(task, tmp_path):
 
 def test_another_file_is_not_a_normaliser(tmp_path):
     np.savez(tmp_path / "a.npz", mean=np.zeros(3))
-    with pytest.raises(ValueError, match="is no normaliser"):
+    with pytest.raises(ValueError, match="not a normaliser file"):
         Normalizer.load(tmp_path / "a.npz")

@@ -309,7 +309,7 @@ def test_a_failed_export_leaves_nothing(run, tmp_path):
     normalizer_file.normalizer_path(folder.final_model).write_bytes(b"damaged")
     manifest.begin(folder.path)
     for export in (export_zoo, export_hub):
-        with pytest.raises(ExperimentError, match="is no zip, or a damaged one"):
+        with pytest.raises(ExperimentError, match="not a zip, or damaged"):
             export(folder, tmp_path / "out")
     folder.final_model.unlink()
     folder.final_model.mkdir()  # cannot be copied

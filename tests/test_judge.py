@@ -154,7 +154,7 @@ def other(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evaluate", "OTHER", "--env", "Pendulum-v1"], "is a policy of another task"),
+        (["evaluate", "OTHER", "--env", "Pendulum-v1"], ": a policy of another task"),
         (["evaluate", "RUN", "OTHER"], "only policies of one task can be compared"),
         (["evaluate", "RUN", "--episodes", "0"], "--episodes 0: 1 to 10000"),
         (["evaluate", "RUN", "--episodes", "2", "--seeds", "1"], "two answers to one question"),
@@ -166,7 +166,7 @@ def other(tmp_path):
         (["evaluate", "RUN", "-o", "a.csv"], "written as .npz"),
         (["evaluate", "TMP"], "not a run or milestone folder"),
         (["evaluate", "TMP/none.zip"], "no such file or folder"),
-        (["evaluate", "RUN", "--normalizer", "TMP/none.npz"], "none.npz: cannot be read"),
+        (["evaluate", "RUN", "--normalizer", "TMP/none.npz"], "none.npz: not found"),
         (["evaluate", "RUN", "--episode", "3"], "--episodes"),
         (["evaluate"], "results: no run with a policy found"),
         (["baseline"], "RUN, a CONFIG or --env is needed"),

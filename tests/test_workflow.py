@@ -98,7 +98,7 @@ def test_output_shows_plan_progress_and_table_without_warnings(done):
     for words in (
         "UTD ratio 1",
         "25 % at 100, 50 % at 200, 100 % at 400",
-        "native (serves this, and is the fastest)",
+        "native (the fastest for this experiment)",
     ):
         assert words in process.stdout
     assert process.stdout.count("of 400 timesteps") == 4

@@ -221,7 +221,7 @@ def test_a_diverged_run_is_listed_as_such_and_does_not_go_on_with_the_same_bits(
 def test_physics_that_blows_up_again_and_again_ends_the_run(learner, run):
     said = run("unstable", "ppo", learner=learner)
     assert said.code == 1 and len(said.lines) == 1
-    assert "physics blew up in 10 episodes in a row before timestep 10" in said.lines[0]
+    assert "physics became unstable in 10 episodes in a row before timestep 10" in said.lines[0]
     assert "learning_rate" not in said.lines[0]
     told = json.loads((said.folder / "diverged.json").read_text())
     assert told["cause"] == "physics" and told["evidence"]["n_unstable_episodes"] == 10

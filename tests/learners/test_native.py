@@ -140,26 +140,30 @@ def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tm
         for name in good.namelist():
             spoilt = name == "critic.optimizer.pth"
             bad.writestr(name, content.getvalue() if spoilt else good.read(name))
-    with pytest.raises(sb3_zip.PolicyFileError, match="is no state of Adam"):
+    with pytest.raises(sb3_zip.PolicyFileError, match="is not a state of Adam"):
         ours.read_policy(tmp_path / "bad.zip")
 
 
 @pytest.mark.parametrize(
     ("algo", "settings", "reason"),
     [
-        ("sac", {"hyperparameters": {"use_sde": True}}, "it has no gSDE"),
-        ("td3", {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}}, "normal noise"),
+        ("sac", {"hyperparameters": {"use_sde": True}}, "does not support gSDE"),
+        (
+            "td3",
+            {"hyperparameters": {"noise_type": "ornstein-uhlenbeck"}},
+            "only normal noise",
+        ),
         (
             "sac",
             {"hyperparameters": {"policy_kwargs": {"activation_fn": "elu"}}},
-            "it has ReLU and Tanh, not elu",
+            "the activation function elu (only relu and tanh)",
         ),
         (
             "sac",
             {"hyperparameters": {"policy_kwargs": {"optimizer_kwargs": {"amsgrad": True}}}},
-            "its Adam has no amsgrad",
+            "Adam's argument amsgrad",
         ),
-        ("sac", {"env": "gallop_dict_task:DictPendulum-v0"}, "it has no Dict observations"),
+        ("sac", {"env": "gallop_dict_task:DictPendulum-v0"}, "does not support Dict observations"),
     ],
 )
 def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reason):
@@ -168,7 +172,7 @@ def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reas
     choice = choose_learner(experiment, *spaces)
     assert choice.name == "sb3"
     assert reason in choice.reason
-    with pytest.raises(ExperimentError, match="native cannot train this"):
+    with pytest.raises(ExperimentError, match="native: the native learner does not support"):
         choose_learner(experiment.model_copy(update={"learner": "native"}), *spaces)
 
 
@@ -179,13 +183,13 @@ def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
     assert (choice.name, choice.n_threads) == ("native", 1)
     assert choice.instruction_set == machine.instruction_set()
     asked = choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
-    assert asked == ("sb3", "asked for", 1, "")
+    assert asked == ("sb3", "requested", 1, "")
 
 
 def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
     experiment = tiny("sac", precision="bf16")
     spaces = try_out(experiment)[:2]
-    with pytest.raises(ExperimentError, match="bf16 needs the native learner, and it was asked"):
+    with pytest.raises(ExperimentError, match="native learner, and the learner is sb3"):
         choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
     # What a processor without it would say.
     monkeypatch.setattr(machine, "has_bf16", lambda: False)

@@ -230,7 +230,7 @@ def test_the_zoos_normaliser_is_found_and_read_without_unpickling(tmp_path):
     assert normalizer_file.normalizer_beside(folder / "other.zip") is None, "another policy's"
     four = spaces.Box(-1, 1, (4,))
     written(folder / "best_model.zip", SAC, Shapes(four, actions))
-    with pytest.raises(PolicyFileError, match=r"shape \[3\], and the policy's have \[4\]"):
+    with pytest.raises(PolicyFileError, match=r"shape \[3\], but the policy's have shape \[4\]"):
         sb3_zip.read(folder / "best_model.zip", four, actions)
 
 
@@ -312,7 +312,7 @@ def edited(pendulum_zip, target, change):
         ({"data": None}, "no member 'data'"),
         ({"policy.pth": None}, "no member 'policy.pth'"),
         ({"data": b"{"}, "member data cannot be read"),
-        ({"data": b"[1, 2]"}, "is no SB3 policy"),
+        ({"data": b"[1, 2]"}, "not an SB3 policy"),
         ({"data": b"[" * 100_000}, "member data cannot be read"),
         ({"policy.pth": b"nothing"}, "cannot be read safely"),
         ({"policy.pth": b""}, "cannot be read safely"),
@@ -329,7 +329,7 @@ def test_what_is_no_zip_or_not_there_gets_one_line(pendulum, tmp_path):
     (tmp_path / "text.zip").write_text("hello")
     content = (tmp_path / "good.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
-    for name, words in (("text", "is no zip"), ("cut", "is no"), ("none", "no such file")):
+    for name, words in (("text", "not a zip"), ("cut", "not a"), ("none", "no such file")):
         with pytest.raises(PolicyFileError, match=words):
             read(tmp_path / f"{name}.zip", pendulum)
 
@@ -347,7 +347,7 @@ def test_tensors_of_another_kind_are_refused(pendulum, tmp_path):
 
 def test_a_policy_of_another_task_is_refused_with_both_spaces(pendulum, tmp_path):
     for task in ("HalfCheetah-v5", "CartPole-v1", "gallop_dict_task:DictPendulum-v0"):
-        with pytest.raises(PolicyFileError, match="is a policy of another task"):
+        with pytest.raises(PolicyFileError, match="a policy of another task"):
             read(tmp_path / "good.zip", make_env(task, seed=None))
 
 
@@ -369,7 +369,7 @@ def test_a_policy_class_of_ones_own_is_refused(pendulum, tmp_path):
     def change(data):
         data["policy_class"]["__module__"] = "my_policies"
 
-    with pytest.raises(PolicyFileError, match=r"policy class of its own.*--trust"):
+    with pytest.raises(PolicyFileError, match=r"custom policy class.*--trust"):
         read(edited(tmp_path / "good.zip", tmp_path / "a.zip", change), pendulum)
 
 
@@ -433,10 +433,10 @@ def test_a_bomb_inside_the_weights_is_refused(pendulum, tmp_path):
 def test_many_members_and_names_outside_are_refused(pendulum, tmp_path):
     for name, members, words in (
         ("many", [(f"{n}", b"") for n in range(1_001)], "1,001 members; at most 1,000"),
-        ("up", [("../../evil", b"x")], "lies outside"),
-        ("root", [("/etc/evil", b"x")], "lies outside"),
-        ("drive", [("C:\\evil", b"x")], "lies outside"),
-        ("back", [("..\\evil", b"x")], "lies outside"),
+        ("up", [("../../evil", b"x")], "points outside"),
+        ("root", [("/etc/evil", b"x")], "points outside"),
+        ("drive", [("C:\\evil", b"x")], "points outside"),
+        ("back", [("..\\evil", b"x")], "points outside"),
     ):
         (tmp_path / f"{name}.zip").write_bytes(packed(members))
         with pytest.raises(PolicyFileError, match=words):
@@ -446,7 +446,7 @@ def test_many_members_and_names_outside_are_refused(pendulum, tmp_path):
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_two_members_of_one_name_are_refused(pendulum, tmp_path):
     (tmp_path / "a.zip").write_bytes(packed([("data", b"{}"), ("data", b"[]")]))
-    with pytest.raises(PolicyFileError, match="two members 'data'"):
+    with pytest.raises(PolicyFileError, match="two members have the name 'data'"):
         read(tmp_path / "a.zip", pendulum)
 
 
@@ -674,7 +674,7 @@ def test_a_huge_directory_is_refused_before_it_is_read(pendulum, tmp_path):
 def test_members_packed_in_other_ways_are_refused(pendulum, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("data", "{}")
-    with pytest.raises(PolicyFileError, match="packed unusually"):
+    with pytest.raises(PolicyFileError, match="unsupported compression method"):
         read(tmp_path / "a.zip", pendulum)
 
 

@@ -76,7 +76,7 @@ CROSSQ = AlgorithmSpec(
         ),
         actor_is_mlp=False,
     ),
-    why_not_native="it has no CrossQ",
+    why_not_native="the native learner does not support CrossQ",
     # 22 and 8 SPS with batches of 64 and 256, one thread of a busy AMD EPYC (HalfCheetah-v5).
     sb3_cost=Cost(gradient_step=0.0177, row=4.2e-4, timestep=0.0009),
     default_net_arch={"pi": [256, 256], "qf": [1024, 1024]},

@@ -71,7 +71,7 @@ TQC = AlgorithmSpec(
         },
         has_sde=True,
     ),
-    why_not_native="it has no TQC",
+    why_not_native="the native learner does not support TQC",
     # 103 and 40 SPS with batches of 64 and 256, one thread of a busy AMD EPYC (HalfCheetah-v5).
     sb3_cost=Cost(gradient_step=0.0038, row=7.9e-5, timestep=0.0009),
 )

@@ -61,7 +61,7 @@ def watch(
         output: the .mp4 file to write instead of opening a window. Default without a display:
             `<policy>_watch.mp4` next to the policy file.
         results: the folder that holds all runs.
-        normalizer: the policy's normalizer file, if it is not next to the zip.
+        normalizer: the policy's normaliser file, if it is not next to the zip.
         trust: as in `gallop.evaluate`.
 
     Returns:

@@ -68,7 +68,7 @@ def evaluate(
         reset_noise_scale: spread of the initial states, instead of the run's or the task's own.
         stochastic: sample actions from the policy's distribution, with a fixed seed, instead of
             taking the deterministic action.
-        normalizer: the policy's normalizer file, if it is not next to the zip.
+        normalizer: the policy's normaliser file, if it is not next to the zip.
         trust: run the task and wrappers that an untrusted folder names. For a single zip outside a
             run folder: let SB3's own loader run the code in it, if it cannot be read otherwise.
         results: the folder that holds all runs.

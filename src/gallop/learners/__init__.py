@@ -1,1 +1,1 @@
-"""Learners: what changes a policy. One protocol, on SB3 and on the kernels."""
+"""Learners train a policy: one protocol, implemented on SB3 and on the native kernels."""

@@ -1,4 +1,4 @@
-"""Experiment → Learner, with the reason. Chosen once, stored in the run, never switched."""
+"""Choose the learner of an experiment, with a reason. A run never switches its learner."""
 
 from __future__ import annotations
 
@@ -28,13 +28,16 @@ NO_KERNELS = (
 
 
 class Choice(NamedTuple):
-    """The learner's name and why it was taken."""
+    """The choice of a learner."""
 
     name: Literal["native", "sb3"]
+    """Name of the learner."""
     reason: str
+    """Why it was chosen, for the plan."""
     n_threads: int
+    """Threads that it uses."""
     instruction_set: str
-    """Of the kernels; empty where there are none, or another learner than the native one."""
+    """Instruction set of the kernels; empty for SB3."""
 
 
 def choose_learner(
@@ -42,17 +45,22 @@ def choose_learner(
     observation_space: Space,
     action_space: Space,
 ) -> Choice:
-    """Which learner trains this experiment.
+    """Choose the learner that trains this experiment.
+
+    Args:
+        experiment: a resolved experiment.
+        observation_space: of its task.
+        action_space: of its task, as policies see it.
 
     Raises:
-        ExperimentError: if the algorithm cannot serve the task's spaces, or there is no such
-            device.
+        ExperimentError: if the algorithm does not support the task's spaces, the native learner is
+            required but does not support the experiment, or the device does not exist.
     """
     kind = type(action_space).__name__
     served = experiment.algorithm.action_spaces
     if kind not in served:
         able = [spec.name for spec in ALGORITHMS.values() if kind in spec.action_spaces]
-        hint = f"use algo: {' or '.join(able)}" if able else "no algorithm here does"
+        hint = f"use algo: {' or '.join(able)}" if able else "no algorithm supports these"
         raise ExperimentError(
             f"{experiment.algo} needs {' or '.join(served)} actions, and {experiment.env} has "
             f"{kind} actions; {hint}",
@@ -64,18 +72,16 @@ def choose_learner(
     policy = experiment.hyperparameters.policy
     if policy != "auto" and (policy == "MultiInputPolicy") != is_dict:
         raise ExperimentError(
-            f"{policy} does not fit {type(observation_space).__name__} observations; auto takes "
-            "the one that does",
+            f"{policy} does not support {type(observation_space).__name__} observations; auto "
+            "chooses the one that does",
             "hyperparameters.policy",
         )
     _check_device(experiment.device)
-    reason = unserved(experiment, observation_space, action_space)
+    reason = why_not_native(experiment, observation_space, action_space)
     if experiment.learner == "native" and reason:
-        raise ExperimentError(
-            f"native cannot train this: {reason}; auto or sb3 trains it on SB3", "learner"
-        )
+        raise ExperimentError(f"native: {reason}; auto or sb3 trains it on SB3", "learner")
     if experiment.precision != "float32":
-        why_not = "it was asked to train on SB3" if experiment.learner == "sb3" else reason
+        why_not = "the learner is sb3" if experiment.learner == "sb3" else reason
         if why_not:
             raise ExperimentError(
                 f"{experiment.precision} needs the native learner, and {why_not}", "precision"
@@ -89,33 +95,33 @@ def choose_learner(
     if reason or experiment.learner == "sb3":
         return Choice(
             "sb3",
-            reason if experiment.learner == "auto" else "asked for",
+            reason if experiment.learner == "auto" else "requested",
             experiment.n_threads or 1,
             "",
         )
-    why = "serves this, and is the fastest" if experiment.learner == "auto" else "asked for"
+    why = "the fastest for this experiment" if experiment.learner == "auto" else "requested"
     return Choice("native", why, kernels.n_threads(experiment.n_threads), machine.instruction_set())
 
 
 def _check_bounds(experiment: Experiment, action_space: Space) -> None:
-    """SB3's algorithms, and ours, choose between a lowest and a highest action."""
+    """Check that Box actions are bounded: SB3's learners and the native one scale by the bounds."""
     if type(action_space).__name__ != "Box":
         return
     space: Any = action_space
     if 0 in space.shape:
-        raise ExperimentError(f"{experiment.env} has no actions: it takes {space}", "env")
+        raise ExperimentError(f"{experiment.env} has no actions: its space is {space}", "env")
     with np.errstate(over="ignore", invalid="ignore"):
         is_bounded = np.isfinite(space.high - space.low).all()
     if not is_bounded:
         raise ExperimentError(
-            f"{experiment.algo} needs actions with finite bounds, and {experiment.env} takes "
-            f"{space}; a wrapper with a bounded action_space helps (--wrappers)",
+            f"{experiment.algo} needs actions with finite bounds, and {experiment.env} has "
+            f"{space}; use a wrapper with a bounded action_space (--wrappers)",
             "env",
         )
 
 
 def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
-    """Not every algorithm has networks for images and for Dict spaces."""
+    """Check that the algorithm has networks for images or Dict spaces, if the task needs them."""
     place = policy_class_index(observation_space)
     if place < len(spec.networks.policy_classes):
         return
@@ -126,44 +132,60 @@ def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     )
 
 
-def unserved(
+def why_not_native(
     experiment: Experiment,
     observation_space: Space,
     action_space: Space,
 ) -> str:
-    """Why the native learner cannot train this experiment; empty if it can."""
-    settings: Any = experiment.hyperparameters
-    networks = settings.policy_kwargs
+    """Why the native learner cannot train this experiment; empty if it can.
+
+    Args:
+        experiment: a resolved experiment.
+        observation_space: of its task.
+        action_space: of its task, as policies see it.
+    """
     if not experiment.algorithm.native_class:
         return experiment.algorithm.why_not_native
     if kernels.missing():
         return NO_KERNELS
+    unsupported = _unsupported(experiment, observation_space, action_space)
+    return f"the native learner does not support {unsupported}" if unsupported else ""
+
+
+def _unsupported(
+    experiment: Experiment,
+    observation_space: Space,
+    action_space: Space,
+) -> str:
+    """The first part of an experiment that the native learner does not support; else empty."""
+    settings: Any = experiment.hyperparameters
+    networks = settings.policy_kwargs
     if experiment.device not in ("cpu", "auto"):
-        return f"it computes on the CPU, not on {experiment.device}"
+        return f"device {experiment.device}"
     kind = type(observation_space).__name__
     if kind != "Box" or settings.policy in ("CnnPolicy", "MultiInputPolicy"):
-        return f"it has no {settings.policy if kind == 'Box' else kind + ' observations'}"
+        return str(settings.policy) if kind == "Box" else f"{kind} observations"
     if observation_space.dtype == np.uint8:
-        return "it has no observations of bytes, such as images"
+        return "observations of bytes, such as images"
     if type(action_space).__name__ not in ("Box", "Discrete"):
-        return f"it has no {type(action_space).__name__} actions"
+        return f"{type(action_space).__name__} actions"
     if getattr(action_space, "start", 0) != 0:
-        return "its choices of action begin with 0"
+        return "Discrete spaces that do not start at 0"
     if settings.use_sde if hasattr(settings, "use_sde") else False:
-        return "it has no gSDE"
+        return "gSDE"
     if networks.activation_fn not in (None, "relu", "tanh"):
-        return f"it has ReLU and Tanh, not {networks.activation_fn}"
+        return f"the activation function {networks.activation_fn} (only relu and tanh)"
     if getattr(settings, "noise_type", "none") == "ornstein-uhlenbeck":
-        return "it has normal noise, not Ornstein-Uhlenbeck's"
+        return "Ornstein-Uhlenbeck noise (only normal noise)"
     if unknown := sorted(set(networks.optimizer_kwargs or {}) - {"eps", "betas", "weight_decay"}):
-        return f"its Adam has no {unknown[0]}"
+        return f"Adam's argument {unknown[0]}"
     if (networks.n_critics or 0) > MAX_CRITICS:
-        return f"it has at most {MAX_CRITICS} critics"
+        return f"more than {MAX_CRITICS} critics"
     return ""
 
 
 def _check_device(device: str) -> None:
-    """SB3 would quietly train on the CPU where there is no such device."""
+    """Check that PyTorch has the device: without it, SB3 would silently train on the CPU."""
     if device in ("cpu", "auto"):
         return
     import torch
@@ -172,17 +194,23 @@ def _check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError):
         raise ExperimentError(
-            f"{device!r}: PyTorch sees no such device here; use cpu or auto", "device"
+            f"{device!r}: PyTorch finds no such device; use cpu or auto", "device"
         ) from None
 
 
 def make_learner(
     experiment: Experiment, choice: Choice, environments: VecEnv, seed: int
 ) -> Learner:
-    """The chosen learner with first weights from `seed`.
+    """Make the chosen learner.
+
+    Args:
+        experiment: a resolved experiment.
+        choice: the learner and its number of threads.
+        environments: the training environments.
+        seed: of the initial weights.
 
     Raises:
-        ExperimentError: if the hyper-parameters do not make one.
+        ExperimentError: if the hyper-parameters are not valid for the algorithm.
     """
     try:
         if choice.name == "sb3":
@@ -194,5 +222,5 @@ def make_learner(
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExperimentError(
-            f"{experiment.algo} cannot be made with these: {reason}", "hyperparameters"
+            f"{experiment.algo} cannot be made with these values: {reason}", "hyperparameters"
         ) from error

@@ -1,4 +1,4 @@
-"""The Learner protocol: all its state in the open, so that any run can be resumed exactly."""
+"""The `Learner` protocol: all state is accessible, so that any run can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -18,38 +18,57 @@ if TYPE_CHECKING:
 
 
 Tick = Callable[[int], None]
-"""Called with the current timestep, at most ten times a second. It may raise to stop at once; what
-the segment has learnt is then lost, and the last boundary is where the run goes on."""
+"""Called with the current timestep, at most ten times per second.
+
+It may raise to stop the learner at once. The progress of the segment is then lost, and the run
+resumes from the last boundary.
+"""
 
 
 class LogRow(NamedTuple):
-    """What SB3 would log at one timestep, under SB3's keys."""
+    """One row of the log, with SB3's keys."""
 
     timestep: int
+    """Over all environments."""
     values: dict[str, float]
+    """SB3's key, such as "train/critic_loss" -> value."""
 
 
 class SegmentDiagnostics(NamedTuple):
-    """What a segment tells about itself."""
+    """What `learn` reports about a segment."""
 
     rows: list[LogRow]
+    """Rows of the log, in order."""
     n_timesteps: int
+    """Over all environments."""
     seconds: float
     """Wall-clock time of the loop: acting, stepping, storing, learning."""
     n_unstable: int
-    """Episodes cut because MuJoCo's physics blew up."""
+    """Episodes truncated because MuJoCo's physics became unstable."""
 
 
 def diverged(timestep: int, learning_rate: float | str) -> DivergedError:
-    """The networks hold or give NaN or infinity, whatever the task does."""
+    """The error for networks that contain or return NaN or infinity.
+
+    Args:
+        timestep: of the run, when it was noticed.
+        learning_rate: the experiment's, for the advice.
+    """
     return DivergedError(
-        f"training diverged before timestep {timestep:,}: the networks give NaN or infinity; "
+        f"training diverged before timestep {timestep:,}: the networks return NaN or infinity; "
         f"a learning_rate below {learning_rate} may help"
     )
 
 
 def evidence(timestep: int, rows: Sequence[LogRow], n_unstable: int) -> dict[str, object]:
-    """What led to a divergence, as plain JSON: the last row of the log, the last finite losses."""
+    """Collect evidence of a divergence as plain JSON: the last row of the log, the last finite
+    losses.
+
+    Args:
+        timestep: of the run.
+        rows: the segment's rows of the log.
+        n_unstable: the segment's episodes with unstable physics.
+    """
     losses: dict[str, float] = {}
     for row in rows:
         finite = {k: v for k, v in row.values.items() if "loss" in k and math.isfinite(v)}
@@ -67,17 +86,25 @@ MAX_UNSTABLE_IN_A_ROW = 10
 
 
 class UnstableEpisodes:
-    """Counts the episodes of a segment that were cut because MuJoCo's physics blew up."""
+    """Counts the episodes of a segment that were truncated because of unstable physics.
+
+    Attributes:
+        n: their number.
+    """
 
     def __init__(self) -> None:
         self.n = 0
         self._in_a_row = 0
 
     def note(self, infos: Iterable[Mapping[str, object]], timestep: int) -> None:
-        """Take `info` of episodes that have ended.
+        """Count episodes that have ended.
+
+        Args:
+            infos: the last `info` of each episode.
+            timestep: of the run, for the error message.
 
         Raises:
-            DivergedError: if nothing else has happened for a while.
+            DivergedError: if MAX_UNSTABLE_IN_A_ROW episodes in a row were unstable.
         """
         for info in infos:
             unstable = "unstable_physics" in info
@@ -85,37 +112,47 @@ class UnstableEpisodes:
             self._in_a_row = self._in_a_row + 1 if unstable else 0
         if self._in_a_row >= MAX_UNSTABLE_IN_A_ROW:
             raise DivergedError(
-                f"MuJoCo's physics blew up in {self._in_a_row} episodes in a row before timestep "
-                f"{timestep:,}: the simulator needs smaller time steps or gentler actions",
+                f"MuJoCo's physics became unstable in {self._in_a_row} episodes in a row before "
+                f"timestep {timestep:,}: the simulator needs smaller time steps or gentler actions",
                 "physics",
             )
 
 
 class Replay(Protocol):
-    """A replay buffer seen as the sequence of all transitions ever stored in it.
+    """A replay buffer, seen as the sequence of all transitions ever stored in it.
 
-    Rows count from the first timestep on; each holds the transitions of all environments at that
+    Rows are numbered from the first timestep. Each has the transitions of all environments at one
     timestep. Only the last `capacity` rows still exist.
     """
 
     capacity: int
+    """Rows that the buffer can hold."""
 
     @property
     def n_added(self) -> int:
-        """Rows stored so far, those already overwritten included."""
+        """Rows stored so far, including those already overwritten."""
         ...
 
     def read(self, start: int, stop: int) -> dict[str, Array]:
-        """Copies of rows [start, stop) by array name; each array is [stop − start, n_envs, ...]."""
+        """Copy rows [start, stop).
+
+        Returns:
+            Name -> array [stop − start, n_envs, ...].
+        """
         ...
 
     def write(self, start: int, arrays: dict[str, NDArray[np.generic]]) -> None:
-        """Put rows back where they stood."""
+        """Write rows back to their places.
+
+        Args:
+            start: number of the first row.
+            arrays: as from `read`.
+        """
         ...
 
 
 class Learner(Protocol):
-    """Changes a policy. One contract suite, tests/contracts, runs on every learner."""
+    """Trains a policy. One contract suite, tests/contracts, tests every learner."""
 
     @property
     def timestep(self) -> int:
@@ -124,58 +161,65 @@ class Learner(Protocol):
 
     @property
     def n_gradient_steps(self) -> int:
-        """Gradient steps done (of the critics, where these are more)."""
+        """Gradient steps taken (by the critics, which may take more than the actor)."""
         ...
 
     @property
     def policy(self) -> Policy:
-        """The policy as it is now."""
+        """The current policy."""
         ...
 
     @property
     def replay(self) -> Replay | None:
-        """The replay buffer, which `save_state` leaves to its caller; None on-policy."""
+        """The replay buffer, which `save_state` does not save; None for on-policy algorithms."""
         ...
 
     def learn(
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
     ) -> SegmentDiagnostics:
-        """Learn one segment: reset the environments, draw everything random from `seed`.
+        """Learn for one segment, starting with a reset of the environments.
 
         Args:
-            environments: freshly rebuilt.
-            seed: of this segment, from `seeding.segment_seed`.
-            timesteps: over all environments; a multiple of the quantum.
+            environments: the training environments, freshly rebuilt.
+            seed: of all randomness in this segment, from `seeding.segment_seed`.
+            timesteps: over all environments; a multiple of the update interval.
             horizon: the run's last timestep, at which schedules end.
             on_tick: see `Tick`.
 
         Raises:
-            DivergedError: if the networks hold NaN or infinity.
+            DivergedError: if the networks contain NaN or infinity.
+            TaskError: if the task's own code fails.
         """
         ...
 
     def save_state(self, folder: Path) -> None:
-        """Write all that `load_state` needs, except the replay buffer. No pickle."""
+        """Write everything that `load_state` needs, except the replay buffer. No pickle.
+
+        Args:
+            folder: an existing folder.
+        """
         ...
 
     def load_state(self, folder: Path) -> None:
-        """Become the learner that wrote this folder; the replay buffer is then written back."""
+        """Restore the state in a folder that `save_state` has written.
+
+        The caller then writes the replay buffer back.
+        """
         ...
 
     def save_policy(self, path: Path) -> None:
-        """Write an SB3 zip; where observations are normalised, `<stem>.normalizer.npz` too."""
+        """Write an SB3 zip, and `<stem>.normalizer.npz` if observations are normalised."""
         ...
 
     def read_policy(self, path: Path) -> None:
-        """Go on from an SB3 zip: its networks, their optimizers, the entropy coefficient, and the
-        normaliser beside it.
+        """Start from an SB3 zip: networks, optimizers, entropy coefficient and normaliser.
 
         Raises:
-            PolicyFileError: if the file cannot be read, holds other networks than the experiment
-                asks for, or was normalised where the experiment is not (and the reverse).
+            PolicyFileError: if the file cannot be read, its networks differ in size from the
+                experiment's, or only one of the file and the experiment is normalised.
         """
         ...
 
     def close(self) -> None:
-        """Free what the learner holds."""
+        """Free the learner's resources."""
         ...

@@ -1,7 +1,7 @@
-"""The native learner: its networks, its state, its log. The loops are in native_off_policy.py and
-native_ppo.py, the gradient steps in native/.
+"""The native learner: its networks, its state and its log.
 
-SB3 makes the first weights and writes the policy files, through a model that never trains.
+The loops are in native_off_policy.py and native_ppo.py, the gradient steps in native/. SB3
+initialises the weights and writes the policy files, through a model that never trains.
 """
 
 from __future__ import annotations
@@ -39,24 +39,32 @@ from gallop.strict_json import dumps
 if TYPE_CHECKING:
     from gallop import _kernels
 
-STATISTICS_WINDOW = 100  # episodes that rollout/ep_rew_mean covers, as in SB3
+STATISTICS_WINDOW = 100  # episodes in rollout/ep_rew_mean, as in SB3
 
 H = TypeVar("H", bound=Hyperparameters)
 
 Infos: TypeAlias = list[dict[str, Any]]
-"""What each environment says about its timestep. The keys are Gymnasium's, SB3's and the task's."""
+"""One `info` per environment, with keys of Gymnasium, SB3 and the task."""
 
 
 class Optimized(NamedTuple):
-    """One of SB3's optimizers and the parameters that it moves."""
+    """One of SB3's optimizers, and its parameters."""
 
     parameters: dict[str, torch.nn.Parameter]
-    """By SB3's names, in the optimizer's own order."""
+    """By SB3's names, in the optimizer's order."""
     optimizer: torch.optim.Optimizer
+    """Adam, with its settings and state."""
 
 
 class NativeLearner(Generic[H]):
-    """What SAC, TD3 and PPO share. Subclasses have `_learn` and `_optimizers`."""
+    """The common part of SAC, TD3 and PPO; a `Learner`. Subclasses add `_learn` and `_optimizers`.
+
+    Attributes:
+        networks: name, such as "actor" or "critic0" -> network.
+        timestep: as in the protocol.
+        n_gradient_steps: as in the protocol.
+        replay: the replay buffer; None for PPO.
+    """
 
     _hyperparameters: type[H]
     replay: NativeReplay | None = None
@@ -66,11 +74,12 @@ class NativeLearner(Generic[H]):
     def __init__(
         self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
     ) -> None:
-        """Fresh networks, with SB3's first weights from `seed`.
-
+        """
         Args:
-            experiment: one that `unserved` has nothing to say about.
+            experiment: one that the native learner supports; see `choose.why_not_native`.
             environments: for their spaces.
+            seed: of the initial weights, which SB3 draws.
+            n_threads: threads of the kernels.
         """
         torch.set_num_threads(1)
         _spare_the_compiler()
@@ -78,7 +87,7 @@ class NativeLearner(Generic[H]):
         assert isinstance(experiment.hyperparameters, self._hyperparameters)
         self._settings: H = experiment.hyperparameters
         self._template: BaseAlgorithm = make_model(experiment, environments, seed)
-        for buffer in ("replay_buffer", "rollout_buffer"):  # memory that nobody would use
+        for buffer in ("replay_buffer", "rollout_buffer"):  # unused memory
             if hasattr(self._template, buffer):
                 setattr(self._template, buffer, None)
         self._normalization = RunningNormalization(experiment, environments)
@@ -100,7 +109,7 @@ class NativeLearner(Generic[H]):
         self._take(tensors)
         self.timestep = 0
         self.n_gradient_steps = 0
-        self._n_before = 0  # gradient steps that the policy had which training started from
+        self._n_before = 0  # gradient steps of the initial policy, if it came from a file
         self._n_updates = 0
         self._n_episodes = 0
         self._recent: deque[tuple[float, int]] = deque(maxlen=STATISTICS_WINDOW)
@@ -112,14 +121,14 @@ class NativeLearner(Generic[H]):
 
     @property
     def policy(self) -> Policy:
-        """The policy as it is now; it changes with the learner."""
+        """The current policy; its networks change with the learner."""
         normalizer = self._normalization.normalizer()
         return MlpPolicy(self._acting, self._head, self._template.action_space, normalizer)
 
     def learn(
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
     ) -> SegmentDiagnostics:
-        """Learn one segment; see the protocol."""
+        """Learn for one segment; see `Learner.learn`."""
         environments = self._normalization.wrap(environments)
         environments.seed(seed)
         started, first = time.perf_counter(), self.timestep
@@ -156,7 +165,7 @@ class NativeLearner(Generic[H]):
         raise NotImplementedError
 
     def save_state(self, folder: Path) -> None:
-        """Write all that `load_state` needs, except the replay buffer."""
+        """Write everything that `load_state` needs, except the replay buffer."""
         arrays = {f"policy/{name}": value for name, value in self._tensors().items()}
         for moment in ("first_moment", "second_moment"):
             parts = self._moments(moment)
@@ -175,7 +184,7 @@ class NativeLearner(Generic[H]):
         (folder / "learner.json").write_text(dumps(counters, indent=1))
 
     def load_state(self, folder: Path) -> None:
-        """Become the learner that wrote this folder; the replay buffer is then written back."""
+        """Restore a saved state; see `Learner.load_state`."""
         arrays = load_file(folder / "learner.safetensors")
         self._take(_below(arrays, "policy"))
         for moment in ("first_moment", "second_moment"):
@@ -194,7 +203,7 @@ class NativeLearner(Generic[H]):
         self._successes.extend(map(float, counters["successes"]))
 
     def save_policy(self, path: Path) -> None:
-        """Write an SB3 zip that plain SB3 opens, with which it can also go on training."""
+        """Write an SB3 zip that plain SB3 can open and train further."""
         model, normalizer = self._template, self._normalization.normalizer()
         model.policy.load_state_dict(_torch(self._tensors()))
         first, second = self._moments("first_moment"), self._moments("second_moment")
@@ -209,13 +218,13 @@ class NativeLearner(Generic[H]):
                     }
         model.num_timesteps, model._n_updates = self.timestep, self._n_updates
         model._episode_num = self._n_episodes
-        # PPO's readers tell by this that observations were normalised (policies/sb3_zip.py).
+        # Readers of PPO zips conclude from this that observations were normalised (sb3_zip.py).
         raw = np.zeros((model.n_envs, *(model.observation_space.shape or ())), np.float32)
         model._last_original_obs = raw if normalizer is not None else None
         sb3_zip.write(model, normalizer, path)
 
     def read_policy(self, path: Path) -> None:
-        """Go on from an SB3 zip; see the protocol."""
+        """Start from an SB3 zip; see `Learner.read_policy`."""
         found = sb3_zip.read_training(path)
         try:
             self._template.policy.load_state_dict(_torch(found.tensors))
@@ -246,25 +255,25 @@ class NativeLearner(Generic[H]):
     # --- for the subclasses ---
 
     def _own_arrays(self) -> dict[str, Array]:
-        """What a subclass learns besides its networks."""
+        """Arrays that a subclass learns in addition to its networks."""
         return {}
 
     def _take_own_arrays(self, arrays: Mapping[str, Array]) -> None:
-        """Take it back."""
+        """Restore them."""
 
     def _own_tensors(self) -> dict[str, NDArray[np.float32]]:
-        """Parameters that belong to SB3's state dict but to no network, by SB3's names."""
+        """Parameters in SB3's state dict that belong to no network, by SB3's names."""
         return {}
 
     def _take_own_training(self, found: sb3_zip.Training) -> None:
-        """What a policy file holds for a subclass besides its networks."""
+        """Restore a subclass's own arrays from a policy file."""
 
     def _n_optimizer_steps(self, name: str) -> int:
-        """Steps of Adam that this parameter has had."""
+        """Number of Adam's steps on this parameter."""
         return self.n_gradient_steps
 
     def _optimizer_files(self) -> list[str]:
-        """Members of an SB3 zip, without their suffix, in the order of `_optimizers`."""
+        """Names of the optimizers' members in an SB3 zip, without suffix, as in `_optimizers`."""
         return ["actor.optimizer", "critic.optimizer"]
 
     def _optimizers(self) -> list[Optimized]:
@@ -272,7 +281,7 @@ class NativeLearner(Generic[H]):
         raise NotImplementedError
 
     def _adam(self) -> _kernels.AdamSettings:
-        """The settings of SB3's optimizer."""
+        """The settings of SB3's optimizer, for the kernels."""
         from gallop import _kernels
 
         group = self._optimizers()[0].optimizer.param_groups[0]
@@ -282,14 +291,14 @@ class NativeLearner(Generic[H]):
         )
 
     def _rate(self, setting: float | str, horizon: int) -> float:
-        """A schedule's value now."""
+        """The present value of a constant or of a linear schedule (`lin_X`)."""
         if isinstance(setting, str):
             progress_remaining = 1 - self.timestep / horizon
             return float(setting.removeprefix("lin_")) * progress_remaining
         return float(setting)
 
     def _note_episodes(self, dones: Array, infos: Infos) -> int:
-        """Remember what finished episodes tell; how many there were."""
+        """Remember returns, lengths and successes of finished episodes; return their number."""
         n_finished = 0
         for done, info in zip(dones, infos, strict=True):
             if not done:
@@ -303,7 +312,7 @@ class NativeLearner(Generic[H]):
         return n_finished
 
     def _dump(self, timestep: int) -> None:
-        """One row of the log, as SB3 would write it here."""
+        """Write one row of the log, as SB3 does at this point."""
         log = self._log
         if self._recent:
             log.record("rollout/ep_rew_mean", float(np.mean([r for r, _ in self._recent])))
@@ -317,30 +326,32 @@ class NativeLearner(Generic[H]):
     def _take(self, tensors: Mapping[str, Array]) -> None:
         for name, network in self.networks.items():
             layers = self._layers[name]
-            network.write(network.parameters, sb3_names.joined(layers, tensors))
+            network.write(network.parameters, sb3_names.concatenated(layers, tensors))
             if network.target is not None:
                 target = sb3_names.of_target(layers)
-                network.write(network.target, sb3_names.joined(target, tensors))
+                network.write(network.target, sb3_names.concatenated(target, tensors))
 
     def _tensors(self) -> dict[str, NDArray[np.float32]]:
         tensors = self._own_tensors()
         for name, network in self.networks.items():
             layers = self._layers[name]
-            tensors |= sb3_names.parted(layers, network.read(network.parameters))
+            tensors |= sb3_names.split(layers, network.read(network.parameters))
             if network.target is not None:
                 target = sb3_names.of_target(layers)
-                tensors |= sb3_names.parted(target, network.read(network.target))
+                tensors |= sb3_names.split(target, network.read(network.target))
         return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
 
     def _moments(self, moment: str) -> dict[str, NDArray[np.float32]]:
         parts: dict[str, NDArray[np.float32]] = {}
         for name, network in self.networks.items():
-            parts |= sb3_names.parted(self._layers[name], network.read(getattr(network, moment)))
+            parts |= sb3_names.split(self._layers[name], network.read(getattr(network, moment)))
         return {name: np.ascontiguousarray(value) for name, value in parts.items()}
 
     def _take_moments(self, moment: str, parts: Mapping[str, Array]) -> None:
         for name, network in self.networks.items():
-            network.write(getattr(network, moment), sb3_names.joined(self._layers[name], parts))
+            network.write(
+                getattr(network, moment), sb3_names.concatenated(self._layers[name], parts)
+            )
 
     def _check_finite(self) -> None:
         if all(np.isfinite(network.parameters).all() for network in self.networks.values()):
@@ -352,8 +363,11 @@ class NativeLearner(Generic[H]):
 
 
 def _spare_the_compiler() -> None:
-    """Keep PyTorch's compiler out: 80 MB and a second, imported for the first optimizer only to
-    be told that it shall leave optimizers alone. Here it compiles nothing."""
+    """Keep PyTorch from importing its compiler, which takes 80 MB and a second.
+
+    The first optimizer would import it, only to exempt optimizers from compilation. Nothing is
+    compiled here.
+    """
     optimizer = torch.optim.Optimizer
     for method in (optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict):
         plain = inspect.unwrap(method)
@@ -361,7 +375,7 @@ def _spare_the_compiler() -> None:
 
 
 def as_array(observations: VecEnvObs) -> Array:
-    """Observations of a Box space, the only ones that the native learner serves."""
+    """Narrow the type of observations to an array: the native learner supports only Box spaces."""
     assert isinstance(observations, np.ndarray)
     return observations
 

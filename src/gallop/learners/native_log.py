@@ -1,4 +1,4 @@
-"""What the native learner reports while it learns: rows under SB3's keys, and ticks."""
+"""What the native learner reports while it learns: rows of the log, and ticks."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ TICK_SECONDS = 0.1
 
 
 class Log:
-    """Rows under SB3's keys; what was recorded goes into the next row."""
+    """Rows with SB3's keys. Values recorded before `dump` go into its row.
+
+    Attributes:
+        rows: the rows so far.
+    """
 
     def __init__(self, first: int) -> None:
+        """
+        Args:
+            first: timestep at which the segment starts.
+        """
         self.rows: list[LogRow] = []
         self._values: dict[str, float] = {}
         self._first, self._started = first, time.perf_counter()
 
     def record(self, name: str, value: float) -> None:
+        """Record a value for the next row."""
         self._values[name] = float(value)
 
     def dump(self, timestep: int) -> None:
+        """Finish a row, with SB3's keys for the time that has passed."""
         elapsed = max(time.perf_counter() - self._started, 1e-9)
         self.record("time/fps", int((timestep - self._first) / elapsed))
         self.record("time/time_elapsed", int(elapsed))
@@ -30,7 +40,7 @@ class Log:
 
 
 class Ticks:
-    """Passes the timestep on, at most ten times a second."""
+    """Calls `on_tick` at most ten times per second."""
 
     def __init__(self, on_tick: Tick) -> None:
         self._on_tick, self._next = on_tick, 0.0

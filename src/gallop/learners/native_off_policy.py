@@ -24,14 +24,14 @@ from gallop.policies.policy import Array
 if TYPE_CHECKING:
     from gallop import _kernels
 
-NOISE_BLOCK = 64  # gradient steps whose noise is drawn at once: a call of NumPy costs more than it
+NOISE_BLOCK = 64  # gradient steps whose noise is sampled at once, to save calls of NumPy
 
 
 H = TypeVar("H", bound=TargetNetworkHyperparameters)
 
 
 class SharedArguments(TypedDict):
-    """What both kernels are made with."""
+    """Arguments of both kernels."""
 
     actor: _kernels.Mlp
     critics: list[_kernels.Mlp]
@@ -42,10 +42,10 @@ class SharedArguments(TypedDict):
 
 
 class NativeOffPolicy(NativeLearner[H]):
-    """What SAC and TD3 share."""
+    """The common part of SAC and TD3."""
 
     _targets = True
-    _noise_arrays: int  # of standard normal noise that a gradient step takes
+    _noise_arrays: int  # arrays of standard normal noise per gradient step
     replay: NativeReplay
 
     def __init__(
@@ -110,7 +110,7 @@ class NativeOffPolicy(NativeLearner[H]):
     def _choose(
         self, observations: VecEnvObs, n: int, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Actions [n, actions] in -1 … 1 to step with: even ones until learning starts."""
+        """Actions [n, actions] in [-1, 1] to step with: uniform ones until learning starts."""
         settings = self._settings
         if self.timestep < settings.learning_starts:
             scaled = rng.uniform(-1, 1, (n, self._n_actions)).astype(np.float32)
@@ -122,8 +122,7 @@ class NativeOffPolicy(NativeLearner[H]):
         return scaled
 
     def _train_round(self, noise: _Noise, rng: np.random.Generator, horizon: int) -> None:
-        """The gradient steps that follow train_freq timesteps, in blocks that share a draw of
-        noise."""
+        """Take the gradient steps that follow train_freq timesteps, in blocks of NOISE_BLOCK."""
         self._learning_rate = self._rate(self._settings.learning_rate, horizon)
         parts = []
         for first in range(0, self._n_round, NOISE_BLOCK):
@@ -138,21 +137,29 @@ class NativeOffPolicy(NativeLearner[H]):
     def _explore(
         self, observations: NDArray[np.float32], rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        """Actions in -1 … 1 to step with, before any added noise."""
+        """Actions [n, actions] in [-1, 1] to step with, before action noise."""
         raise NotImplementedError
 
     def _train(
         self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int = 0
     ) -> NDArray[np.float64]:
-        """Gradient steps on these rows of the replay buffer, after `n_before` others of the same
-        round; their losses."""
+        """Take gradient steps.
+
+        Args:
+            indices: [gradient steps, batch], rows of the replay buffer.
+            noise: [gradient steps, arrays, batch, actions].
+            n_before: earlier gradient steps of the same round.
+
+        Returns:
+            Losses [gradient steps, kinds of loss].
+        """
         self._n_updates += len(indices)
         return self._step(indices, noise, n_before)
 
     def _step(
         self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
     ) -> NDArray[np.float64]:
-        """The kernel's gradient steps."""
+        """Take the gradient steps in the kernel; as `_train`."""
         raise NotImplementedError
 
     def _shared_arguments(self) -> SharedArguments:
@@ -167,7 +174,7 @@ class NativeOffPolicy(NativeLearner[H]):
         }
 
     def _normalizer_of_batches(self) -> _kernels.Normalizer:
-        """How the kernels shall normalise what they take from a replay buffer."""
+        """How the kernels normalise what they read from the replay buffer."""
         from gallop import _kernels
 
         settings = self._experiment.normalize
@@ -200,6 +207,7 @@ class NativeOffPolicy(NativeLearner[H]):
         return (self._noise_arrays, self._settings.batch_size, self._n_actions)
 
     def load_state(self, folder: Path) -> None:
+        """Restore a saved state; see `Learner.load_state`."""
         super().load_state(folder)
         self.replay.n_added = self.timestep // self._experiment.n_envs
 
@@ -221,14 +229,14 @@ class NativeOffPolicy(NativeLearner[H]):
 
 
 class _Noise:
-    """Standard normal noise for gradient steps, drawn for many of them at once."""
+    """Standard normal noise for gradient steps, sampled for many of them at once."""
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, ...]) -> None:
         self._rng, self._shape = rng, shape
         self._drawn = np.zeros((0, *shape), np.float32)
 
     def take(self, n: int) -> NDArray[np.float32]:
-        """[n, ...], never the same again; at most NOISE_BLOCK."""
+        """Return fresh noise for n gradient steps, [n, ...]; n is at most NOISE_BLOCK."""
         if len(self._drawn) < n:
             self._drawn = self._rng.standard_normal((NOISE_BLOCK, *self._shape), np.float32)
         taken, self._drawn = self._drawn[:n], self._drawn[n:]
@@ -236,7 +244,7 @@ class _Noise:
 
 
 def _raw(environments: VecEnv, observations: VecEnvObs) -> Array:
-    """What the task itself gave: the replay buffer's, whatever the normalisation will be then."""
+    """The task's own observations: the replay buffer stores them before normalisation."""
     if isinstance(environments, VecNormalize):
         return as_array(environments.get_original_obs())
     return as_array(observations)
@@ -248,8 +256,13 @@ def _before_reset(
     infos: Infos,
     normalized: VecNormalize | None,
 ) -> tuple[Array, Array]:
-    """The last observation of episodes that have ended (theirs is already the next one's first),
-    and which of them really end: a timeout does not."""
+    """Replace observations of finished episodes by their last ones, and find true ends.
+
+    After an episode, a vectorised environment returns the first observation of the next one.
+
+    Returns:
+        The observations, and whether each episode has terminated: a time limit does not count.
+    """
     observations, ends = observations.copy(), dones.copy()
     for i in np.flatnonzero(dones):
         last = infos[i].get("terminal_observation")

@@ -24,14 +24,20 @@ LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction",
 
 
 class Rollout(TypedDict):
-    """What an epoch learns from: [n, ...], observations normalised already."""
+    """The data of an epoch, with n = n_steps × n_envs rows."""
 
     observations: NDArray[np.float32]
+    """[n, size of an observation], normalised if the experiment says so."""
     actions: NDArray[np.float32]
+    """[n, actions], before clipping; [n, 1] for Discrete spaces."""
     values: NDArray[np.float32]
+    """[n], estimated while acting."""
     log_probs: NDArray[np.float32]
+    """[n], of the actions."""
     advantages: NDArray[np.float32]
+    """[n], by generalised advantage estimation."""
     returns: NDArray[np.float32]
+    """[n], advantages + values."""
 
 
 class NativePPO(NativeLearner[PPOHyperparameters]):
@@ -50,7 +56,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         n_actions = self.networks["actor"].kernel.layout[-1][1]
         self._n_actions = n_actions
         padded = -(-n_actions // _kernels.PANEL) * _kernels.PANEL
-        # log_std and Adam's two moments of it; unused where actions are choices.
+        # log_std and Adam's two moments of it; unused for Discrete actions.
         self.log_std = [aligned_zeros(padded, 0) for _ in range(3)]
         if not self._discrete:
             self.log_std[0][:n_actions] = self._policy.log_std.detach().numpy()
@@ -106,7 +112,11 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         rng: np.random.Generator,
         tick: Callable[[int], None],
     ) -> tuple[Rollout, Array, NDArray[np.float32]]:
-        """n_steps of every environment; the observations that follow, and where episodes start."""
+        """Collect n_steps timesteps of every environment.
+
+        Returns:
+            The rollout, the observations that follow, and whether these start an episode.
+        """
         n_steps, n_envs = self._settings.n_steps, environments.num_envs
         actor, value = self._acting, self._acting_value
         n_actions = 1 if self._discrete else self._n_actions
@@ -176,8 +186,11 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
     def _exploration_noise(
         self, rng: np.random.Generator, n_steps: int, n_envs: int
     ) -> NDArray[np.float32]:
-        """Standard normal, or for choices Gumbel's: the largest logit plus noise is a sample of
-        the softmax (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030)."""
+        """Noise [n_steps, n_envs, actions]: standard normal, or Gumbel for Discrete actions.
+
+        The index of the largest logit plus Gumbel noise is a sample of the softmax.
+        Source: Gumbel 1954; Maddison et al. 2014 (arXiv:1411.0030).
+        """
         shape = (n_steps, n_envs, self._n_actions)
         if not self._discrete:
             return rng.standard_normal(shape, np.float32)
@@ -186,7 +199,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
     def _sample(
         self, outputs: NDArray[np.float32], noise: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Actions [n, actions] and the logarithms of their probabilities [n]."""
+        """Sample actions [n, actions], and return them with their log-probabilities [n]."""
         if self._discrete:
             actions = (outputs + noise).argmax(axis=1)
             shifted = outputs - outputs.max(axis=1, keepdims=True)
@@ -200,7 +213,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         return actions, np.asarray(density, np.float32)
 
     def _bootstrapped(self, rewards: Array, dones: Array, infos: Infos) -> Array:
-        """Rewards, with the value of what would have followed where a time limit ended it."""
+        """Add the discounted value of the last observation where a time limit ended the episode."""
         rewards = rewards.copy()
         for i in np.flatnonzero(dones):
             last = infos[i].get("terminal_observation")
@@ -296,6 +309,10 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
 
 
 def _explained_variance(predicted: Array, actual: Array) -> float:
-    """1 − var(actual − predicted) / var(actual); NaN where nothing varies."""
+    """1 − var(actual − predicted) / var(actual); NaN if `actual` does not vary.
+
+    >>> _explained_variance(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+    1.0
+    """
     variance = float(np.var(actual))
     return float("nan") if variance == 0 else 1 - float(np.var(actual - predicted)) / variance

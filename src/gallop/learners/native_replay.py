@@ -1,4 +1,4 @@
-"""The native learner's replay buffer: float32 arrays, every observation stored once."""
+"""The native learner's replay buffer: float32 arrays in which each observation is stored once."""
 
 from __future__ import annotations
 
@@ -20,49 +20,63 @@ class ReplayArrays(TypedDict):
     """The buffer as the kernels read it: [rows, ...]."""
 
     observations: NDArray[np.float32]
-    """The ring, then the last observations of episodes."""
+    """The ring, followed by the last observations of episodes."""
     following: NDArray[np.int32]
-    """Which row of the observations follows a transition."""
+    """Row of the next observation of a transition."""
     actions: NDArray[np.float32]
-    """Scaled to -1 … 1."""
+    """Scaled to [-1, 1]."""
     rewards: NDArray[np.float32]
+    """The task's own, before normalisation."""
     ends: NDArray[np.bool_]
-    """Whether no value follows; at a timeout one does."""
+    """Whether the episode has terminated, so that the next observation has no value."""
 
 
 class NativeReplay:
     """The transitions of the last `capacity` timesteps of each environment.
 
-    What follows a transition is what the next one begins with, and is stored there, unless an
-    episode or a segment ended between. Each array is a ring with a place more than its capacity:
-    the newest transition needs one for what follows it. Row i of a timestep's rows is environment
-    i's. SB3 keeps both observations, in the task's float64, and rounds them when it samples.
+    The next observation of a transition is the first one of the following transition, and is stored
+    only there, unless an episode or a segment ended in between. Each array is a ring with one place
+    more than its capacity, for the next observation of the newest transition. Row i of a timestep
+    belongs to environment i. SB3 stores both observations, in the task's float64, and rounds them
+    when it samples.
+
+    Attributes:
+        capacity: timesteps of each environment.
+        n_added: timesteps stored so far, including those already overwritten.
+        arrays: the buffer as the kernels read it.
     """
 
     def __init__(self, capacity: int, n_envs: int, n_observations: int, n_actions: int) -> None:
+        """
+        Args:
+            capacity: transitions of all environments together.
+            n_envs: environments that step together.
+            n_observations: size of an observation.
+            n_actions: size of an action.
+        """
         self.capacity = max(1, capacity // n_envs)
         self.n_added = 0
         self._n_envs = n_envs
         self._n_rows = rows = (self.capacity + 1) * n_envs
         self.arrays: ReplayArrays = {
-            # Last observations could be as many as there are transitions; the system gives memory
-            # only to rows that were written.
+            # There can be as many last observations as transitions. The operating system provides
+            # memory only for rows that are written.
             "observations": np.zeros((2 * rows, n_observations), np.float32),
             "following": np.zeros(rows, np.int32),
             "actions": np.zeros((rows, n_actions), np.float32),
             "rewards": np.zeros(rows, np.float32),
             "ends": np.zeros(rows, np.bool_),
         }
-        self._n_last = 0  # rows for last observations ever in use
-        self._free: list[int] = []  # those of them whose transition is gone
+        self._n_last = 0  # rows for last observations that were ever used
+        self._free: list[int] = []  # those of them whose transition was overwritten
 
     @property
     def n_filled(self) -> int:
-        """Transitions that can be sampled."""
+        """Number of transitions that can be sampled."""
         return min(self.n_added, self.capacity) * self._n_envs
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Rows of transitions, each as likely as any other."""
+        """Sample rows of transitions uniformly, with replacement."""
         picked = rng.integers(0, self.n_filled, shape)
         if self.n_added > self.capacity:  # else the oldest is in row 0
             picked += (self.n_added - self.capacity) * self._n_envs
@@ -70,8 +84,12 @@ class NativeReplay:
         return picked
 
     def add(self, **transition: Array) -> None:
-        """Store one timestep of every environment: observations, next_observations [n_envs, ...],
-        actions, rewards, ends [n_envs]."""
+        """Store one timestep of every environment.
+
+        Args:
+            **transition: observations, next_observations and actions [n_envs, ...]; rewards and
+                ends [n_envs].
+        """
         n, arrays = self._n_envs, self.arrays
         start = self.n_added * n % self._n_rows
         now = slice(start, start + n)
@@ -89,7 +107,7 @@ class NativeReplay:
         self.n_added += 1
 
     def read(self, start: int, stop: int) -> dict[str, Array]:
-        """Copies of rows [start, stop), as the protocol has them."""
+        """Copy rows [start, stop); see `Replay.read`."""
         rows = self._rows(np.arange(start, stop))
         copies: dict[str, Array] = {name: self.arrays[name][rows] for name in OF_TRANSITIONS}
         copies["observations"] = self.arrays["observations"][rows]
@@ -97,7 +115,7 @@ class NativeReplay:
         return copies
 
     def write(self, start: int, arrays: dict[str, Array]) -> None:
-        """Put rows back where they stood, the oldest first."""
+        """Write rows back to their places, the oldest first; see `Replay.write`."""
         stop = start + len(arrays["rewards"])
         rows, observations = self._rows(np.arange(start, stop)), arrays["observations"]
         if start:
@@ -115,14 +133,17 @@ class NativeReplay:
         return (timesteps[:, None] * self._n_envs + np.arange(self._n_envs)) % self._n_rows
 
     def _part(self, start: int, observations: Array) -> None:
-        """Episodes begin with these observations, in the rows from `start` on: what stands there
-        follows the transitions before, and must go on doing so."""
+        """Make room for the first observations of episodes, in the rows from `start` on.
+
+        The observations there are the next ones of earlier transitions. Those that differ are moved
+        to rows of their own.
+        """
         stands = self.arrays["observations"][start : start + self._n_envs].copy()
         for i in np.flatnonzero(_differ(stands, observations)):
             self._keep(int(start + i - self._n_envs) % self._n_rows, stands[i])
 
     def _keep(self, row: int, last: Array) -> None:
-        """Let an observation of its own follow a transition."""
+        """Store a next observation of its own for a transition."""
         if self._free:
             place = self._free.pop()
         else:
@@ -132,11 +153,11 @@ class NativeReplay:
         self.arrays["following"][row] = place
 
     def _forget(self, following: NDArray[np.int32]) -> None:
-        """These transitions are overwritten; what followed them needs no place any more."""
+        """Free the rows of the next observations of transitions that are overwritten."""
         self._free += [int(row) for row in following if row >= self._n_rows]
 
 
 def _differ(a: Array, b: Array) -> NDArray[np.bool_]:
-    """Which observations have not the same bits; [..., observations] to [...]."""
+    """Which observations differ in any bit: [..., size of an observation] -> [...]."""
     different: NDArray[np.bool_] = (a.view(np.uint32) != b.view(np.uint32)).any(axis=-1)
     return different

@@ -20,7 +20,11 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 
 
 class NativeSAC(NativeOffPolicy[SACHyperparameters]):
-    """Soft actor-critic; the gradient step is native/sac.hpp."""
+    """Soft actor-critic; the gradient step is native/sac.hpp.
+
+    Attributes:
+        entropy: the logarithm of the entropy coefficient, and Adam's two moments of it.
+    """
 
     _hyperparameters = SACHyperparameters
     _noise_arrays = 2
@@ -33,7 +37,6 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
 
         model = self._model
         self._learns_entropy = model.ent_coef_optimizer is not None
-        # The logarithm of the entropy coefficient, and Adam's two moments of it.
         self.entropy = np.zeros(3, np.float32)
         with np.errstate(divide="ignore"):  # a coefficient of 0 has the logarithm −∞
             self.entropy[0] = (
@@ -88,6 +91,7 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
         self.entropy[:] = arrays["entropy"]
 
     def save_policy(self, path: Path) -> None:
+        """Write an SB3 zip, including the entropy coefficient and its optimizer."""
         import torch
 
         model = self._model

@@ -51,7 +51,7 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
     def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
         actor, critic = losses[:, 0], losses[:, 1]
         logged = {"critic_loss": float(critic.mean())}
-        # Only every policy_delay-th step moves the actor.
+        # The actor learns only in every policy_delay-th gradient step.
         if not np.isnan(actor).all():
             logged["actor_loss"] = float(np.nanmean(actor))
         return logged

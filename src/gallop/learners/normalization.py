@@ -1,5 +1,7 @@
-"""Running statistics of observations and rewards, by SB3's VecNormalize, handed on from segment to
-segment."""
+"""Running statistics of observations and rewards, kept from segment to segment.
+
+SB3's VecNormalize computes them.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,34 @@ from gallop.policies.safe_archive import PolicyFileError
 
 
 class RunningNormalization:
-    """What a learner knows of the scale of observations and rewards."""
+    """A learner's running statistics of observations and rewards.
+
+    Attributes:
+        returns: statistics of the discounted return, which scale the rewards.
+        observations: one RunningMeanStd, one per key of a Dict space, or None.
+    """
 
     def __init__(self, experiment: Experiment, environments: VecEnv) -> None:
+        """
+        Args:
+            experiment: for its settings of normalisation and its discount factor.
+            environments: for their observation space.
+        """
         self._settings = experiment.normalize
         self._gamma = experiment.hyperparameters.gamma
         self.returns = RunningMeanStd(shape=())
         self.observations: Any = None
-        """One RunningMeanStd, one for each key of a Dict space, or None."""
         if self._settings.observations:
             normalized = self.wrap(environments)
             assert isinstance(normalized, VecNormalize)
             self.observations = normalized.obs_rms
 
     def wrap(self, environments: VecEnv) -> VecEnv:
-        """These environments, normalised with the statistics gathered so far, and gathering more;
-        the environments themselves where nothing is normalised."""
+        """Wrap environments to normalise with these statistics and to update them.
+
+        Returns:
+            The environments themselves if nothing is normalised.
+        """
         settings = self._settings
         if not settings.observations and not settings.rewards:
             return environments
@@ -51,7 +65,7 @@ class RunningNormalization:
         return wrapped
 
     def normalizer(self) -> Normalizer | None:
-        """The statistics of this moment; None where observations are not normalised."""
+        """A copy of the present statistics; None if observations are not normalised."""
         if not self._settings.observations:
             return None
         parts = {
@@ -67,30 +81,35 @@ class RunningNormalization:
         )
 
     def take(self, normalizer: Normalizer | None, path: Path) -> None:
-        """Go on from the statistics beside a policy file.
+        """Start from the statistics that accompany a policy file.
+
+        Args:
+            normalizer: the statistics; None if there are none.
+            path: the policy file, for error messages.
 
         Raises:
-            PolicyFileError: if only one of the file and the experiment is normalised.
+            PolicyFileError: if only one of the file and the experiment is normalised, or the
+                statistics belong to another task.
         """
         if normalizer is None and self.observations is None:
             return
         if normalizer is None or self.observations is None:
             theirs, ours = (
-                ("is not trained on normalised observations", "normalises them: --normalize false")
+                ("was not trained on normalised observations", "normalises: use --normalize false")
                 if normalizer is None
-                else ("is trained on normalised observations", "does not normalise: --normalize")
+                else ("was trained on normalised observations", "does not: use --normalize true")
             )
-            raise PolicyFileError(f"{path}: {theirs}, and the experiment {ours} helps")
+            raise PolicyFileError(f"{path}: it {theirs}, but the experiment {ours}")
         parts = {name: part for name, part in self._all() if name != "returns"}
         for name, part in parts.items():
             key = name.removeprefix("observations/")
             if key not in normalizer.mean or normalizer.mean[key].shape != np.shape(part.mean):
-                raise PolicyFileError(f"{path}: its normaliser is one of another task")
+                raise PolicyFileError(f"{path}: its normaliser belongs to another task")
             part.mean, part.var = normalizer.mean[key].copy(), normalizer.variance[key].copy()
             part.count = normalizer.count
 
     def arrays(self) -> dict[str, Array]:
-        """All of it, for a resumable state."""
+        """All statistics by name, for a resume state."""
         found = {}
         for name, statistics in self._all():
             found[f"{name}/mean"] = np.asarray(statistics.mean)
@@ -99,7 +118,7 @@ class RunningNormalization:
         return found
 
     def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Take over what `arrays` returned."""
+        """Restore the statistics that `arrays` has returned."""
         for name, statistics in self._all():
             statistics.mean = arrays[f"{name}/mean"]
             statistics.var = arrays[f"{name}/var"]

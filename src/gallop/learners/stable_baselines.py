@@ -1,4 +1,4 @@
-"""SB3's algorithms as a Learner: whole segments, one horizon, all state in the open."""
+"""SB3's algorithms as a `Learner`: whole segments, one horizon, all state accessible."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ TICK_SECONDS = 0.1
 
 
 class _OneHorizon(BaseAlgorithm):
-    """Schedules run over the whole run, not over one `learn` call.
+    """Let schedules extend over the whole run instead of one call of `learn`.
 
-    SB3 sets the horizon to now + this call's timesteps, and PPO passes that on as a local value, so
-    the only place to put it right is here.
+    SB3 sets the horizon to the present timestep plus those of this call. PPO passes it on as a
+    local value, so this method is the only place to correct it.
     """
 
     horizon = 0
@@ -64,7 +64,7 @@ class _OneHorizon(BaseAlgorithm):
 
 
 class _Rows(KVWriter):
-    """Keeps what SB3 logs, instead of writing it: the caller decides what becomes of it."""
+    """Collects SB3's rows of the log, for the caller to write."""
 
     def __init__(self) -> None:
         self.rows: list[LogRow] = []
@@ -81,7 +81,7 @@ class _Rows(KVWriter):
 
 
 class _OnStep(BaseCallback):
-    """Passes the timestep on, at most ten times a second, and counts physics that blew up."""
+    """Calls `on_tick` at most ten times per second, and counts episodes with unstable physics."""
 
     def __init__(self, on_tick: Tick) -> None:
         super().__init__()
@@ -102,29 +102,37 @@ class _OnStep(BaseCallback):
 
 
 class StableBaselinesLearner:
-    """SB3 behind the Learner protocol.
+    """SB3 behind the `Learner` protocol.
 
-    A segment is: environments made anew, the normaliser's statistics handed over, every stream
-    seeded from the segment's seed, `learn(reset_num_timesteps=False)`. Tried exact, in a new
-    process too, for SAC, TD3 with noise and PPO with normalisation.
+    In each segment the environments are rebuilt, the normaliser's statistics are passed on, every
+    random stream is seeded from the segment's seed, and SB3's `learn(reset_num_timesteps=False)` is
+    called. Tests show that resuming is exact, also in a new process.
     """
 
     def __init__(
         self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
     ) -> None:
-        """Fresh networks, with first weights from `seed`."""
+        """
+        Args:
+            experiment: a resolved experiment.
+            environments: the training environments.
+            seed: of the initial weights.
+            n_threads: threads of PyTorch.
+        """
         torch.set_num_threads(n_threads)
         self._experiment = experiment
         self._model = make_model(experiment, environments, seed)
         self._normalization = RunningNormalization(experiment, environments)
-        self._n_before = 0  # updates that the policy had which training started from
+        self._n_before = 0  # updates of the initial policy, if it came from a file
 
     @property
     def timestep(self) -> int:
+        """Timesteps learnt from, over all environments."""
         return int(self._model.num_timesteps)
 
     @property
     def n_gradient_steps(self) -> int:
+        """Gradient steps taken; see `Learner.n_gradient_steps`."""
         if self._experiment.algorithm.on_policy:  # its _n_updates counts epochs
             adam = self._model.policy.optimizer.state
             return int(max((state["step"] for state in adam.values()), default=0))
@@ -132,10 +140,12 @@ class StableBaselinesLearner:
 
     @property
     def policy(self) -> Policy:
+        """The current policy; a copy, if the kernels support it."""
         return acting.acting(self._model.policy, self._normalization.normalizer())
 
     @property
     def replay(self) -> SB3Replay | None:
+        """The replay buffer; None for on-policy algorithms."""
         if isinstance(self._model, OffPolicyAlgorithm):
             assert self._model.replay_buffer is not None
             return SB3Replay(self._model.replay_buffer, self.timestep)
@@ -144,6 +154,7 @@ class StableBaselinesLearner:
     def learn(
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick
     ) -> SegmentDiagnostics:
+        """Learn for one segment; see `Learner.learn`."""
         model, rows, callback = self._model, _Rows(), _OnStep(on_tick)
         environments = self._normalization.wrap(environments)
         model.horizon = horizon
@@ -162,8 +173,7 @@ class StableBaselinesLearner:
                 error.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
             raise
         seconds = time.perf_counter() - started
-        # What was recorded since the last row belongs to this segment: a resumed run could not
-        # know it.
+        # Values recorded since the last row belong to this segment: a resumed run would lose them.
         model.dump_logs()
         return SegmentDiagnostics(
             rows=[self._with_utd(row) for row in rows.rows],
@@ -187,6 +197,7 @@ class StableBaselinesLearner:
         self._check_finite()
 
     def save_state(self, folder: Path) -> None:
+        """Write everything that `load_state` needs, except the replay buffer."""
         model = self._model
         tensors = {f"policy/{k}": v for k, v in model.policy.state_dict().items()}
         for name, optimizer in self._optimizers():
@@ -208,6 +219,7 @@ class StableBaselinesLearner:
         (folder / "learner.json").write_text(dumps(counters, indent=1))
 
     def load_state(self, folder: Path) -> None:
+        """Restore a saved state; see `Learner.load_state`."""
         model = self._model
         arrays = load_file(folder / "learner.safetensors")
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -234,15 +246,16 @@ class StableBaselinesLearner:
             setattr(model, name, deque(values, maxlen=model._stats_window_size))
 
     def save_policy(self, path: Path) -> None:
+        """Write an SB3 zip, and the normaliser file if observations are normalised."""
         normalizer = self._normalization.normalizer()
         if normalizer is None and self._experiment.algorithm.on_policy:
-            # Readers tell by this that observations were normalised (policies/sb3_zip.py), and SB3
-            # keeps it for rewards, too. Every segment begins with a reset, which sets it again.
+            # Readers conclude from this that observations were normalised (policies/sb3_zip.py),
+            # but SB3 sets it for rewards, too. The reset of the next segment sets it again.
             self._model._last_original_obs = None
         sb3_zip.write(self._model, normalizer, path)
 
     def read_policy(self, path: Path) -> None:
-        """Go on from an SB3 zip; see the protocol."""
+        """Start from an SB3 zip; see `Learner.read_policy`."""
         model, found = self._model, sb3_zip.read_training(path)
         tensors = {name: torch.from_numpy(array) for name, array in found.tensors.items()}
         try:
@@ -281,7 +294,8 @@ class StableBaselinesLearner:
             yield "ent_coef_optimizer", self._model.ent_coef_optimizer
 
     def _with_utd(self, row: LogRow) -> LogRow:
-        """The row with its UTD ratio: had since learning started; for PPO, planned."""
+        """Add the UTD ratio to a row: the actual one since learning started; for PPO, the planned
+        one."""
         updates = row.values.get("train/n_updates")
         start = getattr(self._experiment.hyperparameters, "learning_starts", 0)
         if updates is None or row.timestep <= start:
@@ -294,22 +308,34 @@ class StableBaselinesLearner:
 
 
 class SB3Replay:
-    """SB3's replay buffer as a sequence of rows."""
+    """SB3's replay buffer as a `Replay`.
+
+    Attributes:
+        capacity: rows that the buffer can hold.
+    """
 
     def __init__(self, buffer: ReplayBuffer, timestep: int) -> None:
+        """
+        Args:
+            buffer: SB3's buffer.
+            timestep: timesteps stored so far, over all environments.
+        """
         self._buffer = buffer
         self.capacity = int(buffer.buffer_size)
         self._n_added = timestep // buffer.n_envs  # every timestep stores exactly one row
 
     @property
     def n_added(self) -> int:
+        """Rows stored so far, including those already overwritten."""
         return self._n_added
 
     def read(self, start: int, stop: int) -> dict[str, Array]:
+        """Copy rows [start, stop); see `Replay.read`."""
         places = np.arange(start, stop) % self.capacity
         return {name: array[places] for name, array in self._arrays()}
 
     def write(self, start: int, arrays: dict[str, Array]) -> None:
+        """Write rows back to their places; see `Replay.write`."""
         n_rows = len(next(iter(arrays.values())))
         places = np.arange(start, start + n_rows) % self.capacity
         for name, array in self._arrays():
@@ -329,7 +355,13 @@ class SB3Replay:
 
 
 def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
-    """SB3's algorithm with the experiment's hyper-parameters and first weights from `seed`."""
+    """Make SB3's algorithm with the experiment's hyper-parameters.
+
+    Args:
+        experiment: a resolved experiment.
+        environments: the training environments.
+        seed: of the initial weights.
+    """
     settings = experiment.hyperparameters
     ours = {"policy", "policy_kwargs", "utd", "gradient_steps", "noise_type", "noise_std"}
     kwargs = {name: getattr(settings, name) for name in type(settings).model_fields}
@@ -355,8 +387,10 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
 
 
 def _scale_frozen_actions(policy: Any) -> None:
-    """A dimension whose lowest action is its highest has no width to divide by: SB3 would store
-    NaN for it while actions are random."""
+    """Scale dimensions whose lowest and highest action are equal to 0.
+
+    SB3 divides by the width, and would store NaN for them while actions are random.
+    """
     space = policy.action_space
     if not isinstance(space, spaces.Box) or not (frozen := space.low == space.high).any():
         return
@@ -370,14 +404,23 @@ def _scale_frozen_actions(policy: Any) -> None:
 
 
 def _schedule(value: Any) -> Any:
-    """SB3's own schedule class, so that its zips open where Gallop is not installed."""
+    """Convert `lin_X` to SB3's own schedule, so that zips open where Gallop is not installed."""
     if isinstance(value, str) and value.startswith("lin_"):
         return LinearSchedule(start=float(value.removeprefix("lin_")), end=0.0, end_fraction=1.0)
     return value
 
 
 def policy_class(name: str, observation_space: Space) -> str:
-    """SB3's name of a policy class; auto: by the observation space."""
+    """SB3's name of a policy class.
+
+    >>> from gymnasium import spaces
+    >>> policy_class("auto", spaces.Box(-1, 1, (17,)))
+    'MlpPolicy'
+
+    Args:
+        name: such a name, or "auto" to choose by the observation space.
+        observation_space: the task's.
+    """
     if name != "auto":
         return name
     names = ("MlpPolicy", "CnnPolicy", "MultiInputPolicy")

@@ -1,1 +1,1 @@
-"""Policies: observation → action, on the kernels or in PyTorch, and the files they are kept in."""
+"""Policies: observation → action, on the kernels or in PyTorch, and policy files."""

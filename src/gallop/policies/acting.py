@@ -1,4 +1,4 @@
-"""An SB3 policy → whatever acts like it fastest: the kernels where they serve it, else PyTorch."""
+"""The fastest way to act like an SB3 policy: the kernels if they support it, else PyTorch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,26 @@ from gallop.policies.kernels import Mlp, Shape
 from gallop.policies.mlp_policy import Head, MlpPolicy
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array, Policy
-from gallop.policies.sb3_names import LayerNames, joined, network_layers
+from gallop.policies.sb3_names import LayerNames, concatenated, network_layers
 from gallop.policies.torch_policy import TorchPolicy, uses_sde
 
 if TYPE_CHECKING:
     from stable_baselines3.common.policies import BasePolicy
 
 
-MAX_LAYERS = 33  # of a network on the kernels
+MAX_LAYERS = 33  # of a network in the kernels
 
 
 def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
-    """What acts like this SB3 policy as it is now: on the kernels where they serve it, so that
-    evaluating does not depend on which learner or file it comes from, else in PyTorch."""
+    """Return a policy that acts like this SB3 policy with its present weights.
+
+    It runs on the kernels if they support it, so that evaluation does not depend on the learner or
+    the file that the policy comes from; else in PyTorch.
+
+    Args:
+        policy: an SB3 policy; its weights are copied if the kernels support it.
+        normalizer: normalises the observations, if there is one.
+    """
     if kernels.missing() or not _is_plain_mlp(policy):
         return TorchPolicy(policy, normalizer)
     layers = network_layers(policy.state_dict())["actor"]
@@ -34,12 +41,13 @@ def acting(policy: BasePolicy, normalizer: Normalizer | None) -> Policy:
         return TorchPolicy(policy, normalizer)
     tensors = {name: tensor.detach().numpy() for name, tensor in policy.state_dict().items()}
     network = Mlp(kernels.acting_engine(), shape_of(policy, "actor", layers, tensors))
-    network.write(network.parameters, joined(layers, tensors))
+    network.write(network.parameters, concatenated(layers, tensors))
     return MlpPolicy(network, head_of(policy), policy.action_space, normalizer)
 
 
 def _is_plain_mlp(policy: BasePolicy) -> bool:
-    """Whether its actor is an MLP with ReLU or Tanh of a Box, for Box or Discrete actions."""
+    """Whether the actor is an MLP with ReLU or Tanh, from Box observations to Box or Discrete
+    actions."""
     from gymnasium import spaces
 
     observations, actions = policy.observation_space, policy.action_space
@@ -56,12 +64,13 @@ def _is_plain_mlp(policy: BasePolicy) -> bool:
 
 
 def _activation_of(policy: Any) -> str:
-    """PyTorch's name of its activation function."""
+    """PyTorch's name of the activation function."""
     return str(policy.activation_fn.__name__)
 
 
 def _networks_of(policy: BasePolicy) -> PolicyNetworks | None:
-    """The networks of an algorithm whose MLP policy this is; None where the actor is more."""
+    """The networks of the algorithm whose MLP policy this is; None if the actor is more than an
+    MLP."""
     own = f"{type(policy).__module__}:{type(policy).__qualname__}"
     for spec in ALGORITHMS.values():
         if spec.networks.actor_is_mlp and spec.networks.policy_classes[0] == own:
@@ -70,11 +79,11 @@ def _networks_of(policy: BasePolicy) -> PolicyNetworks | None:
 
 
 def head_of(policy: BasePolicy) -> Head:
-    """What the outputs of its actor mean. The policy is one that the kernels serve."""
+    """What the outputs of the actor mean. The kernels must support the policy."""
     from gymnasium import spaces
 
     networks = _networks_of(policy)
-    assert networks is not None, f"{type(policy)} is not served by the kernels"
+    assert networks is not None, f"{type(policy)} is not supported by the kernels"
     if networks.actor_outputs != "plain":
         return networks.actor_outputs
     return "choice" if isinstance(policy.action_space, spaces.Discrete) else "clipped"
@@ -83,8 +92,15 @@ def head_of(policy: BasePolicy) -> Head:
 def shape_of(
     policy: BasePolicy, network: str, layers: LayerNames, tensors: Mapping[str, Array]
 ) -> Shape:
-    """Sizes and activations of one of a policy's networks."""
-    weights = [weight for weight, _ in joined(layers, tensors)]
+    """Sizes and activation functions of one of a policy's networks.
+
+    Args:
+        policy: an SB3 policy that the kernels support.
+        network: its name, such as "actor" or "critic0".
+        layers: its layers, from `network_layers`.
+        tensors: the policy's state dict as arrays.
+    """
+    weights = [weight for weight, _ in concatenated(layers, tensors)]
     return Shape(
         widths=[weights[0].shape[1], *(weight.shape[0] for weight in weights)],
         hidden="tanh" if _activation_of(policy) == "Tanh" else "relu",

@@ -1,7 +1,7 @@
-"""The compiled kernels: whether they were built, for which instruction set, on how many threads.
+"""The compiled kernels: whether they were built, the instruction set, the threads, the networks.
 
-They are an extension module, `gallop._kernels`, from `native/`. Installing where there is no C++
-compiler leaves it out, and everything then runs on SB3.
+They are the extension module `gallop._kernels`, built from `native/`. Without a C++ compiler Gallop
+installs without it, and everything runs on SB3.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gallop import _kernels
 
 
-# Two threads divide a gradient step (one critic each); a third has nothing to do.
+# Two threads share a gradient step (one critic each); a third would be idle.
 MAX_THREADS = 2
 
 
 @functools.cache
 def missing() -> str:
-    """Why there are no kernels; empty where there are."""
+    """Why the kernels cannot be imported; empty if they can."""
     try:
         import gallop._kernels  # noqa: F401
     except ImportError as error:
@@ -36,9 +36,11 @@ def missing() -> str:
 
 
 def n_threads(asked: int | None) -> int:
-    """Threads of one run: what was asked for or what the process may use, at most two.
+    """Number of threads of one run, at most two.
 
-    OMP_NUM_THREADS says what it may use where several runs share the processors.
+    Args:
+        asked: the number requested; None: as many as the process may use. OMP_NUM_THREADS limits
+            that number where several runs share the processors.
     """
     if asked is None:
         share = os.environ.get("OMP_NUM_THREADS", "")
@@ -49,7 +51,12 @@ def n_threads(asked: int | None) -> int:
 
 
 def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:
-    """Threads and an instruction set (the best one by default) for networks to run on."""
+    """Make an engine: the threads and the instruction set that networks run on.
+
+    Args:
+        n_threads: number of threads.
+        name: the instruction set; default: the best one that this processor supports.
+    """
     from gallop import _kernels
 
     return _kernels.Engine(instruction_set=name or machine.instruction_set(), n_threads=n_threads)
@@ -57,26 +64,32 @@ def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:
 
 @functools.cache
 def acting_engine() -> _kernels.Engine:
-    """What policies outside a learner run on: one thread, since they see few rows."""
+    """The engine of policies outside a learner: one thread, since their batches are small."""
     return engine(1)
 
 
 class Shape(NamedTuple):
-    """What a network is made of."""
+    """Layers of a multilayer perceptron."""
 
     widths: list[int]
-    """Inputs, then outputs of every layer."""
+    """Number of inputs, then the number of outputs of every layer."""
     hidden: str
-    """Activation of the layers between: relu or tanh."""
+    """Activation function of the hidden layers: relu or tanh."""
     last: str = "none"
-    """Activation of the last layer: none or tanh."""
+    """Activation function of the last layer: none or tanh."""
 
 
 class Mlp:
-    """A multilayer perceptron whose numbers are NumPy arrays, all of one layout.
+    """A multilayer perceptron in the kernels, with its numbers in NumPy arrays of one layout.
 
-    The layout is the kernels' own (native/network.hpp): weights in panels of 32 columns, filled up
-    with zeros. `write` and `read` translate from and to PyTorch's [outputs, inputs].
+    The layout is the kernels' own (native/network.hpp): weights in panels of 32 columns, padded
+    with zeros. `write` and `read` convert from and to PyTorch's [outputs, inputs].
+
+    Attributes:
+        kernel: the compiled network, which works on the arrays below.
+        parameters: float32, flat.
+        first_moment, second_moment: Adam's moments, of the same size; None if it does not learn.
+        target: parameters of the target network; None if it has none.
     """
 
     def __init__(
@@ -89,9 +102,11 @@ class Mlp:
     ) -> None:
         """
         Args:
-            learns: whether it has Adam's moments.
-            target: whether it has a target network beside it.
-            precision: in which the layers between hidden ones multiply.
+            engine: threads and instruction set.
+            shape: sizes and activation functions.
+            learns: whether to allocate Adam's moments.
+            target: whether to allocate a target network.
+            precision: of the products between two hidden layers: float32, bf16x3 or bf16.
         """
         from gallop import _kernels
 
@@ -113,8 +128,11 @@ class Mlp:
         )
 
     def in_float32(self) -> Mlp:
-        """The same network, over the same parameters, for acting: whatever the precision of the
-        gradient steps, a policy gives what its file gives."""
+        """Return the same network, sharing the parameters, with products in float32.
+
+        It is for acting: regardless of the precision of the gradient steps, a policy returns what
+        its file returns.
+        """
         twin = copy.copy(self)
         twin.kernel = type(self.kernel)(
             engine=self._engine, **self._shape._asdict(), precision="float32", has_target=False
@@ -125,11 +143,18 @@ class Mlp:
         return twin
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Outputs [n, outputs] of inputs [n, inputs]. A row's bits do not depend on the others."""
+        """Compute the outputs [n, outputs] of inputs [n, inputs].
+
+        The bits of a row do not depend on the other rows.
+        """
         return self.kernel.forward(x)
 
     def write(self, array: NDArray[np.float32], layers: list[tuple[Array, Array]]) -> None:
-        """Put PyTorch's weights [outputs, inputs] and biases [outputs] into one of the arrays.
+        """Write PyTorch's weights and biases into one of the arrays.
+
+        Args:
+            array: one of this object's arrays.
+            layers: weight [outputs, inputs] and bias [outputs] of each layer.
 
         Raises:
             ValueError: if they do not fit this network.
@@ -153,7 +178,7 @@ class Mlp:
     def read(
         self, array: NDArray[np.float32]
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The reverse of `write`; copies."""
+        """Read copies of weight and bias of each layer: the inverse of `write`."""
         layers = []
         for place in self.kernel.layout:
             n_inputs, n_outputs, weights_at, biases_at = place
@@ -166,13 +191,13 @@ class Mlp:
         return layers
 
     def _is_single(self, place: tuple[int, int, int, int]) -> bool:
-        """Whether this is the network's only output, which has a vector instead of panels."""
+        """Whether this is a single last output, whose weights are a vector instead of panels."""
         return place[1] == 1 and place == self.kernel.layout[-1]
 
     def _panels(
         self, array: NDArray[np.float32], place: tuple[int, int, int, int]
     ) -> NDArray[np.float32]:
-        """A layer's weights as [panel, input, column in the panel]."""
+        """A view of a layer's weights as [panel, input, column in the panel]."""
         n_inputs, _, weights_at, biases_at = place
         return array[weights_at:biases_at].reshape(-1, n_inputs, self._panel)
 
@@ -184,8 +209,13 @@ class Mlp:
 
 
 def aligned_zeros(n: int, shift: int) -> NDArray[np.float32]:
-    """n zeros on a cache line. Arrays that are read together want different shifts: streams that
-    are equal modulo 4096 bytes hold each other up."""
+    """Allocate n zeros, aligned to a cache line.
+
+    Args:
+        n: number of float32 values.
+        shift: moves the start by a number of cache lines. Arrays that are read together need
+            different shifts: streams at equal addresses modulo 4096 bytes slow each other down.
+    """
     line = 64
     raw = np.zeros(4 * n + line + 17 * line * shift, np.uint8)
     start = -raw.ctypes.data % line + 17 * line * shift

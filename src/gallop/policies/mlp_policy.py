@@ -1,4 +1,4 @@
-"""A policy on the kernels: one batched forward pass a timestep, without PyTorch."""
+"""A policy on the kernels: one batched forward pass per timestep, without PyTorch."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array, Observations
 
 Head = Literal["squashed", "scaled", "clipped", "choice"]
-"""What the network's outputs mean: SAC's means before tanh (with log_std after them), TD3's actions
-in -1 … 1, PPO's means in the task's own units, PPO's logits."""
+"""What the network's outputs mean.
+
+squashed: SAC's means before tanh, followed by log_std; scaled: TD3's actions in [-1, 1]; clipped:
+PPO's means in the task's own units; choice: PPO's logits.
+"""
 
 
 class MlpPolicy:
-    """Raw observations in, deterministic actions out, as SB3's `predict` gives them.
+    """Maps raw observations to deterministic actions, as SB3's `predict` does.
 
-    What it does in a row does not depend on the other rows: an episode has the same bits, however
-    many are evaluated beside it.
+    A row does not depend on the other rows: an episode has the same bits regardless of how many
+    others are evaluated with it.
     """
 
     def __init__(
@@ -31,6 +34,13 @@ class MlpPolicy:
         action_space: Space,
         normalizer: Normalizer | None,
     ) -> None:
+        """
+        Args:
+            network: the actor.
+            head: what its outputs mean.
+            action_space: the task's action space, Box or Discrete.
+            normalizer: normalises the observations, if there is one.
+        """
         self._network = network
         self._head = head
         self._shape = action_space.shape or ()
@@ -56,17 +66,25 @@ class MlpPolicy:
 
 
 def as_rows(observations: Observations) -> NDArray[np.float32]:
-    """A batch [n, ...] as float32 [n, observations]."""
+    """Flatten a batch [n, ...] to float32 [n, size of an observation].
+
+    >>> as_rows(np.zeros((4, 2, 3))).shape
+    (4, 6)
+    """
     return np.ascontiguousarray(observations.reshape(len(observations), -1), dtype=np.float32)
 
 
 def bounds(action_space: Space) -> tuple[Array, Array]:
-    """Lowest and highest action of a Box space, flat."""
+    """Lowest and highest action of a Box space, each flattened to [actions]."""
     space: Any = action_space
     return space.low.reshape(-1), space.high.reshape(-1)
 
 
 def unscale(scaled: Array, low: Array, high: Array) -> Array:
-    """Actions in -1 … 1 to the task's own units."""
+    """Scale actions from [-1, 1] to the task's own units.
+
+    >>> unscale(np.array([-1.0, 0.0, 1.0]), np.array([0.0]), np.array([2.0]))
+    array([0., 1., 2.])
+    """
     actions: Array = low + 0.5 * (scaled + 1.0) * (high - low)
     return actions.astype(low.dtype, copy=False)

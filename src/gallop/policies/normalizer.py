@@ -1,4 +1,4 @@
-"""The normalisation of observations at one moment of training."""
+"""Normalisation of observations with the statistics of one moment of training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,33 @@ MAX_BYTES = 1 << 25  # statistics of 100,000 observations take two megabytes
 
 @dataclass(frozen=True)
 class Normalizer:
-    """Statistics of observations at one moment of training: what a policy file needs beside it.
+    """Statistics of observations at one moment of training. They accompany a policy file.
 
-    Same arithmetic as SB3's VecNormalize: clip((x − mean) / sqrt(variance + epsilon)).
-    Dict spaces have one entry a key; Box spaces have the one key "".
+    The arithmetic is that of SB3's VecNormalize: clip((x − mean) / sqrt(variance + epsilon)).
+    Dict spaces have one entry per key; Box spaces have the single key "".
+
+    >>> normalizer = Normalizer({"": np.array([1.0])}, {"": np.array([4.0])}, count=9, clip=10)
+    >>> normalizer(np.array([[1.0], [5.0]])).ravel()
+    array([0., 2.], dtype=float32)
     """
 
     mean: Mapping[str, NDArray[np.float64]]
+    """Key -> mean, of the shape of one observation."""
     variance: Mapping[str, NDArray[np.float64]]
+    """Key -> variance, of the same shape."""
     count: float
+    """Number of observations behind the statistics."""
     clip: float
+    """Bound of normalised observations."""
     epsilon: float = 1e-8
+    """Added to the variance."""
 
     def __call__(self, observations: Observations) -> Observations:
-        """Normalise a batch of raw observations; float32, as SB3's networks take them."""
+        """Normalise a batch of raw observations to float32, which SB3's networks expect.
+
+        Args:
+            observations: [n, ...], or a dictionary of such batches.
+        """
         if isinstance(observations, Mapping):
             return {key: self._normalise(key, batch) for key, batch in observations.items()}
         return self._normalise("", observations)
@@ -42,7 +55,7 @@ class Normalizer:
         return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
 
     def save(self, path: Path) -> None:
-        """Write plain arrays, no pickle."""
+        """Write the statistics as plain arrays (.npz) without pickle."""
         arrays = {f"mean/{key}": value for key, value in self.mean.items()}
         arrays |= {f"variance/{key}": value for key, value in self.variance.items()}
         scalars = {"count": self.count, "clip": self.clip, "epsilon": self.epsilon}
@@ -50,15 +63,16 @@ class Normalizer:
 
     @classmethod
     def load(cls, path: Path) -> Normalizer:
-        """Read what `save` wrote.
+        """Read a file that `save` has written.
 
         Raises:
-            OSError, ValueError: if the file is something else, or larger than a normaliser can be.
+            OSError: if the file cannot be read.
+            ValueError: if it is not a normaliser file, or larger than one can be.
         """
         try:
             file = read_npz(path, ("count", "clip", "epsilon"), MAX_BYTES)
         except ValueError as error:
-            raise ValueError(f"is no normaliser: {error}") from None
+            raise ValueError(f"not a normaliser file: {error}") from None
         return cls(
             mean={k.partition("/")[2]: v for k, v in file.items() if k.startswith("mean/")},
             variance={k.partition("/")[2]: v for k, v in file.items() if k.startswith("variance/")},

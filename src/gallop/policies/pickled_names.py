@@ -1,4 +1,4 @@
-"""What the pickles of an SB3 zip name, told without running them: said before they are run."""
+"""Names in the pickles of an SB3 zip, found without running them, for a warning beforehand."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _TEXTS = ("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE")
 
 
 def pickled_names(data: Mapping[str, Any]) -> str:
-    """The members of SB3's `data` that are pickles, and the functions and classes in them.
+    """List the members of SB3's `data` that are pickles, with the functions and classes in them.
 
-    As far as they can be told: a pickle can put a name together while it runs.
+    The list may be incomplete: a pickle can put a name together while it runs.
 
     >>> import pickle
     >>> text = base64.b64encode(pickle.dumps(print)).decode()
@@ -27,7 +27,7 @@ def pickled_names(data: Mapping[str, Any]) -> str:
             names = list(dict.fromkeys(_names(str(value[":serialized:"]))))
             more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
             members.append(f"{key[:MAX_TEXT]} ({', '.join([*names[:MAX_NAMES], *more])})")
-    return ", ".join(members[:MAX_NAMES]) or "none that can be told"
+    return ", ".join(members[:MAX_NAMES]) or "no names found"
 
 
 def _names(text: str) -> Iterator[str]:
@@ -40,5 +40,5 @@ def _names(text: str) -> Iterator[str]:
                 yield str(argument).replace(" ", ".")[:MAX_TEXT]
             elif code.name == "STACK_GLOBAL":
                 yield ".".join(texts[-2:])
-    except Exception:  # whatever is wrong with it, SB3 will say
+    except Exception:  # SB3's own loader reports what is wrong
         yield "damaged"

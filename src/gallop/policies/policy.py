@@ -1,4 +1,4 @@
-"""The Policy protocol: observation → action."""
+"""The `Policy` protocol: observation → action."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from typing import Any, Protocol, TypeAlias
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-"""Numbers of whatever type."""
+"""A NumPy array of any dtype."""
 
 Observations = Any
 """A batch [n, ...] of observations, or a dictionary of such batches (Dict spaces)."""
 
 
 class Policy(Protocol):
-    """Observation → action, deterministic."""
+    """Maps observations to actions."""
 
     def act(self, observations: Observations) -> Array:
-        """Actions [n, ...] for a batch of n raw observations; a normaliser is inside."""
+        """Return actions [n, ...] for a batch of n raw observations.
+
+        A policy trained on normalised observations normalises them itself.
+        """
         ...

@@ -1,8 +1,8 @@
-"""Zips and tensors of strangers: what is in them comes out, or one line that says why it does not.
+"""Safe reading of untrusted zips and tensors, with one-line errors.
 
-A zip can lie about sizes, hide gigabytes behind kilobytes, and name the same member twice; a .pth
-member is a zip again, read by C++. So every archive is held to limits before anything of it is
-unpacked, and PyTorch is only given an archive that was written anew from members read here.
+A zip can lie about sizes, hide gigabytes behind kilobytes, and contain two members of one name. A
+.pth member is a zip itself, read by C++. So every archive must pass size limits before any of it is
+unpacked, and PyTorch only gets an archive that was rewritten from the members read here.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     import torch
 
 
-MAX_MEMBERS = 1_000  # of an archive; SB3's zips have about eight, their .pth members one a tensor
-MAX_MEMBER_BYTES = 1 << 27  # of one unpacked member; a large MLP policy has a few megabytes
-MAX_TOTAL_BYTES = 1 << 28  # of all of them, of the file, and of all tensors
+MAX_MEMBERS = 1_000  # of an archive; SB3's zips have about eight, their .pth members one per tensor
+MAX_MEMBER_BYTES = 1 << 27  # of one unpacked member; a large MLP policy takes a few megabytes
+MAX_TOTAL_BYTES = 1 << 28  # of all members, of the file, and of all tensors
 MAX_JSON_BYTES = 1 << 23  # parsed JSON takes up to thirty times its size
-MAX_PICKLE_BYTES = 1 << 18  # of a .pth member's list of tensors, which has about 100 bytes for each
-MAX_RATIO = 200  # unpacked to packed; SB3 packs nothing, zips made again by hand reach 20
-RATIO_COUNTS_FROM = 1 << 20  # bytes; below it a ratio harms nobody
+MAX_PICKLE_BYTES = 1 << 18  # of a .pth member's list of tensors, about 100 bytes per tensor
+MAX_RATIO = 200  # unpacked to packed size; SB3 does not compress, zips repacked by hand reach 20
+RATIO_COUNTS_FROM = 1 << 20  # bytes; the ratio of a smaller member does not matter
 
-# All that a list of tensors needs. PyTorch's own list has more, such as bytearray(10**10).
+# All names that a list of tensors needs. PyTorch's own list has more, such as bytearray(10**10).
 _TENSOR_NAMES = re.compile(
     r"collections OrderedDict|torch \w+Storage|torch\.storage \w+Storage"
     r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
@@ -45,86 +45,102 @@ class PolicyFileError(ExperimentError):
 
 
 class UnsafeFileError(PolicyFileError):
-    """It cannot be used without running code that is in it."""
+    """A policy file cannot be used without running code that is in it."""
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip, held to the limits; whatever goes wrong while it is read becomes one line.
+    """Open a zip and check its limits; any error while it is read becomes one line.
 
     Raises:
-        PolicyFileError: if the file is not there, is no zip, is damaged, or goes beyond a limit.
+        PolicyFileError: if the file does not exist, is not a zip, is damaged, or exceeds a limit.
     """
     try:
         with open_regular(path) as file:
             content = file.read(MAX_TOTAL_BYTES + 1)
         if len(content) > MAX_TOTAL_BYTES:
-            raise PolicyFileError(f"{path}: is larger than a policy can be")
+            raise PolicyFileError(f"{path}: larger than a policy can be")
         with _archive(content, str(path)) as archive:
             yield archive
     except PolicyFileError:
         raise
     except FileNotFoundError:
-        raise PolicyFileError(f"{path}: there is no such file") from None
+        raise PolicyFileError(f"{path}: no such file") from None
     except OSError as error:
         raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
-        raise PolicyFileError(f"{path}: is no zip, or a damaged one: {_line(error)}") from None
-    except Exception as error:  # zipfile and zlib raise many kinds for damaged input
+        raise PolicyFileError(f"{path}: not a zip, or damaged: {_line(error)}") from None
+    except Exception as error:  # damaged input makes zipfile and zlib raise many kinds
         raise PolicyFileError(f"{path}: a member cannot be read: {_line(error)}") from None
 
 
 def _archive(content: bytes, place: str) -> zipfile.ZipFile:
-    """A zip in memory, held to the limits; its directory is counted before Python reads it."""
+    """Open a zip in memory and check its limits; its entries are counted before Python reads it."""
     n_entries = sum(1 for _ in _DIRECTORY_ENTRY.finditer(content))
-    if n_entries > 2 * MAX_MEMBERS:  # a few may be in weights, by chance
-        raise PolicyFileError(f"{place}: has {n_entries:,} members; at most {MAX_MEMBERS:,}")
+    if n_entries > 2 * MAX_MEMBERS:  # weights may contain the pattern by chance
+        raise PolicyFileError(
+            f"{place}: {n_entries:,} members; at most {MAX_MEMBERS:,} are allowed"
+        )
     archive = zipfile.ZipFile(io.BytesIO(content))
     check(archive, place)
     return archive
 
 
 def check(archive: zipfile.ZipFile, place: str) -> None:
-    """Hold an archive's directory to the limits.
+    """Check the limits of an archive from its directory.
+
+    Args:
+        archive: the opened zip.
+        place: its name in error messages.
 
     Raises:
         PolicyFileError: naming the member and the limit.
     """
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
-        raise PolicyFileError(f"{place}: has {len(members):,} members; at most {MAX_MEMBERS:,}")
+        raise PolicyFileError(
+            f"{place}: {len(members):,} members; at most {MAX_MEMBERS:,} are allowed"
+        )
     seen: set[str] = set()
     for member in members:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         if name.is_absolute() or ".." in name.parts or ":" in member.filename:
-            raise PolicyFileError(f"{place}: its member {member.filename!r} lies outside of it")
+            raise PolicyFileError(f"{place}: its member {member.filename!r} points outside of it")
         if member.filename in seen:
-            raise PolicyFileError(f"{place}: has two members {member.filename!r}")
+            raise PolicyFileError(f"{place}: two members have the name {member.filename!r}")
         seen.add(member.filename)
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise PolicyFileError(f"{place}: its member {member.filename!r} is packed unusually")
+            raise PolicyFileError(
+                f"{place}: its member {member.filename!r} has an unsupported compression method"
+            )
         if member.file_size > MAX_MEMBER_BYTES:
             raise _too_large(place, member.filename)
         ratio = member.file_size / max(1, member.compress_size)
         if member.file_size > RATIO_COUNTS_FROM and ratio > MAX_RATIO:
             raise PolicyFileError(
                 f"{place}: its member {member.filename!r} unpacks to {ratio:,.0f} times its size; "
-                f"at most {MAX_RATIO} times"
+                f"at most {MAX_RATIO} times is allowed"
             )
     if sum(member.file_size for member in members) > MAX_TOTAL_BYTES:
-        raise _too_large(place, "all members together")
+        raise PolicyFileError(f"{place}: its members together are larger than a policy can be")
 
 
 def member(archive: zipfile.ZipFile, name: str, place: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
-    """A member's bytes; its checksum must be right.
+    """Read a member's bytes, and check their checksum.
+
+    Args:
+        archive: the opened zip.
+        name: of the member.
+        place: the archive's name in error messages.
+        limit: in bytes.
 
     Raises:
-        PolicyFileError: if there is none of that name, or it is larger than `limit`.
+        PolicyFileError: if there is no such member, or it is larger than `limit`.
     """
     try:
         info = archive.getinfo(name)
     except KeyError:
-        raise PolicyFileError(f"{place}: is no SB3 zip: it has no member {name!r}") from None
+        raise PolicyFileError(f"{place}: not an SB3 zip (it has no member {name!r})") from None
     if info.file_size > limit:
         raise _too_large(place, name)
     with archive.open(info) as file:
@@ -135,23 +151,28 @@ def member(archive: zipfile.ZipFile, name: str, place: str, limit: int = MAX_MEM
 
 
 def load_tensors(content: bytes, place: str) -> Any:
-    """What a .pth member holds: tensors and plain containers, nothing else.
+    """Read a .pth member: tensors and plain containers, nothing else.
+
+    Args:
+        content: the bytes of the member.
+        place: its name in error messages.
 
     Raises:
-        PolicyFileError: if it is damaged, goes beyond a limit, or would have to run code.
+        PolicyFileError: if it is damaged or exceeds a limit.
+        UnsafeFileError: if reading it would run code.
     """
     import torch
 
     if not content.startswith(b"PK"):
         raise UnsafeFileError(
-            f"{place} cannot be read safely: it is no zip; PyTorch's format before 1.6 is pickle"
+            f"{place} cannot be read safely: not a zip; PyTorch's format before 1.6 is pickle"
         )
     try:
         with _archive(content, place) as archive:
             clean = io.BytesIO()
             with zipfile.ZipFile(clean, "w", zipfile.ZIP_STORED) as written:
                 for name in archive.namelist():
-                    is_pickle = name.lower().endswith(".pkl")  # PyTorch takes any case
+                    is_pickle = name.lower().endswith(".pkl")  # PyTorch ignores case
                     limit = MAX_PICKLE_BYTES if is_pickle else MAX_MEMBER_BYTES
                     part = member(archive, name, place, limit)
                     if is_pickle:
@@ -161,14 +182,14 @@ def load_tensors(content: bytes, place: str) -> Any:
         found = torch.load(clean, map_location="cpu", weights_only=True)
     except PolicyFileError:
         raise
-    except Exception as error:  # torch raises many kinds for damaged or refused input
+    except Exception as error:  # damaged or refused input makes torch raise many kinds
         raise PolicyFileError(f"{place} cannot be read safely: {_line(error)}") from None
     _check_tensors(found, place)
     return found
 
 
 def _check_names(content: bytes, place: str) -> None:
-    """Hold the pickle that lists an archive's tensors to what tensors need."""
+    """Check that the pickle that lists an archive's tensors names only what tensors need."""
     for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
             raise UnsafeFileError(f"{place} cannot be read safely: it uses {opcode.name}")
@@ -180,7 +201,10 @@ def _check_names(content: bytes, place: str) -> None:
 
 
 def _check_tensors(found: Any, place: str) -> None:
-    """A tensor may claim more elements than it has, by strides of 0: copying it would be a bomb."""
+    """Check that tensors are plain and no larger than the file.
+
+    With strides of 0 a tensor can claim more elements than it has. A copy would fill the memory.
+    """
     import torch
 
     total = 0
@@ -189,14 +213,15 @@ def _check_tensors(found: Any, place: str) -> None:
         value = todo.pop()
         seen += 1
         if seen > 1_000_000:
-            raise PolicyFileError(f"{place} holds too many values")
+            raise PolicyFileError(f"{place} contains too many values")
         if isinstance(value, Mapping):
             todo += value.values()
         elif isinstance(value, list | tuple | set):
             todo += value
         elif isinstance(value, torch.Tensor):
             if type(value) not in (torch.Tensor, torch.nn.Parameter) or value.is_sparse:
-                raise PolicyFileError(f"{place} holds a {type(value).__name__}, no plain tensor")
+                kind = type(value).__name__
+                raise PolicyFileError(f"{place} contains a {kind}, expected a dense tensor")
             if (
                 value.layout is not torch.strided
                 or value.is_quantized
@@ -204,15 +229,15 @@ def _check_tensors(found: Any, place: str) -> None:
                 or value.device.type != "cpu"
                 or value.dtype not in _dtypes()
             ):
-                raise PolicyFileError(f"{place} holds a tensor that is not plain")
+                raise PolicyFileError(f"{place} contains a tensor of an unsupported kind")
             n_bytes = value.numel() * value.element_size()
             total += n_bytes
             if n_bytes > value.untyped_storage().nbytes() or total > MAX_TOTAL_BYTES:
-                raise PolicyFileError(f"{place} holds a tensor larger than the file")
+                raise PolicyFileError(f"{place} contains a tensor larger than the file")
 
 
 def _dtypes() -> set[torch.dtype]:
-    """Those that NumPy knows too."""
+    """The dtypes that NumPy has, too."""
     import torch
 
     whole = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool}
@@ -220,12 +245,12 @@ def _dtypes() -> set[torch.dtype]:
 
 
 def all_tensors(found: Any) -> bool:
-    """Whether this is a state dict: names such as SB3's to tensors of real numbers."""
+    """Whether this is a state dict: a mapping from names such as SB3's to tensors."""
     import torch
 
     return (
         isinstance(found, Mapping)
-        and len(found) <= MAX_MEMBERS  # each has a member
+        and len(found) <= MAX_MEMBERS  # one member per tensor
         and all(
             isinstance(name, str)
             and _TENSOR_NAME.fullmatch(name)
@@ -236,7 +261,7 @@ def all_tensors(found: Any) -> bool:
 
 
 def finite(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity."""
+    """Whether no tensor contains NaN or infinity."""
     return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 

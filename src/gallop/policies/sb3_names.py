@@ -1,4 +1,4 @@
-"""SB3's names of layers and activation functions, and the networks behind them."""
+"""SB3's names of layers and activation functions, and the networks that they belong to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
-# SB3's readable name of an activation function -> ours. Nothing outside this list is accepted.
+# Name of an activation function in experiments -> PyTorch's class. No other one is accepted.
 ACTIVATIONS = {
     "relu": "ReLU",
     "tanh": "Tanh",
@@ -25,15 +25,21 @@ ACTIVATIONS = {
 }
 
 
-# A layer of one of our networks: SB3's names of the linear layers whose outputs it joins.
 LayerNames = list[tuple[str, ...]]
+"""For each layer of a network: SB3's names of the linear layers whose outputs it concatenates."""
 
 
 def network_layers(names: Iterable[str]) -> dict[str, LayerNames]:
-    """Networks behind an SB3 state dict: "actor", then "critic0", "critic1", … (PPO: "value").
+    """Find the networks in an SB3 state dict: "actor", then "critic0", "critic1", … (PPO: "value").
 
     >>> network_layers(["actor.mu.0.weight", "actor.mu.2.weight", "critic.qf0.0.weight"])
     {'actor': [('actor.mu.0',), ('actor.mu.2',)], 'critic0': [('critic.qf0.0',)]}
+
+    Args:
+        names: names of the tensors.
+
+    Raises:
+        ValueError: if there is no actor that Gallop knows.
     """
     linear = {name.removesuffix(".weight") for name in names if name.endswith(".weight")}
 
@@ -50,7 +56,7 @@ def network_layers(names: Iterable[str]) -> dict[str, LayerNames]:
     if {"actor.mu", "actor.log_std"} <= linear:
         actor = [*sequence("actor.latent_pi"), ("actor.mu", "actor.log_std")]
     elif not (actor := sequence("actor.mu")):
-        raise ValueError("none of these tensors are layers of an actor that is known here")
+        raise ValueError("none of these tensors belongs to an actor that Gallop knows")
     found = {"actor": actor}
     while critic := sequence(f"critic.qf{len(found) - 1}"):
         found[f"critic{len(found) - 1}"] = critic
@@ -58,12 +64,16 @@ def network_layers(names: Iterable[str]) -> dict[str, LayerNames]:
 
 
 def of_target(layers: LayerNames) -> LayerNames:
-    """SB3's names of the same layers in the target network."""
+    """SB3's names of the same layers in the target network.
+
+    >>> of_target([("critic.qf0.0",)])
+    [('critic_target.qf0.0',)]
+    """
     return [tuple(re.sub(r"^(\w+)\.", r"\1_target.", name) for name in names) for names in layers]
 
 
-def joined(layers: LayerNames, tensors: Mapping[str, Array]) -> list[tuple[Array, Array]]:
-    """Weight and bias of each layer."""
+def concatenated(layers: LayerNames, tensors: Mapping[str, Array]) -> list[tuple[Array, Array]]:
+    """Concatenate SB3's tensors to each layer's weight [outputs, inputs] and bias [outputs]."""
     return [
         (
             np.concatenate([tensors[f"{name}.weight"] for name in names]),
@@ -73,8 +83,11 @@ def joined(layers: LayerNames, tensors: Mapping[str, Array]) -> list[tuple[Array
     ]
 
 
-def parted(layers: LayerNames, values: Iterable[tuple[Array, Array]]) -> dict[str, Array]:
-    """The reverse of `joined`: tensors by SB3's names. Joined layers have equal parts."""
+def split(layers: LayerNames, values: Iterable[tuple[Array, Array]]) -> dict[str, Array]:
+    """Split layers into tensors by SB3's names: the inverse of `concatenated`.
+
+    The parts of a concatenated layer have equal sizes.
+    """
     tensors = {}
     for names, (weight, bias) in zip(layers, values, strict=True):
         for part, name in enumerate(names):
@@ -84,7 +97,7 @@ def parted(layers: LayerNames, values: Iterable[tuple[Array, Array]]) -> dict[st
 
 
 def activation_class(name: str) -> type[torch.nn.Module]:
-    """PyTorch's class of an activation function by its name in experiments."""
+    """PyTorch's class of an activation function, from its name in experiments."""
     import torch
 
     found: type[torch.nn.Module] = getattr(torch.nn, ACTIVATIONS[name])

@@ -1,5 +1,8 @@
-"""An SB3 policy object for the tensors of a policy file: class, sizes and activation function, from
-the file's readable strings through an allow-list."""
+"""Build an SB3 policy object for the tensors of a policy file.
+
+Class, sizes and activation function come from the tensors' shapes, and from the file's readable
+strings through an allow-list.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,8 @@ if TYPE_CHECKING:
     import torch
     from stable_baselines3.common.policies import BasePolicy
 
-# Keyword arguments of policy classes that are plain numbers and change what a policy does. Not
-# log_std_init: what it begins is in the tensors.
+# Keyword arguments of policy classes that are plain numbers and change what a policy does. Without
+# log_std_init: the tensors contain what it initialises.
 _PLAIN_KWARGS = (
     *("clip_mean", "use_expln", "full_std", "squash_output"),
     *("share_features_extractor", "normalize_images"),
@@ -37,7 +40,7 @@ _KNOWN_EXTRACTOR = re.compile(
 )
 _ACTIVATION = re.compile(r"<class 'torch\.nn\.modules\.activation\.(\w+)'>")
 
-_DQN = PolicyNetworks(  # which is read, and not trained
+_DQN = PolicyNetworks(  # read but not trained by Gallop
     policy_classes=(
         "stable_baselines3.dqn.policies:DQNPolicy",
         "stable_baselines3.dqn.policies:CnnPolicy",
@@ -52,17 +55,21 @@ KNOWN_MODULES = {
     *("stable_baselines3.ppo.policies", "stable_baselines3.a2c.policies"),
     *(path.partition(":")[0] for networks in _READABLE for path in networks.policy_classes),
 }
-"""Modules of policy classes whose forward pass is known; a class of one's own may do anything."""
+"""Modules of policy classes whose forward pass is known; a custom class may do anything."""
 
 
 def below(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The tensors of one module, by their names inside it."""
+    """The tensors of one module, by their names inside it.
+
+    >>> below({"actor.mu.weight": 1, "critic.qf0.0.weight": 2}, "actor")
+    {'mu.weight': 1}
+    """
     start = f"{prefix}."
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
 
 
 def without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """SB3 before 1.8 could share layers between actor and value: they are given to both."""
+    """Copy layers that SB3 before 1.8 shared between actor and value network to both of them."""
     shared = below(tensors, "mlp_extractor.shared_net")
     if not shared:
         return tensors
@@ -79,7 +86,13 @@ def without_shared_layers(tensors: dict[str, torch.Tensor]) -> dict[str, torch.T
 
 
 def check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Each layer must take what the one before gives: else building them could fill the memory."""
+    """Check that each layer has as many inputs as the one before has outputs.
+
+    Otherwise building the networks could fill the memory.
+
+    Raises:
+        PolicyFileError: naming the layers.
+    """
     for prefix in {name.rpartition(".")[0].rpartition(".")[0] for name in tensors}:
         pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
         layers = sorted(
@@ -91,7 +104,7 @@ def check_layers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         if any(len(shape) != 2 or 0 in shape for shape in shapes) or any(
             before[0] != after[1] for before, after in itertools.pairwise(shapes)
         ):
-            raise PolicyFileError(f"{path}: its layers {prefix!r} do not fit each other")
+            raise PolicyFileError(f"{path}: the sizes of its layers {prefix!r} do not fit")
 
 
 def build(
@@ -101,23 +114,35 @@ def build(
     observation_space: Space,
     action_space: Space,
 ) -> BasePolicy:
-    """An SB3 policy of the right class and sizes, with fresh weights."""
+    """Build an SB3 policy of the right class and sizes, with fresh weights.
+
+    Args:
+        path: the policy file, for error messages.
+        data: its settings and readable strings.
+        tensors: its state dict.
+        observation_space: the task's.
+        action_space: the task's, as policies see it.
+
+    Raises:
+        PolicyFileError: if the file is not a policy of a known algorithm, or cannot be rebuilt.
+        UnsafeFileError: if only the file's own code can build the policy.
+    """
     readable = data.get("policy_kwargs", {})
     if not isinstance(readable, Mapping):
-        raise PolicyFileError(f"{path}: is no SB3 policy: its policy_kwargs are no mapping")
+        raise PolicyFileError(f"{path}: not an SB3 policy (its policy_kwargs are not a mapping)")
     kwargs: dict[str, Any] = dict(_plain_arguments(path, readable, _PLAIN_KWARGS))
     if activation := _activation(path, readable):
         kwargs["activation_fn"] = activation
     for name in ("features_extractor_class", "features_extractor_kwargs"):
         if not _KNOWN_EXTRACTOR.search(str(readable.get(name) or "{}")[:200]):
             raise UnsafeFileError(
-                f"{path}: has a feature extractor of its own, which only its code can make"
+                f"{path}: its custom feature extractor can only be made by its own code"
             )
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     networks = networks_of(shapes)
     if networks is None:
         known = alternatives([*(spec.title for spec in ALGORITHMS.values()), "A2C", "DQN"])
-        raise PolicyFileError(f"{path}: is no policy of {known}")
+        raise PolicyFileError(f"{path}: not a policy of {known}")
     kwargs |= networks.arguments(shapes)
     kwargs |= _plain_arguments(path, readable, networks.plain_arguments)
     if networks.has_sde:
@@ -132,7 +157,7 @@ def build(
                 net_arch=networks.net_arch(shapes),
                 **kwargs,
             )
-    except Exception as error:  # SB3 and PyTorch raise many kinds for what nobody trains
+    except Exception as error:  # SB3 and PyTorch raise many kinds for unusual sizes
         reason = " ".join(str(error).split())[:200]
         raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {reason}") from None
     return policy
@@ -140,13 +165,16 @@ def build(
 
 @contextlib.contextmanager
 def _no_larger_than(tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """Whether SB3's networks fit the file's is known when they are built: till then, a layer that
-    takes more or gives more than the file's could fill the memory."""
+    """In the body, refuse to build networks that are larger than those in the file.
+
+    Otherwise a layer with more inputs or outputs than the file's could fill the memory before it is
+    known whether the networks fit.
+    """
     from torch.nn.modules.module import register_module_parameter_registration_hook
 
     left = sum(tensor.numel() for tensor in tensors.values()) + 1_000_000
 
-    def count(module: Any, name: str, parameter: Any) -> None:  # before it is given any values
+    def count(module: Any, name: str, parameter: Any) -> None:  # before it has any values
         nonlocal left
         left -= 0 if parameter is None else parameter.numel()
         if left < 0:
@@ -160,14 +188,14 @@ def _no_larger_than(tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
 
 
 def _plain(path: Path, name: str, value: Any) -> bool | int | float:
-    """A keyword argument's number. SB3 prints those of NumPy, which JSON does not know."""
+    """Read a keyword argument that is a number. SB3 writes NumPy's numbers as text."""
     if isinstance(value, str):
         words = {"True": True, "False": False}
         if value in words:
             return words[value]
         value = float(value) if NUMBER.fullmatch(value) else None
     if not isinstance(value, bool | int | float) or not -1e6 <= value <= 1e6:
-        raise UnsafeFileError(f"{path}: its {name} is no number that can be read")
+        raise UnsafeFileError(f"{path}: its {name} is not a number that can be read safely")
     return value
 
 
@@ -179,8 +207,8 @@ def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module
         if found and found.group(1) == torch_name:
             return activation_class(name)
     raise PolicyFileError(
-        f"{path}: its activation function {str(readable['activation_fn'])[:80]!r} is not one of "
-        f"{', '.join(ACTIVATIONS)}"
+        f"{path}: its activation function {str(readable['activation_fn'])[:80]!r} is not "
+        f"supported; allowed: {', '.join(ACTIVATIONS)}"
     )
 
 
@@ -191,14 +219,14 @@ def _plain_arguments(
 
 
 def networks_of(shapes: Shapes) -> PolicyNetworks | None:
-    """Whose networks have tensors of these names and shapes; None where nobody's have."""
+    """Recognise an algorithm's networks by the tensors' names and shapes; None if none matches."""
     return next((networks for networks in _READABLE if networks.recognises(shapes)), None)
 
 
 def _policy_class(
     path: Path, networks: PolicyNetworks, shapes: Shapes, observation_space: Space
 ) -> str:
-    """Which of SB3's policies (MLP, CNN, several inputs) shows in the space and the tensors."""
+    """Import path of SB3's policy (MLP, CNN or several inputs), from the space and the tensors."""
     from gymnasium import spaces
 
     place = 0
@@ -207,5 +235,5 @@ def _policy_class(
     elif any("features_extractor.cnn" in name for name in shapes):
         place = 1
     if place >= len(networks.policy_classes):
-        raise PolicyFileError(f"{path}: its algorithm has no networks for such observations")
+        raise PolicyFileError(f"{path}: its algorithm does not support such observations")
     return networks.policy_classes[place]

@@ -1,4 +1,4 @@
-"""Whether a policy file is one of this task: its spaces against the task's."""
+"""Check that a policy file belongs to a task: compare its spaces with the task's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gallop.policies.safe_archive import (
 )
 
 NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
-MAX_PRINTED = 10_000  # characters of bounds that are compared
+MAX_PRINTED = 10_000  # characters of bounds; longer ones are not compared
 
 
 def check_spaces(
@@ -24,6 +24,17 @@ def check_spaces(
     observation_space: Space,
     action_space: Space,
 ) -> None:
+    """Check that the spaces in a policy file are those of the task.
+
+    Args:
+        path: the policy file, for error messages.
+        data: its settings and readable strings.
+        observation_space: the task's.
+        action_space: the task's, as policies see it.
+
+    Raises:
+        PolicyFileError: with both spaces, if they differ.
+    """
     for name, space in (("observation", observation_space), ("action", action_space)):
         readable = data.get(f"{name}_space")
         readable = readable if isinstance(readable, Mapping) else {}
@@ -41,7 +52,7 @@ def check_spaces(
         same_scale = dtype is None or (dtype == "uint8") == (str(space.dtype) == "uint8")
         if theirs[0] != ours[0] or not same_shape or not same_number or not same_scale:
             raise PolicyFileError(
-                f"{path}: is a policy of another task: its {name}s are {theirs[0]} "
+                f"{path}: a policy of another task: its {name}s are {theirs[0]} "
                 f"{str(theirs[1] or theirs[2] or '')[:40]}, the task's are {ours[0]} "
                 f"{ours[1] or ours[2]}" + ("" if same_scale else f" of {space.dtype}, not {dtype}")
             )
@@ -57,16 +68,16 @@ def _check_numbers(
     readable: Mapping[str, Any],
     space: Space,
 ) -> None:
-    """The spaces come from the task; where the file prints its own numbers, they must agree."""
+    """Check the numbers in the file's readable strings, if there are any, against the task's."""
     for name in names:
         printed = str(readable.get(name, ""))[: MAX_PRINTED + 1]
         words = re.sub(r"[\[\],]", " ", printed).split()
         if words and len(printed) <= MAX_PRINTED and all(map(NUMBER.fullmatch, words)):
             theirs = np.array([float(word) for word in words])
             ours = np.asarray(getattr(space, name, theirs), dtype=np.float64).reshape(-1)
-            # Printed with eight digits at most.
+            # NumPy prints at most eight digits.
             if theirs.size not in (1, ours.size) or not np.allclose(theirs, ours, rtol=1e-6):
                 raise PolicyFileError(
-                    f"{path}: is a policy of another task: its {what}s' {name} is "
+                    f"{path}: a policy of another task: its {what}s' {name} is "
                     f"{' '.join(printed.split())[:60]}, the task's {str(ours.tolist())[:200]}"
                 )

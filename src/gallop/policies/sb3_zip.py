@@ -1,11 +1,11 @@
-"""Policy files: SB3 zips, written by SB3 and read without running any code that is in them.
+"""Policy files: SB3 zips, written by SB3 and read without running any code in them.
 
-`SAC.load` unpickles the member `data` and so runs whatever its author put there. Here `data` is
-read as JSON only, tensors with torch's `weights_only=True`, sizes from the tensors' own shapes, and
-the rest from the readable strings that SB3 writes beside each pickle, through an allow-list. So
-zips of SAC, TD3, PPO, TQC, CrossQ, A2C and DQN open, of SB3 1.x and 2.x, and those whose spaces
-were pickled by `gym`, which need not be installed. Only this module and the sb3_*.py beside it know
-SB3's format.
+`SAC.load` unpickles the member `data`, and so runs any code that its author put there. Here `data`
+is read as JSON only, and tensors are read with torch's `weights_only=True`. Sizes come from the
+tensors' shapes, and the rest from the readable strings that SB3 writes next to each pickle, through
+an allow-list. This opens zips of SAC, TD3, PPO, TQC, CrossQ, A2C and DQN, of SB3 1.x and 2.x. It
+also opens those with spaces pickled by `gym`, which need not be installed. Only this module and the
+sb3_*.py modules next to it know SB3's format.
 """
 
 from __future__ import annotations
@@ -55,29 +55,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRUST = (
-    "--trust opens it with SB3's own loader, which runs the code in it, where it is named alone "
-    "(and with --env, if it lies in a run's folder)"
+    "--trust opens it with SB3's own loader, which runs the code in it, if it is the only policy "
+    "named (with --env, if it is in a run folder)"
 )
 
 
 class Training(NamedTuple):
-    """What a policy file holds for training to go on from it."""
+    """The parts of a policy file that training can start from."""
 
     data: dict[str, Any]
-    """SB3's settings and counters, as far as they are plain JSON."""
+    """SB3's settings and counters that are plain JSON."""
     tensors: dict[str, Array]
     """The policy's state dict."""
     optimizers: dict[str, dict[int, dict[str, Any]]]
-    """File's stem -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
+    """Stem of the member's name -> index of the parameter -> Adam's step, exp_avg, exp_avg_sq."""
     variables: dict[str, Any]
     """SB3's other tensors: SAC's log_ent_coef."""
     normalizer: Normalizer | None
-    """What lies beside the file."""
+    """From the normaliser file next to the zip; None if there is none."""
 
 
 def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> None:
-    """Write an SB3 zip, and the normaliser of this very moment beside it."""
-    # By way of memory: SB3 leaves a file of its own open where the disk is full.
+    """Write an SB3 zip, and the normaliser file next to it.
+
+    Args:
+        model: the SB3 algorithm to save.
+        normalizer: its present statistics of observations, if it normalises them.
+        path: the zip to write.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    # Via memory: SB3 leaves its file open if the disk is full.
     content = io.BytesIO()
     model.save(content)
     path.write_bytes(content.getvalue())
@@ -86,16 +95,16 @@ def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> No
 
 
 class Options(NamedTuple):
-    """How a policy file shall be read."""
+    """How to read a policy file."""
 
     normalizer: Path | None = None
-    """Where its normaliser lies; default: looked for beside the file."""
+    """Its normaliser file; default: searched for next to the policy file."""
     stochastic_seed: int | None = None
-    """Draw actions from the policy's distribution with this seed; default: deterministic."""
+    """Sample actions from the policy's distribution with this seed; default: deterministic."""
     trust: bool = False
-    """Let SB3's own loader run the file's code where it cannot be read otherwise."""
+    """Let SB3's own loader run the file's code if it cannot be read otherwise."""
     takes_raw: bool = False
-    """It is known to take observations as they are: its run did not normalise them."""
+    """The policy is known to take raw observations: its run did not normalise them."""
 
 
 def read(
@@ -104,11 +113,17 @@ def read(
     action_space: Space,
     options: Options | None = None,
 ) -> Policy:
-    """The policy of an SB3 zip for a task with these spaces; none of the file's code is run.
+    """Read the policy of an SB3 zip without running any of its code.
+
+    Args:
+        path: the zip.
+        observation_space: the task's.
+        action_space: the task's, as policies see it.
+        options: how to read it.
 
     Raises:
-        PolicyFileError: if the file is no SB3 zip, is damaged, was made for other spaces, or needs
-            something that cannot be read safely (unless `options.trust`).
+        PolicyFileError: if the file is not an SB3 zip, is damaged, or was made for other spaces.
+        UnsafeFileError: if part of it cannot be read safely, unless `options.trust`.
     """
     options = options or Options()
     try:
@@ -128,17 +143,19 @@ def read(
         getattr(policy, "actor", None), "action_dist"
     ):
         raise PolicyFileError(
-            f"{path}: its policy draws nothing, there is no distribution to draw from: leave out "
-            "--stochastic"
+            f"{path}: its policy has no distribution to sample actions from: leave out --stochastic"
         )
     return StochasticPolicy(policy, normalizer, options.stochastic_seed)
 
 
 def observation_shape(path: Path) -> tuple[int, ...] | None:
-    """The shape of the observations that a policy file was trained on, as far as it says.
+    """The shape of the observations that a policy file was trained on.
+
+    Returns:
+        None if the file does not contain it.
 
     Raises:
-        PolicyFileError: if the file is no SB3 zip or is damaged.
+        PolicyFileError: if the file is not an SB3 zip, or is damaged.
     """
     with opened(path) as archive:
         space = _json(path, archive).get("observation_space")
@@ -157,7 +174,7 @@ def _read(
     tensors = without_shared_layers(tensors)
     check_layers(path, tensors)
     if not finite(tensors):
-        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
+        raise PolicyFileError(f"{path}: its weights contain NaN or infinity")
     policy = build(path, data, tensors, observation_space, action_space)
     try:
         policy.load_state_dict(tensors)
@@ -173,26 +190,28 @@ def _pickled_names(path: Path) -> str:
 
 
 def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) -> BasePolicy:
-    """SB3's own loader: unpickles, and so runs, what is in the file."""
+    """Read the policy with SB3's own loader, which unpickles the file and so runs its code."""
     with opened(path) as archive:
         tensors = _state_dict(path, archive) if "policy.pth" in archive.namelist() else {}
     reason = ""
     for algorithm in _loaders(tensors):
         try:
             policy: BasePolicy = algorithm.load(path, device="cpu").policy
-        except Exception as error:  # it is somebody's code
+        except Exception as error:  # the file's code may raise anything
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
         ours = (observation_space.shape, action_space.shape)
         if (policy.observation_space.shape, policy.action_space.shape) != ours:
-            raise PolicyFileError(f"{path}: is a policy of another task")
+            raise PolicyFileError(f"{path}: a policy of another task")
         return policy
     raise PolicyFileError(f"{path}: SB3's own loader cannot open it either: {reason}")
 
 
 def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm]]:
-    """SB3's algorithms that may have written these tensors, the likeliest first. Networks of one's
-    own may have other names, but for their beginnings."""
+    """SB3's algorithms that may have written these tensors, the likeliest first.
+
+    In custom networks only the first parts of the names are known.
+    """
     if any(name.startswith("q_net.") for name in tensors):
         yield imported("stable_baselines3:DQN")
         return
@@ -206,7 +225,7 @@ def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm
 def _find_normalizer(
     path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
 ) -> Normalizer | None:
-    """The normaliser of a policy file: Gallop's, else the Zoo's, else the hub's."""
+    """Read the normaliser of a policy file, if it needs one."""
     found = options.normalizer or normalizer_beside(path)
     if found is not None:
         normalizer = read_normalizer(found)
@@ -215,8 +234,8 @@ def _find_normalizer(
         return normalizer
     if not options.takes_raw and _was_normalised(data, policy):
         raise PolicyFileError(
-            f"{path}: was trained on normalised observations, and neither "
-            f"{normalizer_path(path).name} nor vecnormalize.pkl lies beside it"
+            f"{path}: it was trained on normalised observations, and neither "
+            f"{normalizer_path(path).name} nor vecnormalize.pkl is next to it"
         )
     return None
 
@@ -230,21 +249,24 @@ def _check_normalizer(path: Path, normalizer: Normalizer, policy: BasePolicy) ->
         shape = parts[key].shape if key in parts else None
         if mean.shape != shape or normalizer.variance[key].shape != shape:
             raise PolicyFileError(
-                f"{path}: normalises observations of shape {list(mean.shape)}, and the policy's "
-                f"have {list(shape) if shape is not None else 'no ' + repr(key)}"
+                f"{path}: it normalises observations of shape {list(mean.shape)}, but the policy's "
+                f"have {f'shape {list(shape)}' if shape is not None else f'no key {key!r}'}"
             )
 
 
 def _was_normalised(data: Mapping[str, Any], policy: BasePolicy) -> bool:
-    """On-policy algorithms keep raw observations only if they normalise; the others always do."""
+    """Whether an on-policy algorithm normalised its observations: only then it kept raw ones.
+
+    Off-policy algorithms always keep them, so nothing is known of those.
+    """
     return hasattr(policy, "evaluate_actions") and data.get("_last_original_obs") is not None
 
 
 def read_training(path: Path) -> Training:
-    """All that training needs from an SB3 zip; none of the file's code is run.
+    """Read what training needs from an SB3 zip, without running any of its code.
 
     Raises:
-        PolicyFileError: if the file is no SB3 zip or is damaged.
+        PolicyFileError: if the file is not an SB3 zip, or is damaged.
     """
     data, tensors = _members(path)
     optimizers, variables = {}, {}
@@ -254,29 +276,34 @@ def read_training(path: Path) -> Training:
                 found = _tensors(path, archive, name)
                 state: Any = found.get("state") if isinstance(found, Mapping) else None
                 if not _is_adam(state):
-                    raise PolicyFileError(f"{path}: its member {name!r} is no state of Adam")
+                    raise PolicyFileError(f"{path}: its member {name!r} is not a state of Adam")
                 optimizers[name.removesuffix(".pth")] = state
             elif name == "pytorch_variables.pth":
                 variables = _tensors(path, archive, name)
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     if not finite(tensors):
-        raise PolicyFileError(f"{path}: its weights hold NaN or infinity")
+        raise PolicyFileError(f"{path}: its weights contain NaN or infinity")
     beside = normalizer_beside(path)
     normalizer = read_normalizer(beside) if beside else None
     return Training(data, arrays, optimizers, variables, normalizer)
 
 
 def does_not_fit(path: Path, error: Exception) -> PolicyFileError:
-    """What to say of a zip whose networks are not the experiment's."""
+    """The error for a zip whose networks do not have the sizes of the experiment's.
+
+    Args:
+        path: the zip.
+        error: what loading its tensors raised.
+    """
     reason = str(error).splitlines()[-1].strip()
     return PolicyFileError(
         f"{path}: its networks do not fit the experiment: {reason} "
-        "(hyperparameters.policy_kwargs.net_arch gives their widths)"
+        "(hyperparameters.policy_kwargs.net_arch sets their widths)"
     )
 
 
 def _is_adam(state: Any) -> bool:
-    """Whether this is parameter -> step and moments, all of them numbers."""
+    """Whether this maps each parameter to Adam's step and moments, all of them numbers."""
     import torch
 
     keys = {"step", "exp_avg", "exp_avg_sq"}
@@ -295,7 +322,7 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 
 def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
-    """The member `data`: settings, counters, and readable strings beside pickles."""
+    """Read the member `data`: settings, counters, and readable strings next to pickles."""
     try:
         data = json.loads(member(archive, "data", str(path), MAX_JSON_BYTES))
     except PolicyFileError:
@@ -303,14 +330,14 @@ def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PolicyFileError(f"{path}: its member data cannot be read: {error}") from None
     if not isinstance(data, dict):
-        raise PolicyFileError(f"{path}: is no SB3 policy: its member data holds something else")
+        raise PolicyFileError(f"{path}: not an SB3 policy (its member data is not a JSON object)")
     return data
 
 
 def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, torch.Tensor]:
     tensors = _tensors(path, archive, "policy.pth")
     if not all_tensors(tensors):
-        raise PolicyFileError(f"{path}: is no SB3 policy: its policy.pth holds something else")
+        raise PolicyFileError(f"{path}: not an SB3 policy (its policy.pth is not a state dict)")
     return dict(tensors)
 
 
@@ -323,6 +350,6 @@ def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
     module = readable.get("__module__") if isinstance(readable, Mapping) else None
     if module is not None and str(module) not in KNOWN_MODULES:
         raise UnsafeFileError(
-            f"{path}: has a policy class of its own, of {str(module)[:80]!r}, which only its code "
-            "can make"
+            f"{path}: its custom policy class, from {str(module)[:80]!r}, can only be made by its "
+            "own code"
         )

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class TorchPolicy:
-    """An SB3 policy behind our Policy protocol: raw observations in, actions out."""
+    """An SB3 policy behind the `Policy` protocol: raw observations → deterministic actions."""
 
     def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
         self._policy = policy
         self._normalizer = normalizer
 
     def act(self, observations: Observations) -> Array:
-        """Deterministic actions [n, ...] for a batch of n raw observations."""
+        """Return deterministic actions [n, ...] for a batch of n raw observations."""
         return self._predict(observations, deterministic=True)
 
     def _predict(self, observations: Observations, deterministic: bool) -> Array:
@@ -35,9 +35,9 @@ class TorchPolicy:
 
 
 class StochasticPolicy(TorchPolicy):
-    """The same, with actions drawn from the policy's distribution, all from one seed.
+    """The same, with actions sampled from the policy's distribution, all from one seed.
 
-    gSDE's noise matrices are drawn once, one for each observation of the batch, as SB3 does at the
+    gSDE's noise matrices are sampled once, one per observation of the batch, as SB3 does at the
     start of a rollout.
     """
 
@@ -51,11 +51,11 @@ class StochasticPolicy(TorchPolicy):
         self._has_noise = False
 
     def act(self, observations: Observations) -> Array:
-        """Drawn actions [n, ...] for a batch of n raw observations."""
+        """Return sampled actions [n, ...] for a batch of n raw observations."""
         import torch
 
         policy: Any = self._policy
-        with torch.random.fork_rng(devices=[]):  # SB3 draws from the global generator
+        with torch.random.fork_rng(devices=[]):  # SB3 samples from the global generator
             torch.set_rng_state(self._state)
             if not self._has_noise and uses_sde(policy):
                 some = (
@@ -71,6 +71,7 @@ class StochasticPolicy(TorchPolicy):
 
 
 def uses_sde(policy: Any) -> bool:
+    """Whether an SB3 policy, or its actor, explores with gSDE."""
     return bool(getattr(policy, "use_sde", False)) or bool(
         getattr(getattr(policy, "actor", None), "use_sde", False)
     )
@@ -78,8 +79,11 @@ def uses_sde(policy: Any) -> bool:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """The number of threads changes the bits of a matrix product, and so the whole episode: what
-    a policy does must not depend on the process that asks it."""
+    """In the body, let PyTorch use one thread.
+
+    The number of threads changes the bits of a matrix product, and so the whole episode. What a
+    policy does must not depend on the process that runs it.
+    """
     import torch
 
     before = torch.get_num_threads()

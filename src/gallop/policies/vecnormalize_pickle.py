@@ -1,11 +1,11 @@
-"""Arrays out of a pickle, without unpickling: the Zoo's vecnormalize.pkl.
+"""Read arrays from a pickle without unpickling it: the Zoo's vecnormalize.pkl.
 
-A pickle is a program for a small stack machine. This one is walked through, opcode by opcode, with
-stand-ins: nothing is imported and nothing is called, whatever it asks for. Names outside an
-allow-list end the reading. What comes out are numbers, strings, containers and NumPy arrays that
-are built here from their bytes.
+A pickle is a program for a small stack machine. This module steps through it opcode by opcode, with
+stand-ins for objects: nothing is imported and nothing is called. A name outside the allow-list is
+an error. The result consists of numbers, strings, containers, and NumPy arrays built here from
+their bytes.
 
-Source of the opcodes' meaning: Python's own Lib/pickletools.py.
+Source for the meaning of the opcodes: Python's Lib/pickletools.py.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gallop.reading import open_regular
 MAX_BYTES = 1 << 24  # statistics of 100,000 observations take two megabytes
 MAX_STEPS = 100_000  # SB3's own files have about 700
 
-# Only these may be named. Those that are more than a name are handled in `_called`.
+# The only names allowed. `_called` handles those that are called.
 _ALLOWED = re.compile(
     r"stable_baselines3\.common\.vec_env\.vec_normalize VecNormalize"
     r"|stable_baselines3\.common\.running_mean_std RunningMeanStd"
@@ -50,7 +50,7 @@ class _Name:
 
 @dataclass
 class _Object:
-    """Stands for an object of an allowed class: its name and what it was given."""
+    """Stand-in for an object of an allowed class: the name and the state."""
 
     name: str
     state: dict[str, Any] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class _Dtype:
 
 @dataclass
 class _Array:
-    """An array whose bytes come later."""
+    """An array whose bytes follow later."""
 
     value: Array | None = None
 
@@ -73,11 +73,14 @@ class _Mark:
 
 
 def read_vecnormalize(path: Path) -> Normalizer | None:
-    """The statistics of observations in a vecnormalize.pkl; None if it normalises rewards alone.
+    """Read the statistics of observations in a vecnormalize.pkl.
+
+    Returns:
+        None if it normalises rewards only.
 
     Raises:
-        PolicyFileError: if the file is damaged, names anything outside the allow-list, or is no
-            VecNormalize.
+        PolicyFileError: if the file is damaged, or is not a VecNormalize.
+        UnsafeFileError: if it names anything outside the allow-list.
     """
     try:
         with open_regular(path) as file:
@@ -85,7 +88,7 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
     except OSError as error:
         raise PolicyFileError(f"{path}: cannot be read: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise PolicyFileError(f"{path}: is larger than statistics can be")
+        raise PolicyFileError(f"{path}: larger than statistics can be")
     try:
         found = _Machine().run(content)
         return _normalizer(found)
@@ -93,18 +96,18 @@ def read_vecnormalize(path: Path) -> Normalizer | None:
         raise UnsafeFileError(f"{path}: cannot be read safely: {error}") from None
     except Exception as error:  # damaged bytes may break any step
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        raise PolicyFileError(f"{path}: is no VecNormalize, or damaged: {reason}") from None
+        raise PolicyFileError(f"{path}: not a VecNormalize, or damaged: {reason}") from None
 
 
 def _normalizer(found: Any) -> Normalizer | None:
     if not isinstance(found, _Object) or not found.name.endswith(" VecNormalize"):
-        raise ValueError("it holds something else")
+        raise ValueError("it contains something else")
     state = found.state
     if state.get("norm_obs") is False:
         return None
     statistics = state["obs_rms"]
     parts = statistics if isinstance(statistics, Mapping) else {"": statistics}
-    # Many parts may share one array, and each would get a copy in float64.
+    # Many parts may share one array, and each one gets a copy in float64.
     found = (part.state[name] for part in parts.values() for name in ("mean", "var"))
     if sum(_array_of(value).size for value in found) > 2 * MAX_BYTES // 8:
         raise ValueError("its statistics are larger than the file")
@@ -120,26 +123,26 @@ def _normalizer(found: Any) -> Normalizer | None:
 def _array_of(value: Any) -> Array | np.generic:
     array = value.value if isinstance(value, _Array) else value
     if not isinstance(array, np.ndarray | np.generic):
-        raise ValueError("its statistics are no arrays")
+        raise ValueError("its statistics are not arrays")
     return array
 
 
 def _numbers(value: Any) -> NDArray[np.float64]:
     numbers = np.asarray(_array_of(value), dtype=np.float64)
     if not np.isfinite(numbers).all():
-        raise ValueError("its statistics hold NaN or infinity")
+        raise ValueError("its statistics contain NaN or infinity")
     return numbers
 
 
 def _number(value: Any) -> float:
     number = float(_numbers(value)) if isinstance(value, _Array) else float(value)
     if not math.isfinite(number):
-        raise ValueError("its settings hold NaN or infinity")
+        raise ValueError("its settings contain NaN or infinity")
     return number
 
 
 class _Machine:
-    """The pickle machine over stand-ins."""
+    """The stack machine of pickle, working on stand-ins."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -158,7 +161,7 @@ class _Machine:
     def _step(self, name: str, argument: Any) -> None:
         stack = self.stack
         if name in _LITERALS:
-            # An array from a bytearray is a copy, and many arrays may be made from one.
+            # An array made from a bytearray is a copy, and one bytearray may serve many arrays.
             stack.append(bytes(argument) if isinstance(argument, bytearray) else argument)
         elif name in _CONSTANTS:
             stack.append(_CONSTANTS[name]())
@@ -193,15 +196,15 @@ class _Machine:
         elif name == "STACK_GLOBAL":
             attribute, module = stack.pop(), stack.pop()
             if not isinstance(module, str) or not isinstance(attribute, str):
-                raise UnsafeFileError("it names something by what is no text")
+                raise UnsafeFileError("it uses a name that is not text")
             stack.append(_name(module, attribute))
         elif name in ("REDUCE", "NEWOBJ"):
             arguments = stack.pop()
             made = _called(stack.pop(), arguments)
-            if isinstance(made, bytes):  # one text may be encoded again and again
+            if isinstance(made, bytes):  # one text may be encoded many times
                 self.n_encoded += len(made)
                 if self.n_encoded > MAX_BYTES:
-                    raise ValueError("it holds more bytes than the file")
+                    raise ValueError("it contains more bytes than the file")
             stack.append(made)
         elif name == "BUILD":
             state = stack.pop()
@@ -210,7 +213,7 @@ class _Machine:
             raise UnsafeFileError(f"it uses {name}, which statistics do not need")
 
     def _to_mark(self, below: int = 0) -> list[Any]:
-        """Take what lies above the last mark, the mark too."""
+        """Pop the items above the last mark, and the mark itself."""
         kept = [self.stack.pop() for _ in range(below)]
         for place in range(len(self.stack) - 1, -1, -1):
             if isinstance(self.stack[place], _Mark):
@@ -252,7 +255,7 @@ def _name(module: str, attribute: str) -> _Name:
 
 
 def _called(what: Any, arguments: Any) -> Any:
-    """What calling an allowed name would give; nothing is called."""
+    """Return a stand-in for the result of calling an allowed name; nothing is called."""
     if not isinstance(what, _Name) or not isinstance(arguments, tuple):
         raise UnsafeFileError("it calls something that has no name")
     name = what.text.partition(" ")[2]
@@ -266,7 +269,7 @@ def _called(what: Any, arguments: Any) -> Any:
     if name == "_frombuffer":
         content, dtype, shape, order = arguments
         return _array(content, dtype, shape, order == "F")
-    if name == "encode":  # how protocols below 3 write bytes
+    if name == "encode":  # protocols before 3 write bytes this way
         text, encoding = arguments
         if encoding != "latin1":
             raise UnsafeFileError("it encodes text")
@@ -279,7 +282,7 @@ def _called(what: Any, arguments: Any) -> Any:
 
 
 def _build(target: Any, state: Any) -> None:
-    """Give a stand-in its state."""
+    """Set the state of a stand-in."""
     if isinstance(target, _Array):
         _, shape, dtype, fortran, content = state
         target.value = _array(content, dtype, shape, fortran)
@@ -288,13 +291,13 @@ def _build(target: Any, state: Any) -> None:
         if order in ("<", ">"):
             target.text = order + target.text.lstrip("<>=|")
     elif isinstance(target, _Object) and isinstance(state, dict):
-        target.state = state  # no copy: one state may be given to many
+        target.state = state  # no copy: many objects may share one state
 
 
 def _dtype(text: Any) -> str:
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        shown = text[:20] if isinstance(text, str) else "what is no text"
-        raise UnsafeFileError(f"it holds an array of {shown!r}")
+        shown = repr(text[:20]) if isinstance(text, str) else f"a {type(text).__name__}"
+        raise UnsafeFileError(f"it contains an array of dtype {shown}")
     return text
 
 
