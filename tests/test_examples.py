@@ -46,7 +46,7 @@ def test_evaluate_a_zip(zips, tmp_path):
 def test_compare_two_policies(zips, tmp_path):
     shown = run("compare_two_policies.py", *zips, "Pendulum-v1", cwd=tmp_path)
     same = run("compare_two_policies.py", zips[0], zips[0], "Pendulum-v1", cwd=tmp_path)
-    assert "difference of the mean return: +0.0 [+0.0, +0.0]" in same and "better: 0.50" in same
+    assert "difference of the mean return: +0.0 [+0.0, +0.0]" in same and "is better: 0.50" in same
     assert "p of no difference: 1.000" in same and "p of no difference: 0." in shown
 
 
