@@ -99,7 +99,7 @@ def test_numpy_numbers_and_tuples_become_python_numbers_and_lists():
         ({"start": datetime.date(2020, 1, 1)}, ["start", "datetime.date", "as text"]),
         ({"a": {"b": [b"x"]}}, ["a.b.0", "bytes"]),
         ({"a": {1, 2}}, ["a: a set", "as a list"]),
-        ({"a": np.zeros(3)}, ["a: a numpy.ndarray", "as a list"]),
+        ({"a": np.zeros(3)}, ["a: a numpy.ndarray", "to a list"]),
         ({"a": {(1, 2): 3}}, ["a: the key (1, 2)"]),
         ({"a": object()}, ["a: a object", "numbers, text"]),
         ({"a": "x" * 20_001}, ["more than 20,000 characters"]),
@@ -148,7 +148,7 @@ def test_enumerations_and_custom_strings_and_numbers_are_stored_as_their_values(
 def test_a_circular_reference_is_refused():
     circle = []
     circle.append(circle)
-    with pytest.raises(ExperimentError, match="holds itself"):
+    with pytest.raises(ExperimentError, match="contains itself"):
         arguments({"a": circle})
 
 
@@ -302,9 +302,9 @@ def test_arguments_extend_those_of_a_run_and_wrappers_replace_them():
     ("flags", "words"),
     [
         (["--env-kwargs", "[1]"], "env_kwargs: [1]: should be a valid dictionary"),
-        (["--env-kwargs", "{a: !!set {1}}"], "env_kwargs: a: a set cannot be kept"),
+        (["--env-kwargs", "{a: !!set {1}}"], "env_kwargs: a: a set cannot be stored"),
         (["--env-kwargs", "{mode: on}"], "env_kwargs: on can mean text or true"),
-        (["--wrappers", "[nowhere]"], "an import path such as package.module:Class is needed"),
+        (["--wrappers", "[nowhere]"], "must be an import path, such as package.module:Class"),
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate", "baseline", "watch"])

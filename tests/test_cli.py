@@ -13,7 +13,7 @@ import pytest
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands import run, tune
-from gallop.commands.cli import main, make_parser
+from gallop.commands.cli import make_parser, main
 from gallop.errors import RunError
 from gallop.experiments.yaml_file import load
 from gallop.run_folder.directory import RunDirectory
@@ -27,7 +27,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["run"], ["CONFIG is needed"]),
+        (["run"], ["CONFIG is required"]),
         (["run", "none.yaml"], ["none.yaml", "No such file"]),
         (["run", REFERENCE, "--hyperparameters.gama", "1"], ["--hyperparameters.gama", "gamma"]),
         (["run", REFERENCE, "--n-timestep", "1"], ["--n-timestep", "--n-timesteps"]),
@@ -41,7 +41,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", REFERENCE, "--eval-freq", "30000"], ["evaluation.interval", "25000, 31250"]),
         (["run", REFERENCE, "--device", "cuda:99"], ["'cuda:99'", "no such device", "use cpu"]),
         (["run", REFERENCE, "--name", "a/b"], ["'a/b'", "single folder name"]),
-        (["run", REFERENCE, "extra"], ["'extra'", "too many"]),
+        (["run", REFERENCE, "extra"], ["'extra'", "unexpected argument"]),
         (["run", *PENDULUM, "--env-kwargs", "{g: abc}"], ["does not work", "'abc'", "TypeError"]),
         (["run", *PENDULUM, "--env-kwargs", "{max_episode_steps: abc}"], ["'abc'", "whole number"]),
         (["run", *PENDULUM, "--env-kwargs", "{max_episode_steps: 0}"], ["0", "at least 1"]),
@@ -58,19 +58,19 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", "--resume", "none"], ["none: not a run folder"]),
         (["run", "--resume", "none", "--seed", "3"], ["leave out --training_seed"]),
         (["run", "--resume", "none", "-params", "gamma:1"], ["leave out --hyperparameters.gamma"]),
-        (["run", REFERENCE, "--resume"], ["--resume goes on", "leave out CONFIG"]),
-        (["run", "--resume", "none", "--seeds", "0..1"], ["--resume goes on", "leave out --seeds"]),
-        (["run", "--resume", "none", "--dry-run"], ["--resume goes on", "leave out --dry-run"]),
-        (["run", "--resume", "none", "--workers", "2"], ["--workers belongs to --seeds"]),
-        (["run", "--extend", "none", "--no-preset"], ["--extend goes on", "leave out --no-preset"]),
-        (["run", REFERENCE, "--extend", "none"], ["--extend goes on", "leave out CONFIG"]),
-        (["run", REFERENCE, "--workers", "2"], ["--workers belongs to --seeds"]),
+        (["run", REFERENCE, "--resume"], ["--resume continues", "leave out CONFIG"]),
+        (["run", "--resume", "none", "--seeds", "0..1"], ["leave out --seeds"]),
+        (["run", "--resume", "none", "--dry-run"], ["--resume continues", "leave out --dry-run"]),
+        (["run", "--resume", "none", "--workers", "2"], ["--workers requires --seeds"]),
+        (["run", "--extend", "none", "--no-preset"], ["leave out --no-preset"]),
+        (["run", REFERENCE, "--extend", "none"], ["--extend continues", "leave out CONFIG"]),
+        (["run", REFERENCE, "--workers", "2"], ["--workers requires --seeds"]),
         (["run", REFERENCE, "--seeds", "0..1", "--new-horizon"],
-         ["--new-horizon belongs to --extend"]),
+         ["--new-horizon requires --extend"]),
         (["watch"], ["results: no run with a policy found"]),
         (["watch", "none.zip"], ["none.zip", "no such file"]),
         (["watch", "--episodes", "0"], ["--episodes 0"]),
-        (["tune"], ["CONFIG is needed", "halfcheetah_sac_search.yaml", "--algo and --env"]),
+        (["tune"], ["CONFIG is required", "halfcheetah_sac_search.yaml", "--algo and --env"]),
         (["tune", "--algo", "sac"], ["--algo and --env"]),
         (["tune", "--env", "Hopper-v5"], ["--algo and --env"]),
         (["tune", "--algo", "sacc", "--env", "Hopper-v5"], ["'sacc'", "did you mean sac"]),
@@ -108,7 +108,18 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
          ["postgresql+psycopg://x:***@127.0.0.1:1/db", "cannot be used", "refused"]),
         (["tune", SEARCH, "--storage", "postgresql+psycopg://x:se@secret@127.0.0.1:1/db"],
          ["postgresql+psycopg://x:***@127.0.0.1:1/db", "failed to resolve host '127.0.0.1'"]),
-        (["trian"], ["'trian'", "run"]),
+        (["run", REFERENCE, "--gamma", "1"], ["did you mean --hyperparameters.gamma?"]),
+        (["run", REFERENCE, "-n", "1e-3"], ["total_timesteps", "0.001", "whole number"]),
+        (["run", REFERENCE, "-n", "1.5"], ["total_timesteps", "1.5", "whole number"]),
+        (["run", REFERENCE, "-n", "0.5k5"], ["'0.5k5'", "whole number, such as", "100k"]),
+        (["run", REFERENCE, "-n", "1e999999999"], ["total_timesteps"]),
+        (["run", REFERENCE, "--seeds", "0..1", "--workers", "1.5"], ["--workers 1.5", "whole"]),
+        (["watch", "--episodes", "1.5"], ["--episodes 1.5", "whole number"]),
+        (["watch", "--seed", "-1"], ["--seed -1", "at least 0"]),
+        (["evaluate", "--episodes", "x"], ["--episodes x", "whole number"]),
+        (["verify", "--replay", "x"], ["--replay x", "whole number"]),
+        (["trian"], ["'trian': unknown command", "run, tune"]),
+        (["rum"], ["'rum': unknown command; did you mean run?"]),
         ([], ["COMMAND"]),
     ],
 )  # fmt: skip

@@ -81,7 +81,7 @@ def doctor(folder, **environment):
 
 
 def look_at(name, folder, results="results", before="", prefix=(), **environment):
-    """[state, found, mend] of one check in a child."""
+    """[state, found, fix] of one check in a child."""
     program = (
         f"import json\nfrom pathlib import Path\n{before}\n"
         "from gallop.commands.checks import _checks\n"
@@ -107,10 +107,10 @@ def test_a_machine_on_which_everything_works_is_reported_as_such(tmp_path):
     assert list(found)[-3:] == ["films", "ffmpeg", "display"]
     assert found["Python"] == "works {}.{}.{}".format(*sys.version_info)
     assert "torch 2." in found["dependencies"] and "gymnasium 1." in found["dependencies"]
-    assert "built; best here: " in found["kernels"]
-    assert "n_threads by default: native" in found["threads"]
+    assert "built; instruction set: " in found["kernels"]
+    assert "default n_threads: native" in found["threads"]
     assert "results (not there yet, in .): writable" in found["results folder"]
-    assert f"films use {video.find_backend().name}: " in found["films"]
+    assert f"rendered with {video.find_backend().name}: " in found["films"]
     assert "encodes H.264" in found["ffmpeg"]
     assert found["display"].startswith("note")
     assert max(map(len, lines)) <= 80
@@ -153,10 +153,10 @@ def test_with_osmesa_alone_films_use_it_and_nothing_is_missing(shim, tmp_path):
         pytest.skip("there is no OSMesa here")
     code, lines, found = doctor(tmp_path, LD_PRELOAD=str(shim), REFUSED=OSMESA_ONLY)
     assert code == 0, lines
-    assert found["OpenGL egl"] == "note does not draw here"
+    assert found["OpenGL egl"] == "note does not render here"
     assert found["OpenGL osmesa"].startswith("works ")
     assert found["OpenGL glfw"] == "note needs a display"
-    assert found["films"].startswith("works films use osmesa: ")
+    assert found["films"].startswith("works rendered with osmesa: ")
     assert "software" in found["films"]
     assert APT_LINE not in lines
 
@@ -165,11 +165,11 @@ def test_with_osmesa_alone_films_use_it_and_nothing_is_missing(shim, tmp_path):
 def test_without_opengl_the_apt_line_is_printed_to_copy(shim, tmp_path):
     code, lines, found = doctor(tmp_path, LD_PRELOAD=str(shim), REFUSED=NO_OPENGL)
     assert code == 1
-    assert found["OpenGL egl"] == found["OpenGL osmesa"] == "note does not draw here"
+    assert found["OpenGL egl"] == found["OpenGL osmesa"] == "note does not render here"
     assert found["films"].startswith("missing no OpenGL backend works here")
     # The rest still works: training does not need OpenGL.
     assert [name for name, cell in found.items() if cell.startswith("missing")] == ["films"]
-    assert lines[-4:] == ["Missing: films.", "To mend it:", "", APT_LINE]
+    assert lines[-4:] == ["Missing: films.", "To fix it:", "", APT_LINE]
 
 
 @linux
@@ -180,7 +180,7 @@ def test_several_missing_parts_have_one_fix_each(shim, tmp_path):
     )
     assert code == 1
     assert lines[-5:] == [
-        *("Missing: films, ffmpeg.", "To mend them:", "", APT_LINE),
+        *("Missing: films, ffmpeg.", "To fix them:", "", APT_LINE),
         "sudo apt-get install ffmpeg",
     ]
 
@@ -191,10 +191,10 @@ def test_several_missing_parts_have_one_fix_each(shim, tmp_path):
 @linux
 def test_without_ffmpeg_one_line_installs_it(tmp_path):
     nothing = str(tmp_path / "nothing")
-    state, found, mend = look_at("ffmpeg", tmp_path, PATH=nothing, IMAGEIO_FFMPEG_EXE=nothing)
+    state, found, fix = look_at("ffmpeg", tmp_path, PATH=nothing, IMAGEIO_FFMPEG_EXE=nothing)
     assert state == "missing"
     assert "No such file" in found
-    assert mend == "sudo apt-get install ffmpeg"
+    assert fix == "sudo apt-get install ffmpeg"
 
 
 @linux
@@ -203,9 +203,9 @@ def test_an_ffmpeg_that_makes_no_film_is_missing(script, tmp_path):
     broken = tmp_path / "ffmpeg"
     broken.write_text(f"#!/bin/sh\n{script}\n")
     broken.chmod(0o755)
-    state, found, mend = look_at("ffmpeg", tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    state, found, fix = look_at("ffmpeg", tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert state == "missing", found
-    assert mend == "sudo apt-get install ffmpeg"
+    assert fix == "sudo apt-get install ffmpeg"
 
 
 @linux
@@ -217,20 +217,20 @@ def test_a_read_only_results_folder_has_a_one_line_fix(tmp_path):
         prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     folder = tmp_path / "results"
     folder.mkdir(mode=0o555)
-    state, found, mend = look_at("results folder", tmp_path, prefix=prefix)
-    assert [state, found] == ["missing", "results: may not be written"]
-    subprocess.run(["sh", "-c", mend], check=True)
-    state, found, mend = look_at("results folder", tmp_path, prefix=prefix)
-    assert [state, mend] == ["works", ""]
+    state, found, fix = look_at("results folder", tmp_path, prefix=prefix)
+    assert [state, found] == ["missing", "results: permission denied"]
+    subprocess.run(["sh", "-c", fix], check=True)
+    state, found, fix = look_at("results folder", tmp_path, prefix=prefix)
+    assert [state, fix] == ["works", ""]
     assert found.startswith("results: writable, ")
 
 
 def test_a_results_folder_inside_a_file_needs_another_place(tmp_path):
     (tmp_path / "file").write_text("")
-    state, found, mend = look_at("results folder", tmp_path, results="file/results")
+    state, found, fix = look_at("results folder", tmp_path, results="file/results")
     assert state == "missing"
     assert "cannot be written" in found
-    assert mend == "gallop run CONFIG --log-folder ANOTHER_FOLDER"
+    assert fix == "gallop run CONFIG --log-folder ANOTHER_FOLDER"
 
 
 def install(folder, name, version):
@@ -244,37 +244,37 @@ def install(folder, name, version):
 def test_a_dependency_out_of_its_range_is_named_with_the_range(tmp_path):
     install(tmp_path, "numpy", "1.26.4")
     install(tmp_path, "pillow", "99.0")  # has no upper bound
-    state, found, mend = look_at("dependencies", tmp_path, PYTHONPATH=str(tmp_path))
+    state, found, fix = look_at("dependencies", tmp_path, PYTHONPATH=str(tmp_path))
     assert state == "missing"
-    assert found == "numpy 1.26.4, wanted >=2.0"
-    assert mend.endswith('-m pip install "numpy>=2.0"')
+    assert found == "numpy 1.26.4, required: >=2.0"
+    assert fix.endswith('-m pip install "numpy>=2.0"')
 
 
 def test_extras_are_a_note_of_their_versions(tmp_path):
     install(tmp_path, "wandb", "0.99")
-    state, found, mend = look_at("extras", tmp_path, PYTHONPATH=str(tmp_path))
-    assert [state, mend] == ["note", ""]
+    state, found, fix = look_at("extras", tmp_path, PYTHONPATH=str(tmp_path))
+    assert [state, fix] == ["note", ""]
     assert "wandb 0.99" in found
 
 
 def test_missing_kernels_have_a_fix_that_rebuilds_them_with_errors_shown(tmp_path):
     absent = "import sys; sys.modules['gallop._kernels'] = None"
-    state, found, mend = look_at("kernels", tmp_path, before=absent)
+    state, found, fix = look_at("kernels", tmp_path, before=absent)
     assert state == "missing"
     assert "runs train on SB3" in found
-    assert "--force-reinstall --no-deps" in mend
+    assert "--force-reinstall --no-deps" in fix
     if sys.platform == "linux":
-        assert mend.count("GALLOP_REQUIRE_KERNELS=1") == 1
-        _, _, mend = look_at("kernels", tmp_path, before=absent, PATH=str(tmp_path))
-        assert mend.startswith("sudo apt-get install g++ && GALLOP_REQUIRE_KERNELS=1 ")
+        assert fix.count("GALLOP_REQUIRE_KERNELS=1") == 1
+        _, _, fix = look_at("kernels", tmp_path, before=absent, PATH=str(tmp_path))
+        assert fix.startswith("sudo apt-get install g++ && GALLOP_REQUIRE_KERNELS=1 ")
 
 
 def test_a_torch_that_cannot_be_imported_hides_no_other_check(tmp_path):
     (tmp_path / "torch.py").write_text("raise OSError('libgomp.so.1: no such file')")
-    state, found, mend = look_at("threads", tmp_path, PYTHONPATH=str(tmp_path))
+    state, found, fix = look_at("threads", tmp_path, PYTHONPATH=str(tmp_path))
     assert state == "missing"
     assert "libgomp.so.1" in found
-    assert '--force-reinstall "torch' in mend and mend.endswith('<2.14"')
+    assert '--force-reinstall "torch' in fix and fix.endswith('<2.14"')
     assert look_at("memory", tmp_path, PYTHONPATH=str(tmp_path))[0] == "works"
 
 

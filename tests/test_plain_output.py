@@ -51,7 +51,7 @@ def test_help_and_errors_are_printed_in_ascii(arguments, tmp_path):
 
 
 def test_a_users_error_handler_is_kept(tmp_path):
-    done = gallop(tmp_path, "ascii:replace", "run", "--help")
+    done = gallop(tmp_path, "ascii:replace", "run", "--help-all")
     assert done.returncode == 0 and b"?" in done.stdout
 
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gallop.errors import ExperimentError
+from gallop.experiments.flags import flags
 from gallop.experiments.plan import make_plan
-from gallop.experiments.yaml_file import flags, from_dict, load, to_yaml
+from gallop.experiments.yaml_file import from_dict, load, to_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 REFERENCE = CONFIGS / "halfcheetah_sac.yaml"

@@ -21,7 +21,8 @@ import torch
 from conftest import tiny
 
 from gallop.errors import ExperimentError
-from gallop.experiments.yaml_file import flags, from_dict, load, to_yaml
+from gallop.experiments.flags import flags
+from gallop.experiments.yaml_file import from_dict, load, to_yaml
 from gallop.learners.learner import LogRow
 from gallop.report.display import Display
 from gallop.run_folder import trackers
@@ -132,7 +133,7 @@ def test_trackers_are_named_as_words_or_as_a_list(tmp_path, text, expected):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("wandb,wandb", "trackers: 'wandb,wandb': each tracker can be named once"),
+        ("wandb,wandb", "trackers: 'wandb,wandb': each tracker can be named only once"),
         ("wanbd", "trackers: 'wanbd' is unknown; did you mean wandb?"),
         (["tensorboard"], "trackers: 'tensorboard' is unknown; allowed: wandb, mlflow, trackio"),
         (3, "trackers: 3: "),
@@ -147,7 +148,7 @@ def test_an_unknown_tracker_is_refused_in_one_line(value, message):
 
 def test_the_flag_follows_from_the_setting_and_names_every_tracker():
     (flag,) = [flag for flag in flags() if flag.name == "trackers"]
-    assert flag.doc.startswith("Trackers besides TensorBoard")
+    assert flag.doc.startswith("Trackers in addition to TensorBoard")
     assert all(name in flag.doc for name in trackers.TRACKERS)
 
 

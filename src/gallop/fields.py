@@ -1,6 +1,7 @@
 """Types of single settings, from which hyper-parameters and experiments are declared.
 
-They accept what YAML files and shells give, and refuse the rest in one line.
+They accept the values that YAML files and shells give, and refuse the rest in one line. Each type
+also says how it is written in help and documentation.
 """
 
 from __future__ import annotations
@@ -8,7 +9,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from enum import Enum
+from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,20 +22,40 @@ from pydantic import (
     Field,
 )
 
-MAX_TIMESTEPS = 10**12  # beyond it nobody trains, and looking for divisors takes forever
+MAX_TIMESTEPS = 10**12  # nobody trains longer, and searching for divisors would take forever
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a setting, or every setting of a type, appears in help and documentation.
+
+    It is given next to the type, as in `Annotated[str, Shown(group="task")]`, and changes nothing
+    about the values that are accepted.
+    """
+
+    group: str = ""
+    """Heading under which the setting is listed."""
+    metavar: str = ""
+    """Stands for the value, such as N."""
+    kind: str = ""
+    """The type in words, such as "integer"."""
+    rare: bool | None = None
+    """Whether `--help` leaves the setting to `--help-all`; None: as its section does."""
 
 
 def flat(
     settings: Mapping[str, Any], sections: Container[str] | None = None, prefix: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """Dotted names of nested settings, and their values.
+    """Yield the dotted name and the value of every nested setting.
 
     >>> dict(flat({"algo": "sac", "evaluation": {"interval": 100}}))
     {'algo': 'sac', 'evaluation.interval': 100}
 
     Args:
-        sections: names of the mappings that are taken apart; default: all. The others stay one
-            value each, such as what a task or Adam is given.
+        settings: nested mappings.
+        sections: names of the mappings to flatten; default: all. Any other mapping is kept as one
+            value, such as the keyword arguments of a task or of Adam.
+        prefix: of the dotted names.
     """
     for name, value in settings.items():
         if isinstance(value, Mapping) and (sections is None or name in sections):
@@ -40,55 +64,83 @@ def flat(
             yield f"{prefix}{name}", value
 
 
+_NOT_WHOLE = "must be a whole number, such as 100000, 100k, 1.5M or 1e6"
+_POWERS = {"k": 3, "m": 6}
+_MOST_DIGITS = 30  # of a number given as text: 1e999999999 would fill the memory
+
+
+def whole_number(text: str) -> int:
+    """A whole number as people write it.
+
+    >>> [whole_number(text) for text in ("250", "100k", "1.5M", "1e6", "1_000_000")]
+    [250, 100000, 1500000, 1000000, 1000000]
+
+    Raises:
+        ValueError: if the text is not a number, or the number is not whole or has too many digits.
+    """
+    words = text.strip()
+    power = _POWERS.get(words[-1:].lower(), 0)
+    try:
+        number = Decimal(words[:-1] if power else words)
+    except InvalidOperation:
+        raise ValueError(_NOT_WHOLE) from None
+    if not number.is_finite() or number.adjusted() < -_MOST_DIGITS:
+        raise ValueError(_NOT_WHOLE)
+    if number.adjusted() > _MOST_DIGITS:
+        raise ValueError("is out of range")
+    found = Fraction(number) * Fraction(10**power)  # exact, unlike the arithmetic of Decimal
+    if found.denominator != 1:
+        raise ValueError(_NOT_WHOLE)
+    return int(found)
+
+
 def _whole_number(value: Any) -> Any:
-    """Accept 1e6 and "2e6", which YAML and shells give as float or text; refuse true and 0.5."""
+    """Accept 1e6 and "100k", which YAML and shells give as float or text; refuse true and 0.5."""
     if isinstance(value, bool):
-        raise ValueError("a whole number is needed, not true or false")
+        raise ValueError("must be a whole number, not true or false")
     if isinstance(value, str):
-        try:
-            value = float(value) if not value.lstrip("+-").isdigit() else int(value)
-        except ValueError:
-            raise ValueError("a whole number is needed") from None
+        return whole_number(value)
     if isinstance(value, float):
         if not value.is_integer():
-            raise ValueError("a whole number is needed")
+            raise ValueError(_NOT_WHOLE)
         return int(value)
     return value
 
 
 def _real_number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise ValueError("a number is needed, not true or false")
+        raise ValueError("must be a number, not true or false")
     return value
 
 
 def _schedule(value: Any) -> float | str:
-    """A constant, or `lin_X`: X at the first timestep, falling linearly to 0 at the last."""
+    """A constant, or `lin_X`, which falls linearly from X at the start of training to 0."""
     text = str(value)
     number = text.removeprefix("lin_")
     try:
         start = float(number)
     except ValueError:
-        raise ValueError("a number or lin_NUMBER is needed, such as 3e-4 or lin_3e-4") from None
+        raise ValueError("must be a number or lin_NUMBER, such as 3e-4 or lin_3e-4") from None
     if isinstance(value, bool) or not 0 < start < math.inf:
         raise ValueError("must be greater than 0 and finite")
     return text if text.startswith("lin_") else start
 
 
 def plain(value: Any, name: str = "") -> Any:
-    """What YAML holds and gives back: numbers, text, true, false, None, lists and mappings.
+    """A copy of a value that YAML can store: numbers, text, booleans, None, lists and mappings.
 
-    Tuples become lists, NumPy's numbers Python's; a member of an enumeration becomes its value, and
-    text or a number of a class of its own the plain one. The parts are copies.
+    Tuples become lists, NumPy scalars become Python numbers, members of an enumeration become
+    their values, and instances of subclasses of str, int and float become plain ones.
 
     >>> plain({"limits": (0.8, math.inf)})
     {'limits': [0.8, inf]}
 
     Args:
+        value: the value to copy.
         name: of the value, for the message.
 
     Raises:
-        ValueError: for anything else, with the name of the part.
+        ValueError: if YAML cannot store a part of it; the message names the part.
     """
     return _plain(value, name, 0)
 
@@ -102,14 +154,16 @@ def _plain(value: Any, name: str, depth: int) -> Any:
         if isinstance(value, base):
             return of_it(value)
     if depth > MAX_DEPTH:
-        raise ValueError(f"{_at(name)}is nested more than {MAX_DEPTH} deep, or holds itself")
+        raise ValueError(
+            f"{_at(name)}is nested more than {MAX_DEPTH} levels deep, or contains itself"
+        )
     if isinstance(value, Mapping):
         below = f"{name}." if name else ""
         found = {}
         for key, part in value.items():
             plain_key = _plain(key, f"{_at(name)}the key", depth)
             if isinstance(plain_key, list | dict):
-                raise ValueError(f"{_at(name)}the key {key!r}: text or a number is needed")
+                raise ValueError(f"{_at(name)}the key {key!r}: must be text or a number")
             found[plain_key] = _plain(part, f"{below}{key}", depth + 1)
         return found
     if isinstance(value, list | tuple):
@@ -122,24 +176,24 @@ def _plain(value: Any, name: str, depth: int) -> Any:
         if type(number) in (bool, int, float, str):
             return number
     what = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-    hint = _INSTEAD.get(what, "numbers, text, true, false, null, lists and mappings are possible")
-    raise ValueError(f"{_at(name)}a {what} cannot be kept in experiment.yaml; {hint}")
+    hint = _INSTEAD.get(what, "use numbers, text, true, false, null, lists or mappings")
+    raise ValueError(f"{_at(name)}a {what} cannot be stored in experiment.yaml; {hint}")
 
 
-# What makes plain ones, whatever a class of somebody's own says of itself.
+# The base classes' own conversions: a subclass may override __str__ or __int__.
 _BASES: dict[type, Callable[[Any], object]] = {
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,
 }
-MAX_DEPTH = 32  # lists and mappings inside each other, in what a task or wrapper is given
+MAX_DEPTH = 32  # of nested lists and mappings in keyword arguments of tasks and wrappers
 _INSTEAD = {
-    "datetime.date": "give it as text",
-    "datetime.datetime": "give it as text",
-    "bytes": "give it as text",
-    "set": "give it as a list",
-    "frozenset": "give it as a list",
-    "numpy.ndarray": "give it as a list (tolist)",
+    "datetime.date": "write it as text",
+    "datetime.datetime": "write it as text",
+    "bytes": "write it as text",
+    "set": "write it as a list",
+    "frozenset": "write it as a list",
+    "numpy.ndarray": "convert it to a list (tolist)",
 }
 
 
@@ -148,34 +202,51 @@ def _at(name: str) -> str:
 
 
 def _arguments(value: Any) -> Any:
-    """Keyword arguments of somebody's code, that can be kept."""
+    """Keyword arguments of a task or wrapper, in a form that experiment.yaml can store."""
     return plain(value) if isinstance(value, Mapping) else value
 
 
 def _wrapper(value: Any) -> Any:
-    """`package.module:Class`, or a mapping of one such path to its keyword arguments."""
+    """`package.module:Class`, or a mapping from one such path to its keyword arguments."""
     path: Any = value
     kwargs: Any = {}
     if isinstance(value, Mapping) and len(value) == 1:
         path, kwargs = next(iter(value.items()))
     if not isinstance(path, str) or not isinstance(kwargs or {}, Mapping):
-        raise ValueError("an import path such as package.module:Class is needed")
+        raise ValueError("must be an import path, such as package.module:Class")
     module, _, attribute = path.replace(":", ".").rpartition(".")
     if not module or not attribute.isidentifier():
-        raise ValueError("an import path such as package.module:Class is needed")
+        raise ValueError("must be an import path, such as package.module:Class")
     return {path: plain(kwargs or {}, path)}
 
 
-Int = Annotated[int, BeforeValidator(_whole_number)]
+Int = Annotated[int, BeforeValidator(_whole_number), Shown(metavar="N", kind="integer")]
 PositiveInt = Annotated[Int, Field(ge=1)]
-Float = Annotated[float, BeforeValidator(_real_number), Field(allow_inf_nan=False)]
-Schedule = Annotated[float | str, BeforeValidator(_schedule)]
-Arguments = Annotated[dict[str, Any], BeforeValidator(_arguments)]
-Wrapper = Annotated[dict[str, dict[str, Any]], BeforeValidator(_wrapper)]
+Float = Annotated[
+    float,
+    BeforeValidator(_real_number),
+    Field(allow_inf_nan=False),
+    Shown(metavar="X", kind="number"),
+]
+Schedule = Annotated[
+    float | str,
+    BeforeValidator(_schedule),
+    Shown(metavar="X|lin_X", kind="number > 0, or lin_NUMBER"),
+]
+Arguments = Annotated[
+    dict[str, Any],
+    BeforeValidator(_arguments),
+    Shown(metavar="{KEY: VALUE}", kind="mapping"),
+]
+Wrapper = Annotated[
+    dict[str, dict[str, Any]],
+    BeforeValidator(_wrapper),
+    Shown(metavar="PATH", kind="import path, or {PATH: {KEY: VALUE}}"),
+]
 LowerCase = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
 
 
 class Settings(BaseModel):
-    """Base of every part: frozen, no unknown keys, docs under each field."""
+    """Base of all sections: frozen, no unknown keys, the docstring of each field is its help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,1 +1,1 @@
-"""Algorithms: one file each, and the table that the rest of the package reads."""
+"""Algorithms: one file for each, and the table that the rest of the package reads."""

@@ -17,43 +17,44 @@ from gallop.algorithms.policy_networks import (
 )
 from gallop.algorithms.sac import EntropyCoefficient, TargetEntropy
 from gallop.algorithms.spec import OFF_POLICY_NETWORKS, AlgorithmSpec, Cost
-from gallop.fields import Float, Int, PositiveInt, Schedule
+from gallop.fields import Float, Int, PositiveInt, Schedule, Shown
 
 
 class CrossQPolicyKwargs(PolicyKwargs):
-    """What sb3-contrib's policy class of CrossQ accepts."""
+    """Keyword arguments of sb3-contrib's policy class of CrossQ."""
 
     batch_norm: bool | None = None
-    """Batch renormalisation in the networks (CrossQ); default true."""
+    """Use batch renormalisation in the networks. Default: true."""
     batch_norm_momentum: Annotated[Float, Field(gt=0, le=1)] | None = None
-    """Share of a batch in the running statistics (CrossQ); default 0.01."""
+    """Weight of a batch in the running statistics. Default: 0.01."""
     batch_norm_eps: Annotated[Float, Field(gt=0)] | None = None
-    """Added to the running variance (CrossQ); default 0.001."""
+    """Added to the running variance. Default: 0.001."""
     renorm_warmup_steps: Annotated[Int, Field(ge=0)] | None = None
-    """Gradient steps on the statistics of the batch alone (CrossQ); default 100,000."""
+    """Initial gradient steps that use only the statistics of the batch. Default: 100_000."""
 
 
 class CrossQHyperparameters(OffPolicyHyperparameters):
     """CrossQ (Bhatt et al. 2024, arXiv:1902.05605), as in sb3-contrib."""
 
+    # sb3-contrib has no CrossQ policy for images or Dict observations.
     policy: Literal["auto", "MlpPolicy"] = "auto"
-    """SB3's policy class; CrossQ has networks for Box observations alone."""
+    """SB3's policy class; auto chooses by the observation space."""
     policy_kwargs: CrossQPolicyKwargs = CrossQPolicyKwargs()
-    """Networks; default {pi: [256, 256], qf: [1024, 1024]}."""
-    learning_rate: Schedule = 1e-3
-    """Adam's step size, constant or lin_X."""
+    """Keyword arguments of the policy's networks."""
+    learning_rate: Annotated[Schedule, Shown(rare=False)] = 1e-3
+    """Learning rate of Adam: constant, or lin_X to fall linearly from X to 0."""
     ent_coef: EntropyCoefficient = "auto"
-    """Entropy coefficient: a number, auto (learnt), or auto_X (learnt from X on)."""
+    """Entropy coefficient: a number, auto (learnt), or auto_X (learnt, with initial value X)."""
     target_entropy: TargetEntropy = "auto"
-    """Entropy that auto aims at; auto: minus the number of actions."""
+    """Target of a learnt entropy coefficient; auto: minus the number of action dimensions."""
     policy_delay: PositiveInt = 3
-    """Gradient steps of the critics for one of the actor."""
+    """Gradient steps of the critics per gradient step of the actor."""
     use_sde: bool = False
-    """Generalised state-dependent exploration (gSDE)."""
+    """Use generalised state-dependent exploration (gSDE)."""
     sde_sample_freq: Int = -1
-    """gSDE: timesteps between two noise matrices; -1: one a rollout."""
+    """gSDE: timesteps between new noise matrices; -1: only at the start of a rollout."""
     use_sde_at_warmup: bool = False
-    """gSDE instead of random actions before learning starts."""
+    """Use gSDE instead of random actions before learning starts."""
 
 
 def _recognises(shapes: Shapes) -> bool:
@@ -77,7 +78,8 @@ CROSSQ = AlgorithmSpec(
         actor_is_mlp=False,
     ),
     why_not_native="the native learner does not support CrossQ",
-    # 22 and 8 SPS with batches of 64 and 256, one thread of a busy AMD EPYC (HalfCheetah-v5).
+    # Measured: 22 and 8 SPS with batches of 64 and 256, one thread of a busy AMD EPYC,
+    # HalfCheetah-v5.
     sb3_cost=Cost(gradient_step=0.0177, row=4.2e-4, timestep=0.0009),
     default_net_arch={"pi": [256, 256], "qf": [1024, 1024]},
     network_words={**OFF_POLICY_NETWORKS, "wide": {"pi": [256, 256], "qf": [1024, 1024]}},

@@ -1,4 +1,4 @@
-"""Hyper-parameters that algorithms share. Names and defaults are SB3's."""
+"""Hyper-parameters that algorithms share, with SB3's names and defaults."""
 
 from __future__ import annotations
 
@@ -17,124 +17,138 @@ from gallop.fields import (
     PositiveInt,
     Schedule,
     Settings,
+    Shown,
 )
 
 ActivationName = Literal["relu", "tanh", "elu", "leaky_relu", "silu", "gelu"]
-Layers = Annotated[list[PositiveInt], Field(max_length=32)]
+Layers = Annotated[
+    list[PositiveInt], Field(max_length=32), Shown(metavar="[N,...]", kind="list of widths")
+]
 
 
 class NetArch(Settings):
-    """Hidden layers of the actor and of the critics, apart."""
+    """Hidden layers of the actor and of the critics, given separately."""
 
     pi: Layers
+    """Widths of the actor's hidden layers."""
     qf: Layers | None = None
+    """Widths of the critics' hidden layers, for off-policy algorithms."""
     vf: Layers | None = None
+    """Widths of the value network's hidden layers, for PPO."""
 
 
 class PolicyKwargs(Settings):
-    """What SB3's policy classes accept. Settings left out keep SB3's own default."""
+    """Keyword arguments of SB3's policy classes. A setting that is left out keeps SB3's default."""
 
-    net_arch: Layers | NetArch | None = None
-    """Hidden layers: a list of widths, or {pi: [...], qf: [...]} (PPO: vf)."""
-    activation_fn: Annotated[ActivationName, LowerCase] | None = None
-    """Activation function by name."""
+    net_arch: Annotated[
+        Layers | NetArch | None,
+        Shown(metavar="LAYERS", kind="list of widths, or {pi: [...], qf: [...]}", rare=False),
+    ] = None
+    """Widths of the hidden layers, such as [256,256] or {pi: [64], qf: [256,256]} (PPO: vf instead
+    of qf)."""
+    activation_fn: Annotated[Annotated[ActivationName, LowerCase] | None, Shown(metavar="NAME")] = (
+        None
+    )
+    """Activation function: relu, tanh, elu, leaky_relu, silu or gelu."""
     log_std_init: Float | None = None
-    """First value of the log standard deviation (PPO, gSDE)."""
+    """Initial log standard deviation of actions (PPO, and gSDE of other algorithms). Default: 0 for
+    PPO, -3 for others."""
     ortho_init: bool | None = None
-    """Orthogonal initialisation (PPO)."""
+    """Initialise weights with orthogonal matrices (PPO). Default: true."""
     use_expln: bool | None = None
-    """gSDE: expln() instead of exp() for positive standard deviations."""
+    """gSDE: use expln() instead of exp() to keep standard deviations positive. Default: false."""
     clip_mean: Annotated[Float, Field(ge=0)] | None = None
-    """gSDE of SAC: bound of the mean action before tanh."""
+    """gSDE of off-policy algorithms: clip the mean action before tanh. Default: 2."""
     n_critics: PositiveInt | None = None
-    """Number of critics (SAC, TD3)."""
+    """Number of critics (off-policy algorithms). Default: 2."""
     share_features_extractor: bool | None = None
-    """One feature extractor for actor and critic."""
+    """Use one feature extractor for actor and critic. Default: true for PPO, false for others."""
     normalize_images: bool | None = None
-    """Divide images by 255."""
+    """Divide images by 255. Default: true."""
     optimizer_kwargs: Arguments | None = None
-    """Keyword arguments of Adam, such as {eps: 1.0e-5}."""
+    """Keyword arguments of Adam, such as {eps: 1.0e-5}. Default: SB3's."""
 
 
 class Hyperparameters(Settings):
-    """What every algorithm has. Names and defaults are SB3's."""
+    """Hyper-parameters of every algorithm, with SB3's names and defaults."""
 
     policy: Literal["auto", "MlpPolicy", "MultiInputPolicy", "CnnPolicy"] = "auto"
-    """SB3's policy class; auto: by the observation space."""
+    """SB3's policy class; auto chooses by the observation space."""
     policy_kwargs: PolicyKwargs = PolicyKwargs()
-    """Networks."""
-    learning_rate: Schedule = 3e-4
-    """Adam's step size, constant or lin_X."""
-    gamma: Annotated[Float, Field(ge=0, le=1)] = 0.99
-    """Discount factor, 0 to 1."""
+    """Keyword arguments of the policy's networks."""
+    learning_rate: Annotated[Schedule, Shown(rare=False)] = 3e-4
+    """Learning rate of Adam: constant, or lin_X to fall linearly from X to 0."""
+    gamma: Annotated[Float, Field(ge=0, le=1), Shown(rare=False)] = 0.99
+    """Discount factor."""
 
     if TYPE_CHECKING:
         batch_size: int = 0  # every algorithm has one, each with its own default
 
     def quantum(self, n_envs: int) -> int:
-        """Timesteps that training cannot divide."""
+        """The update interval: timesteps between updates, over all environments."""
         raise NotImplementedError
 
     def utd_ratio(self, n_envs: int) -> float:
-        """UTD ratio: gradient steps per timestep once learning has started."""
+        """UTD ratio: gradient steps per timestep after learning has started."""
         raise NotImplementedError
 
     def n_gradient_steps(self, timesteps: int, n_envs: int) -> int:
-        """Gradient steps until that timestep."""
+        """Gradient steps up to a timestep."""
         raise NotImplementedError
 
 
 class OffPolicyHyperparameters(Hyperparameters):
-    """What algorithms with a replay buffer share."""
+    """Hyper-parameters of algorithms with a replay buffer."""
 
     buffer_size: PositiveInt = 1_000_000
-    """Replay buffer, transitions over all environments."""
+    """Capacity of the replay buffer, in transitions of all environments."""
     learning_starts: Annotated[Int, Field(ge=0)] = 100
-    """Timesteps with random actions and without gradient steps."""
-    batch_size: PositiveInt = 256
-    """Transitions a gradient step."""
+    """Timesteps before the first gradient step, with random actions."""
+    batch_size: Annotated[PositiveInt, Shown(rare=False)] = 256
+    """Transitions per gradient step."""
     train_freq: PositiveInt = 1
-    """Timesteps of every environment between two rounds of gradient steps."""
+    """Timesteps of each environment between updates."""
     utd: Annotated[Float, Field(ge=0)] | None = None
-    """UTD ratio: gradient steps per timestep, whatever n_envs is; default 1."""
+    """UTD ratio: gradient steps per timestep, regardless of n_envs. Default: 1."""
     gradient_steps: Annotated[Int, Field(ge=-1)] | None = None
-    """Gradient steps every train_freq × n_envs timesteps, instead of utd; -1: as many."""
+    """Instead of utd: gradient steps every train_freq × n_envs timesteps; -1: one per timestep.
+    Default: given by utd."""
     noise_type: Literal["none", "normal", "ornstein-uhlenbeck"] = "none"
-    """Noise added to actions while training."""
+    """Noise added to actions in training."""
     noise_std: Annotated[Float, Field(ge=0)] = 0.1
-    """Standard deviation of that noise, in actions scaled to -1 … 1."""
+    """Standard deviation of that noise, for actions scaled to [-1, 1]."""
 
     @model_validator(mode="after")
     def _one_of_utd_and_gradient_steps(self) -> OffPolicyHyperparameters:
         if self.utd is not None and self.gradient_steps is not None:
             raise ValueError(
-                f"utd {self.utd:g} and gradient_steps {self.gradient_steps} are two names for one "
-                "thing: give one of them"
+                f"utd {self.utd:g} and gradient_steps {self.gradient_steps} are mutually "
+                "exclusive: give one of them"
             )
         return self
 
     def quantum(self, n_envs: int) -> int:
-        """Timesteps that training cannot divide."""
+        """The update interval: timesteps between updates, over all environments."""
         return self.train_freq * n_envs
 
     def gradient_steps_a_quantum(self, n_envs: int) -> int:
-        """Gradient steps every `quantum` timesteps.
+        """Gradient steps per update interval.
 
         >>> OffPolicyHyperparameters(utd=0.5).gradient_steps_a_quantum(n_envs=4)
         2
 
         Raises:
-            ExperimentError: where the UTD ratio gives no whole number of them.
+            ExperimentError: if the UTD ratio does not give a whole number.
         """
         quantum = self.quantum(n_envs)
         if self.gradient_steps is not None:
             return quantum if self.gradient_steps == -1 else self.gradient_steps
         wanted = (1.0 if self.utd is None else self.utd) * quantum
         if wanted > MAX_TIMESTEPS:
-            raise ExperimentError(f"{self.utd:g} is more than is possible", "hyperparameters.utd")
+            raise ExperimentError(f"{self.utd:g} is too large", "hyperparameters.utd")
         if not math.isclose(wanted, round(wanted), abs_tol=1e-9):
             raise ExperimentError(
-                f"{self.utd:g} gives {wanted:g} gradient steps every train_freq × n_envs = "
+                f"{self.utd:g} gives {wanted:g} gradient steps per train_freq × n_envs = "
                 f"{quantum} timesteps; the nearest whole numbers are utd "
                 f"{math.floor(wanted) / quantum:g} and {math.ceil(wanted) / quantum:g}",
                 "hyperparameters.utd",
@@ -142,18 +156,18 @@ class OffPolicyHyperparameters(Hyperparameters):
         return round(wanted)
 
     def utd_ratio(self, n_envs: int) -> float:
-        """UTD ratio: gradient steps per timestep once learning has started."""
+        """UTD ratio: gradient steps per timestep after learning has started."""
         return self.gradient_steps_a_quantum(n_envs) / self.quantum(n_envs)
 
     def n_gradient_steps(self, timesteps: int, n_envs: int) -> int:
-        """Gradient steps of the critics until that timestep."""
+        """Gradient steps of the critics up to a timestep."""
         quantum = self.quantum(n_envs)
         rounds = timesteps // quantum - self.learning_starts // quantum
         return max(0, rounds) * self.gradient_steps_a_quantum(n_envs)
 
 
 class TargetNetworkHyperparameters(OffPolicyHyperparameters):
-    """What algorithms with target networks share."""
+    """Hyper-parameters of algorithms with target networks."""
 
     tau: Annotated[Float, Field(gt=0, le=1)] = 0.005
-    """Polyak factor of the target networks, 0 to 1."""
+    """Polyak coefficient of the target networks."""

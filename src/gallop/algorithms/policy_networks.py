@@ -1,4 +1,4 @@
-"""How an algorithm's networks stand in SB3's policy files, by the names and shapes of tensors."""
+"""The networks in SB3's policy files, recognised by the names and shapes of their tensors."""
 
 from __future__ import annotations
 
@@ -13,33 +13,37 @@ Arch: TypeAlias = list[int] | dict[str, list[int]]
 """Hidden layers, as SB3's policy classes take them."""
 
 ActorOutputs: TypeAlias = Literal["squashed", "scaled", "plain"]
-"""What the actor's outputs mean: means before tanh, with log_std after them; actions in -1 … 1;
-means in the task's own units, or logits."""
+"""Meaning of the actor's outputs.
+
+squashed: means before tanh, then log standard deviations; scaled: actions in [-1, 1]; plain: means
+in the task's own units, or logits.
+"""
 
 
 class PolicyNetworks(NamedTuple):
-    """The networks of a policy file, and SB3's policy classes that hold them."""
+    """How one algorithm's networks are stored in a policy file, and SB3's classes for them."""
 
     policy_classes: tuple[str, ...]
-    """Import paths of the classes: MLP, then CNN, then several inputs, as far as they exist."""
+    """Import paths of the classes for vectors, images and Dict observations, those that exist."""
     recognises: Callable[[Shapes], bool]
-    """Whether tensors of these names and shapes are a policy of this algorithm."""
+    """Whether tensors of these names and shapes belong to a policy of this algorithm."""
     net_arch: Callable[[Shapes], Arch]
-    """The hidden layers that the shapes tell."""
+    """Derives the hidden layers from the shapes."""
     arguments: Callable[[Shapes], dict[str, int | bool]] = lambda shapes: {}
-    """Other keyword arguments of the policy class that the shapes tell, such as n_critics."""
+    """Derives other keyword arguments of the policy class from the shapes, such as n_critics."""
     has_sde: bool = False
-    """Whether the policy class takes use_sde."""
+    """Whether the policy class accepts use_sde."""
     plain_arguments: tuple[str, ...] = ()
-    """Keyword arguments of the policy class that are plain numbers, beside those of every class."""
+    """Further keyword arguments of the policy class, plain numbers that other classes lack."""
     actor_outputs: ActorOutputs = "squashed"
+    """Meaning of the actor's outputs."""
     actor_is_mlp: bool = True
-    """Whether the actor is linear layers with activations between them and nothing else, which is
-    what the kernels serve."""
+    """Whether the actor consists only of linear layers with activations between them, which is what
+    the kernels support."""
 
 
 def widths(shapes: Shapes, prefix: str) -> list[int]:
-    """Outputs of the linear layers `prefix`.0, .2, .4, … in order.
+    """Widths of the linear layers `prefix`.0, .2, .4, … in order.
 
     >>> widths({"actor.mu.0.weight": (64, 3), "actor.mu.2.weight": (1, 64)}, "actor.mu")
     [64, 1]
@@ -50,12 +54,12 @@ def widths(shapes: Shapes, prefix: str) -> list[int]:
 
 
 def n_critics(shapes: Shapes) -> int:
-    """How many critics there are."""
+    """Number of critics."""
     return len({name.split(".")[1] for name in shapes if re.match(r"critic\.qf\d+\.", name)})
 
 
 def has_gaussian_actor(shapes: Shapes) -> bool:
-    """Whether the actor gives means and log_std of a squashed Gaussian, or has gSDE's log_std."""
+    """Whether the actor is a squashed Gaussian, with or without gSDE."""
     return any(name.startswith("actor.log_std") for name in shapes)
 
 
@@ -65,7 +69,7 @@ def has_target_critics(shapes: Shapes) -> bool:
 
 
 def n_quantiles(shapes: Shapes) -> int:
-    """Outputs of a critic: quantiles of the return, or its mean alone."""
+    """Outputs per critic: the number of quantiles of the return, or 1 for its mean."""
     return (widths(shapes, "critic.qf0") or [1])[-1]
 
 

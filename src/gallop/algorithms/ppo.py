@@ -10,41 +10,42 @@ from pydantic import Field
 from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.algorithms.policy_networks import Arch, PolicyNetworks, Shapes, widths
 from gallop.algorithms.spec import AlgorithmSpec, Cost
-from gallop.fields import Float, Int, PositiveInt, Schedule
+from gallop.fields import Float, Int, PositiveInt, Schedule, Shown
 
 
 class PPOHyperparameters(Hyperparameters):
     """Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), as in SB3."""
 
     n_steps: PositiveInt = 2048
-    """Timesteps of every environment a rollout."""
-    batch_size: Annotated[Int, Field(ge=2)] = 64
-    """Transitions a gradient step."""
+    """Timesteps of each environment per rollout."""
+    batch_size: Annotated[Int, Field(ge=2), Shown(rare=False)] = 64
+    """Transitions per gradient step."""
     n_epochs: PositiveInt = 10
-    """Passes over each rollout."""
+    """Epochs over each rollout."""
     gae_lambda: Annotated[Float, Field(ge=0, le=1)] = 0.95
-    """Factor of generalised advantage estimation, 0 to 1."""
+    """Lambda of generalised advantage estimation."""
     clip_range: Schedule = 0.2
-    """Clipping of the probability ratio, constant or lin_X."""
+    """Clip range of the probability ratio: constant, or lin_X."""
     clip_range_vf: Schedule | None = None
-    """Clipping of the value function; none by default."""
+    """Clip range of the value function: constant, or lin_X. Default: no clipping."""
     normalize_advantage: bool = True
-    """Advantages to mean 0 and standard deviation 1 in each minibatch."""
+    """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
     ent_coef: Annotated[Float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus."""
     vf_coef: Annotated[Float, Field(ge=0)] = 0.5
     """Weight of the value loss."""
     max_grad_norm: Annotated[Float, Field(gt=0)] = 0.5
-    """Bound of the gradient's norm."""
+    """Clip the norm of the gradient to this value."""
     use_sde: bool = False
-    """Generalised state-dependent exploration (gSDE)."""
+    """Use generalised state-dependent exploration (gSDE)."""
     sde_sample_freq: Int = -1
-    """gSDE: timesteps between two noise matrices; -1: one a rollout."""
+    """gSDE: timesteps between new noise matrices; -1: only at the start of a rollout."""
     target_kl: Annotated[Float, Field(gt=0)] | None = None
-    """End a round's epochs early beyond this KL divergence."""
+    """Stop the epochs of a rollout early when the KL divergence exceeds 1.5 times this. Default: no
+    early stopping."""
 
     def quantum(self, n_envs: int) -> int:
-        """Timesteps that training cannot divide: one rollout."""
+        """The update interval: timesteps of one rollout, over all environments."""
         return self.n_steps * n_envs
 
     def utd_ratio(self, n_envs: int) -> float:
@@ -53,7 +54,7 @@ class PPOHyperparameters(Hyperparameters):
         return self.n_epochs * math.ceil(rollout / self.batch_size) / rollout
 
     def n_gradient_steps(self, timesteps: int, n_envs: int) -> int:
-        """Gradient steps until that timestep (fewer where target_kl ends a round early)."""
+        """Gradient steps up to a timestep (fewer if target_kl stops epochs early)."""
         return round(timesteps * self.utd_ratio(n_envs))
 
 
@@ -80,7 +81,7 @@ PPO = AlgorithmSpec(
         actor_outputs="plain",
     ),
     native_class="gallop.learners.native_ppo:NativePPO",
-    # Guessed from SAC's figures and those of other machines, for networks of 64×64.
+    # Estimated from the figures of SAC and of other machines, for networks of 64×64.
     sb3_cost=Cost(gradient_step=0.0016, row=2e-6, timestep=0.0009),
     native_cost=Cost(gradient_step=0.0, row=1e-6, timestep=0.00025),
     default_net_arch=[64, 64],

@@ -18,7 +18,7 @@ from gallop.algorithms.policy_networks import (
     n_quantiles,
 )
 from gallop.algorithms.spec import AlgorithmSpec, Cost
-from gallop.fields import Int, PositiveInt
+from gallop.fields import Int, PositiveInt, Shown
 
 
 def _entropy_coefficient(value: Any) -> float | str:
@@ -35,7 +35,7 @@ def _entropy_coefficient(value: Any) -> float | str:
                 return float(value)
         except (TypeError, ValueError, OverflowError):
             pass
-    raise ValueError("a number of at least 0, auto, or auto_NUMBER is needed")
+    raise ValueError("must be a number of at least 0, auto, or auto_NUMBER")
 
 
 def _target_entropy(value: Any) -> float | str:
@@ -46,28 +46,36 @@ def _target_entropy(value: Any) -> float | str:
             return float(value)
     except (TypeError, ValueError, OverflowError):
         pass
-    raise ValueError("a number or auto is needed")
+    raise ValueError("must be a number or auto")
 
 
-EntropyCoefficient = Annotated[float | str, BeforeValidator(_entropy_coefficient)]
-TargetEntropy = Annotated[float | str, BeforeValidator(_target_entropy)]
+EntropyCoefficient = Annotated[
+    float | str,
+    BeforeValidator(_entropy_coefficient),
+    Shown(metavar="X|auto|auto_X", kind="number of at least 0, auto, or auto_NUMBER"),
+]
+TargetEntropy = Annotated[
+    float | str,
+    BeforeValidator(_target_entropy),
+    Shown(metavar="X|auto", kind="number or auto"),
+]
 
 
 class SACHyperparameters(TargetNetworkHyperparameters):
     """Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), as in SB3."""
 
     ent_coef: EntropyCoefficient = "auto"
-    """Entropy coefficient: a number, auto (learnt), or auto_X (learnt from X on)."""
+    """Entropy coefficient: a number, auto (learnt), or auto_X (learnt, with initial value X)."""
     target_entropy: TargetEntropy = "auto"
-    """Entropy that auto aims at; auto: minus the number of actions."""
+    """Target of a learnt entropy coefficient; auto: minus the number of action dimensions."""
     target_update_interval: PositiveInt = 1
-    """Gradient steps between two updates of the target networks."""
+    """Gradient steps between updates of the target networks."""
     use_sde: bool = False
-    """Generalised state-dependent exploration (gSDE)."""
+    """Use generalised state-dependent exploration (gSDE)."""
     sde_sample_freq: Int = -1
-    """gSDE: timesteps between two noise matrices; -1: one a rollout."""
+    """gSDE: timesteps between new noise matrices; -1: only at the start of a rollout."""
     use_sde_at_warmup: bool = False
-    """gSDE instead of random actions before learning starts."""
+    """Use gSDE instead of random actions before learning starts."""
 
 
 def _recognises(shapes: Shapes) -> bool:

@@ -1,6 +1,6 @@
 """AlgorithmSpec: everything that depends on the algorithm, declared once.
 
-The rest of the package reads the table (table.py) and never compares an algorithm's name.
+The rest of the package reads the table (table.py) and never compares the names of algorithms.
 """
 
 from __future__ import annotations
@@ -25,77 +25,82 @@ OFF_POLICY_NETWORKS: dict[str, Arch] = {
     "large": [256, 256, 256],
     "verybig": [512, 512, 512],
 }
-"""The words of rl-baselines3-zoo's convert_offpolicy_params."""
+"""Names of hidden layers in rl-baselines3-zoo's convert_offpolicy_params."""
 
 
 class Cost(NamedTuple):
-    """What training takes, in seconds on one server core of 2026."""
+    """Time that training takes, in seconds on one server core of 2026."""
 
     gradient_step: float
-    """Fixed part of a gradient step."""
+    """Fixed time per gradient step."""
     row: float
-    """For each row of a batch."""
+    """Time per row of a batch, for each gradient step."""
     timestep: float
-    """For each timestep, beside the gradient steps."""
+    """Time per timestep, without the gradient steps."""
 
 
 @dataclass(frozen=True)
 class AlgorithmSpec:
-    """What the rest of the package has to know of one algorithm."""
+    """Everything that the rest of the package needs to know about one algorithm."""
 
     name: str
-    """In experiments, on the command line and in the Zoo: `sac`."""
+    """Name in experiments, on the command line and in the Zoo, such as `sac`."""
     hyperparameters: type[Hyperparameters]
-    """Declares its hyper-parameters; the command line and YAML follow from it."""
+    """Declaration of its hyper-parameters; the command line and YAML follow from it."""
     action_spaces: tuple[str, ...]
-    """Action spaces that it serves, by the name of Gymnasium's class."""
+    """Supported action spaces, by the names of Gymnasium's classes."""
     sb3_class: str
     """Import path of the class in SB3 or sb3-contrib, such as `stable_baselines3:SAC`."""
     networks: PolicyNetworks
-    """How its networks stand in policy files."""
+    """How its networks are stored in policy files."""
     sb3_cost: Cost
-    """Of training on SB3, networks as SB3 makes them by default."""
+    """Time that training on SB3 takes, with SB3's default networks."""
     native_class: str = ""
-    """Import path of the native learner."""
+    """Import path of the native learner; empty if there is none."""
     why_not_native: str = ""
-    """Why there is no native learner, where there is none."""
+    """Why there is no native learner; empty if there is one."""
     native_cost: Cost | None = None
-    """Of training on the native learner."""
+    """Time that training on the native learner takes."""
     default_net_arch: Arch = field(default_factory=lambda: [256, 256])
-    """Hidden layers where `policy_kwargs` says nothing: SB3's default."""
+    """Hidden layers if `policy_kwargs` does not set them: SB3's default."""
     default_activation: str = "relu"
-    """Activation function where `policy_kwargs` says nothing."""
+    """Activation function if `policy_kwargs` does not set it: SB3's default."""
     network_words: Mapping[str, Arch] = field(default_factory=lambda: OFF_POLICY_NETWORKS)
-    """The Zoo's words for hidden layers, which search spaces may use -> the layers."""
+    """The Zoo's names of hidden layers, which search spaces may use -> the layers."""
 
     @property
     def title(self) -> str:
-        """For people, and in the names of folders: `SAC`."""
+        """Name in messages and in the names of folders, such as `SAC` or `CROSSQ`."""
         return self.name.upper()
 
     @property
+    def display_name(self) -> str:
+        """Name as in the literature, such as `SAC` or `CrossQ`."""
+        return self.hyperparameters.__name__.removesuffix("Hyperparameters")
+
+    @property
     def policy_kwargs(self) -> type[PolicyKwargs]:
-        """Declares what `policy_kwargs` may hold."""
+        """Declaration of its `policy_kwargs`."""
         return type(self.hyperparameters().policy_kwargs)
 
     @property
     def on_policy(self) -> bool:
-        """Whether it learns from rollouts that it forgets, instead of from a replay buffer."""
+        """Whether it learns from its latest rollout only, without a replay buffer."""
         return not issubclass(self.hyperparameters, OffPolicyHyperparameters)
 
     @property
     def critic_key(self) -> str:
-        """The key of `net_arch` that gives the critics' hidden layers: qf or vf."""
+        """The key of `net_arch` for the hidden layers of the critics: qf or vf."""
         return "vf" if self.on_policy else "qf"
 
     def fits(self, arch: NetArch) -> bool:
-        """Whether the keys of `net_arch` are this algorithm's."""
+        """Whether `net_arch` has the keys of this algorithm."""
         other = {"vf": "qf", "qf": "vf"}[self.critic_key]
         return getattr(arch, self.critic_key) is not None and getattr(arch, other) is None
 
 
 def imported(path: str) -> type:
-    """The class behind an import path of the table, such as `stable_baselines3:SAC`."""
+    """Import the class of an import path, such as `stable_baselines3:SAC`."""
     module, _, name = path.partition(":")
     found: type = getattr(importlib.import_module(module), name)
     return found

@@ -1,4 +1,4 @@
-"""The table of algorithms. A new one is a file beside this one and a line here."""
+"""The table of algorithms. A new algorithm needs a file in this package and an entry here."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from gallop.algorithms.td3 import TD3
 from gallop.algorithms.tqc import TQC
 
 ALGORITHMS: dict[str, AlgorithmSpec] = {spec.name: spec for spec in (SAC, TD3, PPO, TQC, CROSSQ)}
-"""Name -> what depends on the algorithm."""
+"""Name of the algorithm -> its specification."""

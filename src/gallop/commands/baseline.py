@@ -17,17 +17,19 @@ from gallop.commands.arguments import (
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "baseline",
-        "score the random policy",
-        "Score the random policy on a task, with the settings of a run or an experiment file.",
+        "Evaluate the random policy",
+        "Evaluate the random policy on a task, or on the task of a run or an experiment file.",
         _baseline,
     )
     parser.add_argument(
-        "what", nargs="?", type=Path, metavar="RUN|CONFIG|TASK", help="whose task; or use --env"
-    )
-    parser.add_argument("--env", help="the task")
+        "what", nargs="?", type=Path, metavar="RUN|CONFIG|TASK",
+        help="Run, experiment file or task id; or give --env",
+    )  # fmt: skip
+    parser.add_argument("--env", metavar="ID", help="Task")
     add_task_flags(parser)
     add_episode_flags(parser)
     add_trust(parser)

@@ -1,6 +1,6 @@
-"""What works on this machine, and the one line that fixes what does not.
+"""Checks of this machine, each with a command that fixes the problem it finds.
 
-Everything that can be tried is tried: a sphere is drawn, a film encoded, a file written.
+The checks try things out: they render a sphere, encode a film, write a file.
 """
 
 from __future__ import annotations
@@ -24,40 +24,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GIGABYTE = 1_000_000_000
-RUN_MEMORY = GIGABYTE // 2  # what a run takes beside its replay buffer
-RUN_DISK = GIGABYTE  # the reference experiment plans a fifth of it
-BUFFER_TRANSITIONS = 1_000_000  # SAC's and TD3's default
-# The benchmark, and the largest of Gymnasium's MuJoCo tasks: numbers an observation and an action.
+RUN_MEMORY = GIGABYTE // 2  # of a run, in addition to its replay buffer
+RUN_DISK = GIGABYTE  # five times what the reference experiment plans
+BUFFER_TRANSITIONS = 1_000_000  # the default of SAC and TD3
+# The benchmark and the largest MuJoCo task of Gymnasium: sizes of an observation and an action.
 BUFFER_TASKS = {"HalfCheetah-v5": (17, 6), "Humanoid-v5": (348, 17)}
 EXTRAS = ("wandb", "mlflow", "trackio", "huggingface_hub")
 
 
 class Check(NamedTuple):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
+    """What was checked."""
     state: Literal["works", "missing", "note"]
-    """A note is good to know, and no run fails for it."""
+    """A note is information: no run fails because of it."""
     found: str
-    """What there is, or what is wrong."""
+    """What was found, or what is wrong."""
     fix: str
-    """The line that fixes it; empty where there is nothing to fix."""
+    """Command that fixes it; empty if there is nothing to fix."""
 
 
 def examine(
     results: Path, announce: Callable[[str], object] = lambda name: None
 ) -> Iterator[Check]:
-    """Look at one thing after the other; all of them take some seconds.
+    """Run all checks, which takes a few seconds.
 
     Args:
-        results: the folder that runs would be written to.
-        announce: called with the name of each check before it begins.
+        results: folder that runs would be written to.
+        announce: called with the name of each check before it starts.
+
+    Yields:
+        The result of each check.
     """
     for name, look in _checks(results):
         announce(name)
         try:
             check = look()
-        except Exception as error:  # one broken part must not hide the state of the others
+        except Exception as error:  # a broken check must not hide the others
             check = Check(name, "missing", f"{type(error).__name__}: {error}", "")
         if check is not None:
             yield check
@@ -70,7 +74,7 @@ def _checks(results: Path) -> Iterator[tuple[str, Callable[[], Check | None]]]:
     yield "threads", _threads
     yield "memory", _memory
     yield "results folder", partial(_results_folder, results)
-    with contextlib.suppress(ImportError):  # then the rest say what is not installed
+    with contextlib.suppress(ImportError):  # reported by the check of dependencies
         from gallop.report import video
 
         for backend in video.candidates():
@@ -91,7 +95,7 @@ def _python() -> Check:
     wanted = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if SpecifierSet(wanted).contains(version, prereleases=True):
         return Check("Python", "works", version, "")
-    return Check("Python", "missing", f"{version}; wanted {wanted}", fixes.install("Python"))
+    return Check("Python", "missing", f"{version}; required: {wanted}", fixes.install("Python"))
 
 
 def _dependencies() -> Check:
@@ -104,9 +108,8 @@ def _dependencies() -> Check:
             version = ""
         installed.append(f"{name} {version}")
         if not version or not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(
-                f"{name} {version or 'is not installed'}, wanted {fixes.version_range(requirement)}"
-            )
+            required = fixes.version_range(requirement)
+            wrong.append(f"{name} {version or 'is not installed'}, required: {required}")
             outside.append(requirement)
     if wrong:
         return Check("dependencies", "missing", "; ".join(wrong), fixes.pip_install(outside))
@@ -114,7 +117,7 @@ def _dependencies() -> Check:
 
 
 def _extras() -> Check | None:
-    """What some people have beside Gallop; None where there is nothing."""
+    """Optional packages that are installed; None if there are none."""
     found = []
     for name in EXTRAS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -130,12 +133,12 @@ def _kernels() -> Check:
     from gallop.policies import kernels
 
     if why := kernels.missing():
-        found = f"not built ({why}); runs train on SB3, which takes several times as long"
+        found = f"not built ({why}); runs train on SB3, which is several times slower"
         return Check("kernels", "missing", found, fixes.rebuild_kernels())
     best = machine.instruction_set()
-    bf16 = "with bfloat16" if machine.has_bf16() else "no bfloat16"
-    amx = "with AMX" if best == "amx" else "no AMX"
-    return Check("kernels", "works", f"built; best here: {best} ({bf16}, {amx})", "")
+    bf16 = "with bfloat16" if machine.has_bf16() else "without bfloat16"
+    amx = "with AMX" if best == "amx" else "without AMX"
+    return Check("kernels", "works", f"built; instruction set: {best} ({bf16}, {amx})", "")
 
 
 def _threads() -> Check:
@@ -151,14 +154,14 @@ def _threads() -> Check:
 
     usable, default = machine.available_processors(), kernels.n_threads(None)
     found = (
-        f"{usable} usable of {machine.all_processors()} processors; PyTorch would take "
-        f"{torch.get_num_threads()}; n_threads by default: native {default}, SB3 1"
+        f"{usable} of {machine.all_processors()} processors usable; default n_threads: "
+        f"native {default}, SB3 1 (PyTorch alone: {torch.get_num_threads()})"
     )
     return Check("threads", "works", found, "")
 
 
 def _memory() -> Check | None:
-    """Whether replay buffers fit; None where the system does not say what it has."""
+    """Whether replay buffers fit; None if the available memory is unknown."""
     from gallop import machine
     from gallop.policies import kernels
 
@@ -171,7 +174,7 @@ def _memory() -> Check | None:
     }
     too_large = [task for task, size in sizes.items() if size + RUN_MEMORY > memory]
     shown = ", ".join(f"{size / GIGABYTE:.1f} GB for {task}" for task, size in sizes.items())
-    found = f"{memory / GIGABYTE:.1f} GB available; a replay buffer of 1M transitions takes {shown}"
+    found = f"{memory / GIGABYTE:.1f} GB available; a replay buffer of 1M transitions needs {shown}"
     if not too_large:
         return Check("memory", "works", f"{found}: both fit", "")
     if too_large != list(sizes):
@@ -181,32 +184,35 @@ def _memory() -> Check | None:
 
 
 def _buffer_bytes(n_observation: int, n_action: int, native: bool) -> int:
-    """Of 1M transitions: the native learner stores float32 and every observation once, SB3 twice
-    and in the task's float64; each has action, reward and the end's flag."""
+    """Bytes of 1M transitions.
+
+    The native learner stores each observation once, in float32; SB3 stores it twice, in the task's
+    float64. Both add the action, the reward and a flag for the end of the episode.
+    """
     observations = 4 * n_observation if native else 2 * 8 * n_observation
     return BUFFER_TRANSITIONS * (observations + 4 * n_action + 4 + 4 + 1)
 
 
 def _results_folder(results: Path) -> Check:
-    """Free space, and whether a file can be written there or where the folder would be made."""
+    """Free disk space, and whether a file can be written to the folder or to its future parent."""
     folder = results
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    name = str(results) if folder == results else f"{results} (not there yet, in {folder})"
+    name = str(results) if folder == results else f"{results} (to be created in {folder})"
     elsewhere = "gallop run CONFIG --log-folder ANOTHER_FOLDER"
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"gallop")
         free = shutil.disk_usage(folder).free
     except PermissionError:
-        found = f"{name}: may not be written"
+        found = f"{name}: permission denied"
         return Check("results folder", "missing", found, fixes.allow_writing(folder))
     except OSError as error:
         found = f"{name}: cannot be written: {error.strerror}"
         return Check("results folder", "missing", found, elsewhere)
     found = f"{name}: writable, {free / GIGABYTE:,.1f} GB free"
     if free < RUN_DISK:
-        return Check("results folder", "missing", f"{found}, which is little", elsewhere)
+        return Check("results folder", "missing", f"{found}, which is too little", elsewhere)
     return Check("results folder", "works", found, "")
 
 
@@ -214,35 +220,39 @@ def _results_folder(results: Path) -> Check:
 
 
 def _backend(name: str) -> Check:
-    """One way to draw. That it does not work is a note: films need any one of them."""
+    """One OpenGL backend. If it does not work, that is a note: films need only one backend."""
     from gallop.report import video
 
     label = f"OpenGL {name}".strip()
     if backend := video.probe(name):
         return Check(label, "works", _drawn_by(backend.renderer, backend.is_software), "")
     without_display = name == "glfw" and not video.has_display()
-    return Check(label, "note", "needs a display" if without_display else "does not draw here", "")
+    return Check(
+        label, "note", "needs a display" if without_display else "does not render here", ""
+    )
 
 
 def _films() -> Check:
     from gallop.report import video
 
-    backend = video.find_backend()  # has been probed above
+    backend = video.find_backend()  # already probed above
     if backend is None:
-        found = f"{video.NO_BACKEND}; MuJoCo's tasks train and are not filmed"
+        found = f"{video.NO_BACKEND}; MuJoCo tasks train but are not filmed"
         return Check("films", "missing", found, video.mend())
     how = _drawn_by(backend.renderer, backend.is_software)
-    return Check("films", "works", f"films use {backend.name or 'the default'}: {how}", "")
+    return Check(
+        "films", "works", f"rendered with {backend.name or 'the default backend'}: {how}", ""
+    )
 
 
 def _drawn_by(renderer: str, is_software: bool) -> str:
     if renderer == "unknown":
-        return "draws, by what is unknown"
+        return "renders with an unknown renderer"
     return f"{renderer}, {'software' if is_software else 'hardware'}"
 
 
 def _ffmpeg() -> Check:
-    """Whether a few frames become a film; that there is a file of that name says little."""
+    """Whether ffmpeg encodes a few frames; that the file exists does not prove it."""
     from gallop.report import video
     from gallop.report.frames import FilmError
 
@@ -254,10 +264,10 @@ def _ffmpeg() -> Check:
         with tempfile.TemporaryDirectory() as folder:
             film = Path(folder) / "film.mp4"
             video.record(_moving_square(), film, 20)
-            if b"avc1" not in film.read_bytes():  # H.264's name in an mp4
+            if b"avc1" not in film.read_bytes():  # the name of H.264 in an mp4 file
                 raise FilmError("the film is not H.264")
     except (OSError, RuntimeError, IndexError, subprocess.TimeoutExpired) as error:
-        # A system's ffmpeg goes before any other, so that it replaces whichever was tried.
+        # The system's ffmpeg takes precedence, so installing it replaces the one that failed.
         return Check("ffmpeg", "missing", f"no films: {error}", fixes.install("ffmpeg"))
     found = f"{owner} {version} at {_short(path)}; encodes H.264"
     return Check("ffmpeg", "works", found, "")
@@ -276,12 +286,14 @@ def _display() -> Check:
     from gallop.report import video
 
     if video.has_display():
-        return Check("display", "works", "`gallop watch` opens a window", "")
-    return Check("display", "note", "none: `gallop watch` makes a film instead of a window", "")
+        return Check("display", "works", "gallop watch opens a window", "")
+    return Check(
+        "display", "note", "none: gallop watch makes a film instead of opening a window", ""
+    )
 
 
 def _short(path: str) -> str:
-    """Without the environment's folder, or with ~ for one's home."""
+    """The path relative to the virtual environment, or with ~ for the home folder."""
     for start, short in ((Path(sys.prefix), ""), (Path.home(), "~")):
         if Path(path).is_relative_to(start):
             return str(short / Path(path).relative_to(start))

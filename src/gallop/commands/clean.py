@@ -9,17 +9,20 @@ from gallop.commands.arguments import Commands, add_command
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "clean",
-        "remove what resuming and extending need, to free disk space",
-        "Remove the states that finished runs could be extended from. Results stay as they are.",
+        "Free disk space: remove the states of finished runs",
+        "Remove the resume states of finished runs, which --extend needs. Results are kept.",
         _clean,
     )
-    parser.add_argument("run", nargs="+", type=Path, metavar="RUN", help="runs or groups of them")
+    parser.add_argument(
+        "run", nargs="+", type=Path, metavar="RUN", help="Runs, or groups of training seeds"
+    )
     parser.add_argument(
         "--unfinished", action="store_true",
-        help="also of runs that did not come to their end, which can never go on then",
+        help="Also clean unfinished runs, which then cannot be resumed",
     )  # fmt: skip
 
 

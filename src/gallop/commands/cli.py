@@ -1,7 +1,7 @@
-"""The command line: parse, call one command, turn what went wrong into one line and an exit code.
+"""The command line: parse, run one command, turn an error into one line and an exit code.
 
-Each command is a file: its flags, and what it does with them. Heavy imports happen when it is
-called, so that `gallop --help` answers at once.
+Each command has a file with its flags and its code. Heavy imports happen only when a command runs,
+so that `gallop --help` answers at once.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from gallop.errors import (
     FrozenError,
     TaskError,
     WorkerError,
+    alternatives,
     nearest,
 )
 from gallop.plain_output import keep_printable
@@ -49,10 +50,17 @@ SIGNALLED = 128  # exit codes of signals: 130 for SIGINT, 143 for SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code: 0, 1 for a failure, 2 for bad input, 128 + signal."""
+    """Run one command.
+
+    Args:
+        arguments: those of the command line; default: `sys.argv[1:]`.
+
+    Returns:
+        The exit code: 0; 1 for a failure; 2 for bad input; 128 + signal number.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     keep_printable()
-    logging.captureWarnings(True)  # those of dependencies go to run.log, never to the screen
+    logging.captureWarnings(True)  # dependencies' warnings go to run.log, not to the screen
     try:
         options, unknown = make_parser().parse_known_args(arguments)
         if unknown:
@@ -73,39 +81,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        if is_full(error):  # in whatever form a library gave it
+        if is_full(error):  # whatever exception a library made of it
             known = isinstance(error, DiskFullError)
             error = error if known else DiskFullError(file_of(error, Path.cwd()), cause=error)
-        elif not isinstance(error, OSError):  # that may be a folder that went away
+        elif not isinstance(error, OSError):  # an OSError may be a folder that has disappeared
             raise
         say_why(error)
         return 1
 
 
 def make_parser() -> Parser:
-    """Every command with its flags, in the order of `gallop --help`."""
+    """The parser of the whole command line, its commands in the order of `gallop --help`."""
     parser = Parser(
-        prog="gallop", description="Train, evaluate, film, watch and share locomotion policies."
+        prog="gallop",
+        description="Train, evaluate, film, watch and share locomotion policies.",
+        epilog="gallop COMMAND --help shows the options of a command.\n"
+        "To begin: gallop doctor, then gallop run quickstart",
     )
-    parser.add_argument("--version", action="version", version=f"gallop {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--version", action="version", version=f"gallop {__version__}", help="Show the version"
+    )
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands"
+    )
     for add in (
-        *(run.add, watch.add, evaluate.add, baseline.add, figures.add, list_runs.add),
+        *(run.add, tune.add, watch.add, evaluate.add, baseline.add, figures.add, list_runs.add),
         *(presets.add, import_zoo.add, export.add, verify.add, clean.add, doctor.add),
-        *(partial(completion.add, parser), tune.add),
+        partial(completion.add, parser),
     ):
         add(commands)
     return parser
 
 
 def _refuse(argument: str, parser: Parser) -> NoReturn:
-    """Refuse an argument that a command does not know, with the nearest that it does."""
+    """Refuse an unknown argument, with the nearest flag that the command has."""
     if not argument.startswith("-"):
-        raise ExperimentError(f"{argument!r} is one argument too many for {parser.prog}")
+        raise ExperimentError(f"{argument!r}: unexpected argument of {parser.prog}")
     name = argument.split("=")[0]
     known = [flag for flag in parser._option_string_actions if flag != "-h"]
-    # A mistyped last part is nearest to the dotted names with the same beginning.
-    raise ExperimentError(f"{name} is no flag of {parser.prog}; {nearest(name, known)}")
+    last = name.lstrip("-").replace("-", "_")
+    dotted = [flag for flag in known if flag.rpartition(".")[2] == last and "." in flag]
+    hint = f"did you mean {alternatives(dotted)}?" if dotted else nearest(name, known)
+    raise ExperimentError(f"{name}: unknown flag of {parser.prog}; {hint}")
 
 
 if __name__ == "__main__":

@@ -7,20 +7,33 @@ from functools import partial
 from pathlib import Path
 
 from gallop.commands.arguments import Commands, Parser, add_command
+from gallop.commands.run import Setting
+
+EXAMPLES = """\
+examples:
+  bash:  eval "$(gallop completion bash)"        (in ~/.bashrc)
+  zsh:   gallop completion zsh > _gallop         (in a folder of $fpath)
+  fish:  gallop completion fish > ~/.config/fish/completions/gallop.fish
+"""
 
 
 def add(gallop: Parser, commands: Commands) -> None:
-    """Add the command; it completes all of `gallop`, whose parser it therefore needs."""
+    """Add the command.
+
+    Args:
+        gallop: the parser of the whole command line, which the script completes.
+        commands: its commands.
+    """
     parser = add_command(
         commands,
         "completion",
-        "print a shell's completion script",
-        'Print a completion script. bash: eval "$(gallop completion bash)" in ~/.bashrc; zsh: '
-        "gallop completion zsh > a file _gallop in a folder of $fpath; fish: gallop completion "
-        "fish > ~/.config/fish/completions/gallop.fish",
+        "Print a completion script for your shell",
+        "Print a script that completes commands, flags and their values.",
         partial(_completion, gallop, commands),
+        EXAMPLES,
     )
-    parser.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh", "powershell"))
+    shells = ("bash", "zsh", "fish", "tcsh", "powershell")
+    parser.add_argument("shell", choices=shells, metavar="SHELL", help=", ".join(shells))
 
 
 def _completion(gallop: Parser, commands: Commands, options: argparse.Namespace) -> int:
@@ -30,5 +43,7 @@ def _completion(gallop: Parser, commands: Commands, options: argparse.Namespace)
         for action in command._actions:
             if action.type is Path:
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif isinstance(action, Setting) and action.flag.choices:
+                action.choices = action.flag.choices
     print(shtab.complete(gallop, options.shell))
     return 0

@@ -1,4 +1,4 @@
-"""Asking for consent to code that a folder from elsewhere names: --trust, or a question."""
+"""Consent to code that an untrusted folder names: --trust, or a question."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ if TYPE_CHECKING:
 
 
 def consenting(options: argparse.Namespace) -> int:
-    """Call the command; where it needs a consent, ask for it and call it again. Nothing has been
-    written by then: what a folder is read for comes after reading it.
+    """Run a command; if it needs consent, ask for it and run the command again.
+
+    Nothing has been written by then, because a command reads a folder before it uses it.
+
+    Args:
+        options: the parsed options, with the command to call.
+
+    Returns:
+        The exit code.
 
     Raises:
-        ConsentError: if it is not given.
+        ConsentError: if consent is not given.
     """
     if not hasattr(options, "trust"):
         return int(options.call(options))
-    # Light commands do not read run folders, and have no such flag: `gallop --help` answers at once
+    # Commands without the flag read no run folders; they need not wait for this import.
     from gallop.run_folder.consent import with_consent
 
     def agree(request: Request) -> bool:
@@ -29,18 +36,19 @@ def consenting(options: argparse.Namespace) -> int:
 
 
 def trusted(request: Request) -> bool:
-    """Say what is run without a question."""
+    """Agree, and print which code runs."""
     for line in request.lines():
         print(f"{request.file}: runs code of {line}", file=sys.stderr)
     return True
 
 
 def _asked(request: Request) -> bool:
-    """Ask, where there is somebody to be asked."""
+    """Ask the user; without a terminal, refuse."""
     if not sys.stdin.isatty() or not sys.stderr.isatty():
         return False
-    say = [f"{request.file} names code, and was not made here by you. It would run:"]
+    say = [f"{request.file} names custom code, and you did not create this folder. It would run:"]
     say += [f"  {line}" for line in request.lines()]
     print("\n".join(say), file=sys.stderr)
-    print("Run it, now and later while it is the same? [y/N] ", end="", file=sys.stderr, flush=True)
+    question = "Run this code, now and later as long as it is unchanged? [y/N] "
+    print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""`gallop doctor`: what works on this machine, and the lines that fix the rest."""
+"""`gallop doctor`: what works on this machine, and commands that fix the rest."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _COLOURS = {"works": "green", "missing": "bold red", "note": "yellow"}
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "doctor",
-        "what works on this machine, and how to mend the rest",
-        "Say what works on this machine, and the one line that mends what does not.",
+        "Check this machine, and print how to fix what is missing",
+        "Check what works on this machine, and print a command that fixes each problem.",
         _doctor,
     )
     add_log_folder(parser)
@@ -33,13 +34,13 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def doctor(results: Path = Path("results")) -> int:
-    """Print what works here and the lines that fix the rest.
+    """Print what works on this machine, and commands that fix the rest.
 
     Args:
-        results: the folder that runs would be written to.
+        results: folder that runs would be written to.
 
     Returns:
-        The exit code: 0 if everything that a run needs works, else 1.
+        The exit code: 0 if everything that a run needs works, 1 otherwise.
     """
     from rich.console import Console
     from rich.text import Text
@@ -47,8 +48,8 @@ def doctor(results: Path = Path("results")) -> int:
     from gallop.commands.checks import examine
 
     console = Console(highlight=False)
-    with console.status("looking") as status:
-        checks = list(examine(results, lambda name: status.update(f"looking at {name}")))
+    with console.status("checking") as status:
+        checks = list(examine(results, lambda name: status.update(f"checking {name}")))
     console.print(_table(checks))
     console.print()
     missing = [check for check in checks if check.state == "missing"]
@@ -58,7 +59,7 @@ def doctor(results: Path = Path("results")) -> int:
     console.print(f"Missing: {', '.join(check.name for check in missing)}.")
     lines = dict.fromkeys(check.fix for check in missing if check.fix)
     if lines:
-        console.print(f"To mend {'it' if len(missing) == 1 else 'them'}:\n")
+        console.print(f"To fix {'it' if len(missing) == 1 else 'them'}:\n")
     for line in lines:
         console.print(Text(line), soft_wrap=True)  # a wrapped line cannot be copied
     return 1

@@ -17,21 +17,23 @@ from gallop.commands.arguments import (
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "evaluate",
-        "score policies on the evaluation seeds, and compare them",
-        "Score policies on the same seeds; each is compared with the first, seed by seed.",
+        "Evaluate policies on the same seeds, and compare them",
+        "Evaluate policies on the same seeds; each is compared with the first, seed by seed.",
         _evaluate,
     )
     parser.add_argument(
         "what", nargs="*", type=Path, metavar="RUN|MILESTONE|ZIP",
-        help="runs' or milestones' folders, SB3 zips (default: the newest run's best policy)",
+        help="Folders of runs or milestones, or SB3 zips (default: best policy of the newest run)",
     )  # fmt: skip
     add_episode_flags(parser)
     parser.add_argument(
-        "--stochastic", action="store_true", help="draw actions instead of taking the likeliest"
-    )
+        "--stochastic", action="store_true",
+        help="Sample actions instead of taking the most likely one",
+    )  # fmt: skip
     add_task_flags(parser)
     add_policy_flags(parser)
 

@@ -16,18 +16,25 @@ from gallop.errors import ExperimentError, printable
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "export",
-        "make a run ready to share",
-        "Write a run as the Zoo's folder, or as a folder for the Hugging Face hub.",
+        "Export a run for the Zoo or the Hugging Face hub",
+        "Export a run as a folder in the Zoo's layout, or as a folder for the Hugging Face hub.",
         _export,
     )
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="default: the newest")
-    parser.add_argument("--zoo", type=Path, metavar="DIR", help="in the Zoo's layout below DIR")
-    parser.add_argument("--hub", type=Path, metavar="DIR", help="model card, film, zip, results")
     parser.add_argument(
-        "--push", metavar="USER/NAME", help="with --hub: push it to that repository of the hub"
+        "run", nargs="?", type=Path, metavar="RUN", help="Run to export (default: the newest)"
+    )
+    parser.add_argument(
+        "--zoo", type=Path, metavar="DIR", help="Export in the Zoo's layout under DIR"
+    )
+    parser.add_argument(
+        "--hub", type=Path, metavar="DIR", help="Export model card, film, policy zip and results"
+    )
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="With --hub: push the folder to this repository"
     )
     add_trust(parser)
     add_log_folder(parser)
@@ -35,9 +42,9 @@ def add(commands: Commands) -> None:
 
 def _export(options: argparse.Namespace) -> int:
     if options.zoo is None and options.hub is None:
-        raise ExperimentError("--zoo DIR or --hub DIR is needed")
+        raise ExperimentError("--zoo DIR or --hub DIR is required")
     if options.push is not None and options.hub is None:
-        raise ExperimentError("--push belongs to --hub DIR")
+        raise ExperimentError("--push requires --hub DIR")
     from gallop.sharing import hub, zoo_folder
 
     run = run_or_newest(options)

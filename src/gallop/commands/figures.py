@@ -9,14 +9,17 @@ from gallop.commands.arguments import Commands, add_command, add_log_folder, run
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "figures",
-        "draw a run's figures anew",
-        "Draw a run's figures anew, and print what it ended with, from files.",
+        "Redraw a run's figures",
+        "Redraw the figures of a run or of a group of training seeds, and print its closing table.",
         _figures,
     )
-    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="default: the newest")
+    parser.add_argument(
+        "run", nargs="?", type=Path, metavar="RUN", help="Run or group (default: the newest run)"
+    )
     add_log_folder(parser)
 
 

@@ -1,4 +1,4 @@
-"""Lines to copy that fix what `gallop doctor` finds missing."""
+"""Commands to copy that fix what `gallop doctor` finds missing."""
 
 from __future__ import annotations
 
@@ -38,20 +38,25 @@ _INSTALL = {
 
 
 def install(name: str) -> str:
-    """Install Python, a compiler or ffmpeg on this system."""
+    """Command that installs Python, a compiler or ffmpeg on this system."""
     lines = _INSTALL[name]
     return lines.get(sys.platform, lines["linux"])
 
 
 def pip_install(requirements: Iterable[Requirement], force: bool = False) -> str:
-    """Install packages in their ranges; `force` where a package of that version is broken."""
-    # Quoted for any shell: < and > would redirect.
+    """Command that installs packages in their version ranges.
+
+    Args:
+        requirements: the packages.
+        force: reinstall a broken package even if its version fits.
+    """
+    # Quoted, because < and > redirect in a shell.
     names = " ".join(f'"{r.name}{version_range(r)}"' for r in requirements)
     return f"{_pip()} {'--force-reinstall ' if force else ''}{names}"
 
 
 def _pip() -> str:
-    """pip of this very Python, by its path from the current folder."""
+    """pip of this Python, by its path from the current folder."""
     python = Path(sys.executable)
     if python.is_relative_to(Path.cwd()):
         python = python.relative_to(Path.cwd())
@@ -59,7 +64,7 @@ def _pip() -> str:
 
 
 def rebuild_kernels() -> str:
-    """Build Gallop again from where it was installed from, after a compiler where there is none."""
+    """Command that rebuilds Gallop from its source, and installs a compiler first if needed."""
     has_compiler = any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl"))
     origin = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
     source = "."
@@ -69,14 +74,14 @@ def rebuild_kernels() -> str:
         source = f"{version_control}+{details['url']}" if version_control else details["url"]
         if details.get("dir_info", {}).get("editable"):
             source = f"-e {source}"
-    # Without this variable an installation whose kernels do not compile succeeds without them.
+    # Without this variable, an installation succeeds even if its kernels do not compile.
     loud = "" if sys.platform == "win32" else "GALLOP_REQUIRE_KERNELS=1 "
     build = f"{loud}{_pip()} --force-reinstall --no-deps --no-cache-dir {source}"
     return build if has_compiler else f"{install('compiler')} && {build}"
 
 
 def requirements() -> list[Requirement]:
-    """What Gallop needs here, without its extras."""
+    """The dependencies of Gallop on this system, without extras."""
     from packaging.requirements import Requirement
 
     every = [Requirement(line) for line in importlib.metadata.requires(DISTRIBUTION) or ()]
@@ -84,12 +89,12 @@ def requirements() -> list[Requirement]:
 
 
 def version_range(requirement: Requirement) -> str:
-    """As one writes it: the lower bound first."""
+    """The version range of a requirement, lower bound first."""
     return ",".join(sorted(map(str, requirement.specifier), reverse=True))
 
 
 def allow_writing(folder: Path) -> str:
-    """Let this user write to a folder."""
+    """Command that lets this user write to a folder."""
     path = folder.absolute()
     if sys.platform == "win32":
         return f'icacls "{path}" /grant "%USERNAME%:(OI)(CI)M"'

@@ -7,26 +7,29 @@ from pathlib import Path
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import Commands, add_command
-from gallop.errors import alternatives, printable
+from gallop.errors import printable
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "import-zoo",
-        "turn a hyper-parameter file of rl-baselines3-zoo into experiments",
-        "Write an experiment file for each task of a file of rl-baselines3-zoo; nothing in it is "
-        "run.",
+        "Convert an rl-baselines3-zoo file into experiment files",
+        "Write an experiment file for each task of an rl-baselines3-zoo hyper-parameter file. Code "
+        "in the file is not run.",
         _import_zoo,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="such as hyperparams/sac.yml")
+    parser.add_argument("file", type=Path, metavar="FILE", help="Such as hyperparams/sac.yml")
     parser.add_argument(
-        "--algo", help=f"{alternatives(ALGORITHMS)} (default: as the file's name says)"
+        "--algo",
+        metavar=f"{{{','.join(ALGORITHMS)}}}",
+        help="Algorithm (default: from the file's name)",
     )
-    parser.add_argument("--env", help="this task alone")
+    parser.add_argument("--env", metavar="ID", help="Convert only this task")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("configs/zoo"), metavar="DIR",
-        help="folder to write to (default: configs/zoo)",
+        help="Folder to write to (default: configs/zoo)",
     )  # fmt: skip
 
 

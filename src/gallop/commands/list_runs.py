@@ -9,12 +9,13 @@ from gallop.errors import ExperimentError
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "list",
-        "list all runs",
-        "List all runs: algorithm, task, timesteps, return (final policy, or latest evaluation), "
-        "status.",
+        "List all runs",
+        "List all runs with algorithm, task, timesteps, return (of the final policy, or in the "
+        "latest evaluation) and status.",
         _list,
     )
     add_log_folder(parser)
@@ -26,6 +27,6 @@ def _list(options: argparse.Namespace) -> int:
 
     runs = list_runs(options.results)
     if not runs:
-        raise ExperimentError(f"there is no run below {options.results}; gallop run makes one")
+        raise ExperimentError(f"no runs under {options.results}; gallop run creates one")
     Display().runs(runs)
     return 0

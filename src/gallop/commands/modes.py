@@ -1,4 +1,4 @@
-"""Modes of a command: `run`, `run --seeds`, `run --resume` … each take some of its flags."""
+"""Modes of a command: `run`, `run --seeds`, `run --resume` ... each accept some of its flags."""
 
 from __future__ import annotations
 
@@ -11,22 +11,27 @@ from gallop.errors import ExperimentError
 
 
 class Mode(NamedTuple):
-    """One way of calling a command. Flags go by their names in the parsed options."""
+    """One way to call a command. Flags have the names that they have in the parsed options."""
 
     flag: str | None
-    """The flag that chooses this mode; None: it is the one without such a flag."""
+    """The flag that chooses this mode; None: the mode without such a flag."""
     call: Call
+    """Runs the command in this mode."""
     takes: tuple[str, ...]
-    """The other flags that it takes. Those that no mode lists are taken by all."""
+    """The other flags that it accepts. All modes accept the flags that no mode lists."""
     refusal: str = ""
-    """Why it takes no others."""
+    """Why it does not accept others, for the message."""
 
 
 def choose_mode(modes: Sequence[Mode], options: argparse.Namespace) -> Mode:
-    """The first mode whose flag is given.
+    """Return the first mode whose flag is given.
+
+    Args:
+        modes: of the command.
+        options: the parsed options.
 
     Raises:
-        ExperimentError: if a flag is given that this mode does not take.
+        ExperimentError: if a flag is given that this mode does not accept.
     """
     mode = next(mode for mode in modes if mode.flag is None or _is_given(mode.flag, options))
     choosing = [other.flag for other in modes if other.flag is not None]
@@ -35,7 +40,7 @@ def choose_mode(modes: Sequence[Mode], options: argparse.Namespace) -> Mode:
             continue
         owners = [other.flag for other in modes if name in other.takes]
         if len(owners) == 1 and owners[0] is not None:
-            raise ExperimentError(f"{_shown(name, options)} belongs to --{owners[0]}")
+            raise ExperimentError(f"{_shown(name, options)} requires --{owners[0]}")
         raise ExperimentError(f"{mode.refusal}: leave out {_shown(name, options)}")
     return mode
 
@@ -45,7 +50,7 @@ def _is_given(name: str, options: argparse.Namespace) -> bool:
 
 
 def _shown(name: str, options: argparse.Namespace) -> str:
-    """A flag as it is written on the command line; of several settings, the first."""
+    """A flag as written on the command line; of several settings, the first one."""
     if name == "config":
         return "CONFIG"
     if name == "settings":

@@ -8,11 +8,12 @@ from gallop.commands.arguments import Commands, add_command
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     add_command(
         commands,
         "presets",
-        "list tuned starting points",
-        "List tuned starting points; gallop run --algo ALGO --env TASK takes one.",
+        "List tuned presets and examples",
+        "List the presets, which gallop run --algo ALGO --env ID uses, and the examples.",
         _presets,
     )
 
@@ -25,5 +26,5 @@ def _presets(options: argparse.Namespace) -> int:
     display.presets(all_presets())
     for example in examples():
         display.say(f"example: gallop {'tune' if is_search(example) else 'run'} {example.stem}")
-    display.say("gallop run --algo ALGO --env TASK takes its preset; --dry-run shows the plan")
+    display.say("gallop run --algo ALGO --env ID uses a preset; --dry-run shows the plan")
     return 0

@@ -1,13 +1,17 @@
-"""`gallop run`: a new run, several training seeds, a run resumed, a finished run extended."""
+"""`gallop run`: start a run, train several seeds, resume a run, extend a finished run."""
 
 from __future__ import annotations
 
 import argparse
+import copy
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import (
+    NUMBERS,
     Commands,
     Parser,
     add_command,
@@ -16,10 +20,11 @@ from gallop.commands.arguments import (
     n_workers,
 )
 from gallop.commands.modes import Mode, choose_mode
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError, counted, nearest
+from gallop.experiments.flags import COMMON, HYPERPARAMETERS, Flag, flags
 from gallop.experiments.presets import config_file
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import flags, load, parse
+from gallop.experiments.yaml_file import load, parse
 
 if TYPE_CHECKING:
     from gallop.report.display import Display
@@ -40,73 +45,125 @@ ALIASES = {
     "-i": "init_from",
     "--init-from": "init_from",
 }
+RESUMES = "--resume continues a run as it is"
 EXAMPLES = """\
 examples:
   gallop run quickstart
   gallop run halfcheetah_sac --seed 1 --name second
-  gallop run --algo ppo --env Hopper-v5                 (takes the preset of PPO on Hopper-v5)
-  gallop run --algo ppo --env CartPole-v1 -n 100_000 -params gamma:0.98 n_epochs:10
+  gallop run --algo ppo --env Hopper-v5        (the preset of PPO on Hopper-v5)
+  gallop run --algo ppo --env CartPole-v1 -n 100k -params gamma:0.98 n_epochs:10
   gallop run halfcheetah_sac --hyperparameters.batch_size 256 --dry-run
   gallop run quickstart --seeds 0..4
-  gallop run halfcheetah_sac --best_params best --trial 7
+  gallop run halfcheetah_sac --best-params best --trial 7
   gallop run --resume
-  gallop run --extend results/SAC_HalfCheetah-v5/second -n 4_000_000
+  gallop run --extend results/SAC_HalfCheetah-v5/second -n 4M
+
+gallop run --help-all shows every setting; --help-all sac only those of SAC
 """
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "run",
-        "train, evaluate and film an experiment",
-        "Train, evaluate and film one experiment, in a new folder below results/.",
+        "Train, evaluate and film an experiment",
+        "Train, evaluate and film one experiment, in a new folder under results/. Settings "
+        f"override those of CONFIG; values are written as in YAML. {NUMBERS}",
         _run,
         EXAMPLES,
     )
     parser.add_argument(
         "config", nargs="?", type=Path, metavar="CONFIG",
-        help="a YAML file, or an example's name (default: the preset of --algo and --env)",
+        help="YAML file, or name of an example (default: the preset of --algo and --env)",
     )  # fmt: skip
-    parser.add_argument("--name", help="name of the run's folder (default: date and time)")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-    parser.add_argument(
+    control = parser.add_argument_group("run control")
+    control.add_argument(
+        "--name", metavar="NAME", help="Name of the run's folder (default: date and time)"
+    )
+    control.add_argument("--dry-run", action="store_true", help="Print the plan and stop")
+    control.add_argument(
+        "--no-preset", action="store_true", help="Use SB3's defaults even if there is a preset"
+    )
+    add_trust(control)
+    add_log_folder(control)
+    more = parser.add_argument_group("resuming and extending")
+    more.add_argument(
         "--resume", nargs="?", type=Path, const=Path(), metavar="RUN",
-        help="go on with a run, or with those of --seeds (default: the newest unfinished one)",
+        help="Resume a run, or a group of runs started with --seeds (default: the newest "
+        "unfinished one)",
     )  # fmt: skip
-    parser.add_argument(
+    more.add_argument(
         "--drop-damaged", action="store_true",
-        help="with --resume: go on without the rows of a damaged replay buffer that are lost",
+        help="With --resume: continue without the damaged rows of the replay buffer",
     )  # fmt: skip
-    parser.add_argument(
-        "--seeds", metavar="SEEDS",
-        help="several training seeds side by side, such as 0..9 or 3,7,11, and a report over them",
+    more.add_argument(
+        "--extend", type=Path, metavar="RUN",
+        help="Train a finished run for longer, up to -n timesteps, in a new folder",
     )  # fmt: skip
-    parser.add_argument(
-        "--workers", metavar="N",
-        help="with --seeds: runs side by side (default: one for each core)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--extend", type=Path, metavar="RUN", help="train a finished run longer, to -n timesteps"
-    )
-    parser.add_argument(
+    more.add_argument(
         "--new-horizon", action="store_true",
-        help="with --extend: schedules go on as if the new total had been planned",
+        help="With --extend: let schedules continue as if the new total had been planned",
     )  # fmt: skip
-    parser.add_argument(
-        "--no-preset", action="store_true", help="SB3's defaults, also where there is a preset"
+    seeds = parser.add_argument_group("several seeds")
+    seeds.add_argument(
+        "--seeds", metavar="SEEDS",
+        help="Train several training seeds in parallel, such as 0..9 or 3,7,11, and report over "
+        "them",
+    )  # fmt: skip
+    seeds.add_argument(
+        "--workers", metavar="N", help="With --seeds: runs in parallel (default: one per core)"
     )
-    add_trust(parser)
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument("--verbose", action="store_true", help="print the log as well")
-    add_log_folder(parser)
+    parser.add_argument(
+        "--help-all", nargs="?", action=_HelpAll, metavar="ALGO",
+        help="Show every setting, or only those of one algorithm",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="Print errors only")
+    parser.add_argument("--verbose", action="store_true", help="Print the log, too")
     _add_settings(parser)
 
 
 # --- settings ------------------------------------------------------------------------------------
 
 
-class _Collect(argparse.Action):
+class _HelpAll(argparse.Action):
+    """Print the help of every setting, or of those that one algorithm has."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **arguments: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, default=argparse.SUPPRESS, **arguments)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        assert isinstance(parser, Parser)
+        algo = None if values is None else str(values).lower()
+        if algo is not None and algo not in ALGORITHMS:
+            raise ExperimentError(f"--help-all {values}: {nearest(algo, list(ALGORITHMS))}")
+        print(parser.help_with(partial(_for_algorithm, algo)), end="")
+        parser.exit()
+
+
+def _for_algorithm(algo: str | None, action: argparse.Action) -> argparse.Action | None:
+    """An action with the help of one algorithm; None where the algorithm lacks the setting."""
+    if algo is None or not isinstance(action, Setting):
+        return action
+    if algo not in action.flag.algorithms:
+        return None
+    chosen = copy.copy(action)
+    chosen.help = _help(action.flag.of(algo)._replace(algorithms=tuple(ALGORITHMS)))
+    return chosen
+
+
+class Setting(argparse.Action):
     """Collect settings as `options.settings`: dotted name -> text."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, *, flag: Flag) -> None:
+        super().__init__(option_strings, dest, default={}, metavar=flag.metavar, help=_help(flag))
+        self.flag = flag
 
     def __call__(
         self,
@@ -115,35 +172,49 @@ class _Collect(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        namespace.settings = {**namespace.settings, self.const: values}
+        namespace.settings = {**namespace.settings, self.flag.name: values}
+
+
+def _help(flag: Flag) -> str:
+    """What help says of a setting."""
+    text = flag.doc.removesuffix(".")
+    if flag.kind == "number" and " to " in flag.limits:
+        text += f", {flag.limits}"
+    if flag.only_for:
+        text += f" ({flag.only_for} only)"
+    return f"{text} (default: {flag.default})" if flag.default else text
 
 
 def _add_settings(parser: Parser) -> None:
     short: dict[str, list[str]] = {}
     for alias, name in ALIASES.items():
         short.setdefault(name, []).append(alias)
-    settings = parser.add_argument_group("settings (each overrides the file's; values as in YAML)")
-    settings.add_argument(
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for flag in sorted(flags(), key=lambda flag: flag.name.startswith(HYPERPARAMETERS)):
+        if flag.group not in groups:
+            groups[flag.group] = parser.add_argument_group(flag.group)
+        names = [*short.get(flag.name, []), f"--{flag.name}"]
+        if "." not in flag.name:  # like all other flags
+            names.insert(-1, f"--{flag.name.replace('_', '-')}")
+        action = groups[flag.group].add_argument(
+            *dict.fromkeys(names), dest="settings", action=Setting, flag=flag
+        )
+        if flag.rare:
+            parser.rare.add(action)
+    groups[COMMON].add_argument(
         "-params", "--hyperparams", dest="params", nargs="+", metavar="NAME:VALUE", default=[],
-        help="hyper-parameters as the Zoo takes them: gamma:0.99 policy_kwargs.net_arch:[64,64]",
+        help="Hyper-parameters as in the Zoo: gamma:0.99 policy_kwargs.net_arch:[64,64]",
     )  # fmt: skip
-    for flag in flags():
-        default = f" (default: {flag.default})" if flag.default not in ("", "null") else ""
-        settings.add_argument(
-            *short.get(flag.name, []), f"--{flag.name}", dest="settings", default={},
-            action=_Collect, const=flag.name, metavar="VALUE",
-            help=f"{flag.doc}{default}".replace("%", "%%"),
-        )  # fmt: skip
 
 
 def _zoo_params(given: list[str], others: dict[str, str]) -> dict[str, str]:
-    """The Zoo's `-params gamma:0.99` as settings with dotted names."""
+    """Convert the Zoo's `-params gamma:0.99` to settings with dotted names."""
     found: dict[str, str] = {}
     for text in given:
         name, colon, value = text.partition(":")
         dotted = f"hyperparameters.{name}"
         if not colon or not name:
-            raise ExperimentError(f"-params {text}: NAME:VALUE is needed, such as gamma:0.99")
+            raise ExperimentError(f"-params {text}: expected NAME:VALUE, such as gamma:0.99")
         known = [flag.name for flag in flags() if flag.name.startswith("hyperparameters.")]
         if dotted not in known:
             names = [flag.removeprefix("hyperparameters.") for flag in known]
@@ -174,15 +245,15 @@ def run_seeds(options: argparse.Namespace) -> int:
     """Train one experiment with each of several training seeds."""
     experiment, note = _experiment(options)
     if "training_seed" in options.settings:
-        raise ExperimentError("--seed and --seeds are two names for one thing: leave out one")
-    from gallop.experiments.seeding import seeds_from
+        raise ExperimentError("--seed and --seeds are mutually exclusive")
+    from gallop.experiments.seeding import seeds_from, spans
     from gallop.runs import seed_group
 
     seeds = seeds_from(options.seeds)
     display = _display(options, note)
     if options.dry_run:
         _show_plan(experiment, options.results, display)
-        display.say(f"{len(seeds)} times: training seeds {', '.join(map(str, seeds))}")
+        display.say(f"{counted(len(seeds), 'run')}: training seeds {spans(seeds)}")
     else:
         seed_group.run_seeds(
             experiment,
@@ -196,9 +267,9 @@ def run_seeds(options: argparse.Namespace) -> int:
 
 
 def _experiment(options: argparse.Namespace) -> tuple[Experiment, str]:
-    """The experiment of the file, the preset or the settings, and what to say about the preset."""
+    """The experiment of the file, the preset or the settings, and a note about the preset."""
     if options.config is None and not options.settings:
-        raise ExperimentError("a CONFIG is needed, such as quickstart, or --algo and --env")
+        raise ExperimentError("a CONFIG is required, such as quickstart, or --algo and --env")
     config, note = options.config and config_file(options.config), ""
     if config is None and not options.no_preset:
         config, note = _preset(options.settings)
@@ -206,7 +277,7 @@ def _experiment(options: argparse.Namespace) -> tuple[Experiment, str]:
 
 
 def _preset(settings: dict[str, str]) -> tuple[Path | None, str]:
-    """The preset of --algo and --env, and what to say about it."""
+    """The preset of --algo and --env, and a note about it."""
     algo, env = settings.get("algo", "").lower(), settings.get("env", "")
     if algo not in ALGORITHMS or not env:
         return None, ""
@@ -217,32 +288,32 @@ def _preset(settings: dict[str, str]) -> tuple[Path | None, str]:
         near = presets.hint(algo, env)
         if "total_timesteps" not in settings:
             raise ExperimentError(
-                f"no preset for {title} on {env} ({near}); without one, -n is needed"
+                f"no preset for {title} on {env} ({near}); without a preset, -n is required"
             )
         return None, f"no preset for {title} on {env} ({near}): SB3's defaults"
     return found.path, (
-        f"preset for {title} on {env}: {found.source} (--no-preset takes SB3's defaults)"
+        f"preset for {title} on {env}: {found.source} (--no-preset uses SB3's defaults)"
     )
 
 
-# --- runs that go on -----------------------------------------------------------------------------
+# --- resumed and extended runs -------------------------------------------------------------------
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Go on with a run, or with a group of training seeds."""
+    """Resume a run, or a group of training seeds."""
     from gallop.run_folder import lookup
     from gallop.run_folder.directory import RunDirectory
     from gallop.run_folder.seed_group import is_group
     from gallop.runs import seed_group, workflow
 
     for name in options.settings:
-        if name != "watchdog":  # changes no bit, and may be what a run could not go on with
-            raise ExperimentError(f"--resume goes on with a run as it is: leave out --{name}")
+        if name != "watchdog":  # does not change results, and a new value may let the run continue
+            raise ExperimentError(f"{RESUMES}: leave out --{name}")
     watchdog = parse(options.settings["watchdog"]) if options.settings else None
     display = _display(options)
     newest = options.resume == Path()
     if watchdog is not None and is_group(options.resume):
-        raise ExperimentError("--watchdog is for --resume of a single run, not of a group")
+        raise ExperimentError("--watchdog can be changed when a single run is resumed, not a group")
     if is_group(options.resume):
         seed_group.resume_group(options.resume, display)
         return 0
@@ -259,7 +330,7 @@ def resume(options: argparse.Namespace) -> int:
 
 
 def extend(options: argparse.Namespace) -> int:
-    """Train a finished run longer, in a new folder."""
+    """Train a finished run for longer, in a new folder."""
     from gallop.run_folder.directory import RunDirectory
     from gallop.runs import extend as extension
 
@@ -301,21 +372,21 @@ def _show_plan(experiment: Experiment, results: Path, display: Display) -> None:
     check_before(results, prepared.plan, display)
 
 
-# --- which flags each of them takes --------------------------------------------------------------
+# --- which flags each mode takes -----------------------------------------------------------------
 
 _NEW = ("config", "settings", "no_preset", "name", "dry_run")
 MODES = (
-    Mode("resume", resume, ("drop_damaged", "settings"), "--resume goes on with a run as it is"),
+    Mode("resume", resume, ("drop_damaged", "settings"), RESUMES),
     Mode(
         "extend",
         extend,
         ("settings", "new_horizon", "name", "dry_run"),
-        "--extend goes on with a run as it is",
+        "--extend continues a run as it is",
     ),
     Mode("seeds", run_seeds, (*_NEW, "workers")),
     Mode(None, run_new, _NEW),
 )
-"""The first whose flag is given. --quiet, --verbose and --log-folder go with all."""
+"""The first mode whose flag is given is used. The flags that no mode lists go with all."""
 
 
 def _run(options: argparse.Namespace) -> int:

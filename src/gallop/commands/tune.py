@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import (
+    NUMBERS,
     Commands,
     add_command,
     add_trust,
@@ -14,7 +15,7 @@ from gallop.commands.arguments import (
     whole_number,
 )
 from gallop.commands.modes import Mode, choose_mode
-from gallop.errors import ExperimentError, alternatives
+from gallop.errors import ExperimentError
 from gallop.experiments.presets import config_file
 from gallop.experiments.yaml_file import parse
 
@@ -22,70 +23,80 @@ EXAMPLES = """\
 examples:
   gallop tune halfcheetah_sac_search_robust --dry-run
   gallop tune halfcheetah_sac_search --workers 2
-  gallop tune --algo td3 --env Hopper-v5 -n 50_000 --n-trials 40
+  gallop tune --algo td3 --env Hopper-v5 -n 50k --n-trials 40
   gallop tune --resume
-  gallop run halfcheetah_sac --best_params best
+  gallop run halfcheetah_sac --best-params best
 """
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "tune",
-        "search hyper-parameters",
-        "Search hyper-parameters with Optuna, in rounds, and train the best ones again.",
+        "Search hyper-parameters with Optuna",
+        "Search hyper-parameters with Optuna, in one or more rounds, and retrain the best ones on "
+        f"fresh seeds. {NUMBERS}",
         _tune,
         EXAMPLES,
     )
     parser.add_argument(
         "config", nargs="?", type=Path, metavar="CONFIG",
-        help="a search's YAML file, or an example's name (default: the space of --algo)",
+        help="YAML file of a search, or name of an example (default: the search space of --algo)",
     )  # fmt: skip
-    parser.add_argument(
-        "--algo", help=f"{alternatives(ALGORITHMS)}: its own search space, without CONFIG"
-    )
-    parser.add_argument("--env", help="the task, instead of the file's")
-    parser.add_argument(
-        "-n", "--n-timesteps", metavar="N", help="timesteps of each seed of a trial"
-    )
-    parser.add_argument(
-        "--n-trials", metavar="N[,N…]", default="",
-        help="trials of each round (one number: of the first), in total over all calls",
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--algo", metavar=f"{{{','.join(ALGORITHMS)}}}",
+        help="Algorithm; without CONFIG, its own search space",
     )  # fmt: skip
-    parser.add_argument("--n-seeds", metavar="N", help="training seeds of each trial")
-    parser.add_argument("--seed", metavar="N", help="search seed: of the sampler and all trials")
-    parser.add_argument(
-        "--workers", metavar="N", help="trainings side by side (default: one for each core)"
+    search.add_argument("--env", metavar="ID", help="Task, instead of the one in CONFIG")
+    search.add_argument(
+        "-n", "--n-timesteps", metavar="N", help="Timesteps per trial and training seed"
     )
-    parser.add_argument(
+    search.add_argument(
+        "--n-trials", metavar="N[,N...]", default="",
+        help="Trials of each round, including those of a resumed search; one number sets the first "
+        "round",
+    )  # fmt: skip
+    search.add_argument("--n-seeds", metavar="N", help="Training seeds per trial")
+    search.add_argument("--seed", metavar="N", help="Search seed, for the sampler and all trials")
+    control = parser.add_argument_group("search control")
+    control.add_argument(
+        "--workers", metavar="N", help="Trainings in parallel (default: one per core)"
+    )
+    control.add_argument(
         "--reproducible", action="store_true",
-        help="the same trials whatever the number of workers and their timing",
+        help="Draw the same trials regardless of the number of workers and their timing",
     )  # fmt: skip
-    parser.add_argument(
-        "--storage", default="", metavar="URL",
-        help="Optuna's database, such as postgresql+psycopg://… (default: an SQLite file)",
-    )  # fmt: skip
-    parser.add_argument("--study-name", metavar="NAME", help="in that database")
-    parser.add_argument("--name", help="name of the search's folder (default: date and time)")
-    parser.add_argument("--dry-run", action="store_true", help="print the cost and stop")
-    parser.add_argument(
-        "--resume", nargs="?", type=Path, const=Path(), metavar="SEARCH",
-        help="go on with a search (default: the newest unfinished one)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--retry-failed", action="store_true",
-        help="with --resume: try failed trials again, as new ones with the same values",
-    )  # fmt: skip
-    add_trust(parser)
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.add_argument(
+    control.add_argument(
+        "--name", metavar="NAME", help="Name of the search's folder (default: date and time)"
+    )
+    control.add_argument("--dry-run", action="store_true", help="Print the cost and stop")
+    add_trust(control)
+    control.add_argument(
         "-f", "--folder", type=Path, default=Path("optuna_results"), metavar="DIR",
-        help="folder of all searches (default: optuna_results)",
+        help="Folder of all searches (default: optuna_results)",
     )  # fmt: skip
+    resuming = parser.add_argument_group("resuming")
+    resuming.add_argument(
+        "--resume", nargs="?", type=Path, const=Path(), metavar="SEARCH",
+        help="Resume a search (default: the newest unfinished one)",
+    )  # fmt: skip
+    resuming.add_argument(
+        "--retry-failed", action="store_true",
+        help="With --resume: repeat failed trials as new trials with the same values",
+    )  # fmt: skip
+    database = parser.add_argument_group("Optuna database")
+    database.add_argument(
+        "--storage", default="", metavar="URL",
+        help="Such as postgresql+psycopg://... (default: an SQLite file in the search's folder)",
+    )  # fmt: skip
+    database.add_argument("--study-name", metavar="NAME", help="Name of the study in --storage")
+    parser.add_argument("--quiet", action="store_true", help="Print errors only")
 
 
 def search_new(options: argparse.Namespace) -> int:
-    """Search in a new folder."""
+    """Start a new search, in a new folder."""
     workers, totals = n_workers(options), _n_trials(options)
     path = config_file(options.config) if options.config else _search_space(options)
     given = {
@@ -120,10 +131,10 @@ def search_new(options: argparse.Namespace) -> int:
 
 
 def _search_space(options: argparse.Namespace) -> Path:
-    """The search of an algorithm, for whatever task."""
+    """The search space of an algorithm, which is the same for all tasks."""
     if options.algo is None or options.env is None:
         raise ExperimentError(
-            "a CONFIG is needed, such as halfcheetah_sac_search.yaml, or --algo and --env"
+            "a CONFIG is required, such as halfcheetah_sac_search.yaml, or --algo and --env"
         )
     from gallop.experiments.presets import search_space
 
@@ -131,7 +142,7 @@ def _search_space(options: argparse.Namespace) -> Path:
 
 
 def resume(options: argparse.Namespace) -> int:
-    """Go on with a search."""
+    """Resume a search."""
     workers, totals = n_workers(options), _n_trials(options)
     from gallop.report.display import Display
     from gallop.tuning import rounds
@@ -162,11 +173,11 @@ def _parsed(text: str | None) -> object:
 
 
 def _n_trials(options: argparse.Namespace) -> list[int]:
-    """Trials of each round, as far as they are given."""
+    """The numbers of trials that --n-trials gives, by round."""
     return [whole_number(part, "--n-trials") for part in options.n_trials.split(",") if part]
 
 
-# --- which flags each of them takes --------------------------------------------------------------
+# --- which flags each mode takes --------------------------------------------------------------
 
 _BOTH = ("n_trials", "workers", "storage", "dry_run")
 _NEW = (
@@ -174,10 +185,10 @@ _NEW = (
     *("reproducible", "study_name"),
 )
 MODES = (
-    Mode("resume", resume, (*_BOTH, "retry_failed"), "--resume goes on with a search as it is"),
+    Mode("resume", resume, (*_BOTH, "retry_failed"), "--resume continues a search as it is"),
     Mode(None, search_new, (*_BOTH, *_NEW)),
 )
-"""The first whose flag is given. --quiet and --folder go with both."""
+"""The first mode whose flag is given is used. --quiet, --trust and --folder go with both."""
 
 
 def _tune(options: argparse.Namespace) -> int:

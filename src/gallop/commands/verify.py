@@ -11,8 +11,9 @@ from gallop.commands.arguments import (
     add_log_folder,
     add_trust,
     run_or_newest,
+    whole_number,
 )
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 
 EXAMPLES = """\
 examples:
@@ -23,29 +24,30 @@ examples:
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "verify",
-        "say whether a run's files are as they were written",
-        "Read every file of a run, or of a group of training seeds, and say which are damaged.",
+        "Check a run's files for damage",
+        "Check every file of a run, or of a group of training seeds, against its recorded hash.",
         _verify,
         EXAMPLES,
     )
     parser.add_argument(
-        "run", nargs="?", type=Path, metavar="RUN", help="a run or a group (default: the newest)"
+        "run", nargs="?", type=Path, metavar="RUN", help="Run or group (default: the newest run)"
     )
     parser.add_argument(
-        "--replay", type=int, metavar="SEGMENT",
-        help="train this segment (from 0) again and compare its bits with those that were stored",
+        "--replay", metavar="SEGMENT",
+        help="Train this segment again (the first is 0) and check that the result is bit-identical",
     )  # fmt: skip
     parser.add_argument(
         "--accept", action="store_true",
-        help="take the files as they are from now on (of a group: its own, not those of its runs); "
-        "provenance.json tells which were changed",
+        help="Accept the files as they are now (of a group: only the group's own); provenance.json "
+        "records which were changed",
     )  # fmt: skip
     parser.add_argument(
         "--restore", action="store_true",
-        help="make damaged policies and returns again, from states, other files and episodes.csv",
+        help="Recreate damaged policies and returns from resume states and other files",
     )  # fmt: skip
     add_trust(parser)
     add_log_folder(parser)
@@ -60,16 +62,19 @@ def _verify(options: argparse.Namespace) -> int:
     modes = {"--accept": options.accept, "--replay": options.replay is not None}
     given = [name for name, is_given in {**modes, "--restore": options.restore}.items() if is_given]
     if len(given) > 1:
-        raise ExperimentError(f"{given[0]} and {given[1]} do not go together: leave out one")
+        raise ExperimentError(f"{given[0]} and {given[1]} are mutually exclusive")
+    segment = None
+    if options.replay is not None:
+        segment = whole_number(options.replay, "--replay", least=0)
     run = run_or_newest(options)
     check_contents(run.path)
     display = Display()
-    if is_group(run.path) and (options.restore or options.replay is not None):
-        raise ExperimentError(f"{run.path} is a group: name one of its runs")
-    if options.replay is not None:
+    if is_group(run.path) and (options.restore or segment is not None):
+        raise ExperimentError(f"{run.path}: is a group; name one of its runs")
+    if segment is not None:
         from gallop.runs.replay import replay
 
-        return 0 if replay(run, options.replay, display) else 1
+        return 0 if replay(run, segment, display) else 1
     if options.restore:
         from gallop.runs.restoring import restore
 
@@ -81,7 +86,7 @@ def _verify(options: argparse.Namespace) -> int:
     for line in (*found.problems, *found.notes):
         display.say(line)
     if not found.problems:
-        display.say(f"{run.path}: {found.n_files:,} files are as they were written")
+        display.say(f"{run.path}: {counted(found.n_files, 'file')} intact")
     elif not given and not is_group(run.path):
-        display.say(f"gallop verify --restore {run.path} makes policies and returns again")
+        display.say(f"gallop verify --restore {run.path} recreates policies and returns")
     return 1 if found.problems else 0

@@ -11,26 +11,31 @@ from gallop.commands.arguments import (
     add_policy_flags,
     add_task_flags,
     given_arguments,
+    whole_number,
 )
 
 
 def add(commands: Commands) -> None:
+    """Add the command."""
     parser = add_command(
         commands,
         "watch",
-        "see a policy move",
-        "Play a policy in a window, or into a film where there is no display.",
+        "Watch a policy in a window, or film it",
+        "Play a policy in a window. Without a display, or with --output, make a film instead.",
         _watch,
     )
     parser.add_argument(
         "what", nargs="?", type=Path, metavar="RUN|MILESTONE|ZIP",
-        help="a run's or milestone's folder, or an SB3 zip (default: the newest run's best policy)",
+        help="Folder of a run or milestone, or SB3 zip (default: best policy of the newest run)",
     )  # fmt: skip
-    parser.add_argument("--episodes", type=int, default=3, help="how many (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first episode (default: 0)")
+    parser.add_argument("--episodes", default="3", metavar="N", help="Episodes (default: 3)")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE.mp4", help="film instead of opening a window"
+        "--seed", default="0", metavar="N", help="Seed of the first episode (default: 0)"
     )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE.mp4",
+        help="Write a film instead of opening a window",
+    )  # fmt: skip
     add_task_flags(parser)
     add_policy_flags(parser)
 
@@ -44,8 +49,8 @@ def _watch(options: argparse.Namespace) -> int:
         env=options.env,
         env_kwargs=arguments.env_kwargs,
         wrappers=arguments.wrappers,
-        n_episodes=options.episodes,
-        seed=options.seed,
+        n_episodes=whole_number(options.episodes, "--episodes"),
+        seed=whole_number(options.seed, "--seed", least=0),
         output=options.output,
         results=options.results,
         normalizer=options.normalizer,

@@ -1,7 +1,9 @@
 """An experiment: typed, frozen, validated.
 
-Every setting is declared once, here, with its type, default, unit and range. YAML's keys, the
-command line's flags and its help follow from these declarations (yaml_file.py).
+Every setting is declared once, here, with its type, default, range and documentation. The keys of
+YAML files (yaml_file.py) and the flags of the command line (flags.py) follow from the declarations.
+In the docstring of a field, the text after "Default:" describes a default that depends on other
+settings.
 """
 
 from __future__ import annotations
@@ -20,38 +22,49 @@ from pydantic import (
 from gallop.algorithms.hyperparameters import Hyperparameters
 from gallop.algorithms.spec import AlgorithmSpec
 from gallop.algorithms.table import ALGORITHMS
-from gallop.errors import alternatives
-from gallop.fields import Arguments, Float, Int, LowerCase, PositiveInt, Settings, Wrapper
+from gallop.fields import Arguments, Float, Int, LowerCase, PositiveInt, Settings, Shown, Wrapper
+
+TASK = "task and algorithm"
+TRAINING = "training length, evaluation and milestones"
+START = "starting point"
+MACHINE = "learner and machine"
+OUTPUT = "output and trackers"
+NORMALISATION = "normalisation"
+
+_WRAPPERS = "list of import paths, or of {PATH: {KEY: VALUE}}"
 
 
 class Evaluation(Settings):
-    """Evaluation during training, on the validation seeds, deterministic."""
+    """Evaluation during training: deterministic, on the validation seeds."""
 
-    interval: PositiveInt | None = None
-    """Timesteps between two evaluations; default: a tenth of the way between milestones."""
+    interval: Annotated[PositiveInt | None, Shown(metavar="TIMESTEPS")] = None
+    """Timesteps between evaluations. Default: a tenth of the distance between milestones, or more
+    where that is shorter than an episode."""
     n_episodes: Annotated[Int, Field(ge=1, le=1000)] = 5
-    """Episodes an evaluation."""
-    max_episode_timesteps: PositiveInt | None = None
-    """Timesteps after which an episode of any evaluation is cut; default: ten times the task's own
+    """Episodes per evaluation."""
+    max_episode_timesteps: Annotated[PositiveInt | None, Shown(metavar="TIMESTEPS", rare=True)] = (
+        None
+    )
+    """Timesteps after which every evaluation cuts an episode. Default: ten times the task's own
     time limit, at least 10,000."""
 
 
 class Normalization(Settings):
-    """Running normalisation, with SB3's VecNormalize."""
+    """Running normalisation with SB3's VecNormalize."""
 
     observations: bool = False
-    """Observations to mean 0 and variance 1."""
+    """Normalise observations to mean 0 and variance 1."""
     rewards: bool = False
-    """Rewards to a variance of 1 of the discounted return (training only)."""
-    clip_observations: Annotated[Float, Field(gt=0)] = 10.0
-    """Bound of normalised observations."""
-    clip_rewards: Annotated[Float, Field(gt=0)] = 10.0
-    """Bound of normalised rewards."""
+    """Divide rewards by the standard deviation of the discounted return, in training only."""
+    clip_observations: Annotated[Float, Field(gt=0), Shown(rare=True)] = 10.0
+    """Clip normalised observations to this absolute value."""
+    clip_rewards: Annotated[Float, Field(gt=0), Shown(rare=True)] = 10.0
+    """Clip normalised rewards to this absolute value."""
 
 
 def _percentages(value: tuple[int, ...]) -> tuple[int, ...]:
     if list(value) != sorted(set(value)) or not value or value[0] < 1 or value[-1] != 100:
-        raise ValueError("ascending whole percentages that end with 100 are needed")
+        raise ValueError("must be ascending whole percentages that end with 100")
     return value
 
 
@@ -60,7 +73,7 @@ def _tracker_names(value: Any) -> Any:
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",")]
     if isinstance(value, list | tuple) and any(value.count(name) > 1 for name in value):
-        raise ValueError("each tracker can be named once")
+        raise ValueError("each tracker can be named only once")
     return value
 
 
@@ -72,68 +85,93 @@ TrackerName = Literal["wandb", "mlflow", "trackio"]
 
 
 class Experiment(Settings):
-    """One run, described completely: with the versions of its dependencies it gives its bits."""
+    """A complete description of one run."""
 
-    algo: Annotated[Algo, LowerCase] = Field(description=f"Algorithm: {alternatives(ALGORITHMS)}.")
-    env: str
+    algo: Annotated[Algo, LowerCase, Shown(group=TASK)] = Field(description="Algorithm.")
+    env: Annotated[str, Shown(group=TASK, metavar="ID")]
     """Gymnasium's id of the task; `module:Id-v0` imports the module that registers it."""
-    env_kwargs: Arguments = {}
-    """The task's own keyword arguments, in training and in evaluation."""
-    eval_env_kwargs: Arguments = {}
+    env_kwargs: Annotated[Arguments, Shown(group=TASK)] = {}
+    """Keyword arguments of the task, in training and evaluation."""
+    eval_env_kwargs: Annotated[Arguments, Shown(group=TASK, rare=True)] = {}
     """Keyword arguments that differ in evaluation."""
-    wrappers: tuple[Wrapper, ...] = ()
-    """Gymnasium wrappers by import path, first applied first; evaluations leave out those that
-    change rewards and nothing else, and report the task's own returns."""
-    total_timesteps: PositiveInt
-    """Timesteps over all environments."""
-    training_seed: Annotated[Int, Field(ge=0, lt=2**63)] = 0
-    """Seed from which every random stream of training derives."""
-    n_envs: Annotated[Int, Field(ge=1, le=4096)] = 1
+    wrappers: Annotated[
+        tuple[Wrapper, ...], Shown(group=TASK, metavar="[PATH,...]", kind=_WRAPPERS)
+    ] = ()
+    """Gymnasium wrappers by import path; the first is applied first. Evaluations leave out wrappers
+    that change only rewards, and report the task's own returns."""
+    total_timesteps: Annotated[PositiveInt, Shown(group=TRAINING)]
+    """Timesteps to train, over all environments together."""
+    training_seed: Annotated[Int, Field(ge=0, lt=2**63), Shown(group=TRAINING)] = 0
+    """Seed of all random streams in training."""
+    n_envs: Annotated[Int, Field(ge=1, le=4096), Shown(group=TASK)] = 1
     """Environments that step together."""
-    vec_env: Literal["dummy", "subproc"] = "dummy"
-    """Environments in this process, or each in a worker process."""
-    watchdog: Annotated[Float, Field(ge=0)] = 300.0
-    """Seconds after which a call of the task that does not return ends the run; 0: never."""
-    segment: PositiveInt | None = None
-    """Timesteps between two resumable states; default: ten full episodes an environment."""
-    milestones: Annotated[tuple[Int, ...], AfterValidator(_percentages)] = (25, 50, 100)
-    """Percentages of total_timesteps at which a milestone is kept."""
-    evaluation: Evaluation = Evaluation()
+    vec_env: Annotated[Literal["dummy", "subproc"], Shown(group=TASK)] = "dummy"
+    """Step the environments in this process, or each in its own process."""
+    watchdog: Annotated[Float, Field(ge=0), Shown(group=TASK, metavar="SECONDS", rare=True)] = 300.0
+    """Stop the run when a call of the task takes longer than this many seconds; 0: never."""
+    segment: Annotated[
+        PositiveInt | None, Shown(group=TRAINING, metavar="TIMESTEPS", rare=True)
+    ] = None
+    """Timesteps between resumable states. Default: the shortest that fits and leaves each
+    environment ten full episodes."""
+    milestones: Annotated[
+        tuple[Int, ...],
+        AfterValidator(_percentages),
+        Shown(group=TRAINING, metavar="[N,...,100]"),
+    ] = (25, 50, 100)
+    """Milestones, in percent of the timesteps."""
+    evaluation: Annotated[Evaluation, Shown(group=TRAINING)] = Evaluation()
     """Evaluation during training."""
-    normalize: Normalization = Normalization()
-    """Normalisation of observations and rewards."""
+    normalize: Annotated[
+        Normalization,
+        Shown(group=NORMALISATION, metavar="{true,false}", kind="boolean or mapping"),
+    ] = Normalization()
+    """Normalise both observations and rewards, or neither. Default: false."""
     hyperparameters: SerializeAsAny[Hyperparameters]
-    """Of the algorithm, with SB3's names and defaults."""
-    learner: Literal["auto", "native", "sb3"] = "auto"
-    """Whose implementation trains; auto takes the fastest that serves the experiment."""
-    precision: Literal["float32", "bf16x3", "bf16"] = "float32"
-    """In which the native learner multiplies hidden layers while it learns; those with bf16 need a
-    processor that has it. Weights, sums, losses and policies stay float32."""
-    device: str = Field(default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$")
-    """PyTorch's device: cpu, cuda, cuda:N, mps or auto."""
-    n_threads: Annotated[Int, Field(ge=1, le=1024)] | None = None
-    """Threads; default: for the native learner what the process may use, at most two (their number
-    does not change its bits), for SB3 one (it does change those)."""
-    log_interval: PositiveInt | None = None
-    """Episodes (PPO: rollouts) between two rows of progress.csv; default 4 (PPO: 1)."""
-    films: bool = True
+    """Hyper-parameters of the algorithm, with SB3's names and defaults."""
+    learner: Annotated[Literal["auto", "native", "sb3"], Shown(group=MACHINE)] = "auto"
+    """Implementation that trains; auto: the native one where it supports the experiment."""
+    precision: Annotated[Literal["float32", "bf16x3", "bf16"], Shown(group=MACHINE, rare=True)] = (
+        "float32"
+    )
+    """Arithmetic of hidden layers in the native learner's gradient steps. bf16x3 and bf16 need a
+    processor with bfloat16; weights, sums, losses and policies are always float32."""
+    device: Annotated[str, Shown(group=MACHINE, metavar="{cpu,cuda,cuda:N,mps,auto}")] = Field(
+        default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$"
+    )
+    """PyTorch's device."""
+    n_threads: Annotated[
+        Annotated[Int, Field(ge=1, le=1024)] | None, Shown(group=MACHINE, metavar="N")
+    ] = None
+    """Threads for learning. Results on the native learner do not depend on the number; on SB3 they
+    do. Default: on the native learner, the usable cores but at most 2; on SB3, 1."""
+    log_interval: Annotated[PositiveInt | None, Shown(group=OUTPUT, rare=True)] = None
+    """Episodes (PPO: rollouts) between rows of progress.csv. Default: 4 (PPO: 1)."""
+    films: Annotated[bool, Shown(group=OUTPUT)] = True
     """Film an episode at each milestone."""
-    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_tracker_names)] = ()
-    """Trackers besides TensorBoard: wandb, mlflow, trackio, or several; they change no bit."""
-    init_from: str = ""
-    """Policy file (SB3 zip) whose networks and optimizers training starts from."""
-    best_params: str = ""
-    """Take the hyper-parameters that a search found: its folder or results.json, or best (the
-    newest finished search of this algorithm on this task)."""
-    trial: Literal["best"] | Annotated[Int, Field(ge=0)] = "best"
-    """With best_params: which trial's, by number."""
-    source: str = ""
-    """Where the hyper-parameters come from; changes nothing."""
+    trackers: Annotated[
+        tuple[TrackerName, ...],
+        BeforeValidator(_tracker_names),
+        Shown(group=OUTPUT, metavar="NAME[,NAME...]"),
+    ] = ()
+    """Trackers in addition to TensorBoard: wandb, mlflow, trackio, or several. They do not change
+    the results."""
+    init_from: Annotated[str, Shown(group=START, metavar="ZIP")] = ""
+    """Initial policy: start from the networks and optimizers of this SB3 zip."""
+    best_params: Annotated[str, Shown(group=START, metavar="SEARCH|best")] = ""
+    """Take the hyper-parameters found by a search: its folder, its results.json, or best for the
+    newest finished search of this algorithm on this task."""
+    trial: Annotated[
+        Literal["best"] | Annotated[Int, Field(ge=0)], Shown(group=START, metavar="N|best")
+    ] = "best"
+    """With best_params: the trial whose hyper-parameters to take."""
+    source: Annotated[str, Shown(group=START, metavar="TEXT", rare=True)] = ""
+    """Where the hyper-parameters come from; recorded only."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in_sections(cls, data: Any) -> Any:
-        """`normalize: true` means both; an absent section means its defaults."""
+        """Let `normalize: true` mean both, and treat null as a setting that was left out."""
         if isinstance(data, dict):
             data = {key: value for key, value in data.items() if value is not None}
             if isinstance(data.get("normalize"), bool):
@@ -143,7 +181,7 @@ class Experiment(Settings):
 
     @property
     def algorithm(self) -> AlgorithmSpec:
-        """What depends on the algorithm."""
+        """The entry of the algorithm in the table of algorithms."""
         return ALGORITHMS[self.algo]
 
     @property
@@ -153,20 +191,20 @@ class Experiment(Settings):
 
 
 class TaskArguments(Settings):
-    """What a task is given beside its id, where no experiment says it or another one is wanted."""
+    """Keyword arguments and wrappers of a task that extend or replace those of an experiment."""
 
     env_kwargs: Arguments = {}
-    """Keyword arguments, on top of those that an experiment has."""
+    """Keyword arguments, added to those of the experiment."""
     wrappers: tuple[Wrapper, ...] | None = None
-    """Instead of an experiment's; None leaves those."""
+    """Wrappers that replace those of the experiment; None keeps those."""
 
 
 def _experiment_of(spec: AlgorithmSpec) -> type[Experiment]:
-    """Experiments with an algorithm's own hyper-parameters."""
+    """A subclass of Experiment with the hyper-parameters of one algorithm."""
     name, own = f"{spec.title}Experiment", (spec.hyperparameters, spec.hyperparameters())
-    # In one line: pydantic reads the source of this call for docstrings, and fails on half of it.
+    # On one line: pydantic parses the source of this call for docstrings, and fails on part of it.
     return create_model(name, __base__=Experiment, hyperparameters=own)
 
 
 EXPERIMENTS = {name: _experiment_of(spec) for name, spec in ALGORITHMS.items()}
-"""Name of the algorithm -> experiments with its hyper-parameters."""
+"""Name of the algorithm -> model of experiments with its hyper-parameters."""

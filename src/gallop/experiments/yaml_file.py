@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from gallop.algorithms.hyperparameters import NetArch
 from gallop.errors import ExperimentError
 from gallop.experiments import yaml_text
-from gallop.experiments.explain import explain, section
+from gallop.experiments.explain import explain
 from gallop.experiments.resolve import resolve
 from gallop.experiments.search_results import (
     DEFAULT_ROOT,
@@ -418,35 +417,3 @@ def _validate(data: dict[str, Any]) -> Experiment:
             details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
         )
         raise explain(model, first) from None
-
-
-# --- the command line follows from the declarations ----------------------------------------------
-
-
-class Flag(NamedTuple):
-    """One dotted override of the command line."""
-
-    name: str
-    doc: str
-    default: str
-
-
-def flags() -> list[Flag]:
-    """A flag for every setting, in the order of declaration."""
-    found: dict[str, Flag] = {}
-    for model in EXPERIMENTS.values():
-        for flag in _flags(model):
-            found.setdefault(flag.name, flag)
-    return list(found.values())
-
-
-def _flags(model: type[BaseModel], prefix: str = "") -> Iterator[Flag]:
-    for name, field in model.model_fields.items():
-        below = section(model, name)
-        if below is not None and below is not NetArch:
-            yield from _flags(below, f"{prefix}{name}.")
-            if name != "normalize":
-                continue
-        required = field.is_required()
-        default = "" if required or below else yaml_text.write(field.default).split("\n")[0]
-        yield Flag(f"{prefix}{name}", (field.description or "").replace("\n", " "), default)
