@@ -146,6 +146,10 @@ def test_every_argument_of_a_public_function_is_documented(function):
     arguments = text.partition("\nArgs:\n")[2].partition("\nReturns:\n")[0]
     found = re.findall(r"^    \**(\w+): ", arguments, re.MULTILINE)
     assert found == list(inspect.signature(function).parameters)
+    # As Sphinx reads it: "Returns: text: more" makes a type of text, and `a <b>` a link to b.
+    returned = text.partition("\nReturns:\n")[2].partition("\n")[0]
+    assert ": " not in returned
+    assert not re.search(r"(?<!`)`[^`\n]*<[^`\n]*>`(?!`)", text)
 
 
 def example_of(function):

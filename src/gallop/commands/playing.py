@@ -59,13 +59,13 @@ def watch(
         n_episodes: number of episodes.
         seed: seed of the first episode; each following episode adds 1.
         output: the .mp4 file to write instead of opening a window. Default without a display:
-            `<policy>_watch.mp4` next to the policy file.
+            ``<policy>_watch.mp4`` next to the policy file.
         results: the folder that holds all runs.
         normalizer: the policy's normaliser file, if it is not next to the zip.
         trust: as in `gallop.evaluate`.
 
     Returns:
-        An exit code: 0, or 1 if this machine cannot render the task.
+        The exit code of `gallop watch`, which is 0, or 1 if this machine cannot render the task.
 
     Raises:
         ConsentError: if the folder names code that you have not agreed to run.

@@ -74,7 +74,7 @@ def evaluate(
         results: the folder that holds all runs.
 
     Returns:
-        The episodes: seeds, returns and lengths, each an array of shape [n].
+        The episodes. Their seeds, returns and lengths are arrays of shape [n].
 
     Raises:
         ConsentError: if the folder names code that you have not agreed to run.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gallop.environments.spaces import Env, Observation, Space, time_limit
 from gallop.environments.task_errors import as_number, say_once
-from gallop.errors import TaskError
+from gallop.errors import TaskError, counted
 from gallop.experiments.seeding import spans
 from gallop.experiments.task import cut_after
 from gallop.policies.policy import Array, Observations, Policy
@@ -36,25 +36,26 @@ class Episodes:
     """n finished episodes of one policy. A return is the sum of an episode's rewards."""
 
     seeds: NDArray[np.int64]
-    """[n]: seeds that the episodes were reset with."""
+    """Seeds that the episodes were reset with, shape [n]."""
     returns: NDArray[np.float64]
-    """[n]: NaN where an episode has no return."""
+    """Undiscounted returns, shape [n]; NaN if an episode has none."""
     lengths: NDArray[np.int64]
-    """[n], timesteps."""
+    """Timesteps of each episode, shape [n]."""
     reward_terms: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    """Name of a reward term of the task -> its sum over each episode, [n]."""
+    """Name of a reward term of the task -> its sum over each episode, shape [n]."""
     actions: Sequence[Array] = ()
-    """n arrays [length, ...]: enough to replay each episode."""
+    """Actions of each episode, shape [length, ...], which are enough to replay it."""
     n_unstable: int = 0
     """Episodes that ended early because MuJoCo's physics became unstable."""
     cut: NDArray[np.bool_] | None = None
-    """[n]: whether the episode was cut because it did not end by itself; None: not known."""
+    """Whether each episode was cut because it did not end by itself, shape [n]; None if unknown."""
 
     def __repr__(self) -> str:
-        n = len(self.seeds)
+        if not len(self.seeds):
+            return "Episodes(0 episodes)"
         return (
-            f"Episodes({n} episode{'' if n == 1 else 's'}, "
-            f"mean return {self.returns.mean():,.1f}, seeds {spans(self.seeds.tolist())})"
+            f"Episodes({counted(len(self.seeds), 'episode')}, "
+            f"mean return {self.returns.mean():,.1f}, seeds {spans(self.seeds)})"
         )
 
     @property
@@ -69,7 +70,7 @@ class Episodes:
 
     @property
     def first_finite(self) -> int | None:
-        """The first episode whose return is finite: it can be told when it is played again."""
+        """Index of the first episode with a finite return; None if there is none."""
         return next(iter(np.flatnonzero(np.isfinite(self.returns)).tolist()), None)
 
 

@@ -84,32 +84,32 @@ class RunDirectory:
 
     @property
     def name(self) -> str:
-        """The path below results/<ALGO>_<ENV_ID>: `first`, or `group/seed-3`."""
+        """The path below results/<ALGO>_<ENV_ID>, such as `first` or `group/seed-3`."""
         return self.path.name if self.group is None else f"{self.group.name}/{self.path.name}"
 
     @property
     def experiment_file(self) -> Path:
-        """experiment.yaml: the resolved experiment."""
+        """Path of experiment.yaml, the resolved experiment."""
         return self.path / "experiment.yaml"
 
     @property
     def seeds_file(self) -> Path:
-        """seeds.json: every family of seeds that the run uses."""
+        """Path of seeds.json, with every family of seeds that the run uses."""
         return self.path / "seeds.json"
 
     @property
     def provenance_file(self) -> Path:
-        """provenance.json: command, versions, machine, learner, start and end."""
+        """Path of provenance.json, with command, versions, machine, learner, start and end."""
         return self.path / "provenance.json"
 
     @property
     def log_file(self) -> Path:
-        """run.log: messages and warnings during the run."""
+        """Path of run.log, with messages and warnings during the run."""
         return self.path / "run.log"
 
     @property
     def state(self) -> Path:
-        """state/: the resume state."""
+        """Path of state/, with the resume states."""
         return self.path / "state"
 
     @property
@@ -119,7 +119,7 @@ class RunDirectory:
 
     @property
     def tensorboard(self) -> Path:
-        """tensorboard/: the folder of TensorBoard's event files."""
+        """Path of tensorboard/, with TensorBoard's event files."""
         return self.path / "tensorboard"
 
     @property
@@ -128,27 +128,27 @@ class RunDirectory:
 
     @property
     def best_model(self) -> Path:
-        """best_model.zip: the policy that scored best on the validation seeds; an SB3 zip."""
+        """Path of best_model.zip, the best policy on the validation seeds; an SB3 zip."""
         return self.path / "best_model.zip"
 
     @property
     def final_model(self) -> Path:
-        """final_model.zip: the policy at the last timestep; an SB3 zip."""
+        """Path of final_model.zip, the policy at the last timestep; an SB3 zip."""
         return self.path / "final_model.zip"
 
     @property
     def learning_curve(self) -> Path:
-        """learning_curve.png: return of the evaluations during training."""
+        """Path of learning_curve.png, a plot of the evaluations during training."""
         return self.path / "learning_curve.png"
 
     @property
     def comparison(self) -> Path:
-        """comparison.png: the learning curve with the random policy's returns."""
+        """Path of comparison.png, the learning curve with the random policy's returns."""
         return self.path / "comparison.png"
 
     @property
     def milestone_bars(self) -> Path:
-        """checkpoint_means_barplot.png: mean return at each milestone."""
+        """Path of checkpoint_means_barplot.png, a plot of the mean return at each milestone."""
         return self.path / "checkpoint_means_barplot.png"
 
     def milestone(self, percent: int) -> Milestone:
@@ -388,27 +388,27 @@ class Milestone:
 
     @property
     def model(self) -> Path:
-        """model.zip: the policy at this milestone; an SB3 zip."""
+        """Path of model.zip, the policy at this milestone; an SB3 zip."""
         return self.path / "model.zip"
 
     @property
     def boxplot(self) -> Path:
-        """boxplot_trained_vs_random.png: returns of this policy and of the random policy."""
+        """Path of boxplot_trained_vs_random.png, returns of this policy and of the random one."""
         return self.path / "boxplot_trained_vs_random.png"
 
     @property
     def histogram(self) -> Path:
-        """trained_rewards_hist.png: histogram of the returns."""
+        """Path of trained_rewards_hist.png, a histogram of the returns."""
         return self.path / "trained_rewards_hist.png"
 
     @property
     def film(self) -> Path:
-        """rollout.mp4: one evaluation episode."""
+        """Path of rollout.mp4, one evaluation episode."""
         return self.path / "rollout.mp4"
 
     @property
     def gif(self) -> Path:
-        """rollout.gif: the first seconds of the film."""
+        """Path of rollout.gif, the first seconds of the film."""
         return self.path / "rollout.gif"
 
     def files(self) -> list[Path]:
@@ -417,7 +417,7 @@ class Milestone:
 
     @property
     def rewards(self) -> Path:
-        """trained_rewards.npz: returns, seeds and lengths of the evaluation episodes."""
+        """Path of trained_rewards.npz, with returns, seeds and lengths of evaluation episodes."""
         return self.path / "trained_rewards.npz"
 
     def write_rewards(self, episodes: Episodes) -> None:
@@ -430,7 +430,7 @@ class Milestone:
 
     @property
     def meta(self) -> Path:
-        """meta.json: timesteps reached, seeds, statistics of the returns, versions."""
+        """Path of meta.json, with timesteps reached, seeds, statistics of the returns, versions."""
         return self.path / "meta.json"
 
     def write_meta(self, meta: Mapping[str, object]) -> None:

@@ -48,27 +48,27 @@ class SeedGroup:
 
     @property
     def experiment_file(self) -> Path:
-        """group.yaml: the resolved experiment, with the first training seed."""
+        """Path of group.yaml, the resolved experiment, with the first training seed."""
         return self.path / GROUP_FILE
 
     @property
     def seeds_file(self) -> Path:
-        """seeds.json: the training seeds."""
+        """Path of seeds.json, with the training seeds."""
         return self.path / "seeds.json"
 
     @property
     def learning_curve(self) -> Path:
-        """learning_curve.png: evaluation returns over the training seeds."""
+        """Path of learning_curve.png, a plot of the evaluations over the training seeds."""
         return self.path / "learning_curve.png"
 
     @property
     def curve_file(self) -> Path:
-        """curve.csv: the numbers of the learning curve."""
+        """Path of curve.csv, with the numbers of the learning curve."""
         return self.path / "curve.csv"
 
     @property
     def summary_file(self) -> Path:
-        """summary.json: statistics over the training seeds."""
+        """Path of summary.json, with statistics over the training seeds."""
         return self.path / "summary.json"
 
     def run(self, seed: int) -> RunDirectory:

@@ -37,7 +37,7 @@ def run(
 ) -> RunDirectory:
     """Train, evaluate and film one experiment in a new run folder.
 
-    The folder is `results/<ALGO>_<ENV_ID>/<name>`. While it trains, the plan, a progress bar and
+    The folder is ``results/<ALGO>_<ENV_ID>/<name>``. While it trains, the plan, a progress bar and
     a closing table are printed.
 
     Args:

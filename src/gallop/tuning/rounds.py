@@ -43,7 +43,7 @@ def tune(
 ) -> RoundDirectory:
     """Search for hyper-parameters with Optuna, in new folders.
 
-    Each round has a folder `root/plots/<ALGO>_<ENV>/<name>`. While it runs, a live table of the
+    Each round has a folder ``root/plots/<ALGO>_<ENV>/<name>``. While it runs, a live table of the
     trials is printed.
 
     Args:

@@ -73,32 +73,32 @@ class RoundDirectory:
 
     @property
     def search_file(self) -> Path:
-        """search.yaml: the whole search."""
+        """Path of search.yaml, the whole search."""
         return self.path / "search.yaml"
 
     @property
     def record_file(self) -> Path:
-        """round.json: which round this is, its parent, its storage and its study."""
+        """Path of round.json, with the number of the round, its parent, storage and study."""
         return self.path / "round.json"
 
     @property
     def database(self) -> Path:
-        """study.db: Optuna's SQLite storage, unless another storage was given."""
+        """Path of study.db, Optuna's SQLite storage, unless another storage was given."""
         return self.path / "study.db"
 
     @property
     def results_file(self) -> Path:
-        """results.json: the best hyper-parameters, and the data of every trial."""
+        """Path of results.json, with the best hyper-parameters, and the data of every trial."""
         return self.path / search_results.NAME
 
     @property
     def trials_file(self) -> Path:
-        """trials.csv: one row per trial."""
+        """Path of trials.csv, with one row per trial."""
         return self.path / "trials.csv"
 
     @property
     def page(self) -> Path:
-        """study.html: interactive figures of the search."""
+        """Path of study.html, with interactive figures of the search."""
         return self.path / "study.html"
 
     def training(self, trial: int, seed_index: int) -> RunDirectory:
