@@ -1,4 +1,4 @@
-"""What the tests need of each algorithm: a row for a new one is all that they ask."""
+"""What the tests need to know of each algorithm. A new algorithm needs only a row here."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Row(NamedTuple):
     tiny: dict[str, Any]
     """Hyper-parameters for three segments of 120 timesteps, episodes of 50, on Pendulum-v1."""
     contract: dict[str, tuple[tuple[str, ...], dict[str, Any]]]
-    """Name of a case of the contract suite -> learners, and settings beside `tiny`."""
+    """Name of a case of the contract suite -> learners, and settings in addition to `tiny`."""
     killed: dict[str, str]
     """Settings of the run of 600 timesteps that is killed, as YAML."""
     kills: list[tuple[int, float]]
-    """Boundary to wait for, seconds more: in the middle of segments, evaluations, writes."""
+    """Boundary to wait for, then seconds: in the middle of segments, evaluations, writes."""
 
 
 ROWS = {

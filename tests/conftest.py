@@ -1,4 +1,4 @@
-"""What tests share: tiny experiments on real tasks, and running them to a boundary."""
+"""Shared by the tests: tiny experiments on real tasks, trained to a boundary."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Trainer:
         )
 
     def to_the_end(self, first: int = 0, state: Path | None = None) -> list[Outcome]:
-        """Train on, saving every boundary if there is a folder for it."""
+        """Continue training; save every boundary if a folder is given."""
         outcomes = []
         for outcome in self.segments(first):
             outcomes.append(outcome)
@@ -80,7 +80,7 @@ class Trainer:
         return outcomes
 
     def digest(self, folder: Path) -> str:
-        """Of every bit that the learner holds: parameters, moments, counters, replay buffer."""
+        """Digest of the learner's whole state: parameters, moments, counters, replay buffer."""
         folder.mkdir(parents=True, exist_ok=True)
         self.learner.save_state(folder)
         parts = [(folder / n).read_bytes() for n in ("learner.safetensors", "learner.json")]
@@ -94,7 +94,7 @@ class Trainer:
 
 @pytest.fixture(autouse=True, scope="session")
 def _decisions(tmp_path_factory) -> None:
-    """What tests agree to is not remembered for whoever runs them."""
+    """Consent given in a test is not remembered for the user who runs it."""
     os.environ["GALLOP_STATE_DIR"] = str(tmp_path_factory.mktemp("decisions"))
 
 

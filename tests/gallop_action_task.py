@@ -1,4 +1,4 @@
-"""Tasks with every kind of action space, which take none but their own actions."""
+"""Tasks with every kind of action space, which refuse actions outside of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TAKEN: dict[str, list[object]] = {name: [] for name in ACTIONS}
 
 
 class Acts(gymnasium.Env):
-    """What is done changes what is seen, so that a policy can be told by its returns."""
+    """Observations depend on actions, so that returns distinguish policies."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
 

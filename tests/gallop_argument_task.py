@@ -1,4 +1,4 @@
-"""A task that remembers what it was given, and ends where x leaves `limits`."""
+"""A task that records its arguments, and terminates when x leaves `limits`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Range(gymnasium.Env):
     def __init__(self, limits=(-1.0, 1.0), weights=None, start=None, render_mode=None):
         GIVEN.append({"limits": list(limits), "weights": weights, "start": start})
         if isinstance(limits, list):
-            limits.reverse()  # a task may change what it is given
+            limits.reverse()  # a task may modify its arguments
             limits.reverse()
         self.limits, self.render_mode = limits, render_mode
 
@@ -40,7 +40,7 @@ class Range(gymnasium.Env):
 
 
 class Changes(Range):
-    """One that changes the list that it was given."""
+    """A wrapper that modifies the list that it is given."""
 
     def __init__(self, limits, **others):
         super().__init__(list(limits), **others)

@@ -1,4 +1,4 @@
-"""A task of one's own: Pendulum with Dict observations, `gallop_dict_task:DictPendulum-v0`."""
+"""A custom task: Pendulum with Dict observations, `gallop_dict_task:DictPendulum-v0`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task that draws in every form that tasks have been seen to."""
+"""A task that renders frames in every form that real tasks use."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Drawn(gym.Env):
         return np.zeros(2, np.float32), float(action[0]), False, False, {}
 
     def render(self):
-        """A bright column on black that goes to the right."""
+        """A bright column on black that moves to the right."""
         height, width = {"odd": (77, 101), "tiny": (1, 1), "two": (2, 2)}.get(self.kind, (64, 80))
         if self.kind == "big":
             height, width = 2160, 3840

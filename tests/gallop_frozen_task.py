@@ -51,13 +51,13 @@ class Frozen(Shapes):
     def _stop(self):
         if self._how == "sleep":
             time.sleep(NEVER)
-        elif self._how == "loop":  # which no `except Exception` of its own lets out
+        elif self._how == "loop":  # which an `except Exception` of its own does not leave
             while True:
                 try:
                     time.sleep(0.01)
                 except Exception:
                     continue
-        elif self._how == "system":  # in C, with Python's lock given up; no signal wakes it
+        elif self._how == "system":  # in C, with Python's lock released; no signal wakes it
             libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
             libc.pthread_mutex_lock(mutex)
             libc.pthread_mutex_lock(mutex)

@@ -18,7 +18,7 @@ LARGEST_JUDGED_SEED = 100_000
 
 
 class Misbehaving(gymnasium.Env):
-    """A point that is pushed about."""
+    """A point that is pushed around."""
 
     metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 30}
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -175,7 +175,9 @@ ONCE = {
     "reward_array": giving(reward=np.array([-1.0])),
     "reward_zero_d": giving(reward=np.array(-1.0)),
     "reward_int": giving(reward=-1),
-    "reward_decimal": giving(reward=decimal.Decimal(-1)),  # any SupportsFloat, as PyTorch's numbers
+    "reward_decimal": giving(
+        reward=decimal.Decimal(-1)
+    ),  # any SupportsFloat, such as PyTorch's numbers
     "end_array": giving(terminated=np.array([True])),
     "end_int": giving(terminated=1),
     "observation_list": giving(observation=[0.0, 1.0]),

@@ -1,4 +1,4 @@
-"""A task in which no hyper-parameter helps: rewards are noise that hangs on every bit of an action.
+"""A task in which no hyper-parameter helps: rewards are noise from all bits of an action.
 
 Any two policies differ in some bit, so each has a return of its own: the sum of 20 unit normals,
 drawn anew by whatever was changed. The same policy gets the same return again.
@@ -18,7 +18,7 @@ SIGMA = N_TIMESTEPS**0.5  # of a return
 
 
 class Noise(gymnasium.Env):
-    """What an action is worth is a hash of it and of all that went before."""
+    """The reward is a hash of the action and of everything before it."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)

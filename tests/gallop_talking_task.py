@@ -1,4 +1,4 @@
-"""A task that prints lines like those that Gallop's child processes answer with."""
+"""A task that prints lines like the answers of Gallop's child processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Wrappers of one's own: rewards shaped, clipped, normalised, frames skipped."""
+"""Custom wrappers: shaped, clipped and normalised rewards, skipped frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Halved(gymnasium.RewardWrapper):
 
 
 class SkipsFrames(gymnasium.Wrapper):
-    """Adds up rewards, and changes none."""
+    """Sums rewards without changing them."""
 
     def step(self, action):
         total = 0.0
@@ -67,7 +67,7 @@ class RunningMeanStd:
 
 
 class Homemade(gymnasium.ObservationWrapper):
-    """Statistics of its own."""
+    """A wrapper with its own statistics."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -78,7 +78,7 @@ class Homemade(gymnasium.ObservationWrapper):
 
 
 def hidden(env):
-    """A function that wraps, with statistics inside."""
+    """A function that wraps, and keeps statistics."""
     return gymnasium.wrappers.ClipAction(MyNormalizer(env))
 
 
@@ -96,7 +96,7 @@ class OwnActions(gymnasium.Wrapper):
 
 
 class Sleeps(gymnasium.Wrapper):
-    """In its first timestep, or when it is made."""
+    """Sleeps in its first timestep, or when it is made."""
 
     def __init__(self, env, made=False):
         super().__init__(env)

@@ -4,7 +4,7 @@ import gymnasium
 
 
 class WithSuccess(gymnasium.Wrapper):
-    """Says `is_success` at the end of an episode: after every second one."""
+    """Reports `is_success` at the end of an episode: True for every second one."""
 
     n_episodes = 0
 

@@ -1,4 +1,4 @@
-"""Whatever a task takes: right actions reach it from every algorithm, or one line says why not."""
+"""Every action space: tasks get valid actions from every algorithm, or one line says why not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def experiment_of(algo, kind, learner="auto", **settings):
 
 
 def trains_with_right_actions(algo, learner, kind, trainers, folder):
-    """A segment, its policy and that policy's file; the task refuses all actions but its own."""
+    """A segment, its policy and its policy file; the task refuses actions outside its space."""
     experiment = experiment_of(algo, kind, learner)
     trainer = trainers(experiment)
     TAKEN[kind].clear()
@@ -99,7 +99,7 @@ def test_the_random_policy_samples_actions_of_the_task(kind):
 
 
 def task_action(space, action):
-    """What a task with this action space is given."""
+    """The action that a task with this action space receives."""
     task = Acts("start")
     task.action_space = space
     return for_policies(task).action(action)

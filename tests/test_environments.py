@@ -1,4 +1,4 @@
-"""Environments: the task's own values, refusals, stepping together, normalisation."""
+"""Environments: the task's own defaults, errors, vectorised stepping, normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard around a task: which observations and actions it lets pass, without a warning."""
+"""The guard around a task: which observations and actions it accepts, without a warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BAD = (np.inf, -np.inf, np.nan, 1e200, -1e200)
 
 
 def of(dtype, value, shape):
-    """Ones, and the value in the last place; infinity where the type cannot hold it."""
+    """Ones, and the value in the last place; infinity if it overflows the type."""
     array = np.ones(shape, dtype)
     with np.errstate(over="ignore"):
         array[(-1,) * len(shape)] = np.array(value).astype(dtype)

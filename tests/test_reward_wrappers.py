@@ -1,4 +1,4 @@
-"""Wrappers that change rewards are said, those with running statistics refused."""
+"""Wrappers that change rewards are reported, and those with running statistics are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task is the same to every command: limits, refusals, wrappers, and what its code does wrong."""
+"""Every command treats a task alike: limits, errors, wrappers, and faults in its code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_command_cuts_episodes_like_the_runs_evaluations(cut_run, tmp_path
         assert main([command, str(cut_run.path), "--episodes", "2"]) == 0
         printed = " ".join(capfd.readouterr().out.split())
         assert "2 of 2 episodes did not end and were cut after 30 timesteps" in printed
-    # It may film in a process of its own.
+    # It may film in a separate process.
     film = tmp_path / "film.mp4"
     assert main(["watch", str(cut_run.path), "--episodes", "1", "--output", str(film)]) == 0
     printed = " ".join(capfd.readouterr().out.split())
@@ -106,7 +106,7 @@ def test_an_exception_in_close_stops_nothing():
 
 
 class Closes(Misbehaving):
-    """Notes that it is closed."""
+    """Records that it was closed."""
 
     n_open = 0
 
@@ -141,7 +141,7 @@ def test_earlier_environments_are_closed_if_a_later_one_fails():
 @pytest.mark.parametrize("at_reset", [True, False])
 def test_a_non_finite_observation_ends_one_episode_at_any_timestep(at_reset):
     class Lost(Misbehaving):
-        """Loses its way in the episode of seed 2."""
+        """Returns NaN in the episode of seed 2."""
 
         def reset(self, *, seed=None, options=None):
             observation, info = super().reset(seed=seed)

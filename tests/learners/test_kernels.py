@@ -1,4 +1,4 @@
-"""The compiled kernels by themselves. No PyTorch here: the sanitizers run this file."""
+"""The compiled kernels on their own. No PyTorch here: the sanitizers run this file."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_forward_is_the_product_of_its_layers(isa, widths, hidden):
 
 
 @every_set
-def test_a_row_does_not_depend_on_the_rows_beside_it(isa):
+def test_a_row_does_not_depend_on_the_other_rows(isa):
     mlp = network(kernels.engine(1, isa), [17, 100, 100, 6], "tanh", learns=False)
     x = normal(np.random.default_rng(1), 45, 17)
     together = mlp.forward(x)
@@ -63,7 +63,7 @@ def test_a_row_does_not_depend_on_the_rows_beside_it(isa):
 
 
 @every_set
-def test_functions_of_vectors_are_as_good_as_float32_allows(isa):
+def test_vectorised_functions_are_as_exact_as_float32_allows(isa):
     # One layer with tanh is tanh; the rest is exercised where parity with SB3 is tested.
     mlp = Mlp(kernels.engine(1, isa), Shape([1, 40], "relu", "tanh"))
     mlp.write(mlp.parameters, [(np.ones((40, 1)), np.zeros(40))])
@@ -254,7 +254,7 @@ def test_values_that_are_not_finite_come_out_as_such_and_nothing_crashes(algo, v
     assert not np.isfinite(run.step()[:, 1]).all()  # the critics' loss
 
 
-def test_what_does_not_fit_is_refused():
+def test_arrays_of_wrong_shape_are_refused():
     run = OffPolicy("sac", kernels.engine(1), 8)
     before = run.bits()
     noise = np.zeros((1, 2, 8, N_ACTIONS), np.float32)
@@ -312,5 +312,5 @@ def test_threads_respect_what_the_process_may_use():
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["1", "2"]  # asked for five, of which two have work
+    assert done.stdout.split() == ["1", "2"]  # of five requested threads, two have work
     assert kernels.n_threads(None) == min(2, len(os.sched_getaffinity(0)))

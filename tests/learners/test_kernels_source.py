@@ -1,5 +1,5 @@
-"""What the kernels' source promises before it runs: types that cannot be confused, a stub file that
-is not stale."""
+"""What the kernels' source guarantees before it runs: types that cannot be confused, and an
+up-to-date stub file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The native learner beside plain SB3: its files, its choice, its settings."""
+"""The native learner compared with plain SB3: its files, its choice, its settings."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_plain_sb3_opens_the_zip_and_acts_the_same(variant, trainers, tmp_path):
 
 
 @variants
-def test_plain_sb3_goes_on_training_where_the_zip_stands(variant, trainers, tmp_path):
+def test_plain_sb3_continues_training_from_the_zip(variant, trainers, tmp_path):
     trainer = trainers(native(variant))
     next(trainer.segments())
     learner = trainer.learner
@@ -81,7 +81,7 @@ def test_plain_sb3_goes_on_training_where_the_zip_stands(variant, trainers, tmp_
         assert float(model.log_ent_coef.detach()) == learner.entropy[0] != 0
         (state,) = model.ent_coef_optimizer.state.values()
         assert float(state["exp_avg"]) == learner.entropy[1] != 0
-    model.learning_rate = 1e-3  # the schedule has come to its end with this run's horizon
+    model.learning_rate = 1e-3  # the schedule has ended at this run's horizon
     model._setup_lr_schedule()
     model.learn(120, reset_num_timesteps=False)
     assert model.num_timesteps == 240
@@ -124,7 +124,7 @@ def _with_optimizers(policy, algo):
     return [("actor.", policy.actor), ("critic.", policy.critic)]
 
 
-def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tmp_path):
+def test_a_zip_with_other_networks_or_a_damaged_optimizer_is_refused(trainers, tmp_path):
     other = trainers(tiny("sac", {"policy_kwargs": {"net_arch": [17]}}))
     other.learner.save_policy(tmp_path / "other.zip")
     ours = trainers(native("sac")).learner
@@ -166,7 +166,7 @@ def test_a_zip_with_other_networks_or_a_spoilt_optimizer_is_refused(trainers, tm
         ("sac", {"env": "gallop_dict_task:DictPendulum-v0"}, "does not support Dict observations"),
     ],
 )
-def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reason):
+def test_an_unsupported_experiment_is_trained_by_sb3_with_a_reason(algo, settings, reason):
     experiment = tiny(algo, **settings)
     spaces = try_out(experiment)[:2]
     choice = choose_learner(experiment, *spaces)
@@ -176,7 +176,7 @@ def test_what_it_does_not_serve_goes_to_sb3_with_the_reason(algo, settings, reas
         choose_learner(experiment.model_copy(update={"learner": "native"}), *spaces)
 
 
-def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
+def test_auto_chooses_the_native_learner_and_sb3_can_be_requested():
     experiment = tiny("sac")
     spaces = try_out(experiment)[:2]
     choice = choose_learner(experiment, *spaces)
@@ -186,19 +186,19 @@ def test_auto_takes_the_native_learner_and_sb3_can_be_asked_for():
     assert asked == ("sb3", "requested", 1, "")
 
 
-def test_bfloat16_is_refused_where_it_cannot_be(monkeypatch):
+def test_bfloat16_is_refused_where_it_is_not_supported(monkeypatch):
     experiment = tiny("sac", precision="bf16")
     spaces = try_out(experiment)[:2]
     with pytest.raises(ExperimentError, match="native learner, and the learner is sb3"):
         choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
-    # What a processor without it would say.
+    # A processor without bfloat16.
     monkeypatch.setattr(machine, "has_bf16", lambda: False)
     with pytest.raises(ExperimentError, match="bf16 needs a processor with AVX512-BF16 or AMX"):
         choose_learner(experiment, *spaces)
 
 
 @pytest.mark.parametrize("kind", ["observation_nan", "reward_inf"])
-def test_a_task_that_gives_nan_gets_an_error_and_not_a_crash(kind, trainers):
+def test_a_task_that_returns_nan_causes_an_error_and_not_a_crash(kind, trainers):
     task = "gallop_misbehaving_task:Misbehaving-v0"
     trainer = trainers(tiny("sac", env=task, env_kwargs={"kind": kind}))
     with pytest.raises(
@@ -207,7 +207,7 @@ def test_a_task_that_gives_nan_gets_an_error_and_not_a_crash(kind, trainers):
         trainer.to_the_end()
 
 
-def test_more_gradient_steps_than_one_draw_of_noise(trainers):
+def test_more_gradient_steps_than_one_block_of_noise(trainers):
     trainer = trainers(tiny("sac", {"utd": 70, "target_update_interval": 3}))
     learner = trainer.learner
     learner.learn(trainer.environments, 1, 36, 360, lambda timestep: None)

@@ -12,7 +12,7 @@ N_OBSERVATIONS, N_ACTIONS = 2, 1
 
 
 def history(rng, n_timesteps, n_envs, p_end):
-    """Transitions of environments whose episodes end with this probability a timestep."""
+    """Transitions of environments whose episodes end with this probability per timestep."""
     transitions = []
     now = rng.random((n_envs, N_OBSERVATIONS), np.float32)
     for _ in range(n_timesteps):
@@ -41,7 +41,7 @@ def empty(capacity, n_envs):
 
 
 def check(replay, transitions):
-    """It holds the newest of them, and sampling finds each of these, whole, and no other."""
+    """The buffer has the newest transitions, and samples all of these and no others."""
     live = transitions[-replay.capacity :]
     found = replay.read(len(transitions) - len(live), len(transitions))
     for name, expected in stacked(live).items():
@@ -68,13 +68,15 @@ def check(replay, transitions):
     st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     st.integers(1, 40),
 )
-def test_it_is_a_list_that_forgets(seed, capacity, n_envs, n_timesteps, p_end, n_before):
+def test_it_equals_a_list_of_the_newest_transitions(
+    seed, capacity, n_envs, n_timesteps, p_end, n_before
+):
     transitions = history(np.random.default_rng(seed), n_timesteps, n_envs, p_end)
     replay = empty(capacity, n_envs)
     for transition in transitions:
         replay.add(**transition)
     check(replay, transitions)
-    # No more places for last observations than there can be at once.
+    # It has no more rows for last observations than are needed at once.
     assert replay._n_last <= (capacity + 1) * n_envs
 
     # Written back in two pieces, as a checkpoint does, then filled further.

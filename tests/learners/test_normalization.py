@@ -1,4 +1,4 @@
-"""Observations, rewards or both normalised: exact resume, policy files, beginnings."""
+"""Normalised observations, rewards or both: exact resume, policy files, initial policies."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_normalised_runs_resume_and_their_policies_are_read_back(
 
 
 @pytest.mark.parametrize("learner", ["native", "sb3"])
-def test_a_run_with_normalised_rewards_alone_comes_to_its_end(learner, tmp_path):
+def test_a_run_with_only_rewards_normalised_finishes(learner, tmp_path):
     experiment = tiny("ppo", learner=learner, normalize={"rewards": True})
     run = workflow.run(experiment, tmp_path, "a")
     assert run.is_finished()
@@ -61,8 +61,8 @@ def test_a_run_with_normalised_rewards_alone_comes_to_its_end(learner, tmp_path)
         sb3_zip.read(file, env.observation_space, env.action_space)
 
 
-def test_an_older_run_that_could_not_end_comes_to_its_end(tmp_path, monkeypatch):
-    """Its zips say that there were raw observations beside those that it was trained on."""
+def test_a_run_of_an_older_version_that_failed_at_its_end_finishes(tmp_path, monkeypatch):
+    """Its zips contain raw observations, as if it were trained on normalised ones."""
     real = sb3_zip.write
 
     def as_before(model, normalizer, path):

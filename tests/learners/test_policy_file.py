@@ -1,4 +1,5 @@
-"""Policy files: SB3 opens ours, we open SB3's with the same actions, and nothing in one is run."""
+"""Policy files: SB3 opens Gallop's, Gallop opens SB3's with the same actions, and no code in a file
+is run."""
 
 from __future__ import annotations
 
@@ -97,20 +98,20 @@ def test_sb3s_zips_act_the_same_here(kind, tmp_path):
     expected, _ = algorithm.load(tmp_path / "a.zip", device="cpu").predict(
         batch, deterministic=True
     )
-    # The kernels add up in another order than PyTorch.
+    # The kernels sum in another order than PyTorch.
     np.testing.assert_allclose(policy.act(batch), expected, rtol=1e-6, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0, "a policy that always does the same shows nothing"
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_plain_sb3_opens_ours_and_trains_on(algo, trainers, tmp_path):
+def test_plain_sb3_opens_gallops_zip_and_trains_further(algo, trainers, tmp_path):
     module, _, name = ALGORITHMS[algo].sb3_class.partition(":")
     trainer = trainers(tiny(algo, {"learning_rate": "lin_1e-3"}))
     next(trainer.segments())
     trainer.learner.save_policy(tmp_path / "a.zip")
     program = f"""
 import sys
-sys.modules["gallop"] = None  # as where Gallop is not installed
+sys.modules["gallop"] = None  # as if Gallop were not installed
 from {module} import {name}
 import gymnasium, numpy
 model = {name}.load("a.zip", env=gymnasium.make("Pendulum-v1"), device="cpu")
@@ -131,7 +132,7 @@ model.learn(60)
     )
 
 
-def test_the_normaliser_lies_beside_the_zip_and_is_of_its_moment(trainers, tmp_path):
+def test_the_normaliser_file_has_the_statistics_of_the_zips_timestep(trainers, tmp_path):
     trainer = trainers(tiny("sac", normalize={"observations": True}))
     batch = np.array([[0.5, -0.5, 3.0]])
     actions = []
@@ -159,7 +160,7 @@ def test_ppo_trained_on_normalised_observations_needs_its_normaliser(trainers, t
         sb3_zip.read(tmp_path / "a.zip", env.observation_space, env.action_space)
 
 
-# --- drawing actions ---
+# --- sampling actions ---
 
 
 @pytest.mark.parametrize("kind", ["SAC", "PPO", "A2C, ReLU, discrete", "SAC, gSDE", "PPO, gSDE"])
@@ -183,7 +184,7 @@ def test_stochastic_actions_come_from_the_seed_and_nothing_else_moves(kind, tmp_
     assert not np.array_equal(drawn(1)[0], plain.act(batch))
 
 
-def test_a_policy_without_a_distribution_draws_nothing(tmp_path):
+def test_a_policy_without_a_distribution_cannot_be_stochastic(tmp_path):
     env = make_env("Pendulum-v1", seed=None)
     written(tmp_path / "a.zip", TD3, env)
     options = sb3_zip.Options(stochastic_seed=0)
@@ -235,17 +236,17 @@ def test_the_zoos_normaliser_is_found_and_read_without_unpickling(tmp_path):
 
 
 class Shapes(gymnasium.Env):
-    """A task of which only the spaces matter."""
+    """A task that has only spaces."""
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
 
 
-# --- files of strangers ---
+# --- untrusted files ---
 
 
 class Bomb:
-    """Unpickling this makes a folder: the test's proof that something was run."""
+    """Unpickling this makes a folder, which proves that code was run."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -255,7 +256,7 @@ class Bomb:
 
 
 def rewritten(source, target, changes):
-    """A copy of a zip with some members replaced, or left out where the new content is None."""
+    """A copy of a zip with some members replaced, or removed where the new content is None."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
         for name in old.namelist():
             content = changes.get(name, old.read(name))
@@ -325,7 +326,7 @@ def test_damaged_members_get_one_line(changes, words, pendulum, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_what_is_no_zip_or_not_there_gets_one_line(pendulum, tmp_path):
+def test_a_missing_file_or_one_that_is_not_a_zip_gets_one_line(pendulum, tmp_path):
     (tmp_path / "text.zip").write_text("hello")
     content = (tmp_path / "good.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(content[: len(content) // 2])
@@ -365,7 +366,7 @@ def test_an_unpacked_member_may_not_be_larger_than_a_policy(pendulum, tmp_path, 
         read(tmp_path / "good.zip", pendulum)
 
 
-def test_a_policy_class_of_ones_own_is_refused(pendulum, tmp_path):
+def test_a_custom_policy_class_is_refused(pendulum, tmp_path):
     def change(data):
         data["policy_class"]["__module__"] = "my_policies"
 
@@ -381,7 +382,7 @@ def test_other_bounds_of_the_actions_are_another_task(pendulum, tmp_path):
         read(edited(tmp_path / "good.zip", tmp_path / "a.zip", change), pendulum)
 
 
-def test_trust_opens_the_rest_after_saying_so(pendulum, tmp_path, caplog):
+def test_trust_opens_unsafe_files_after_a_warning(pendulum, tmp_path, caplog):
     def change(data):
         data["policy_class"]["__module__"] = "my_policies"
 
@@ -394,7 +395,7 @@ def test_trust_opens_the_rest_after_saying_so(pendulum, tmp_path, caplog):
     assert "runs the code in it" in caplog.text
 
 
-# --- archives that mean harm ---
+# --- malicious archives ---
 
 
 def saved(tensors):
@@ -497,19 +498,19 @@ def test_the_old_format_of_weights_is_pickle_and_refused(pendulum, tmp_path):
         read(path, pendulum)
 
 
-# --- strings and numbers that mean harm ---
+# --- malicious strings and numbers ---
 
 
 @contextlib.contextmanager
 def ticking():
-    """A block that must not take minutes, as hostile input could; on any machine, however busy."""
+    """A block that must not take minutes, even on a busy machine, as malicious input could."""
     start = time.monotonic()
     yield
     assert time.monotonic() - start < 60
 
 
 @pytest.mark.parametrize("low", ["1" * 24 + "x", "[1.2.3]", "1" * 1_000_000, " " * 100_000 + "x"])
-def test_bounds_that_are_no_numbers_are_passed_over_at_once(low, pendulum, tmp_path):
+def test_bounds_that_are_not_numbers_are_skipped_at_once(low, pendulum, tmp_path):
     path = edited(
         tmp_path / "good.zip", tmp_path / "a.zip", lambda data: data["action_space"].update(low=low)
     )
@@ -532,7 +533,7 @@ def test_bounds_that_are_no_numbers_are_passed_over_at_once(low, pendulum, tmp_p
         ("policy_class", "__module__", "\x1b[2J\n"),
     ],
 )
-def test_a_strangers_words_are_one_printable_line(member, key, value, pendulum, tmp_path):
+def test_untrusted_text_becomes_one_printable_line(member, key, value, pendulum, tmp_path):
     path = edited(
         tmp_path / "good.zip", tmp_path / "a.zip", lambda data: data[member].update({key: value})
     )
@@ -541,13 +542,13 @@ def test_a_strangers_words_are_one_printable_line(member, key, value, pendulum, 
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1_000
 
 
-def test_line_ends_in_a_files_name_are_spelled_out(pendulum, tmp_path):
+def test_line_breaks_in_a_file_name_are_spelled_out(pendulum, tmp_path):
     with pytest.raises(PolicyFileError, match=r"\\x1b\[31m\\n") as caught:
         read(tmp_path / "\x1b[31m\n.zip", pendulum)
     assert str(caught.value).isprintable()
 
 
-def test_numbers_of_numpy_in_policy_kwargs_are_heeded(tmp_path):
+def test_numpy_numbers_in_policy_kwargs_are_read(tmp_path):
     env = make_env("Pendulum-v1", seed=None)
     kwargs = {"clip_mean": np.float32(0.01), "net_arch": [4]}
     written(tmp_path / "a.zip", SAC, env, use_sde=True, policy_kwargs=kwargs)
@@ -583,13 +584,13 @@ def test_actions_that_mean_something_else_are_another_task(theirs, ours, tmp_pat
         read(tmp_path / "a.zip", Shapes(observations, ours))
 
 
-def test_observations_of_several_bits_a_side_are_the_same_task(tmp_path):
+def test_multibinary_observations_of_two_dimensions_are_the_same_task(tmp_path):
     env = Shapes(spaces.MultiBinary([2, 2]), spaces.Box(-1, 1, (1,)))
     written(tmp_path / "a.zip", PPO, env)
     assert read(tmp_path / "a.zip", env).act(np.ones((1, 2, 2))).shape == (1, 1)
 
 
-def test_deep_networks_act_the_same_too(tmp_path):
+def test_deep_networks_act_the_same(tmp_path):
     env = make_env("Pendulum-v1", seed=None)
     model = written(tmp_path / "a.zip", TD3, env, policy_kwargs={"net_arch": [4] * 40})
     batch = observations_for(env)
@@ -597,7 +598,7 @@ def test_deep_networks_act_the_same_too(tmp_path):
     np.testing.assert_allclose(read(tmp_path / "a.zip", env).act(batch), expected, atol=1e-6)
 
 
-# --- tensors that mean harm ---
+# --- malicious tensors ---
 
 
 class Call:
@@ -612,7 +613,7 @@ def with_tensors(tensors, tmp_path):
     return rewritten(tmp_path / "good.zip", tmp_path / "a.zip", {"policy.pth": saved(tensors)})
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch says that these kinds are in beta
+@pytest.mark.filterwarnings("ignore")  # PyTorch warns that these kinds are in beta
 def test_unusual_tensors_get_one_line(pendulum, tmp_path):
     good = weights(tmp_path / "good.zip")
     nested = torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)])
@@ -634,7 +635,7 @@ def test_unusual_tensors_get_one_line(pendulum, tmp_path):
         assert str(caught.value).isprintable()
 
 
-def test_a_list_of_tensors_may_call_nothing_that_fills_the_memory(pendulum, tmp_path):
+def test_a_list_of_tensors_may_not_call_functions_that_fill_the_memory(pendulum, tmp_path):
     good = weights(tmp_path / "good.zip")
     for call in (Call(bytearray, (10**12,)), Call(torch.Tensor, (10**12,))):
         with pytest.raises(PolicyFileError, match="which tensors do not need"):
@@ -646,7 +647,7 @@ def test_a_list_of_tensors_may_call_nothing_that_fills_the_memory(pendulum, tmp_
 
 
 @pytest.mark.parametrize("kind", ["no inputs", "one input", "many critics"])
-def test_networks_larger_than_the_files_are_not_built(kind, pendulum, tmp_path):
+def test_networks_larger_than_those_in_the_file_are_not_built(kind, pendulum, tmp_path):
     n = 1_000_000_000 if kind == "no inputs" else 3_000_000
     good = weights(tmp_path / "good.zip")
     others = {k: v for k, v in good.items() if not k.startswith(("actor.", "critic."))}
@@ -671,7 +672,7 @@ def test_a_huge_directory_is_refused_before_it_is_read(pendulum, tmp_path):
         read(tmp_path / "a.zip", pendulum)
 
 
-def test_members_packed_in_other_ways_are_refused(pendulum, tmp_path):
+def test_members_with_other_compression_methods_are_refused(pendulum, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("data", "{}")
     with pytest.raises(PolicyFileError, match="unsupported compression method"):
@@ -679,7 +680,7 @@ def test_members_packed_in_other_ways_are_refused(pendulum, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has neither pipes nor devices in its folders")
-def test_pipes_and_devices_are_no_files(pendulum, tmp_path):
+def test_pipes_and_devices_are_refused(pendulum, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
         for suffix in ("zip", "pkl", "npz"):
@@ -690,7 +691,7 @@ def test_pipes_and_devices_are_no_files(pendulum, tmp_path):
             link.unlink()
 
 
-# --- normalisers that mean harm ---
+# --- malicious normaliser files ---
 
 
 def npy(array):
@@ -700,7 +701,7 @@ def npy(array):
 
 
 def claims(*shape):
-    """A .npy file that says it is larger than it is."""
+    """A .npy file that claims to be larger than it is."""
     buffer = io.BytesIO()
     header = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(buffer, header)
@@ -724,7 +725,7 @@ def claims(*shape):
         {"clip": npy(np.inf)},
     ],
 )
-def test_a_normaliser_that_is_none_gets_one_line(changes, tmp_path):
+def test_an_invalid_normaliser_file_gets_one_line(changes, tmp_path):
     arrays = {"mean/": np.zeros(3), "variance/": np.ones(3), "count": 1.0, "clip": 10.0,
               "epsilon": 1e-8}  # fmt: skip
     members = {name: npy(np.array(value)) for name, value in arrays.items()}
@@ -743,7 +744,7 @@ def named(module, name):
 
 
 def doubling():
-    """A tuple of a tuple twice, sixty deep: small, but printing it takes forever."""
+    """A tuple of a tuple twice, sixty deep: small, but it takes forever to print."""
     pairs = b"".join(b"h%ch%c\x86q%c" % (level, level, level + 1) for level in range(60))
     return b"K\x01q\x00" + pairs + b"h\x3c"
 
@@ -773,7 +774,7 @@ STATE = b"}(" + b"".join(b"X\x05\0\0\0%05dN" % key for key in range(25_000)) + b
     ],
     ids=["marks", "lists", "names", "dtypes", "encoded", "copied", "states"],
 )
-def test_pickles_that_grow_are_stopped(program, tmp_path):
+def test_pickles_that_grow_are_refused(program, tmp_path):
     import tracemalloc
 
     (tmp_path / "vecnormalize.pkl").write_bytes(b"\x80\x05" + program)
@@ -803,7 +804,7 @@ def _audit(event, arguments):
 
 
 def mutations(content, rng):
-    """One damaged copy: mostly a few bytes exchanged, so that much still reads; else worse."""
+    """A damaged copy: mostly a few bytes are changed, so that much can still be read; else more."""
     mutated = bytearray(content)
     for _ in range(int(rng.integers(1, 4))):
         at, other = (int(place) for place in rng.integers(len(mutated), size=2))
@@ -847,7 +848,7 @@ def repacked(source, rng, bomb):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # zipfile and torch warn of what is then refused
+@pytest.mark.filterwarnings("ignore")  # zipfile and torch warn before the file is refused
 def test_ten_thousand_damaged_files_run_nothing_and_get_one_line_each(pendulum, tmp_path):
     global _watching
     sys.addaudithook(_audit)
@@ -883,12 +884,12 @@ def test_ten_thousand_damaged_files_run_nothing_and_get_one_line_each(pendulum, 
     assert n_refused > 5_000 and n_read > 200, (n_read, n_refused)
 
 
-def test_the_watch_over_the_fuzzing_sees_an_unpickling(tmp_path):
+def test_the_guard_of_the_fuzzing_test_notices_unpickling(tmp_path):
     global _watching
     sys.addaudithook(_audit)
     _watching = True
     try:
-        pickle.loads(pickle.dumps(Bomb(tmp_path / "was_run")))  # noqa: S301  (the point of it)
+        pickle.loads(pickle.dumps(Bomb(tmp_path / "was_run")))  # noqa: S301  (on purpose)
     finally:
         _watching = False
     assert any("pickle.find_class" in line for line in _seen)

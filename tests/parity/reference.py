@@ -1,4 +1,4 @@
-"""The gradient steps of SB3 2.9's SAC, TD3 and PPO, written down once more for any precision.
+"""The gradient steps of SB3 2.9's SAC, TD3 and PPO, written out for any precision.
 
 The judge: in float64 it says where exact arithmetic would have gone. SB3's own `train` and the
 native kernels are both held against it.

@@ -1,4 +1,4 @@
-"""The kernels against SB3's own `train`, with exact arithmetic as the judge.
+"""The kernels and SB3's own `train`, both compared with exact arithmetic.
 
 Same weights, batches and noise into three of them: the reference in float64, SB3 in float32, and
 the kernels. The kernels may be at most three times as far from the reference as SB3 is.
@@ -29,7 +29,7 @@ FACTOR = 3
 
 
 class Arms:
-    """The same first weights three times: kernels, SB3, reference."""
+    """The same initial weights three times: kernels, SB3, reference."""
 
     def __init__(self, algo, hyperparameters, env_kwargs=None, isa=None, n_threads=1, run=None):
         self.experiment = tiny(

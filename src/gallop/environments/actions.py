@@ -27,7 +27,7 @@ Convert: TypeAlias = Callable[[Action], Action]
 
 
 class PolicyActions(gymnasium.ActionWrapper[Observation, Action, Action]):
-    """An environment that takes actions as policies give them.
+    """An environment that takes actions as policies return them.
 
     Its `action_space` is the one that policies see.
     """
@@ -43,7 +43,7 @@ class PolicyActions(gymnasium.ActionWrapper[Observation, Action, Action]):
 
 
 def for_policies(env: Env) -> Env:
-    """Wrap the environment if policies cannot serve its action space; else return it unchanged."""
+    """Wrap the environment if policies do not support its action space; else return it."""
     found = _conversion(env.action_space)
     return env if found is None else PolicyActions(env, *found)
 

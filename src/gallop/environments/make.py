@@ -37,7 +37,7 @@ def make_env(
 ) -> Env:
     """Make one environment of a Gymnasium task, with its random streams seeded.
 
-    Its `step` accepts actions as policies give them: a Discrete action as an index from 0, and
+    Its `step` accepts actions as policies return them: a Discrete action as an index from 0, and
     floats for integer actions, which it rounds (see `gallop.environments.actions`).
 
     Args:

@@ -139,9 +139,9 @@ class NativeLearner(Generic[H]):
             self._learn(environments, rng, end, horizon, Ticks(on_tick))
             self._check_finite()
         except DivergedError as error:
-            told = self._diverged() if error.cause == "action" else error
-            told.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)
-            raise told from None
+            raised = self._diverged() if error.cause == "action" else error
+            raised.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)
+            raise raised from None
         except TaskError as error:
             if error.cause:
                 error.evidence = evidence(self.timestep, self._log.rows, self._unstable.n)

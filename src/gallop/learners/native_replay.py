@@ -95,7 +95,7 @@ class NativeReplay:
         now = slice(start, start + n)
         observations = transition["observations"]
         if arrays["observations"][now].tobytes() != observations.tobytes() and self.n_added:
-            self._part(start, observations)
+            self._make_room(start, observations)
         if self._n_last:
             self._forget(arrays["following"][now])
         following = (start + n) % self._n_rows
@@ -119,7 +119,7 @@ class NativeReplay:
         stop = start + len(arrays["rewards"])
         rows, observations = self._rows(np.arange(start, stop)), arrays["observations"]
         if start:
-            self._part(int(rows[0, 0]), observations[0])
+            self._make_room(int(rows[0, 0]), observations[0])
         self.arrays["observations"][rows] = observations
         for name in OF_TRANSITIONS:
             self.arrays[name][rows] = arrays[name]
@@ -132,15 +132,15 @@ class NativeReplay:
     def _rows(self, timesteps: NDArray[np.int64]) -> NDArray[np.int64]:
         return (timesteps[:, None] * self._n_envs + np.arange(self._n_envs)) % self._n_rows
 
-    def _part(self, start: int, observations: Array) -> None:
+    def _make_room(self, start: int, observations: Array) -> None:
         """Make room for the first observations of episodes, in the rows from `start` on.
 
         The observations there are the next ones of earlier transitions. Those that differ are moved
         to rows of their own.
         """
-        stands = self.arrays["observations"][start : start + self._n_envs].copy()
-        for i in np.flatnonzero(_differ(stands, observations)):
-            self._keep(int(start + i - self._n_envs) % self._n_rows, stands[i])
+        present = self.arrays["observations"][start : start + self._n_envs].copy()
+        for i in np.flatnonzero(_differ(present, observations)):
+            self._keep(int(start + i - self._n_envs) % self._n_rows, present[i])
 
     def _keep(self, row: int, last: Array) -> None:
         """Store a next observation of its own for a transition."""

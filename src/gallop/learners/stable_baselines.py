@@ -165,9 +165,9 @@ class StableBaselinesLearner:
         try:
             self._learn(timesteps, callback)
         except DivergedError as error:
-            told = self._diverged() if error.cause == "action" else error
-            told.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
-            raise told from None
+            raised = self._diverged() if error.cause == "action" else error
+            raised.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
+            raise raised from None
         except TaskError as error:
             if error.cause:
                 error.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
