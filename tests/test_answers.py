@@ -1,4 +1,4 @@
-"""What child processes answer, whatever the tasks in them print."""
+"""Answers of child processes, whatever the tasks in them print."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def child_of(program):
     )
 
 
-def test_only_answers_reach_the_parent_and_printed_output_goes_to_standard_error():
+def test_only_answers_are_on_the_pipe_and_printed_output_is_on_standard_error():
     program = """
 import os, subprocess, sys
 print('{"reason": "printed"}')
@@ -61,7 +61,7 @@ subprocess.run([sys.executable, "-c", "print('of a child')"])
         assert words in printed
 
 
-def test_an_answer_arrives_while_the_child_runs_and_orphans_do_not_block_the_parent():
+def test_answers_arrive_while_the_child_runs_and_orphans_do_not_block_reading():
     program = """
 import os, time
 tell(reason="told")
@@ -86,7 +86,7 @@ def film_job(path, task_kwargs, task=TASK):
     video.write_job(path, experiment, episodes, 0)
 
 
-def test_a_task_that_prints_lines_like_answers_is_filmed(tmp_path):
+def test_a_task_that_prints_fake_answers_is_filmed(tmp_path):
     film_job(tmp_path / "100.npz", {})
     film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
     assert film.error() is None
@@ -95,7 +95,7 @@ def test_a_task_that_prints_lines_like_answers_is_filmed(tmp_path):
 
 
 def test_a_film_that_does_not_stop_is_killed(tmp_path, monkeypatch):
-    """Its task may take the signal for itself."""
+    """Its task may catch the signal."""
     monkeypatch.setattr(film_queue, "SECONDS_TO_STOP", 0.5)
     film_job(tmp_path / "100.npz", {"how": "stubborn"}, "gallop_frozen_task:Frozen-v0")
     film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
@@ -106,7 +106,7 @@ def test_a_film_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     assert not film.running
 
 
-def test_a_log_restarts_when_it_is_too_long(tmp_path, monkeypatch):
+def test_a_log_that_is_too_long_is_truncated(tmp_path, monkeypatch):
     monkeypatch.setattr(answers, "MAX_LOG_BYTES", 10_000)
     film_job(tmp_path / "100.npz", {})
     film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
@@ -120,14 +120,14 @@ def test_a_log_restarts_when_it_is_too_long(tmp_path, monkeypatch):
     assert log.stat().st_size < 10_000
 
 
-def test_the_reason_for_a_missing_film_comes_from_the_film_process(tmp_path):
+def test_the_reason_for_a_missing_film_comes_from_the_child(tmp_path):
     film_job(tmp_path / "100.npz", {"fails_at": 7})
     film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
     assert "the arm is stuck" in film.error()
     assert "of the task" not in film.error()
 
 
-def test_the_reason_of_a_failed_work_item_is_not_a_line_that_the_task_printed(tmp_path):
+def test_the_reason_for_a_failed_work_item_is_not_a_line_printed_by_the_task(tmp_path):
     experiment = tiny("sac", env=TASK, env_kwargs={"fails_at": 55, "max_episode_steps": 60})
     consent.asked_for(experiment)
     run = make_folder(tmp_path / "run", prepare(experiment))
@@ -147,8 +147,8 @@ def test_the_reason_of_a_failed_work_item_is_not_a_line_that_the_task_printed(tm
     assert "goodbye" in (run.path / "worker.log").read_text()
 
 
-def test_a_pipe_that_cannot_be_read_yet_has_no_answer(tmp_path):
-    """Windows has errors of its own for an empty one; a folder's descriptor has another here."""
+def test_a_pipe_that_cannot_be_read_yet_has_no_answers(tmp_path):
+    """Windows has its own errors for an empty pipe; here, reading a folder raises another one."""
     with child_of("tell(frames=(1, 2))") as child:
         child.wait()
         answers, pipe = Answers(child.stdout), os.dup(child.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Finished runs as the Zoo and the Hugging Face hub want them: opened by their own programs."""
+"""Exports of finished runs, opened with the Zoo's and the Hugging Face hub's own programs."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ EXPERIMENTS = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of a tiny experiment, made once."""
+    """Returns a finished run of a tiny experiment, made once."""
     made = {}
 
     def run(name):
@@ -100,7 +100,7 @@ def test_the_zoos_layout_is_written_and_numbered(run, tmp_path):
     assert export_zoo(run("dict"), tmp_path).name == "DictPendulum-v0_1"
 
 
-def test_the_pickle_holds_the_normalisation_of_the_final_policy(run, tmp_path):
+def test_the_pickle_contains_the_normalisation_of_the_final_policy(run, tmp_path):
     folder = run("ppo")
     exported = export_zoo(folder, tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
     ours = normalizer_file.read_normalizer(normalizer_file.normalizer_path(folder.final_model))
@@ -114,14 +114,14 @@ def test_the_pickle_holds_the_normalisation_of_the_final_policy(run, tmp_path):
     assert not theirs.training
 
 
-def test_the_zoo_gets_its_pickle_if_only_rewards_are_normalised(run, tmp_path):
+def test_the_pickle_is_written_if_only_rewards_are_normalised(run, tmp_path):
     exported = export_zoo(run("td3"), tmp_path) / "Pendulum-v1" / "vecnormalize.pkl"
     theirs = pickle.loads(exported.read_bytes())  # noqa: S301  (as the Zoo does; we wrote it)
     assert (theirs.norm_obs, theirs.norm_reward) == (False, True)
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo", "td3"])
-def test_the_zoo_plays_an_exported_run_with_our_returns(name, run, tmp_path):
+def test_the_zoo_reproduces_the_returns_of_an_exported_run(name, run, tmp_path):
     pytest.importorskip("rl_zoo3", reason="rl_zoo3, the Zoo itself, is not installed")
     folder = run(name)
     experiment = folder.read_experiment()
@@ -130,7 +130,7 @@ def test_the_zoo_plays_an_exported_run_with_our_returns(name, run, tmp_path):
     output = python("-m", "rl_zoo3.enjoy", *arguments.split(), cwd=tmp_path)
     played = [float(value) for value in re.findall(r"Episode Reward: (\S+)", output)]
     assert len(played) == 500 // (40 if name == "ppo" else 50)
-    # It seeds its first episode with 0, as we can; the next ones go on from there.
+    # The Zoo seeds its first episode with 0, as we can; later episodes are not reseeded.
     env = evaluation_env(experiment)
     policy = sb3_zip.read(folder.final_model, env.observation_space, env.action_space)
     env.close()
@@ -141,7 +141,7 @@ def test_the_zoo_plays_an_exported_run_with_our_returns(name, run, tmp_path):
 # --- the hub -------------------------------------------------------------------------------------
 
 
-def test_the_hubs_folder_holds_policy_results_film_and_card(run, tmp_path):
+def test_the_hub_folder_contains_policy_results_film_and_card(run, tmp_path):
     folder = export_hub(run("sac"), tmp_path / "hub")
     assert files(folder) == {
         *("README.md", "results.json", "sac-Pendulum-v1.zip", "experiment.yaml", "replay.mp4"),
@@ -166,7 +166,7 @@ def front_matter(folder):
     return yaml.safe_load(text.split("\n---\n")[0][4:]), text
 
 
-def test_the_cards_metadata_and_text_have_the_same_numbers(run, tmp_path):
+def test_metadata_and_text_of_the_card_have_the_same_numbers(run, tmp_path):
     folder = export_hub(run("ppo"), tmp_path / "hub")
     data, text = front_matter(folder)
     results = json.loads((folder / "results.json").read_text())
@@ -189,7 +189,7 @@ def test_the_cards_metadata_and_text_have_the_same_numbers(run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["sac", "ppo", "dict"])
-def test_the_cards_program_for_plain_sb3_reproduces_its_numbers(name, run, tmp_path):
+def test_the_cards_program_for_plain_sb3_reproduces_the_cards_numbers(name, run, tmp_path):
     folder = export_hub(run(name), tmp_path / "hub")
     (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
     assert "gallop." not in program
@@ -201,7 +201,7 @@ def test_the_cards_program_for_plain_sb3_reproduces_its_numbers(name, run, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["start", "multi 2d", "binary 2d", "uint8", "scalar"])
-def test_the_cards_program_uses_the_tasks_actions_and_rewards(kind, tmp_path):
+def test_the_cards_program_uses_the_tasks_own_actions_and_rewards(kind, tmp_path):
     wrappers = ["gallop_wrappers:Halved", "gymnasium.wrappers:FlattenObservation"]
     kwargs = {"kind": kind, "max_episode_steps": 30}
     experiment = tiny("ppo", env="gallop_action_task:Acts-v0", env_kwargs=kwargs, wrappers=wrappers)
@@ -226,7 +226,7 @@ def test_the_normaliser_is_next_to_the_zip_where_gallop_looks_for_it(run, tmp_pa
     assert [e["return"] for e in results["episodes"]] == episodes.returns.tolist()
 
 
-def test_text_from_the_user_cannot_break_the_card(run, tmp_path):
+def test_user_input_is_escaped_in_the_card(run, tmp_path):
     evil = "```\n---\n# <script>alert(1)</script> | [x](http://x) $`"
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("sac").path, folder.path)
@@ -259,7 +259,7 @@ def test_text_from_the_user_cannot_break_the_card(run, tmp_path):
     ]
 
 
-def test_the_initial_policys_name_is_kept_without_its_folder(run, tmp_path):
+def test_only_the_name_of_an_initial_policy_is_shared_not_its_path(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("td3").path, folder.path)
     settings = yaml.safe_load(folder.experiment_file.read_text())
@@ -273,7 +273,7 @@ def test_the_initial_policys_name_is_kept_without_its_folder(run, tmp_path):
 
 
 @pytest.mark.parametrize("export", [export_zoo, export_hub])
-def test_anything_but_a_finished_run_is_refused_and_leaves_nothing(export, run, tmp_path):
+def test_unfinished_runs_are_refused_and_nothing_is_left(export, run, tmp_path):
     output = tmp_path / "out"
     with pytest.raises(RunError, match=r"no experiment\.yaml"):
         export(RunDirectory(tmp_path / "nothing"), output)
@@ -289,7 +289,7 @@ def test_anything_but_a_finished_run_is_refused_and_leaves_nothing(export, run, 
     assert not output.exists()
 
 
-def test_a_folder_that_is_not_empty_is_never_written_to(run, tmp_path):
+def test_a_non_empty_folder_is_never_written_to(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
     (tmp_path / "file").touch()
@@ -324,7 +324,7 @@ def test_a_failed_export_leaves_nothing(run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-# --- pushing, by the hub's own client to a tiny hub ----------------------------------------------
+# --- pushing with the hub's own client to a tiny hub ---------------------------------------------
 
 PUSH = """
 import sys
@@ -339,7 +339,7 @@ except ExperimentError as error:
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """Makes repositories and takes commits, for one token."""
+    """A hub that creates repositories and accepts commits, for one token."""
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -397,7 +397,7 @@ def hub():
 
 @pytest.fixture
 def pushed(run, tmp_path):
-    """Pushes an export in a fresh interpreter and returns what it says."""
+    """Pushes an export in a fresh interpreter and returns its output."""
     folder = export_hub(run("ppo"), tmp_path / "hub")
 
     def pushed(repo_id, port, token="hf_right"):
@@ -424,7 +424,7 @@ def test_a_push_uploads_every_file_of_an_export(hub, pushed):
     assert set(hub.cards) == {(pushed.folder / "README.md").read_text()}
 
 
-def test_a_failed_push_reports_the_reason_in_one_line(hub, pushed):
+def test_a_failed_push_gives_its_reason_on_one_line(hub, pushed):
     pytest.importorskip("huggingface_hub", reason="huggingface_hub, an extra, is not installed")
     port = hub.server_port
     for arguments, words in (
@@ -442,7 +442,7 @@ def test_a_failed_push_reports_the_reason_in_one_line(hub, pushed):
     assert not hub.files
 
 
-def test_a_push_without_the_client_names_the_extra(pushed, tmp_path):
+def test_a_push_without_huggingface_hub_names_the_extra(pushed, tmp_path):
     without = "import sys; sys.modules['huggingface_hub'] = None\n" + PUSH
     said = python(without, str(pushed.folder), "me/x", cwd=tmp_path)
     assert (
@@ -451,12 +451,12 @@ def test_a_push_without_the_client_names_the_extra(pushed, tmp_path):
     )
 
 
-def test_only_an_export_is_pushed(tmp_path):
+def test_only_an_export_can_be_pushed(tmp_path):
     with pytest.raises(ExperimentError, match=r"not an export for the hub \(no README\.md"):
         push(tmp_path, "me/x")
 
 
-def test_the_hubs_own_reader_understands_the_card(run, tmp_path):
+def test_the_card_is_valid_for_the_hubs_own_reader(run, tmp_path):
     hub = pytest.importorskip(
         "huggingface_hub", reason="huggingface_hub, an extra, is not installed"
     )

@@ -1,4 +1,4 @@
-"""A run extended is the run that was planned so long, bit for bit; what was passed is named."""
+"""An extended run is bit-identical to one planned at that length; missing milestones are listed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_an_extended_run_equals_one_planned_at_that_length(algo, tmp_path):
     assert record["resumes"] == []
 
 
-def test_a_milestone_that_was_already_passed_is_reported_as_missing(tmp_path, capsys):
+def test_a_milestone_not_saved_by_the_original_run_is_listed_as_missing(tmp_path, capsys):
     short = run(experiment("ppo", 240, [100]), tmp_path, "short")
     extend(
         short,
@@ -109,8 +109,8 @@ def test_a_milestone_that_was_already_passed_is_reported_as_missing(tmp_path, ca
     assert " 25 % " not in shown.split("policy timestep")[1]
 
 
-def test_an_extension_copies_no_leftovers(finished, tmp_path):
-    replay = finished.state / "replay"  # PPO has none of its own
+def test_leftovers_of_a_run_are_not_copied(finished, tmp_path):
+    replay = finished.state / "replay"  # PPO has no replay buffer
     replay.mkdir()
     leftovers = [replay / "0.damaged", finished.state / ".new-1", replay / ".new-2"]
     leftovers[0].write_bytes(b"damaged")
@@ -167,13 +167,13 @@ def finished(tmp_path_factory):
         ({"total_timesteps": 240, "segment": 60}, r"--segment cannot be changed"),
     ],
 )
-def test_runs_that_cannot_be_extended_are_refused(finished, overrides, words, tmp_path):
+def test_invalid_extensions_are_refused(finished, overrides, words, tmp_path):
     with pytest.raises(ExperimentError, match=words):
         extend(finished, overrides, results=tmp_path, display=Display(quiet=True))
     assert not list(tmp_path.iterdir())
 
 
-def test_a_finished_schedule_needs_a_new_horizon(tmp_path):
+def test_a_schedule_that_reached_its_end_requires_a_new_horizon(tmp_path):
     linear = experiment("ppo", 120, [100], hyperparameters={"learning_rate": "lin_1e-3"})
     short = run(linear, tmp_path, "a")
     more = {"total_timesteps": 240}
@@ -184,11 +184,11 @@ def test_a_finished_schedule_needs_a_new_horizon(tmp_path):
     )
     found = rows(longer.path / "progress.csv")
     rates = {int(float(r["time/total_timesteps"])): r["train/learning_rate"] for r in found}
-    # A row has the rate of the update before it, here at 150 of now 240 timesteps.
+    # A row has the learning rate of the update before it, here at 150 of now 240 timesteps.
     assert float(rates[180]) == pytest.approx(1e-3 * (1 - 150 / 240)), rates
 
 
-def test_a_run_that_is_running_or_unfinished_is_refused(finished, tmp_path):
+def test_a_running_or_unfinished_run_is_refused(finished, tmp_path):
     more = {"total_timesteps": 240}
     with finished.locked(), pytest.raises(ExperimentError, match="being run by another process"):
         extend(finished, more, results=tmp_path, display=Display(quiet=True))

@@ -1,4 +1,4 @@
-"""What this machine allows a process, as its affinity and its control group say."""
+"""The resources that a process may use, according to its affinity and its cgroup."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 @pytest.fixture(params=["version 1", "version 2"])
 def limited_to(request, tmp_path):
-    """Makes a control group's folder with a quota, in hundredths of a processor."""
+    """Makes the folder of a cgroup with a quota, in hundredths of a processor."""
 
     def write(hundredths):
         quota = "max" if hundredths is None else str(hundredths * 1000)
@@ -33,20 +33,20 @@ def limited_to(request, tmp_path):
     ("hundredths", "expected"),
     [(100, 1), (190, 1), (50, 1), (100_000, ALLOWED), (None, ALLOWED)],
 )
-def test_the_cores_of_the_provenance_respect_the_quota(limited_to, hundredths, expected):
+def test_the_recorded_cores_respect_the_quota(limited_to, hundredths, expected):
     folder = limited_to(hundredths)
     assert machine.machine(folder)["cores"] == expected
     assert machine.available_processors(folder) == expected
 
 
-def test_without_a_control_group_the_affinity_is_the_limit(tmp_path):
+def test_without_a_cgroup_the_affinity_decides(tmp_path):
     assert machine.available_processors(tmp_path) == ALLOWED
 
 
-def test_memory_is_at_most_the_control_groups_limit(tmp_path):
+def test_memory_is_at_most_the_cgroups_limit(tmp_path):
     free = machine.available_memory(tmp_path)
     (tmp_path / "memory.max").write_text("max\n")
-    # Others on this machine use memory in between.
+    # Other processes on this machine use memory in between.
     assert machine.available_memory(tmp_path) == pytest.approx(free, rel=0.5)
     (tmp_path / "memory.max").write_text("1000\n")
     assert machine.available_memory(tmp_path) == 1000

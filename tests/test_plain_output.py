@@ -1,4 +1,4 @@
-"""Consoles that cannot encode every character get plain ones."""
+"""Consoles that cannot encode every character get ASCII."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gallop(folder, encoding, *arguments):
         pytest.param("utf-8", " − ", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_prints_what_the_console_can_encode(encoding, minus, tmp_path):
+def test_a_run_prints_only_what_the_console_can_encode(encoding, minus, tmp_path):
     done = gallop(tmp_path, encoding, *RUN)
     assert (done.returncode, done.stderr) == (0, b"")
     printed = done.stdout.decode(encoding)
@@ -50,8 +50,8 @@ def test_help_and_errors_are_printed_in_ascii(arguments, tmp_path):
     assert ("->..+/-.zip" in printed) == (arguments[0] == "evaluate")
 
 
-def test_a_users_error_handler_is_kept(tmp_path):
-    done = gallop(tmp_path, "ascii:replace", "run", "--help-all")
+def test_a_custom_error_handler_is_left_alone(tmp_path):
+    done = gallop(tmp_path, "ascii:replace", "run", "--help")
     assert done.returncode == 0 and b"?" in done.stdout
 
 

@@ -1,5 +1,5 @@
-"""Several training seeds side by side: each run is the one it would be alone, and nothing that is
-done is done again, whoever stops or kills the group."""
+"""Several training seeds in parallel: each run equals one trained alone, and finished work is never
+repeated, even if the group is stopped or killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TESTS = Path(__file__).parent
 
 
 class InThisProcess:
-    """An engine for tests in which no process needs to start."""
+    """An engine for tests that need no processes."""
 
     is_hungry = True
 
@@ -62,7 +62,7 @@ class InThisProcess:
 
 @pytest.fixture
 def in_this_process(monkeypatch):
-    """Keyword arguments of a group whose runs need no processes."""
+    """Keyword arguments for running a group in this process."""
     monkeypatch.setattr(seed_group, "SECONDS_BETWEEN_POLLS", 0.0)
     return {"display": Display(quiet=True), "make_engine": InThisProcess}
 
@@ -90,7 +90,7 @@ def parameters(path):
 
 
 def final_returns(run):
-    """By hand: the episodes of the final policy in episodes.csv."""
+    """Returns of the final policy, read from episodes.csv by hand."""
     with (run.path / "episodes.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["policy"] == "final"]
     assert len(rows) == 10
@@ -98,12 +98,12 @@ def final_returns(run):
 
 
 def untouched(run):
-    """What would change if anything were done to a run."""
+    """A record that changes if anything is done to a run."""
     files = [path for path in run.path.rglob("*") if path.is_file() and path.name != "lock"]
     return {path: path.stat().st_mtime_ns for path in files}
 
 
-def test_runs_in_parallel_have_the_bits_of_each_run_alone(done, tmp_path):
+def test_runs_in_parallel_are_bit_identical_to_runs_alone(done, tmp_path):
     group, _ = done
     policies = []
     for seed in (0, 7):
@@ -120,14 +120,14 @@ def test_runs_in_parallel_have_the_bits_of_each_run_alone(done, tmp_path):
     assert policies[0] != policies[1]
 
 
-def test_the_summary_follows_from_the_runs_episodes(done):
+def test_the_summary_matches_the_episodes_of_the_runs(done):
     group, _ = done
     summary = json.loads(group.summary_file.read_text())
     by_hand = {str(seed): np.mean(final_returns(group.run(seed))) for seed in (0, 7)}
     final = summary["final"]
     assert final["mean_return_of_seed"] == pytest.approx(by_hand)
     assert final["n"] == 2
-    # Of two values nothing is cut, and a resample is one of them, the other, or both.
+    # The IQM of two values trims nothing; a resample has one of them, the other, or both.
     assert final["iqm"] == final["mean"] == pytest.approx(np.mean(list(by_hand.values())))
     assert final["iqm_interval"] == pytest.approx(sorted(by_hand.values()))
     assert final["std"] == pytest.approx(np.std(list(by_hand.values())))
@@ -135,7 +135,7 @@ def test_the_summary_follows_from_the_runs_episodes(done):
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0, 7], [])
 
 
-def test_the_curve_follows_from_the_runs_evaluations(done):
+def test_the_curve_matches_the_evaluations_of_the_runs(done):
     group, _ = done
     with group.curve_file.open(newline="") as file:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
@@ -147,7 +147,7 @@ def test_the_curve_follows_from_the_runs_evaluations(done):
     assert group.learning_curve.read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_screen_shows_plan_progress_and_table(done):
+def test_output_shows_plan_progress_and_table(done):
     group, shown = done
     for words in (
         *("training seeds 0, 7: 2 runs", "over 2 training seeds", "IQM", str(group.summary_file)),
@@ -156,7 +156,7 @@ def test_the_screen_shows_plan_progress_and_table(done):
         assert words in shown
 
 
-def test_figures_prints_the_groups_closing_tables(done):
+def test_figures_prints_the_closing_table_of_the_group(done):
     group, shown = done
     group.learning_curve.unlink()
     again = Display()
@@ -167,11 +167,11 @@ def test_figures_prints_the_groups_closing_tables(done):
     assert str(group.summary_file) in shown.splitlines()[-1]
 
 
-def test_a_repeated_command_trains_only_new_seeds(done, in_this_process):
+def test_a_second_call_trains_only_new_seeds(done, in_this_process):
     group, _ = done
     results, name = group.path.parents[1], group.path.name
     before = [untouched(group.run(seed)) for seed in (0, 7)]
-    # Left by a process that was killed in the run's first moment: a folder that is no run.
+    # A folder that is not a run, left by a process killed just after the run's start.
     (group.run(3).path / "state").mkdir(parents=True)
     (group.path / ".new-left").mkdir()
     experiment = with_seed(tiny("sac"), 3)
@@ -183,7 +183,7 @@ def test_a_repeated_command_trains_only_new_seeds(done, in_this_process):
     assert json.loads(group.summary_file.read_text())["training_seeds"] == [0, 7, 3]
 
 
-def test_a_different_experiment_under_the_same_name_is_refused(done):
+def test_another_experiment_under_the_same_name_is_refused(done):
     group, _ = done
     results, before = group.path.parents[1], untouched(group)
     other = tiny("sac", {"batch_size": 8})
@@ -202,9 +202,7 @@ def test_a_different_experiment_under_the_same_name_is_refused(done):
         ([0], 0, "--workers 0: at least 1"),
     ],
 )
-def test_impossible_requests_are_refused_before_anything_is_written(
-    seeds, workers, words, tmp_path
-):
+def test_invalid_arguments_are_refused_before_anything_is_written(seeds, workers, words, tmp_path):
     with pytest.raises(ExperimentError, match=words):
         run_seeds(tiny("ppo"), seeds, results=tmp_path, name="g", workers=workers)
     assert not list(tmp_path.iterdir())
@@ -235,13 +233,13 @@ def test_a_folder_that_is_not_a_group_is_refused(tmp_path):
     assert not (run.path / "lock").exists()
 
 
-def test_only_one_process_runs_a_group(done):
+def test_only_one_process_can_run_a_group(done):
     group, _ = done
     with group.locked(), pytest.raises(RunError, match="is being run by another process"):
         resume_group(group.path, Display(quiet=True))
 
 
-def test_a_group_waits_for_a_run_that_another_process_has_locked(tmp_path, in_this_process):
+def test_the_group_waits_for_a_run_held_by_another_process(tmp_path, in_this_process):
     experiment = tiny("ppo")
     group = SeedGroup(tmp_path / "g")
     group.write(experiment, [0])
@@ -255,11 +253,11 @@ def test_a_group_waits_for_a_run_that_another_process_has_locked(tmp_path, in_th
 
     threading.Thread(target=hold).start()
     held.wait()
-    resume_group(group.path, **in_this_process)  # at once, it would be refused
+    resume_group(group.path, **in_this_process)  # without waiting, it would be refused
     assert run.is_finished()
 
 
-def test_a_damaged_list_of_seeds_causes_one_line(tmp_path):
+def test_a_damaged_list_of_seeds_is_reported_on_one_line(tmp_path):
     group = SeedGroup(tmp_path)
     group.write(tiny("ppo"), [0])
     group.seeds_file.write_text('{"training_seeds": [1]}')
@@ -272,7 +270,7 @@ def test_a_damaged_list_of_seeds_causes_one_line(tmp_path):
             resume_group(tmp_path)
 
 
-def test_on_a_terminal_a_row_shows_each_run(done):
+def test_on_a_terminal_each_run_has_a_row(done):
     group, _ = done
     display = Display()
     display.console = Console(record=True, width=80, force_terminal=True)
@@ -286,7 +284,7 @@ def test_on_a_terminal_a_row_shows_each_run(done):
         assert words in shown
 
 
-def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
+def test_a_failing_run_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(TESTS), *OUTER_PATH))))
     experiment = tiny("sac", env="gallop_breaking_task:Breaking-v0", env_kwargs={})
     display = Display()
@@ -304,7 +302,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path, monkeypatch):
     assert (summary["training_seeds"], summary["unfinished_training_seeds"]) == ([0], [1])
 
 
-def test_a_seed_whose_folder_is_not_a_run_does_not_stop_the_others(tmp_path, in_this_process):
+def test_a_seed_whose_folder_cannot_be_used_does_not_stop_the_others(tmp_path, in_this_process):
     group = SeedGroup(tmp_path / "PPO_Pendulum-v1" / "g")
     group.run(0).path.mkdir(parents=True)
     (group.run(0).path / "notes.txt").write_text("mine")
@@ -315,7 +313,7 @@ def test_a_seed_whose_folder_is_not_a_run_does_not_stop_the_others(tmp_path, in_
     assert [path.name for path in group.run(0).path.iterdir()] == ["notes.txt"]
 
 
-def test_a_seed_whose_numbers_are_damaged_does_not_stop_the_others(done, tmp_path, in_this_process):
+def test_a_seed_with_damaged_numbers_does_not_stop_the_others(done, tmp_path, in_this_process):
     group = SeedGroup(tmp_path / "g")
     shutil.copytree(done[0].path, group.path)
     file = group.run(0).path / "evaluations.npz"
@@ -329,7 +327,7 @@ def test_a_seed_whose_numbers_are_damaged_does_not_stop_the_others(done, tmp_pat
 
 OUTER_PATH = [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
 needs_proc = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes")
-# Figures are drawn at each evaluation, and take longer than the training.
+# Figures are drawn at each evaluation and take longer than training.
 EVALUATION = {"interval": 6_000, "n_episodes": 2}
 LONG = {"total_timesteps": 6_000, "segment": 600, "evaluation": EVALUATION}
 
@@ -347,13 +345,13 @@ def wait_for(what, seconds=60):
 
 
 def children(pid):
-    """Processes that this one started."""
+    """Child processes."""
     files = Path(f"/proc/{pid}/task").glob("*/children")
     return [int(child) for file in files for child in file.read_text().split()]
 
 
 @needs_proc
-def test_a_stopped_group_reports_what_is_kept(tmp_path):
+def test_a_stopped_group_says_what_is_saved(tmp_path):
     group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
     display = Display()
     display.console = Console(record=True, width=120)
@@ -362,7 +360,7 @@ def test_a_stopped_group_reports_what_is_kept(tmp_path):
         wait_for(lambda: resume_state.last_timestep(group.run(1).state))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    before = children(os.getpid())  # such as the fork server of other tests
+    before = children(os.getpid())  # for example the fork server of other tests
     threading.Thread(target=stop, daemon=True).start()
     with pytest.raises(Stopped):
         run_seeds(long_experiment(), [1, 2], results=tmp_path, name="g", display=display)
@@ -377,8 +375,8 @@ def test_a_stopped_group_reports_what_is_kept(tmp_path):
 
 
 @needs_proc
-def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
-    """The coordinator is killed when the first run has ended and others are under way."""
+def test_a_killed_group_leaves_no_process_and_can_be_finished(tmp_path):
+    """The coordinator is killed when the first run has ended and others are training."""
     group = SeedGroup(tmp_path / "SAC_Pendulum-v1" / "g")
     program = (
         "from pathlib import Path\n"
@@ -406,7 +404,7 @@ def test_a_killed_group_leaves_no_process_and_is_finished_later(tmp_path):
     assert workers
     finished = {run: untouched(run) for run in runs if run.is_finished()}
     assert finished and not runs[2].is_finished()
-    # At once: the workers may still be stopping.
+    # Immediately, while the workers may still be stopping.
     resume_group(group.path, Display(quiet=True))
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     assert all(run.is_finished() for run in runs)

@@ -1,4 +1,4 @@
-"""Trackers: what they are told, that they change nothing, and that a resumed run goes on."""
+"""Trackers: what they receive, that they change nothing, and how they behave on resume."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ NAMED = [
 
 
 class Notebook:
-    """A tracker of our own: it keeps everything."""
+    """A custom tracker that keeps everything."""
 
     def __init__(self):
         self.rows = []
@@ -59,7 +59,7 @@ class Notebook:
 
 
 class Failing(Notebook):
-    """The network goes down at that timestep, and stays down."""
+    """Fails from a given timestep on, as if the network were down."""
 
     def __init__(self, timestep):
         super().__init__()
@@ -72,14 +72,14 @@ class Failing(Notebook):
 
 
 class Drawing(Notebook):
-    """Draws from every global generator."""
+    """Draws random numbers from every global generator."""
 
     def log(self, row):
         random.random(), np.random.random(), torch.rand(1)
 
 
 class Stopping(Notebook):
-    """Somebody presses Ctrl-C at that timestep."""
+    """Sends Ctrl-C at a given timestep."""
 
     def log(self, row):
         super().log(row)
@@ -122,7 +122,7 @@ def row(timestep, **values):
         ("[]", ()),
     ],
 )
-def test_trackers_are_named_as_words_or_as_a_list(tmp_path, text, expected):
+def test_trackers_are_given_as_words_or_as_a_list(tmp_path, text, expected):
     (tmp_path / "a.yaml").write_text(to_yaml(tiny("sac")))
     experiment = load(tmp_path / "a.yaml", {"trackers": text})
     assert experiment.trackers == expected
@@ -146,7 +146,7 @@ def test_an_unknown_tracker_is_refused_in_one_line(value, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_flag_follows_from_the_setting_and_names_every_tracker():
+def test_the_flag_is_derived_from_the_setting_and_lists_every_tracker():
     (flag,) = [flag for flag in flags() if flag.name == "trackers"]
     assert flag.doc.startswith("Trackers in addition to TensorBoard")
     assert all(name in flag.doc for name in trackers.TRACKERS)
@@ -155,7 +155,7 @@ def test_the_flag_follows_from_the_setting_and_names_every_tracker():
 # --- not installed -------------------------------------------------------------------------------
 
 
-def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_it():
+def test_a_tracker_that_is_not_installed_is_refused_with_the_command_that_installs_it():
     with pytest.raises(ExperimentError) as caught:
         trackers.check_installed(["no_such_tracker", "numpy"])
     assert caught.value.field == "trackers"
@@ -163,7 +163,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_line_that_installs_
     assert 'pip install "gallop-rl[no_such_tracker]"' in str(caught.value)
 
 
-def test_a_folder_of_the_same_name_is_not_an_installed_package(tmp_path, monkeypatch):
+def test_a_folder_with_its_name_is_not_an_installed_package(tmp_path, monkeypatch):
     (tmp_path / "gallop_no_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
     assert is_installed("gallop_no_tracker"), "Python takes it for a package"
@@ -180,10 +180,10 @@ def test_nothing_is_written_if_a_tracker_is_not_installed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-# --- TensorBoard, and trackers of one's own ------------------------------------------------------
+# --- TensorBoard, and custom trackers ------------------------------------------------------------
 
 
-def test_tensorboard_and_a_custom_tracker_get_the_numbers_of_the_files(tmp_path):
+def test_tensorboard_and_a_custom_tracker_receive_what_is_in_the_files(tmp_path):
     notebook = Notebook()
     folder = run(tiny("sac", log_interval=1), tmp_path, notebook)
     evaluations = folder.numbers.read_evaluations()
@@ -195,20 +195,22 @@ def test_tensorboard_and_a_custom_tracker_get_the_numbers_of_the_files(tmp_path)
     assert notebook.n_closed == 1
 
 
-def test_tensorboard_drops_what_came_after_the_boundary(tmp_path):
+def test_tensorboard_drops_rows_after_the_boundary(tmp_path):
     folder, experiment = RunDirectory(tmp_path / "a"), tiny("sac")
     with trackers.opened(folder, experiment, 0) as opened:
         opened.log([row(100, **{"train/x": 0.5}), row(200, **{"train/x": 0.5})])
-    time.sleep(1.1)  # event files are in the order of the seconds in their names
+    time.sleep(1.1)  # event files are sorted by the seconds in their names
     with trackers.opened(folder, experiment, 100) as opened:
         opened.log([row(200, **{"train/x": 0.25})])
     assert tensorboard_points(folder, "train/x") == [(100, 0.5), (200, 0.25)]
 
 
-def test_tensorboard_reads_event_files_in_the_order_of_opening(tmp_path, monkeypatch):
+def test_tensorboard_reads_event_files_in_the_order_in_which_they_were_opened(
+    tmp_path, monkeypatch
+):
     from tensorboard.summary.writer import event_file_writer as writer
 
-    # It numbers the files that a process opens. In one second, 10 would be read before 9.
+    # It numbers the files opened by a process. Within one second, 10 would be read before 9.
     monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(9))
     folder, experiment = RunDirectory(tmp_path / "a"), tiny("sac")
     for timestep in (100, 200):
@@ -234,7 +236,7 @@ def test_a_stopped_run_closes_its_trackers_and_resumes_in_them(tmp_path):
     assert resumed.n_closed == 1
 
 
-def test_an_extended_run_is_a_new_run_of_the_trackers(tmp_path):
+def test_an_extended_run_is_a_new_run_at_the_trackers(tmp_path):
     before = run(tiny("sac"), tmp_path)
     before.write_tracker_run("mlflow", "a1")
     longer = {"total_timesteps": 720, "evaluation.interval": 120}
@@ -247,7 +249,7 @@ def test_an_extended_run_is_a_new_run_of_the_trackers(tmp_path):
 # --- a tracker changes nothing -------------------------------------------------------------------
 
 
-def test_a_tracker_that_fails_is_dropped_with_one_warning_and_training_continues(tmp_path, caplog):
+def test_a_failing_tracker_is_dropped_with_one_warning_and_training_continues(tmp_path, caplog):
     failing, notebook = Failing(200), Notebook()
     with caplog.at_level("WARNING", "gallop"):
         folder = run(tiny("sac", log_interval=1), tmp_path, failing, notebook)
@@ -291,7 +293,7 @@ def test_a_tracker_that_uses_the_global_generators_changes_no_bit(tmp_path, algo
     assert parameters(quiet.final_model) == parameters(drawing.final_model)
 
 
-# --- the tools themselves, where they are installed ----------------------------------------------
+# --- the real trackers, if they are installed ----------------------------------------------------
 
 KILLED = """
 import os, signal, sys
@@ -313,7 +315,7 @@ workflow.run(experiment, Path("results"), "a", Display(quiet=True), own_trackers
 
 
 def environment(home):
-    """Everything stays on this machine, below `home`."""
+    """Environment variables that keep everything on this machine, in `home`."""
     return os.environ | {
         "WANDB_MODE": "offline",
         "MLFLOW_TRACKING_URI": f"sqlite:///{home / 'mlflow.db'}",
@@ -341,7 +343,7 @@ def printed(home, program, *arguments):
 
 
 def read_wandb(home, folder):
-    """Runs of the same id in one list, as `wandb sync` joins them: id -> name, config, points."""
+    """Merge runs with the same id, as `wandb sync` does: id -> name, config, points."""
     from wandb.proto import wandb_internal_pb2
 
     found = {}
@@ -368,13 +370,13 @@ def leveldb_records(data):
     """The records of a .wandb file, which is a LevelDB log after seven bytes of W&B's own."""
     at, record = 7, b""
     while at + 7 <= len(data):
-        if 32768 - at % 32768 < 7:  # the end of a block holds no header
+        if 32768 - at % 32768 < 7:  # there is no header at the end of a block
             at += 32768 - at % 32768
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
+        if kind in (1, 4):  # a complete record, or the last part of one
             yield record
             record = b""
 
@@ -422,7 +424,7 @@ def read_trackio(home, folder):
 
 
 def read(tracker, home, folder):
-    """Run id -> what the tool's own reader says."""
+    """Read all runs with the tracker's own reader: run id -> content."""
     if tracker == "mlflow":
         return printed(home, READ_MLFLOW)
     if tracker == "trackio":
@@ -440,7 +442,7 @@ def read(tracker, home, folder):
 
 
 def once(points):
-    """trackio keeps what a killed run told after its last boundary; it was told the same again."""
+    """Drop duplicates: trackio keeps rows after the last boundary, which a resumed run repeats."""
     found = dict(points)
     assert all(value == pytest.approx(found[step]) for step, value in points)
     return sorted(found.items())
@@ -448,7 +450,7 @@ def once(points):
 
 @pytest.fixture(scope="module", params=NAMED)
 def told(request, tmp_path_factory):
-    """A run with one tracker, killed after it told of timestep 240 and resumed from 120."""
+    """A run with one tracker, killed after logging timestep 240 and resumed from 120."""
     tracker, home = request.param, tmp_path_factory.mktemp(request.param)
     experiment = tiny("sac", log_interval=1, trackers=[tracker])
     (home / "config.yaml").write_text(to_yaml(experiment))
@@ -461,7 +463,7 @@ def told(request, tmp_path_factory):
     return tracker, home, folder, run_before, resumed
 
 
-def test_a_resumed_run_continues_the_same_run_of_the_tracker(told):
+def test_a_resumed_run_continues_the_same_run_at_the_tracker(told):
     tracker, home, folder, run_before, _ = told
     ((run_id, found),) = read(tracker, home, folder).items()
     assert run_id == run_before == folder.read_tracker_runs()[tracker]
@@ -491,23 +493,23 @@ def test_the_tracker_gets_the_runs_name_and_settings(told):
         assert found["state"].lower() == "finished"
 
 
-def test_no_output_of_the_tracker_reaches_the_screen(told):
+def test_the_tracker_prints_nothing(told):
     _, _, _, _, resumed = told
     assert (resumed.stdout, resumed.stderr) == ("", "")
 
 
-def test_the_policy_has_the_same_bits_as_without_the_tracker(told, tmp_path):
+def test_the_policy_is_bit_identical_to_one_without_the_tracker(told, tmp_path):
     folder = told[2]
     alone = run(tiny("sac", log_interval=1), tmp_path)
     assert parameters(folder.final_model) == parameters(alone.final_model)
 
 
 @pytest.mark.parametrize("tracker", NAMED)
-def test_an_unreachable_tracker_causes_only_a_warning(tracker, tmp_path):
-    """A store that is no store: what is wrong differs, what happens does not."""
+def test_an_unreachable_tracker_only_causes_a_warning(tracker, tmp_path):
+    """The store is unusable in different ways, with the same outcome."""
     experiment = tiny("sac", log_interval=1, trackers=[tracker])
     (tmp_path / "config.yaml").write_text(to_yaml(experiment))
-    nowhere = "http://127.0.0.1:9"  # nothing listens at the discard port
+    nowhere = "http://127.0.0.1:9"  # nothing listens on the discard port
     unreachable = {
         "WANDB_MODE": "online",
         "WANDB_API_KEY": "0" * 40,
@@ -528,7 +530,7 @@ def test_an_unreachable_tracker_causes_only_a_warning(tracker, tmp_path):
     folder = RunDirectory(tmp_path / "results" / "SAC_Pendulum-v1" / "a")
     assert folder.final_model.exists()
     log = folder.log_file.read_text()
-    if tracker == "trackio":  # it warns itself, and raises nothing
+    if tracker == "trackio":  # trackio warns by itself and raises nothing
         assert log.count("trackio failed") == 1, log
     else:
         assert log.count("the run continues without it") == 1, log
@@ -536,7 +538,7 @@ def test_an_unreachable_tracker_causes_only_a_warning(tracker, tmp_path):
 
 
 @pytest.mark.skipif(not is_installed("wandb"), reason="needs wandb")
-def test_wandb_without_a_login_is_dropped_and_never_prompts(tmp_path):
+def test_wandb_without_a_login_is_dropped_and_never_asks(tmp_path):
     (tmp_path / "config.yaml").write_text(to_yaml(tiny("sac", trackers=["wandb"])))
     without = {n: v for n, v in os.environ.items() if n not in ("WANDB_API_KEY", "WANDB_MODE")}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Folders from elsewhere: links that leave them, pipes, damaged files; nothing follows or waits."""
+"""Untrusted folders: links that leave them, pipes, damaged files; none are followed or block."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def elsewhere(tmp_path):
-    """A folder of somebody's, and what is in it."""
+    """A folder outside of the run, with a file."""
     folder = tmp_path / "elsewhere"
     (folder / "replay").mkdir(parents=True)
     for name in ("notes.txt", "a.safetensors", "replay/a.safetensors"):
@@ -93,9 +93,9 @@ def test_no_command_writes_through_a_link_or_copies_its_target(
     assert not (tmp_path / "hub").exists()
 
 
-def test_links_inside_a_run_and_a_link_to_a_run_are_accepted(run, tmp_path):
+def test_links_within_a_run_and_links_to_a_run_are_allowed(run, tmp_path):
     (run.path / "newest").symlink_to("state")
-    (run.path / "log").symlink_to(run.path / "experiment.yaml")  # absolute, and inside
+    (run.path / "log").symlink_to(run.path / "experiment.yaml")  # absolute, but inside
     (tmp_path / "shortcut").symlink_to(run.path)
     check_contents(run.path)
     check_contents(tmp_path / "shortcut")
@@ -117,7 +117,7 @@ def test_a_group_and_a_search_with_a_link_are_refused(elsewhere, tmp_path, capsy
     assert "trials is a link that leaves the folder" in capsys.readouterr().err
 
 
-def test_a_round_can_only_name_a_parent_next_to_it(tmp_path, capsys):
+def test_the_parent_of_a_round_must_be_next_to_it(tmp_path, capsys):
     search = tmp_path / "search"
     search.mkdir()
     record = '{"number": 1, "parent": "../../etc", "storage": "s", "study_name": "a", '
@@ -132,7 +132,7 @@ def test_a_film_next_to_a_policy_is_not_written_through_a_link(run, elsewhere):
         check_run_around(run.path / "checkpoints" / "model_watch.mp4")
 
 
-def test_a_lock_that_is_a_link_locks_nothing(run, elsewhere):
+def test_a_lock_that_is_a_link_is_refused(run, elsewhere):
     (run.state / "lock").symlink_to(elsewhere / "notes.txt")
     with pytest.raises(RunError, match="is a link"), run.locked():
         pass
@@ -168,7 +168,7 @@ def test_a_policy_file_that_is_a_pipe_is_refused(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no devices")
-def test_a_device_is_not_a_file(tmp_path):
+def test_a_device_is_not_a_regular_file(tmp_path):
     (tmp_path / "a.json").symlink_to("/dev/zero")
     with pytest.raises(OSError, match="a device"):
         read_json(tmp_path / "a.json")
@@ -183,8 +183,8 @@ def npz(**arrays):
     return buffer.getvalue()
 
 
-def array_that_lies(shape):
-    """An .npz whose array claims a shape that is not there."""
+def array_with_false_shape(shape):
+    """An .npz file whose array claims a larger shape than it has."""
     header = io.BytesIO()
     claim = {"descr": "<f8", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, claim)
@@ -216,7 +216,7 @@ DAMAGE = [
     ),
     ("evaluations.npz", b"PK\x03\x04", "is not an .npz file"),
     ("evaluations.npz", npz(results=np.zeros((1, 2))), "has no array 'timesteps'"),
-    ("evaluations.npz", array_that_lies((10**12,)), "incomplete array"),
+    ("evaluations.npz", array_with_false_shape((10**12,)), "incomplete array"),
     (
         "evaluations.npz",
         npz(timesteps=["a"], results=[["b"]], ep_lengths=[[1]], seeds=[1]),
@@ -241,7 +241,7 @@ def test_a_damaged_run_is_listed_with_its_reason_among_the_others(
     assert "whole" in capsys.readouterr().out
 
 
-def test_listing_imports_no_code_of_a_task(run, tmp_path, monkeypatch):
+def test_listing_does_not_import_the_task(run, tmp_path, monkeypatch):
     (tmp_path / "marking_task.py").write_text(
         "import pathlib\npathlib.Path('imported').write_text('')\n"
         "import gymnasium\ngymnasium.register('Marked-v0', lambda: None)\n"
@@ -265,7 +265,7 @@ def test_a_file_larger_than_its_limit_is_not_read(tmp_path):
         read_npz(tmp_path / "b.npz", limit=100_000)
 
 
-def test_arrays_read_back_as_numpy_wrote_them(tmp_path):
+def test_arrays_are_read_as_numpy_wrote_them(tmp_path):
     arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.array(3), "c": np.array(["x", "yz"])}
     np.savez(tmp_path / "a.npz", **arrays)
     found = read_npz(tmp_path / "a.npz", ["a", "b", "c"])
@@ -275,14 +275,14 @@ def test_arrays_read_back_as_numpy_wrote_them(tmp_path):
         read_npz(tmp_path / "o.npz")
 
 
-def test_a_message_made_from_a_file_keeps_its_start_and_end():
+def test_a_long_message_keeps_both_ends():
     message = str(ExperimentError("first " + "x" * 80_000 + " last"))
     assert len(message) <= MAX_MESSAGE + 3
     assert (message[:5], message[-4:]) == ("first", "last")
 
 
-def test_links_in_a_trackers_folder_are_accepted(tmp_path):
-    """W&B links its logs in the user's cache from there; a link in its place is refused."""
+def test_links_in_the_folder_of_a_tracker_are_allowed(tmp_path):
+    """W&B has links to its logs there; a link in place of the folder itself is refused."""
     outside, run = tmp_path / "outside", tmp_path / "run"
     outside.mkdir()
     (run / "wandb" / "logs").mkdir(parents=True)
@@ -294,14 +294,14 @@ def test_links_in_a_trackers_folder_are_accepted(tmp_path):
         check_contents(run)
 
 
-# --- a pipe that the user names ------------------------------------------------------------------
+# --- a pipe named by the user --------------------------------------------------------------------
 
 CONFIG = "algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 2000\n"
 
 
 @pytest.fixture
 def pipe():
-    """Its two ends, and its name."""
+    """Both ends of a pipe, and its path."""
     reading, writing = os.pipe()
     yield f"/dev/fd/{reading}", writing
     for end in (reading, writing):
@@ -311,7 +311,7 @@ def pipe():
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
 @pytest.mark.parametrize("command", [["run"], ["baseline", "--episodes", "1"]])
-def test_a_config_may_come_through_a_pipe(pipe, command, tmp_path, monkeypatch, capsys):
+def test_a_config_can_be_read_from_a_pipe(pipe, command, tmp_path, monkeypatch, capsys):
     name, writing = pipe
     monkeypatch.chdir(tmp_path)
     os.write(writing, CONFIG.encode())
@@ -322,7 +322,7 @@ def test_a_config_may_come_through_a_pipe(pipe, command, tmp_path, monkeypatch, 
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
-def test_a_search_may_come_through_a_pipe(pipe, capsys):
+def test_a_search_can_be_read_from_a_pipe(pipe, capsys):
     name, writing = pipe
     os.write(writing, yaml.safe_dump(small_search.one_round(2)).encode())
     os.close(writing)
@@ -331,7 +331,7 @@ def test_a_search_may_come_through_a_pipe(pipe, capsys):
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no names")
-def test_a_pipe_with_no_data_or_too_much_is_refused(pipe, monkeypatch, capsys):
+def test_a_pipe_with_no_or_too_much_data_is_refused(pipe, monkeypatch, capsys):
     name, writing = pipe
     monkeypatch.setattr(reading, "SECONDS_OF_A_PIPE", 0.2)
     os.write(writing, b"algo: sac\n")

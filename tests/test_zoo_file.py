@@ -1,4 +1,4 @@
-"""Files of rl-baselines3-zoo: every way of writing that they have, and what must never run."""
+"""Files of rl-baselines3-zoo: their notations, and code that must never run."""
 
 from __future__ import annotations
 
@@ -137,21 +137,21 @@ def test_anchors_merges_schedules_and_python_strings_become_settings(write):
             "learning_rate": "lin_7.3e-4",
             "gamma": 0.999,
             "train_freq": 4,
-            "gradient_steps": 1,  # SB3's default, and not ours where train_freq is not 1
+            "gradient_steps": 1,  # SB3's default, which differs from ours unless train_freq is 1
             "ent_coef": "auto",
         },
     }
     assert found["Swimmer-v4"].reason == ""
 
 
-def test_a_total_that_does_not_line_up_is_rounded_to_the_nearest_that_does(write):
+def test_a_total_that_does_not_line_up_is_moved_to_the_nearest(write):
     task = tasks(write(SAC))["MountainCarContinuous-v0"]
     assert task.data["total_timesteps"] == 50_048, "391 × 4 × 32"
     assert task.reason == "n_timesteps was 50,000"
     assert task.data["source"].endswith("MountainCarContinuous-v0; n_timesteps was 50,000")
 
 
-def test_a_total_too_short_for_an_episode_between_milestones_is_raised(write):
+def test_a_total_too_short_for_an_episode_between_milestones_is_raised_to_the_minimum(write):
     path = write("HalfCheetah-v5: {n_timesteps: 1001, policy: MlpPolicy, n_envs: 2}")
     (task,) = read_zoo_file(path)
     assert task.data["total_timesteps"] == 4 * 2 * 1000
@@ -183,7 +183,7 @@ def test_ppos_nets_wrappers_and_normalisation_are_translated(write):
     assert racing["normalize"] == {"observations": False, "rewards": True, "clip_rewards": 5.0}
 
 
-def test_td3_without_noise_in_the_zoo_has_none_here(write):
+def test_td3_without_noise_in_the_zoo_is_imported_without_noise(write):
     found = tasks(write(TD3, "td3.yml"))
     noisy = found["Pendulum-v1"].data["hyperparameters"]
     assert (noisy["noise_type"], noisy["noise_std"]) == ("ornstein-uhlenbeck", 0.5)
@@ -193,7 +193,7 @@ def test_td3_without_noise_in_the_zoo_has_none_here(write):
     assert silent["gradient_steps"] == 1, "our default would be one a timestep, which is 4"
 
 
-def test_settings_without_a_counterpart_are_reported_with_place_key_value_and_reason(write):
+def test_unsupported_tasks_are_skipped_with_place_key_value_and_reason(write):
     path = write(SAC)
     found = tasks(path)
     assert found["FetchReach-v1"].data is None
@@ -206,7 +206,7 @@ def test_settings_without_a_counterpart_are_reported_with_place_key_value_and_re
         read_zoo_file(path, env="FetchReach-v1")
 
 
-def test_an_unlisted_task_gets_the_files_default_and_a_message(write):
+def test_an_unlisted_task_gets_the_files_default_and_a_remark(write):
     (task,) = read_zoo_file(write(PPO, "ppo.yml"), env="HalfCheetah-v4")
     assert task.data["hyperparameters"] == {"policy": "MlpPolicy"}
     words = "not listed, so its entry default was used (it lists HalfCheetah-v5)"
@@ -216,12 +216,12 @@ def test_an_unlisted_task_gets_the_files_default_and_a_message(write):
         read_zoo_file(write(PPO, "ppo.yml"), env="ALE/Pong-v5")
 
 
-def test_an_unlisted_task_without_a_default_is_refused_with_the_nearest(write):
+def test_an_unlisted_task_without_a_default_is_refused_with_the_nearest_name(write):
     with pytest.raises(ExperimentError, match=r"Pendulum-v0 is not listed.* Pendulum-v1"):
         read_zoo_file(write(TD3, "td3.yml"), env="Pendulum-v0")
 
 
-def test_a_file_of_another_algorithm_is_refused_with_ours(write):
+def test_a_file_of_an_unsupported_algorithm_is_refused_with_those_allowed(write):
     with pytest.raises(
         ExperimentError, match="algorithm 'a2c' is not supported, allowed: sac, td3"
     ):
@@ -229,7 +229,7 @@ def test_a_file_of_another_algorithm_is_refused_with_ours(write):
     assert read_zoo_file(write(TD3, "mine.yml"), algo="TD3")[0].data["algo"] == "td3"
 
 
-def test_an_import_writes_files_that_load_and_names_those_that_do_not(write, tmp_path):
+def test_an_import_writes_loadable_files_and_lists_skipped_tasks(write, tmp_path):
     written = import_zoo(write(SAC), tmp_path / "out")
     by_env = {task.env: task for task in written}
     assert [task.env for task in written if task.path is None] == [
@@ -248,7 +248,7 @@ def test_an_import_writes_files_that_load_and_names_those_that_do_not(write, tmp
     assert data["normalize"] == {"observations": True, "rewards": False}
 
 
-def test_an_import_that_would_overwrite_a_file_writes_nothing(write, tmp_path):
+def test_an_import_writes_nothing_if_a_file_exists(write, tmp_path):
     path, output = write(SAC), tmp_path / "out"
     import_zoo(path, output, env="Swimmer-v4")
     (output / "sac" / "Swimmer-v4.yaml").write_text("mine")
@@ -290,7 +290,7 @@ def test_slashes_and_colons_of_a_task_become_dashes_and_its_module_is_not_import
         (f"{{n_timesteps: 0x{'f' * 1990}}}", "must be at most|malformed|too large|digit"),
     ],
 )  # fmt: skip
-def test_mistakes_cause_one_line_with_place_value_and_what_is_allowed(write, entry, words):
+def test_mistakes_are_reported_on_one_line_with_place_and_remedy(write, entry, words):
     with pytest.raises(ExperimentError, match=words) as caught:
         read_zoo_file(write(f"X-v0: {entry}\n"), env="X-v0")
     assert "\n" not in str(caught.value)
@@ -340,16 +340,14 @@ def test_mistakes_cause_one_line_with_place_value_and_what_is_allowed(write, ent
         "(" * 999 + ")" * 999,
     ],
 )
-def test_a_string_that_is_more_than_literals_is_refused_and_does_not_run(
-    text, tmp_path, monkeypatch
-):
+def test_a_string_with_more_than_literals_is_refused_and_not_run(text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"allowed|not a Python literal|nested|characters"):
         read_literal(text)
     assert not list(tmp_path.iterdir())
 
 
-def test_literals_are_read_as_in_python():
+def test_literals_are_read_as_python_reads_them():
     assert read_literal(" {'a': (1, -2.5), 'b': [None, True, 'x']} ") == {
         "a": [1, -2.5],
         "b": [None, True, "x"],
@@ -358,7 +356,7 @@ def test_literals_are_read_as_in_python():
         assert read_literal(f"dict(activation_fn={name})") == {"activation_fn": "elu"}
 
 
-def test_activation_functions_are_those_of_policy_files():
+def test_activation_functions_are_the_same_as_in_policy_files():
     assert {ours: name for name, ours in ACTIVATIONS.items()} == sb3_names.ACTIVATIONS
 
 
@@ -367,7 +365,7 @@ def test_the_name_of_a_task_is_printable(write):
     assert found.data is None and (found.env + found.reason).isprintable()
 
 
-def test_yaml_bombs_are_refused(write):
+def test_yaml_that_expands_or_nests_too_much_is_refused(write):
     bomb = "a0: &a0 {x: 1}\n" + "".join(
         f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
     )
@@ -388,11 +386,11 @@ def test_yaml_bombs_are_refused(write):
             read_zoo_file(write(text))
 
 
-# --- and back ------------------------------------------------------------------------------------
+# --- export --------------------------------------------------------------------------------------
 
 
 def here(algo, hyperparameters=None, **settings):
-    """Milestones as the Zoo's files give them: by default."""
+    """A tiny experiment with the default milestones, as imported files have."""
     times = {"total_timesteps": 1600, "segment": 400, "milestones": [25, 50, 100]}
     return tiny(algo, hyperparameters, **times, evaluation={"interval": 400}, **settings)
 
@@ -416,14 +414,14 @@ EXPERIMENTS = [
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_survives_the_zoos_config(experiment, write):
+def test_an_experiment_survives_a_round_trip_through_the_zoos_config(experiment, write):
     write(to_zoo_args(experiment), "args.yml")
     (task,) = read_zoo_file(write(to_zoo_config(experiment), "config.yml"))
     assert task.reason == ""
     back = from_dict({**experiment.model_dump(), **task.data})
     ours, n_envs = experiment.hyperparameters, experiment.n_envs
     same = {"policy": ours.policy if ours.policy != "auto" else "MlpPolicy"}
-    if experiment.algo != "ppo":  # one number, of which we have two names
+    if experiment.algo != "ppo":  # one number, for which we have two names
         same |= {"utd": None, "gradient_steps": ours.gradient_steps_a_quantum(n_envs)}
         if ours.noise_type == "none":
             same["noise_std"] = 0.1
@@ -433,7 +431,7 @@ def test_an_experiment_survives_the_zoos_config(experiment, write):
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_zoos_files_are_plain_and_have_what_its_loader_needs(experiment):
+def test_exported_files_are_plain_and_have_the_keys_that_the_zoos_loader_needs(experiment):
     args = yaml.safe_load(to_zoo_args(experiment))
     assert (args["algo"], args["env"], args["seed"]) == (experiment.algo, "Pendulum-v1", 0)
     assert args["env_kwargs"] == {"max_episode_steps": 50}
