@@ -164,7 +164,7 @@ def test_no_code_runs_without_consent(route, here, capsys):
     for name, command in COMMANDS.items():
         assert call(*command) == 2, name
         error = capsys.readouterr().err
-        assert "names code, and was not made here by you" in error, name
+        assert "runs code and was not created by you on this machine" in error, name
         assert error.count("\n") == 1, name
         assert "--trust" in error
     after = sorted(here.rglob("*"))
@@ -265,7 +265,7 @@ def test_a_user_at_a_terminal_is_asked(here):
 
 def test_python_callers_consent_with_an_argument(here, capsys):
     unpack(here, "namespace package")
-    with pytest.raises(ConsentError, match="names code"):
+    with pytest.raises(ConsentError, match="runs code"):
         gallop.evaluate("gift/run", n_episodes=1)
     assert was_run(here) == []
     gallop.evaluate("gift/run", n_episodes=1, trust=True)
@@ -362,7 +362,7 @@ def test_a_run_in_a_group_needs_its_own_consent(here, capsys):
     (group / "seed-0" / "provenance.json").unlink()
     manifest.begin(group / "seed-0")
     assert call("run", "--resume", "gift/group") == 1
-    assert "names code, and was not made here by you" in capsys.readouterr().err
+    assert "runs code and was not created by you on this machine" in capsys.readouterr().err
     assert was_run(here) == []
 
 

@@ -134,7 +134,7 @@ def test_a_film_next_to_a_policy_is_not_written_through_a_link(run, elsewhere):
 
 def test_a_lock_that_is_a_link_is_refused(run, elsewhere):
     (run.state / "lock").symlink_to(elsewhere / "notes.txt")
-    with pytest.raises(RunError, match="is a link"), run.locked():
+    with pytest.raises(RunError, match="must be a regular file"), run.locked():
         pass
     assert (elsewhere / "notes.txt").read_text() == "kept"
 

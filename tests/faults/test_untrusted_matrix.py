@@ -363,7 +363,7 @@ def _check(entry, route, trained, here, monkeypatch, capsys) -> None:
     _forget(monkeypatch)
     outcome = _outcome(ENTRIES[entry])
     said = capsys.readouterr().err
-    if "names code, and was not made here by you" in said:
+    if "runs code and was not created by you on this machine" in said:
         outcome = "asks for consent"
     found = _was_run(here)
     runs.record("untrusted", entry=entry, route=route, outcome=outcome, n_executed=len(found))
