@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 from algorithm_rows import ROWS
@@ -22,6 +23,10 @@ from gallop.learners.choose import choose_learner, make_learner
 from gallop.learners.learner import Learner
 from gallop.run_folder import resume_state
 from gallop.runs.training import Outcome, train
+
+# On a busy machine an example may take longer than the default 200 ms.
+hypothesis.settings.register_profile("gallop", deadline=None)
+hypothesis.settings.load_profile("gallop")
 
 
 def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: Any) -> Experiment:
