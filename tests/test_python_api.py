@@ -102,6 +102,12 @@ def test_run_seeds_takes_a_str_and_its_runs_are_evaluated_alike(group, home):
         assert len(gallop.evaluate(one, n_episodes=1).returns) == 1
 
 
+def test_a_group_is_refused_with_one_of_its_runs(group):
+    for what in (group, str(group.path)):
+        with pytest.raises(RunError, match=r"a group of training seeds.*choose a run.*seed-3"):
+            gallop.evaluate(what)
+
+
 def test_tune_takes_strs_and_an_experiment_takes_what_it_returns(tmp_path):
     data = small_search.one_round(1)
     file = small_search.write(tmp_path, data)

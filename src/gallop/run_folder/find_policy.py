@@ -20,6 +20,7 @@ from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.lookup import all_runs, containing_run
+from gallop.run_folder.seed_group import SeedGroup, is_group
 
 if TYPE_CHECKING:
     from gallop.policies.sb3_zip import Options
@@ -166,6 +167,11 @@ def _policy_path(what: Path | None, results: Path) -> Path:
                 return path
         if run.experiment_file.is_file():
             raise RunError(f"{what} has no policy yet, because it has not been evaluated")
+        if is_group(what) and (seeds := SeedGroup(what).seeds_there()):
+            one = SeedGroup(what).run(seeds[0])
+            raise RunError(
+                f"{what}: a group of training seeds, not a run; choose a run, such as {one.path}"
+            )
         names = " or ".join(path.name for path in candidates[:2])
         raise RunError(f"{what}: not a run or milestone folder (no {names})")
     if not what.exists():
