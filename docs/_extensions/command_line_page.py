@@ -10,7 +10,7 @@ from unittest import mock
 
 from markdown import block, code, escaped, listed
 
-from gallop.commands.cli import build_parser
+from gallop.commands.cli import make_parser
 
 COLUMNS = "80"  # of a usage line
 PLAIN_GROUPS = {"positional arguments": "Arguments", "options": "Options"}
@@ -18,7 +18,7 @@ PLAIN_GROUPS = {"positional arguments": "Arguments", "options": "Options"}
 
 def commands() -> dict[str, argparse.ArgumentParser]:
     """Name -> parser, in the order of `gallop --help`."""
-    return dict(_subparsers(build_parser()).choices)
+    return dict(_subparsers(make_parser()).choices)
 
 
 def _subparsers(parser: argparse.ArgumentParser) -> argparse._SubParsersAction:
@@ -91,7 +91,7 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 def page() -> str:
     """Everything below the introduction of docs/reference/command_line.md."""
-    parser = build_parser()
+    parser = make_parser()
     parts = [
         f"- [`gallop {name}`](#gallop-{name}): {escaped(summary)}"
         for name, summary in _summaries(parser).items()
