@@ -1,8 +1,8 @@
-"""`gallop` in a forked child: the imports are done, so every instant of its life is work.
+"""`gallop` in a forked child, which has done its imports, so that faults hit only its work.
 
-A child can be told to die, or to be refused by the system, at one of its operations on files. These
-are counted with Python's audit events (files opened for writing, renamed, removed; folders made
-and removed; links) and `os.fsync`, which has none.
+A child can be made to die, or to get an error, at one of its operations on files. These are counted
+with Python's audit events (files opened for writing, renamed, removed; folders made and removed;
+links) and with `os.fsync`, which has no event.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ IMPORTED = (
     "matplotlib.pyplot",
     "stable_baselines3.common.vec_env",
     "tensorboard.compat.proto",
-    "torch._dynamo",  # which the first optimizer imports
+    "torch._dynamo",  # imported by the first optimizer
 )
-MARK = "GALLOP_FAULTS_HOME"  # in the environment of all that a child starts
-SECONDS_TO_STOP = 20  # what a process may take to see that its parent is gone
+MARK = "GALLOP_FAULTS_HOME"  # set in the environment of all processes started by a child
+SECONDS_TO_STOP = 20  # within which a process must notice that its parent has ended
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link"}
 LOG = "operations.txt"
-TEMPORARY = "temporary.txt"  # names the folders for temporary files
-DESCRIPTORS = "descriptors.txt"  # what children still had open at their end
+TEMPORARY = "temporary.txt"  # lists the folders for temporary files
+DESCRIPTORS = "descriptors.txt"  # lists what children still had open at their end
 
 
 class Ended(NamedTuple):
-    """How a child came to its end."""
+    """How a child ended."""
 
     code: int
     """Its exit code, or minus the number of the signal that ended it."""
@@ -55,19 +55,19 @@ class Ended(NamedTuple):
 
 
 def start(home: Path, arguments: Sequence[str], on_operation: Operation | None = None) -> int:
-    """Fork a child that runs `gallop ARGUMENTS` in `home`; its process id.
+    """Fork a child that runs `gallop ARGUMENTS` in `home`; return its process id.
 
     Args:
-        on_operation: called before each operation on a file below `home`, with its number and name.
+        on_operation: called before each operation on a file in `home`, with its number and name.
     """
-    # Everything that a run imports is imported here, once.
+    # Import everything that a run needs, once.
     for module in IMPORTED:
         importlib.import_module(module)
     from gallop.commands import cli
 
     sys.stdout.flush()
     sys.stderr.flush()
-    # Not below `home`: sockets of worker processes lie there, whose paths must be short.
+    # Not in `home`: it holds sockets of worker processes, whose paths must be short.
     temporary = tempfile.mkdtemp(prefix="gallop-faults-")
     with (home / TEMPORARY).open("a") as file:
         file.write(f"{temporary}\n")
@@ -87,12 +87,12 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout = os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
-        multiprocessing.forkserver._forkserver.__init__()  # one of other tests is not ours
+        multiprocessing.forkserver._forkserver.__init__()  # do not use the one of other tests
         multiprocessing.resource_tracker._resource_tracker.__init__()
         os.environ[MARK] = str(home)
         os.environ["TMPDIR"] = tempfile.tempdir = temporary
         sys.argv = ["gallop", *arguments]
-        warnings.resetwarnings()  # as in a process of its own: no warning is an error
+        warnings.resetwarnings()  # as in a new process: warnings are not errors
         if on_operation is not None:
             _watch(home, on_operation)
         before = _open_descriptors()
@@ -103,12 +103,12 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
         traceback.print_exc()
     finally:
         try:
-            multiprocessing.util._exit_function()  # what Python does at its end; os._exit does not
+            multiprocessing.util._exit_function()  # done by Python on exit, but not by os._exit
             sys.stdout.flush()
             sys.stderr.flush()
             gc.collect()
             still_open = sorted(_open_descriptors() - before - _of_multiprocessing())
-            if code == 0 and still_open:  # an error's traceback holds what it met
+            if code == 0 and still_open:  # after an error, its traceback keeps objects open
                 with (home / DESCRIPTORS).open("a") as file:
                     file.writelines(f"{sys.argv[1:]}: {name}\n" for name in still_open)
         except BaseException:
@@ -118,7 +118,7 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
 
 
 def finish(home: Path, pid: int, seconds: float = 240) -> Ended:
-    """Wait for a child; one that does not end in time is killed, and fails the test."""
+    """Wait for a child; if it does not end in time, kill it and fail the test."""
     deadline = time.monotonic() + seconds
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -138,7 +138,7 @@ def run(home: Path, arguments: Sequence[str], on_operation: Operation | None = N
 
 
 def output(home: Path) -> str:
-    """What children have printed since the last call."""
+    """Return what children have printed since the last call."""
     path = home / "output"
     if not path.exists():
         return ""
@@ -147,11 +147,11 @@ def output(home: Path) -> str:
     return text
 
 
-# --- what must not be left -----------------------------------------------------------------------
+# --- leftovers -----------------------------------------------------------------------------------
 
 
 def left_behind(home: Path) -> list[str]:
-    """Processes that children in `home` started and that outlive them by more than a while."""
+    """Return processes started by children in `home` that outlive them for too long."""
     deadline = time.monotonic() + SECONDS_TO_STOP
     while (found := _descendants(home)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -159,7 +159,7 @@ def left_behind(home: Path) -> list[str]:
 
 
 def temporary_files(home: Path) -> list[str]:
-    """What is left in the children's folders for temporary files, PyTorch's cache excepted."""
+    """Return what is left in the children's temporary folders, except PyTorch's cache."""
     folders = [Path(line) for line in (home / TEMPORARY).read_text().splitlines()]
     found = [path for folder in folders if folder.exists() for path in folder.iterdir()]
     for folder in folders:
@@ -168,13 +168,13 @@ def temporary_files(home: Path) -> list[str]:
 
 
 def descriptors_left(home: Path) -> list[str]:
-    """Files, pipes and sockets that children which ended well had left open."""
+    """Return files, pipes and sockets that successful children had left open."""
     path = home / DESCRIPTORS
     return path.read_text().splitlines() if path.exists() else []
 
 
 def _of_multiprocessing() -> set[str]:
-    """Pipes that Python keeps to its fork server and resource tracker until it ends."""
+    """Return the pipes that Python keeps open to its fork server and resource tracker."""
     server = multiprocessing.forkserver._forkserver
     tracker = multiprocessing.resource_tracker._resource_tracker
     numbers = {str(server._forkserver_alive_fd), str(tracker._fd)}
@@ -182,10 +182,10 @@ def _of_multiprocessing() -> set[str]:
 
 
 def _open_descriptors() -> set[str]:
-    """Of this process: numbers and what they stand for; not the log, nor Matplotlib's fonts."""
+    """Return this process's open descriptors and targets, except the log and Matplotlib's fonts."""
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # the one that lists the folder
+        with contextlib.suppress(OSError):  # the descriptor used for listing the folder
             found.add(f"{entry.name} {entry.readlink()}")
     return {name for name in found if not name.endswith((LOG, ".ttf"))}
 
@@ -200,13 +200,13 @@ def _descendants(home: Path) -> list[str]:
     return found
 
 
-# --- what can happen at an operation -------------------------------------------------------------
+# --- faults at an operation ----------------------------------------------------------------------
 
 Operation = Callable[[int, str], None]
 
 
 def killed_at(number: int) -> Operation:
-    """SIGKILL before operation `number`."""
+    """Send SIGKILL before operation `number`."""
 
     def act(count: int, name: str) -> None:
         if count == number:
@@ -216,7 +216,7 @@ def killed_at(number: int) -> Operation:
 
 
 def refused_at(number: int, error: int = errno.EIO) -> Operation:
-    """Operation `number` fails, as on a broken or full disk."""
+    """Let operation `number` fail, as on a broken or full disk."""
 
     def act(count: int, name: str) -> None:
         if count == number:
@@ -226,9 +226,9 @@ def refused_at(number: int, error: int = errno.EIO) -> Operation:
 
 
 def killed_while_writing(number: int, seconds: float) -> Operation:
-    """The system ends the child, wherever it is, some microseconds after operation `number`.
+    """End the child, wherever it is, some microseconds after operation `number`.
 
-    By the signal of a timer, which nothing catches: bytes of a file are half written then.
+    Uses the signal of a timer, which nothing catches: a file may then be half written.
     """
 
     def act(count: int, name: str) -> None:
@@ -240,17 +240,17 @@ def killed_while_writing(number: int, seconds: float) -> Operation:
 
 
 def counted(count: int, name: str) -> None:
-    """Write down each operation, in LOG of the current folder."""
+    """Append each operation to LOG in the current folder."""
     os.write(_log(), f"{name}\n".encode())
 
 
 def operations(home: Path) -> list[str]:
-    """What `counted` has written down."""
+    """Return the operations recorded by `counted`."""
     return (home / LOG).read_text().splitlines()
 
 
 def random_instants(seed: int, n: int, seconds: float) -> list[float]:
-    """n waits that are over together after about `seconds`."""
+    """Return n waiting times that add up to about `seconds`."""
     generator = random.Random(seed)
     return [generator.uniform(0, 2 * seconds / (n + 1)) for _ in range(n)]
 

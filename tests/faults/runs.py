@@ -1,4 +1,4 @@
-"""Small runs to stop, break and compare: what they are, and what must not differ of them."""
+"""Small runs to be stopped, damaged and compared, and the content that must not differ."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def experiment(algo: str, hyperparameters: dict[str, Any], **settings: Any) -> d
 
 
 def write(home: Path, data: dict[str, Any]) -> str:
-    """Write an experiment; the name of its file below `home`."""
+    """Write an experiment; return the name of its file in `home`."""
     (home / "experiment.yaml").write_text(yaml.safe_dump(data))
     return "experiment.yaml"
 
 
 def run_folder(home: Path, name: str = "a") -> Path | None:
-    """The run of that name, once there is one."""
+    """Return the run of that name, or None if there is none yet."""
     return next(iter((home / "results").glob(f"*/{name}")), None)
 
 
 def content(folder: Path) -> dict[str, object]:
-    """What must not differ: tensors of zips, arrays, tables without wall-clock columns, states."""
+    """Return what must not differ: tensors, arrays, tables without wall-clock columns, states."""
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         found |= dict(_parts(path, str(path.relative_to(folder))))
@@ -60,13 +60,13 @@ def content(folder: Path) -> dict[str, object]:
 
 
 def content_of_files(folder: Path) -> dict[str, bytes]:
-    """The bytes of every file, by its name below the folder."""
+    """Return the bytes of every file, by its path in the folder."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def differences(found: dict[str, object], expected: dict[str, object]) -> list[str]:
-    """Names of what differs, or is in only one of two contents."""
+    """Return the names of parts that differ, or exist in only one of two contents."""
     return [n for n in sorted({*found, *expected}) if found.get(n, n) != expected.get(n, n)]
 
 
@@ -106,7 +106,7 @@ def _flat(name: str, value: object) -> Iterator[tuple[str, object]]:
 
 
 def children_of(pid: int) -> list[int]:
-    """Processes below this one."""
+    """Return the child processes of a process, and theirs."""
     below: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -123,14 +123,14 @@ def children_of(pid: int) -> list[int]:
 
 
 def record(table: str, **row: object) -> None:
-    """Add a row to a table of `make faults`; nothing where no folder for them is named."""
+    """Add a row to a table of `make faults`; does nothing unless a folder for them is set."""
     folder = os.environ.get(RESULTS)
     if folder is None:
         return
     path = Path(folder) / f"{table}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", newline="") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # tests run in several processes
+        fcntl.flock(file, fcntl.LOCK_EX)  # tests may run in several processes
         writer = csv.DictWriter(file, list(row), lineterminator="\n")
         if os.fstat(file.fileno()).st_size == 0:
             writer.writeheader()

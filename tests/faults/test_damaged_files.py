@@ -1,7 +1,7 @@
-"""Each file of a run with flipped bits, cut off, emptied or deleted: found, and nothing is lost.
+"""Each file of a run is damaged, truncated, emptied or deleted: detected, and nothing else is lost.
 
-Each damage is met by `list`, `verify`, `run --resume` and, where it is what `evaluate` reads, by
-that. With the slow tests one thing happens to each file; `make faults` does everything.
+Each damaged run is given to `list`, `verify`, `run --resume` and, if it reads the file, `evaluate`.
+The slow tests do one damage per file; `make faults` does all of them.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import runs
 
 HYPERPARAMETERS = {"buffer_size": 1000, "batch_size": 16, "learning_starts": 31}
 N_BITS = 8
-# Not results; a refused resume leaves of each file's hashes in the manifest the right one.
+# Not results; a refused resume leaves only the matching hash of each file in the manifest.
 NO_RESULTS = {"run.log", "state/lock", "state/lock.holder", "manifest.json"}
 READ_BY_EVALUATE = {"best_model.zip", "experiment.yaml", "manifest.json", "provenance.json"}
-WITHOUT_HASH = {"run.log", "lock", "lock.holder"}  # nothing is read back from them
-STOPPED_AFTER = 350  # operations on files: three boundaries are whole
+WITHOUT_HASH = {"run.log", "lock", "lock.holder"}  # never read back
+STOPPED_AFTER = 350  # operations on files: three boundaries are complete
 
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
-    """which -> a finished run, and one that was killed in its second half."""
+    """Kind -> a finished run, and one that was killed in its second half."""
     made = {}
     experiment = runs.experiment("sac", HYPERPARAMETERS, learner="native")
     for which, strike in (("finished", None), ("stopped", forked.killed_at(STOPPED_AFTER))):
@@ -33,7 +33,7 @@ def originals(tmp_path_factory):
         runs.write(home, experiment)
         forked.run(home, ["run", "experiment.yaml", "--name", "a"], strike)
         made[which] = runs.run_folder(home)
-        for leftover in list(made[which].rglob(".new-*")):  # of the kill
+        for leftover in list(made[which].rglob(".new-*")):  # left by the kill
             shutil.rmtree(leftover)
     assert len(list((made["stopped"] / "state").glob("0*"))) >= 2
     assert not (made["stopped"] / "final_model.zip").exists()
@@ -41,7 +41,7 @@ def originals(tmp_path_factory):
 
 
 def damages(content, n_bits, generator):
-    """(name, damaged content) of each damage; None is a deleted file."""
+    """Yield (name, damaged content) for each kind of damage; None means a deleted file."""
     for number in range(n_bits if content else 0):
         flipped = bytearray(content)
         flipped[generator.randrange(len(flipped))] ^= 1 << generator.randrange(8)
@@ -53,7 +53,7 @@ def damages(content, n_bits, generator):
 
 
 def is_harmless(path, damaged, content):
-    """Whether what is read is the same: other white space in JSON."""
+    """Whether the data is unchanged, as with other white space in JSON."""
     try:
         return path.suffix == ".json" and json.loads(damaged or b"") == json.loads(content)
     except ValueError:
@@ -65,19 +65,19 @@ def is_harmless(path, damaged, content):
     "n_bits",
     [pytest.param(0, marks=pytest.mark.slow), pytest.param(N_BITS, marks=pytest.mark.faults)],
 )
-def test_damage_is_found_and_costs_nothing_else(which, n_bits, originals, tmp_path):
+def test_damage_is_detected_and_costs_nothing_else(which, n_bits, originals, tmp_path):
     original = originals[which]
     generator = random.Random(n_bits)
     expected = runs.content(originals["finished"])
     names = [p.relative_to(original) for p in sorted(original.rglob("*")) if p.is_file()]
     names = [n for n in names if n.name not in WITHOUT_HASH and "tensorboard" not in n.parts]
     assert len(names) > (20 if which == "finished" else 15)
-    counts = dict.fromkeys(("detected", "harmless", "resumed_to_the_same_bits", "refused"), 0)
+    counts = dict.fromkeys(("detected", "harmless", "resumed_bit_identically", "refused"), 0)
     failures = []
     for number, name in enumerate(names):
         content = (original / name).read_bytes()
         found = list(damages(content, n_bits or 1, generator))
-        # The sample does one thing to each file.
+        # The sample does one damage per file.
         for damage, damaged in found if n_bits else [found[number % len(found)]]:
             home = tmp_path / "home"
             folder = home / original.relative_to(original.parents[2])
@@ -103,7 +103,7 @@ def test_damage_is_found_and_costs_nothing_else(which, n_bits, originals, tmp_pa
 
 
 def met(home, folder, name, harmless, expected, is_finished):
-    """What commands do with a damaged run; how resuming it ends."""
+    """Run the commands on a damaged run; return how resuming it ends."""
 
     def said(*arguments):
         ended = forked.run(home, [*arguments])
@@ -111,7 +111,7 @@ def met(home, folder, name, harmless, expected, is_finished):
         assert "Traceback" not in ended.output, (arguments, ended.output)
         return ended
 
-    # A folder without an experiment is no run: there is none to list.
+    # A folder without an experiment is not a run, so it is not listed.
     assert said("list").code == (0 if (folder / "experiment.yaml").exists() else 2)
     verified = said("verify", str(folder))
     if not harmless:
@@ -128,4 +128,4 @@ def met(home, folder, name, harmless, expected, is_finished):
     found = runs.content(folder)
     different = [n for n in runs.differences(found, expected) if not n.startswith(str(name))]
     assert different == [], (resumed, different)
-    return "resumed_to_the_same_bits"
+    return "resumed_bit_identically"

@@ -1,5 +1,5 @@
-"""Episodes that never end are cut, and returns that are not finite are never the best; both are
-said wherever returns are."""
+"""Endless episodes are cut off, and non-finite returns are never the best; both are reported
+wherever returns are reported."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ LONGER = ("-n", "1000", "--segment", "1000", "--eval-freq", "1000")
 LIMIT = (*LONGER, "--evaluation.max_episode_timesteps", "30")
 
 
-def no_word_of_json(constant):
+def not_valid_json(constant):
     raise AssertionError(f"{constant} is no JSON")
 
 
 def meta(folder):
     text = (folder / "checkpoints" / "100" / "meta.json").read_text()
-    return json.loads(text, parse_constant=no_word_of_json)
+    return json.loads(text, parse_constant=not_valid_json)
 
 
 # --- episodes that never end ---------------------------------------------------------------------
@@ -47,7 +47,7 @@ def meta(folder):
 @pytest.mark.parametrize(
     ("env", "limit", "cut"), [(ENDLESS, 30, True), (test_misbehaving_tasks.TASK, 30, False)]
 )
-def test_an_episode_that_does_not_end_is_cut_and_counted(env, limit, cut):
+def test_an_endless_episode_is_cut_off_and_counted(env, limit, cut):
     def make():
         return make_env(env, seed=None)
 
@@ -58,7 +58,7 @@ def test_an_episode_that_does_not_end_is_cut_and_counted(env, limit, cut):
     assert [len(actions) for actions in episodes.actions] == episodes.lengths.tolist()
 
 
-def test_the_default_never_cuts_a_task_that_has_a_longer_limit():
+def test_the_default_never_cuts_off_a_task_with_a_longer_limit():
     assert cut_after(None) == 10_000
     assert all(cut_after(limit) > limit for limit in (1, 1_000, 9_999, 10_000, 50_000))
     steps = iter(range(100_000))
@@ -69,12 +69,12 @@ def test_the_default_never_cuts_a_task_that_has_a_longer_limit():
             return observation, reward, next(steps) == 12_000, False, info
 
     env = gymnasium.wrappers.TimeLimit(Long(), 20_000)
-    env.unwrapped.max_steps = 20_000  # how minigrid's tasks tell
+    env.unwrapped.max_steps = 20_000  # as minigrid's tasks declare it
     episodes = evaluate(RandomPolicy(Misbehaving.action_space, [1]), lambda: env, [1])
     assert episodes.lengths.tolist() == [12_001] and episodes.n_cut == 0
 
 
-def test_a_run_on_a_task_without_a_limit_warns_cuts_and_says_so(run):
+def test_a_run_on_a_task_without_a_limit_warns_and_reports_cut_episodes(run):
     said = run("good", "ppo", task=ENDLESS, more=LIMIT)
     assert said.code == 0, said.lines
     output = " ".join(said.output.split())
@@ -88,7 +88,7 @@ def test_a_run_on_a_task_without_a_limit_warns_cuts_and_says_so(run):
     assert numbers.cut_episodes()["100"] == Cut(10, 10, 30)
 
 
-def test_dry_run_warns_of_a_missing_limit_and_not_of_one_that_is_there(run):
+def test_dry_run_warns_only_if_the_limit_is_missing(run):
     warned = run("good", "ppo", task=ENDLESS, more=(*LONGER, "--dry-run"))
     assert warned.code == 0 and "cut theirs after 10,000" in " ".join(warned.output.split())
     kwargs = "{kind: good, max_episode_steps: 20}"
@@ -98,21 +98,21 @@ def test_dry_run_warns_of_a_missing_limit_and_not_of_one_that_is_there(run):
     assert "2 episodes each, cut after 30 timesteps" in " ".join(shorter.output.split())
 
 
-def test_baseline_of_a_task_that_never_ends_comes_to_its_end(tmp_path, monkeypatch, capsys):
+def test_baseline_of_an_endless_task_ends(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["baseline", ENDLESS, "--episodes", "2"]) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert "random: 2 of 2 episodes did not end and were cut after 10,000 timesteps" in output
 
 
-def test_figures_say_how_many_episodes_were_cut():
+def test_figures_show_how_many_episodes_were_cut_off():
     returns = np.arange(4.0)
     figure = figures.histogram("title", returns, "4 episodes did not end")
     assert "4 episodes did not end" in figure.axes[0].get_title(loc="left")
     assert figures.histogram("title", returns).axes[0].get_title(loc="left") == "title"
 
 
-# --- returns that are not finite -----------------------------------------------------------------
+# --- non-finite returns --------------------------------------------------------------------------
 
 
 def evaluations(*results):
@@ -130,14 +130,14 @@ def evaluations(*results):
         ([[math.nan, 1], [-math.inf, 1]], None),
     ],
 )
-def test_the_best_evaluation_is_one_whose_returns_are_finite(results, best):
+def test_the_best_evaluation_has_finite_returns(results, best):
     found = evaluations(*results)
     assert found.best_timestep == best
     kept = [i for i in range(len(results)) if evaluations(*results[: i + 1]).last_is_best]
     assert (100 * (kept[-1] + 1) if kept else None) == best
 
 
-def test_statistics_are_those_of_the_finite_returns_and_say_how_many_are_left_out():
+def test_statistics_cover_finite_returns_and_count_the_others():
     rng = np.random.default_rng
     whole, partly = [1.0, 2.0, 3.0], [1.0, math.nan, 2.0, 3.0, -math.inf]
     found = summarise(partly, rng(0))
@@ -150,7 +150,7 @@ def test_statistics_are_those_of_the_finite_returns_and_say_how_many_are_left_ou
 
 
 @pytest.mark.parametrize("returns", [[1.0, math.nan, 2.0], [math.nan] * 3, [math.inf, 1, 2]])
-def test_every_figure_is_drawn_from_the_finite_returns(returns, tmp_path):
+def test_every_figure_shows_the_finite_returns(returns, tmp_path):
     returns = np.array(returns)
     n = int((~np.isfinite(returns)).sum())
     found = evaluations(returns, [1, 2, 3])
@@ -169,7 +169,7 @@ def test_every_figure_is_drawn_from_the_finite_returns(returns, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["judged_nan", "judged_inf", "judged_some"])
-def test_a_run_whose_evaluations_are_not_finite_comes_to_its_end(kind, run):
+def test_a_run_with_non_finite_evaluations_finishes(kind, run):
     said = run("good", "ppo", more=("--eval-env-kwargs", f"{{kind: {kind}}}"))
     assert said.code == 0 and said.lines == []
     output = " ".join(said.output.split())
@@ -186,7 +186,7 @@ def test_a_run_whose_evaluations_are_not_finite_comes_to_its_end(kind, run):
     assert main(["figures", str(said.folder)]) == 0
 
 
-def test_a_film_shows_an_episode_whose_return_is_finite(run):
+def test_a_film_shows_an_episode_with_a_finite_return(run):
     seeds = np.arange(3)
     for returns, first in (([1, 2, 3], 0), ([math.nan, -math.inf, 3], 2), ([math.nan] * 3, None)):
         assert Episodes(seeds, np.array(returns, float), seeds).first_finite == first
@@ -196,15 +196,15 @@ def test_a_film_shows_an_episode_whose_return_is_finite(run):
     assert meta(said.folder)["missing"]["rollout.mp4"] == "no episode has a finite return"
 
 
-# --- training that leaves the finite numbers -----------------------------------------------------
+# --- training that diverges ----------------------------------------------------------------------
 
 
-def test_a_diverged_run_is_listed_as_such_and_does_not_go_on_with_the_same_bits(run, capsys):
+def test_a_diverged_run_is_listed_as_such_and_not_resumed(run, capsys):
     more = ("--hyperparameters.learning_rate", "1e30")
     said = run("good", "sac", more=more)
     assert said.code == 1 and len(said.lines) == 1
     assert "a learning_rate below 1e+30 may help" in said.lines[0]
-    told = json.loads((said.folder / "diverged.json").read_text(), parse_constant=no_word_of_json)
+    told = json.loads((said.folder / "diverged.json").read_text(), parse_constant=not_valid_json)
     assert told["cause"] == "training" and told["message"] in said.lines[0]
     assert {"timestep", "last_log_row", "last_finite_losses"} <= told["evidence"].keys()
     (listed,) = list_runs(said.folder.parents[1])
@@ -213,12 +213,12 @@ def test_a_diverged_run_is_listed_as_such_and_does_not_go_on_with_the_same_bits(
     errors = capsys.readouterr().err
     assert "diverged: " in errors and "repeat this bit by bit" in errors
     (said.folder / "diverged.json").unlink()
-    assert main(["run", "--resume", str(said.folder)]) == 1  # tried all the same
+    assert main(["run", "--resume", str(said.folder)]) == 1  # resumed anyway
     assert (said.folder / "diverged.json").exists()
 
 
 @pytest.mark.parametrize("learner", ["native", "sb3"])
-def test_physics_that_blows_up_again_and_again_ends_the_run(learner, run):
+def test_repeatedly_unstable_physics_ends_the_run(learner, run):
     said = run("unstable", "ppo", learner=learner)
     assert said.code == 1 and len(said.lines) == 1
     assert "physics became unstable in 10 episodes in a row before timestep 10" in said.lines[0]
@@ -227,7 +227,7 @@ def test_physics_that_blows_up_again_and_again_ends_the_run(learner, run):
     assert told["cause"] == "physics" and told["evidence"]["n_unstable_episodes"] == 10
 
 
-def test_a_run_that_its_task_has_spoilt_goes_on_once_the_task_is_repaired(run, monkeypatch, capsys):
+def test_a_run_spoilt_by_its_task_resumes_once_the_task_is_fixed(run, monkeypatch, capsys):
     import gallop_misbehaving_task
 
     said = run("reward_nan", "sac")
@@ -243,7 +243,7 @@ def test_a_run_that_its_task_has_spoilt_goes_on_once_the_task_is_repaired(run, m
 
 @pytest.mark.parametrize("learner", ["native", "sb3"])
 @pytest.mark.parametrize("kind", ["observation_nan", "reward_inf"])
-def test_what_led_to_numbers_of_a_task_that_are_not_finite_is_kept(kind, learner, trainers):
+def test_the_history_of_a_tasks_non_finite_numbers_is_kept(kind, learner, trainers):
     settings = {"env": "gallop_misbehaving_task:Misbehaving-v0", "learner": learner}
     trainer = trainers(
         tiny("sac", env_kwargs={"kind": kind, "at": 110}, log_interval=1, **settings)

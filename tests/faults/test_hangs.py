@@ -1,4 +1,4 @@
-"""Nothing hangs and nothing stays: frozen tasks, dead workers, Ctrl-C, killed parents, leaks."""
+"""Nothing hangs or is left behind: frozen tasks, dead workers, Ctrl-C, killed parents, leaks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gallop.sharing.model_card import model_card
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are found in /proc")
 TESTS = Path(__file__).parents[1]
 TASK = "gallop_frozen_task:Frozen-v0"
-MARK = "GALLOP_HANGS_HOME"  # in the environment of all that a test starts
+MARK = "GALLOP_HANGS_HOME"  # set in the environment of all processes started by a test
 BASELINE = 200  # timesteps of the random policy's ten episodes
 
 
@@ -56,7 +56,7 @@ def experiment(how="sleep", at=NEVER, at_worker=NEVER, **settings):
 
 
 class Command:
-    """`gallop ARGUMENTS` under way in a folder, in a session of its own, as in a terminal."""
+    """`gallop ARGUMENTS` running in a folder, in its own session, as in a terminal."""
 
     def __init__(self, home, *arguments):
         self.home = home
@@ -75,7 +75,7 @@ class Command:
         return (self.home / "output").read_text(errors="replace")
 
     def wait_for(self, is_so, seconds=60):
-        """Until something is so, while the command is under way."""
+        """Wait until a condition holds, while the command is running."""
         until = time.monotonic() + seconds
         while not is_so():
             assert self.process.poll() is None, self.output()
@@ -83,17 +83,17 @@ class Command:
             time.sleep(0.02)
 
     def wait_until_frozen(self, timesteps, seconds=60):
-        """Until a boundary is on disk, and whatever comes after it has had time to stop."""
+        """Wait until a boundary is on disk, and a moment longer for what follows to stop."""
         pattern = f"results/*/*/state/{timesteps:012d}/boundary.json"
         self.wait_for(lambda: any(self.home.glob(pattern)), seconds)
         time.sleep(1)
 
     def interrupt(self, number=signal.SIGINT):
-        """As a terminal does: to the whole group."""
+        """Send a signal to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, number)
 
     def finish(self, seconds=60):
-        """Exit code and output; what it leaves is gone a moment later."""
+        """Return exit code and output, and check that no process is left a moment later."""
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -105,19 +105,19 @@ class Command:
 
 
 def marked(home):
-    """Processes that something in this folder has started: id -> command."""
+    """Processes started in this folder: id -> command."""
     mark, found = f"{MARK}={home}".encode(), {}
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has just ended, or is not ours
+        with contextlib.suppress(OSError):  # it has just ended, or belongs to another user
             if mark in (process / "environ").read_bytes().split(b"\0"):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                if command:  # else it has ended, and nobody has asked how
+                if command:  # else it has ended, but was not waited for
                     found[int(process.name)] = command
     return found
 
 
 def left_behind(home, seconds=15):
-    """What is still there so long after."""
+    """Return the processes that are still there after some seconds."""
     until = time.monotonic() + seconds
     while (found := marked(home)) and time.monotonic() < until:
         time.sleep(0.1)
@@ -126,7 +126,7 @@ def left_behind(home, seconds=15):
 
 @pytest.fixture
 def command(tmp_path):
-    """Starts a command with a configuration; whatever is left of it is killed after the test."""
+    """Starts a command with a configuration; processes left by it are killed after the test."""
 
     def start(data, *arguments):
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
@@ -145,7 +145,7 @@ def command(tmp_path):
     ("how", "ended"),
     [("exit", "with exit code 3"), ("killed", "by SIGKILL (out of memory?)")],
 )
-def test_a_dead_worker_is_named_with_how_it_ended(how, ended):
+def test_a_dead_worker_is_reported_with_how_it_ended(how, ended):
     environments = training_environments(
         from_dict(experiment(how, at_worker=3, vec_env="subproc", n_envs=1))
     )
@@ -164,7 +164,7 @@ def test_a_dead_worker_is_named_with_how_it_ended(how, ended):
 
 
 @pytest.mark.slow
-def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_go_on(command):
+def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_resume(command):
     run = command(
         experiment("exit", at_worker=250, vec_env="subproc"), "run", "config.yaml", "--name", "a"
     )
@@ -177,7 +177,7 @@ def test_a_run_with_a_dead_worker_keeps_its_state_and_says_how_to_go_on(command)
     assert "its worker process ended with exit code 3" in log
 
 
-def test_a_fork_server_is_prepared_only_where_one_is_used(monkeypatch):
+def test_a_fork_server_is_prepared_only_if_one_is_used(monkeypatch):
     server = multiprocessing.forkserver._forkserver
     monkeypatch.setattr(server, "_preload_modules", ["somebody.elses"])
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
@@ -189,7 +189,7 @@ def test_a_fork_server_is_prepared_only_where_one_is_used(monkeypatch):
 
 
 @pytest.mark.parametrize("how", ["sleep", "loop"])
-def test_a_frozen_task_is_left_by_an_error_that_says_where(how):
+def test_a_frozen_task_is_interrupted_by_an_error_that_says_where(how):
     env = make_env(TASK, seed=None, how=how, at=0)
     try:
         with watching(0.5):
@@ -204,7 +204,7 @@ def test_a_frozen_task_is_left_by_an_error_that_says_where(how):
 def test_only_time_inside_a_task_counts():
     env = make_env("Pendulum-v1", seed=0)
     with watching(0.2):
-        time.sleep(0.7)  # as in compiling, saving, learning
+        time.sleep(0.7)  # for example compiling, saving, learning
         for _ in range(100):  # a slow loop over fast timesteps
             env.step(env.action_space.sample())
             time.sleep(0.005)
@@ -213,7 +213,7 @@ def test_only_time_inside_a_task_counts():
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of the task, whose watchdog waits for a second."""
+    """A run of the task with a watchdog of one second."""
     data = experiment(watchdog=1, total_timesteps=200, n_envs=1)
     return gallop.run(from_dict(data), results=tmp_path_factory.mktemp("finished"), name="a")
 
@@ -224,17 +224,17 @@ def export(path):
 
 
 @pytest.mark.parametrize("call", [gallop.evaluate, gallop.watch, export])
-def test_a_task_that_cannot_be_made_any_more_is_left(call, finished, monkeypatch):
+def test_a_task_that_freezes_while_being_made_is_interrupted(call, finished, monkeypatch):
     monkeypatch.setattr(Frozen, "making_freezes", True)
     monkeypatch.setattr(Frozen, "n_frozen", 0)
     monkeypatch.setattr(Making, "seconds_of_ours", 0)
     with pytest.raises(FrozenError, match="making it has not returned for 1 s"):
         call(finished.path)
-    assert Frozen.n_frozen == 1  # it is the first time that is watched
+    assert Frozen.n_frozen == 1  # the first attempt is already watched
 
 
 def test_each_thread_is_watched_for_its_own_calls(caplog):
-    """A notebook may be in a slow task in one thread while another one trains."""
+    """In a notebook, one thread may run a slow task while another one trains."""
     entered, released = threading.Event(), threading.Event()
 
     class Slow(gymnasium.Env):
@@ -258,11 +258,11 @@ def test_each_thread_is_watched_for_its_own_calls(caplog):
         released.set()
         thread.join()
     fast.close()
-    [record] = caplog.records  # the other cannot be interrupted, and a notebook is not ended
+    [record] = caplog.records  # the other cannot be interrupted, and a notebook must not be ended
     assert record.message.startswith("watchdog: Slow-v0, timestep 0 of an episode: render() has")
 
 
-def test_a_frozen_worker_is_killed_even_where_it_holds_pythons_lock():
+def test_a_frozen_worker_is_killed_even_if_it_holds_the_gil():
     settings = experiment("locked", at_worker=3, vec_env="subproc")
     environments = training_environments(from_dict(settings))
     try:
@@ -277,7 +277,7 @@ def test_a_frozen_worker_is_killed_even_where_it_holds_pythons_lock():
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["sleep", "system"])
 @pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
-def test_a_run_on_a_frozen_task_ends_with_a_line_and_its_state(how, vec_env, command):
+def test_a_run_on_a_frozen_task_ends_with_one_line_and_keeps_its_state(how, vec_env, command):
     settings = {"at": BASELINE + 250} if vec_env == "dummy" else {"at_worker": 150}
     run = command(
         experiment(how, vec_env=vec_env, watchdog=6, **settings),
@@ -293,7 +293,7 @@ def test_a_run_on_a_frozen_task_ends_with_a_line_and_its_state(how, vec_env, com
 
 
 @pytest.mark.slow
-def test_a_frozen_film_is_missing_and_the_run_ends(command):
+def test_a_frozen_film_is_skipped_and_the_run_finishes(command):
     run = command(
         experiment("render", films=True, watchdog=4, n_envs=1), "run", "config.yaml", "--name", "a"
     )
@@ -304,7 +304,7 @@ def test_a_frozen_film_is_missing_and_the_run_ends(command):
 
 
 @pytest.mark.slow
-def test_another_watchdog_can_be_given_when_a_run_goes_on(command):
+def test_the_watchdog_can_be_changed_when_resuming(command):
     run = command(
         experiment(at=BASELINE + 250, watchdog=4, n_envs=1), "run", "config.yaml", "--name", "a"
     )
@@ -328,7 +328,7 @@ def test_another_watchdog_can_be_given_when_a_run_goes_on(command):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["sleep", "system"])
 @pytest.mark.parametrize("vec_env", ["dummy", "subproc"])
-def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, command):
+def test_the_first_ctrl_c_is_acknowledged_and_the_second_ends_the_process(how, vec_env, command):
     settings = {"at": BASELINE + 250} if vec_env == "dummy" else {"at_worker": 150}
     run = command(experiment(how, vec_env=vec_env, **settings), "run", "config.yaml", "--name", "a")
     run.wait_until_frozen(200)
@@ -343,7 +343,7 @@ def test_the_first_ctrl_c_is_acknowledged_and_the_second_obeyed(how, vec_env, co
 
 @pytest.mark.slow
 def test_an_evaluation_stops_at_the_next_timestep(command):
-    """Of a policy that never comes to an episode's end, among others."""
+    """Even if the policy never reaches the end of an episode."""
     data = experiment(
         env="gallop_frozen_task:Unlimited-v0", env_kwargs={}, n_envs=1,
         total_timesteps=1000, segment=1000, evaluation={"interval": 1000},
@@ -359,7 +359,7 @@ def test_an_evaluation_stops_at_the_next_timestep(command):
 
 
 @pytest.mark.slow
-def test_one_ctrl_c_ends_a_command_that_has_nothing_to_keep(command):
+def test_one_ctrl_c_ends_a_command_that_has_nothing_to_save(command):
     run = command({}, "baseline", "--env", "gallop_frozen_task:Unlimited-v0")
     run.wait_for(lambda: "random policy" in run.output())
     run.interrupt()
@@ -386,7 +386,7 @@ def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, comm
 
 
 @pytest.mark.slow
-def test_a_task_that_raises_keyboard_interrupt_is_named(command):
+def test_a_task_that_raises_keyboard_interrupt_is_reported(command):
     data = experiment("interrupt", at=BASELINE + 250)
     code, output = command(data, "run", "config.yaml", "--name", "a").finish()
     assert code == 130
@@ -395,7 +395,7 @@ def test_a_task_that_raises_keyboard_interrupt_is_named(command):
 
 
 @pytest.mark.slow
-def test_in_a_worker_it_is_a_failure_of_the_task(command):
+def test_keyboard_interrupt_in_a_worker_is_a_failure_of_the_task(command):
     data = experiment("interrupt", at_worker=150, vec_env="subproc")
     code, output = command(data, "run", "config.yaml", "--name", "a").finish()
     assert code == 1
@@ -404,12 +404,12 @@ def test_in_a_worker_it_is_a_failure_of_the_task(command):
     assert "saved up to timestep 200" in output
 
 
-# --- processes that end without a word -----------------------------------------------------------
+# --- processes that end silently -----------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [("exit", 3), ("killed", -signal.SIGKILL)])
-def test_a_run_that_its_task_has_ended_is_listed_and_goes_on(how, code, command):
+def test_a_run_whose_task_ended_the_process_is_listed_and_resumes(how, code, command):
     run = command(experiment(how, at=BASELINE + 250, n_envs=1), "run", "config.yaml", "--name", "a")
     assert run.finish()[0] == code
     listed = command({}, "list").finish()[1]
@@ -422,7 +422,9 @@ def test_a_run_that_its_task_has_ended_is_listed_and_goes_on(how, code, command)
 
 
 @pytest.mark.slow
-def test_a_folder_for_temporary_files_that_is_too_deep_is_one_line(command, tmp_path, monkeypatch):
+def test_a_temporary_folder_with_too_long_a_path_is_reported_on_one_line(
+    command, tmp_path, monkeypatch
+):
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
     monkeypatch.setenv("TMPDIR", str(deep))
@@ -472,7 +474,7 @@ def test_nothing_outlives_a_killed_parent(case, n_processes, command):
 
 
 def held():
-    """What this process holds: descriptors, threads, children."""
+    """Return what this process holds: descriptors, threads, children."""
     own = Path(f"/proc/{os.getpid()}")
     descriptors = []
     for entry in (own / "fd").iterdir():
@@ -487,7 +489,7 @@ def held():
 
 
 def leaks(work):
-    """What a second call of `work` leaves open; the first one may fill caches."""
+    """Return what a second call of `work` leaves open; the first one may fill caches."""
     work(0)
     before = held()
     work(1)

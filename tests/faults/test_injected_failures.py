@@ -1,7 +1,7 @@
-"""A run that dies, or is refused by the system, at each of its operations on files is recovered.
+"""A run that is killed, or gets an error, at any of its operations on files can be recovered.
 
-Opening for writing, fsync, rename, remove, making and removing folders: Python's audit events and
-`os.fsync` count them (forked.py). A sample runs with the slow tests; `make faults` does every one.
+Operations are opening for writing, fsync, rename, remove, making and removing folders; forked.py
+counts them. A sample runs with the slow tests; `make faults` does all of them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ START = ["run", "experiment.yaml", "--name", "a"]
 
 
 def experiment(algo, learner):
-    """Three segments, so that the first state is removed; the replay buffer wraps around."""
+    """Three segments, so that the first state is deleted and the replay buffer wraps around."""
     return runs.experiment(algo, HYPERPARAMETERS[algo], learner=learner, **SHORTER)
 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """(algorithm, learner) -> content of the run that nothing happened to, and its operations."""
+    """(algorithm, learner) -> content of the undisturbed run, and its operations."""
     made = {}
 
     def reference(algo, learner):
@@ -51,7 +51,7 @@ def references(tmp_path_factory):
 
 
 def recovered(home, expected, begun):
-    """Resume, or start again where nothing was begun; then everything must be as expected."""
+    """Resume, or restart if there is no run yet; then everything must be as expected."""
     if begun:
         listed = forked.run(home, ["list"])
         assert listed.code == 0 and "damaged" not in listed.output, listed.output
@@ -65,7 +65,7 @@ def recovered(home, expected, begun):
 
 
 def begun(home):
-    """The run's folder, if it has come so far as to be a run."""
+    """Return the run's folder, if it is a run already."""
     folder = runs.run_folder(home)
     return folder if folder is not None and (folder / "experiment.yaml").is_file() else None
 
@@ -80,12 +80,12 @@ ALL = [(algo, learner, mode) for algo in HYPERPARAMETERS for learner in BOTH for
     [pytest.param(*case, N_SAMPLED, marks=pytest.mark.slow) for case in SAMPLED]
     + [pytest.param(*case, None, marks=pytest.mark.faults) for case in ALL],
 )
-def test_a_failure_at_any_operation_on_a_file_is_recovered(
+def test_a_run_recovers_from_a_failure_at_any_operation_on_a_file(
     algo, learner, mode, n, references, tmp_path_factory
 ):
     expected, operations = references(algo, learner)
     numbers = range(len(operations))
-    if n is not None:  # other ones for each algorithm and mode
+    if n is not None:  # different ones for each algorithm and mode
         sampled = numbers[7 * SAMPLED.index((algo, learner, mode)) :: len(operations) // n]
         numbers = [*sampled, *numbers[-3:]]
     outcomes = {"died": 0, "stopped with one line": 0, "finished": 0}

@@ -1,4 +1,4 @@
-"""A run killed at any instant and resumed equals, bit for bit, one that was never stopped."""
+"""A run killed at any time and resumed is bit-identical to one that was never stopped."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def finish(process):
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """case -> content of a run that was never stopped."""
+    """Case -> content of a run that was never stopped."""
     made = {}
 
     def reference(case):
@@ -69,7 +69,7 @@ def run_folder(home):
 
 
 def wait_for_timestep(home, process, timestep, delay):
-    """Until a boundary is on disk, and a moment longer."""
+    """Wait until a boundary is on disk, and a moment longer."""
     deadline = time.monotonic() + 200
     boundary = f"*/a/state/{timestep:012d}/boundary.json"
     while not list((home / "results").glob(boundary)):
@@ -78,7 +78,7 @@ def wait_for_timestep(home, process, timestep, delay):
     time.sleep(delay)
 
 
-# Of every algorithm, test_random_kills.py has a sample with the slow tests.
+# test_random_kills.py has a sample for every algorithm, in the slow tests.
 IN_EVERY_CHECK = ("ppo", "sac")
 
 
@@ -91,7 +91,7 @@ IN_EVERY_CHECK = ("ppo", "sac")
         for algo, row in ROWS.items()
     ],
 )
-def test_killed_and_resumed_is_the_same_as_never_stopped(case, kills, references, tmp_path):
+def test_a_killed_and_resumed_run_equals_one_never_stopped(case, kills, references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES[case]))
     process = start(tmp_path, "config.yaml", "--name", "a")
     n_killed = 0
@@ -112,7 +112,9 @@ def test_killed_and_resumed_is_the_same_as_never_stopped(case, kills, references
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
 )
-def test_a_signal_stops_with_what_is_kept_lost_and_how_to_go_on(number, code, references, tmp_path):
+def test_a_signal_stops_and_prints_what_is_saved_and_how_to_resume(
+    number, code, references, tmp_path
+):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["sac"]))
     process = start(tmp_path, "config.yaml", "--name", "a")
     wait_for_timestep(tmp_path, process, 200, 0.1)
@@ -130,7 +132,7 @@ def test_a_signal_stops_with_what_is_kept_lost_and_how_to_go_on(number, code, re
     assert content(run_folder(tmp_path)) == references("sac")
 
 
-def test_stopped_before_the_first_boundary_it_starts_again(references, tmp_path):
+def test_a_run_stopped_before_its_first_boundary_restarts(references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
     process = start(tmp_path, "config.yaml", "--name", "a")
     while not list((tmp_path / "results").glob("*/a/random_baseline_rewards.npz")):
@@ -143,7 +145,7 @@ def test_stopped_before_the_first_boundary_it_starts_again(references, tmp_path)
     assert content(run_folder(tmp_path)) == references("ppo")
 
 
-def test_killed_before_the_first_boundary_it_starts_again_from_its_policy_file(tmp_path):
+def test_a_run_killed_before_its_first_boundary_restarts_from_its_initial_policy(tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["sac"]))
     assert finish(start(tmp_path, "config.yaml", "--name", "first"))[0] == 0
     policy = next(tmp_path.glob("results/*/first")) / "checkpoints" / "050" / "model.zip"
@@ -156,7 +158,7 @@ def test_killed_before_the_first_boundary_it_starts_again_from_its_policy_file(t
     process.kill()
     finish(process)
     assert not list(run_folder(tmp_path).glob("state/0*")), "killed too late to show anything"
-    policy.unlink()  # the run has a copy of its own
+    policy.unlink()  # the run has its own copy
     code, output = finish(start(tmp_path, "--resume", run_folder(tmp_path)))
     assert code == 0, output
     found, expected = content(run_folder(tmp_path)), content(next(tmp_path.glob("results/*/b")))
@@ -165,7 +167,7 @@ def test_killed_before_the_first_boundary_it_starts_again_from_its_policy_file(t
     assert fresh["evaluations.npz:results"] != expected["evaluations.npz:results"]
 
 
-def test_killed_before_its_records_were_written_it_writes_them(references, tmp_path):
+def test_a_run_killed_before_its_records_were_written_writes_them_on_resume(references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
     process = start(tmp_path, "config.yaml", "--name", "a")
     while not list((tmp_path / "results").glob("*/a/experiment.yaml")):
@@ -173,7 +175,7 @@ def test_killed_before_its_records_were_written_it_writes_them(references, tmp_p
         time.sleep(0.0005)
     process.kill()
     finish(process)
-    # As earlier versions did it: records after the experiment, and no manifest.
+    # As in earlier versions: records written after the experiment, and no manifest.
     for name in ("provenance.json", "seeds.json", "manifest.json"):
         (run_folder(tmp_path) / name).unlink(missing_ok=True)
     code, output = finish(start(tmp_path, "--resume"))
@@ -182,7 +184,7 @@ def test_killed_before_its_records_were_written_it_writes_them(references, tmp_p
     assert (run_folder(tmp_path) / "seeds.json").exists()
 
 
-def test_what_a_kill_left_after_the_last_boundary_is_deleted(references, tmp_path):
+def test_leftovers_of_a_kill_after_the_last_boundary_are_deleted(references, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG.format(**CASES["ppo"]))
     assert finish(start(tmp_path, "config.yaml", "--name", "a"))[0] == 0
     state = run_folder(tmp_path) / "state"

@@ -1,4 +1,4 @@
-"""Tasks that misbehave: one line that names the task, the timestep and its own code; state kept."""
+"""Tasks that misbehave: one line with the task, the timestep and its code; the state is kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gallop.run_folder import resume_state
 
 TASK = "gallop_misbehaving_task:Misbehaving-v0"
 HERE = r"\(.*gallop_misbehaving_task\.py:\d+\)"
-# What is said after "…:Misbehaving-v0, training, segment 0, after timestep 29: ".
+# Messages after "…:Misbehaving-v0, training, segment 0, after timestep 29: ".
 FAILS = {
     "raises": rf"RuntimeError: a leg broke {HERE}",
     "raises_lines": rf"ValueError: first line … {HERE}",
@@ -70,7 +70,7 @@ REFUSED = {  # before anything is written
     "reset_none": r"reset must return \(observation, info\), not None",
     "reset_shape": r"reset returned an observation of shape \(3,\), expected \(2,\)",
 }
-TRAINS = {  # and what run.log says once, if anything
+TRAINS = {  # and what run.log says once, or ""
     "good": "",
     "reset_info_none": "Misbehaving-v0 returns None as info, expected a dictionary: ignored",
     "reward_array": "",
@@ -108,7 +108,7 @@ ALGORITHMS = {
 
 
 class Said:
-    """What a run came to."""
+    """The outcome of a run."""
 
     def __init__(self, code: int, output: str, errors: str, home: Path) -> None:
         self.code, self.output = code, output
@@ -123,7 +123,7 @@ class Said:
 
 @pytest.fixture
 def run(tmp_path, capsys, monkeypatch):
-    """Runs a kind of misbehaviour to its end, in this process."""
+    """Runs a kind of misbehaviour in this process."""
     monkeypatch.chdir(tmp_path)
 
     def call(kind, algo="sac", vec_env="dummy", task=TASK, learner="auto", more=()):
@@ -146,7 +146,7 @@ def run(tmp_path, capsys, monkeypatch):
 
 
 def check(kind, said):
-    """One line, the exit code, the whole story in run.log, and a folder that can go on."""
+    """Check for one line, the exit code, details in run.log, and a folder that can be resumed."""
     if kind in REFUSED:
         assert said.code == 2 and said.folder is None
         assert re.fullmatch(f"gallop: {TASK} does not work with .*: {REFUSED[kind]}", *said.lines)
@@ -185,12 +185,12 @@ SAMPLE += ("reward_none", "reward_large", "four", "reset_raises", "old_reset", "
 
 
 @pytest.mark.parametrize("kind", SAMPLE)
-def test_what_a_task_does_wrong_is_one_line(kind, run):
+def test_a_tasks_mistake_is_reported_on_one_line(kind, run):
     check(kind, run(kind))
 
 
 @pytest.mark.parametrize("kind", ["info_lock", "success_pair"])
-def test_strange_info_simply_works(kind, run):
+def test_unusual_info_works(kind, run):
     check(kind, run(kind))
 
 
@@ -206,7 +206,7 @@ WAYS = list(itertools.product(["sac", "ppo"], ["dummy", "subproc"]))
         pytest.param(kind, *way, marks=mark)
         for number, kind in enumerate(KINDS)
         for shift, way in enumerate(WAYS)
-        # Each kind in one way with the slow tests, in every way with the faults.
+        # The slow tests do each kind in one way, `make faults` in every way.
         for mark in [pytest.mark.faults, *[pytest.mark.slow] * (number % len(WAYS) == shift)]
     ],
 )
@@ -219,7 +219,7 @@ def test_every_kind_with_both_algorithms_and_in_workers(kind, algo, vec_env, run
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["raises", "observation_nan", "reward_large", "success_pair"])
 @pytest.mark.parametrize("algo", ["sac", "ppo"])
-def test_sb3_says_the_same(kind, algo, run):
+def test_the_sb3_learner_reports_the_same(kind, algo, run):
     check(kind, run(kind, algo, learner="sb3"))
 
 
@@ -227,7 +227,7 @@ def test_there_are_sixty_kinds():
     assert len(KINDS) >= 60 and not set(SAMPLE) - set(KINDS)
 
 
-def test_spaces_that_no_worker_can_send_are_named(run):
+def test_spaces_that_a_worker_cannot_send_are_reported(run):
     said = run("locked_space", vec_env="subproc")
     assert said.code == 1 and len(said.lines) == 1
     assert "its spaces cannot be sent from a worker process: TypeError" in said.lines[0]

@@ -1,4 +1,4 @@
-"""Killed at random instants and resumed, every kind of run ends with the bits of one never killed.
+"""Runs of every kind, killed at random times and resumed, are bit-identical to undisturbed ones.
 
 A sample of the kills runs with the slow tests; `make faults` does all of them.
 """
@@ -28,7 +28,7 @@ def of(algo, learner, **settings):
 
 
 CASES = {
-    # Buffers of 250 wrap around in the third segment, with two environments in the sixth.
+    # Buffers of 250 wrap around in the third segment, or, with two environments, in the sixth.
     **{
         f"{algo}, {learner}, {n_envs} environment{'s' * (n_envs > 1)}{', HalfCheetah' * cheetah}": (
             of(algo, learner, n_envs=n_envs, **(HALF_CHEETAH if cheetah else {}))
@@ -52,13 +52,13 @@ GROUPS = [name for name in CASES if "group" in name]
 
 
 def arguments(case, name):
-    """Of the command that starts this run, or this group of runs."""
+    """Return the arguments of the command that starts this run or group."""
     return ["run", "experiment.yaml", "--name", name, *(["--seeds", "0,1"] * (case in GROUPS))]
 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """case -> content of the run never killed, the seconds that it took, its file operations."""
+    """Case -> content of the undisturbed run, its duration in seconds, its file operations."""
     made = {}
 
     def reference(case):
@@ -84,7 +84,7 @@ def references(tmp_path_factory):
     [pytest.param(case, 1, marks=pytest.mark.slow) for case in CASES]
     + [pytest.param(case, N_KILLS, marks=pytest.mark.faults) for case in CASES],
 )
-def test_killed_at_random_instants_it_ends_with_the_same_bits(case, n_kills, references, tmp_path):
+def test_a_run_killed_at_random_times_ends_bit_identically(case, n_kills, references, tmp_path):
     expected, seconds, n_operations = references(case)
     generator = random.Random(f"{case} {n_kills}")
     runs.write(tmp_path, CASES[case])
@@ -101,7 +101,7 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(case, n_kills, ref
             n_killed += code < 0
             n_in_writes += code < 0 and in_write
         folder = runs.run_folder(tmp_path, name)
-        if any(folder.glob("state/films/*.npz")):  # the kill was of the process that filmed
+        if any(folder.glob("state/films/*.npz")):  # the filming process was killed
             assert forked.run(tmp_path, ["run", "--resume", str(folder)]).code == 0
         found = runs.content(folder)
         assert runs.differences(found, expected) == []
@@ -109,15 +109,15 @@ def test_killed_at_random_instants_it_ends_with_the_same_bits(case, n_kills, ref
     assert len(expected) > 100
     assert forked.left_behind(tmp_path) == []
     assert forked.descriptors_left(tmp_path) == []
-    forked.temporary_files(tmp_path)  # who was killed may leave some
+    forked.temporary_files(tmp_path)  # killed processes may leave some
     runs.record("kills", case=case, kills=n_killed, in_writes=n_in_writes, runs=n_runs, same=n_runs)
 
 
 def one_life(home, case, name, generator, seconds, n_operations, dies):
-    """Start or resume the run and, if it `dies`, kill it; its exit code, and whether in a write.
+    """Start or resume the run and, if it `dies`, kill it; return exit code and whether in a write.
 
-    A fifth of the kills come some microseconds after a file was opened, renamed or removed. Where
-    there are other processes than the run's own, the one that is killed is any of them.
+    A fifth of the kills come some microseconds after a file was opened, renamed or removed. If the
+    run has other processes, any of them may be killed.
     """
     folder = runs.run_folder(home, name)
     begun = folder is not None and any(folder.glob("*.yaml"))
@@ -132,11 +132,13 @@ def one_life(home, case, name, generator, seconds, n_operations, dies):
     if dies:
         time.sleep(generator.uniform(0, seconds))
         victim = generator.choice([pid, *runs.children_of(pid)])
-        with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        with contextlib.suppress(ProcessLookupError):  # it has already ended
             os.kill(victim, signal.SIGKILL)
     ended = forked.finish(home, pid)
     assert "Traceback" not in ended.output, ended.output
-    if ended.code > 0 and victim != pid:  # stopped with one line, as a process of it was killed
+    if (
+        ended.code > 0 and victim != pid
+    ):  # ended with one line, because one of its processes was killed
         return -signal.SIGKILL, False
     assert ended.code <= 0, ended.output
     return ended.code, False

@@ -1,4 +1,4 @@
-"""A search whose processes are killed at any instant ends as one that nobody touched."""
+"""A search whose processes are killed at any time ends like an undisturbed one."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ PRUNED = {
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The tiny search, never disturbed: what it came to, and its folders."""
+    """The tiny search, undisturbed: its results and its folders."""
     home = tmp_path_factory.mktemp("tiny")
     return outcome(tune(home)), home
 
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory):
-    """A longer one, and how many seconds it took."""
+    """A longer search, and how many seconds it took."""
     home = tmp_path_factory.mktemp("longer")
     began = time.monotonic()
     found = outcome(tune(home, data=LONGER))
@@ -66,23 +66,23 @@ def longer(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_search_whose_workers_are_killed_twenty_times_is_as_if_none_was(longer, tmp_path):
+def test_a_search_whose_workers_are_killed_twenty_times_equals_an_undisturbed_one(longer, tmp_path):
     expected, seconds = longer
     generator = random.Random(1)
     write(tmp_path, LONGER)
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
     n_killed, killed = 0, Counter()
     while n_killed < 20:
-        # Each kill costs the search some time itself, so 20 of them are over before its end.
+        # Each kill delays the search, so all 20 are over before its end.
         time.sleep(generator.uniform(0, 2 * seconds / 24))
         assert process.poll() is None, f"the search was over after {n_killed} kills"
-        # A training that dies ten times before its first boundary would rightly be given up.
+        # A training run that dies ten times before its first boundary would rightly be abandoned.
         under_way = [w for w in sorted(workers_of(tmp_path).items()) if killed[w[1]] < 4]
         if under_way:
             pid, path = generator.choice(under_way)
             killed[path] += 1
             n_killed += kill(pid)
-        assert len(zombies_of(process.pid)) <= 2  # looked at ten times a second
+        assert len(zombies_of(process.pid)) <= 2  # checked ten times per second
     code, text = finish(process, tmp_path)
     assert code == 0, text
     assert nobody_is_left(tmp_path, 1)
@@ -92,11 +92,11 @@ def test_a_search_whose_workers_are_killed_twenty_times_is_as_if_none_was(longer
 
 @pytest.mark.slow
 @pytest.mark.faults
-def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, tmp_path):
+def test_a_search_killed_and_resumed_twenty_times_equals_an_undisturbed_one(longer, tmp_path):
     expected, seconds = longer
     generator = random.Random(2)
     write(tmp_path, LONGER)
-    # Half in the first moments (imports, folders, the first questions), half later.
+    # Half just after the start (imports, folders, first trials requested), half later.
     lives = [generator.uniform(0, 5) for _ in range(10)]
     lives += [3 + generator.uniform(0, 0.1 * seconds) for _ in range(10)]
     generator.shuffle(lives)
@@ -107,7 +107,7 @@ def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, 
             pytest.fail(f"the search was over after {number} kills: {output(tmp_path)}")
         kill(process.pid)
         process.wait()
-        if generator.random() < 0.5:  # else the next one begins while orphans may still be there
+        if generator.random() < 0.5:  # else the next one starts while orphans may still exist
             assert nobody_is_left(tmp_path, SECONDS_OF_ORPHANS), processes_of(tmp_path)
     code, text = finish(going_on(tmp_path), tmp_path)
     assert code == 0, text
@@ -117,19 +117,19 @@ def test_a_search_killed_and_resumed_twenty_times_is_as_if_it_never_was(longer, 
 
 
 def record(case, n_killed):
-    """A row of the table of kills (test_random_kills.py): none of these is aimed at a write."""
+    """Add a row to the table of kills (test_random_kills.py); none of these targets a write."""
     runs.record("kills", case=case, kills=n_killed, in_writes=0, runs=1, same=1)
 
 
 def going_on(home):
-    """As a user would: --resume, or once more if there is nothing to resume yet."""
+    """Continue as a user would: --resume, or restart if there is nothing to resume yet."""
     if list(home.glob("o/plots/*/x/round.json")):
         return start(home, "--resume", folder(home))
     return start(home, "search.yaml", "--reproducible", "--name", "x")
 
 
 @pytest.mark.slow
-def test_a_training_that_another_process_still_holds_is_waited_for(longer, tmp_path):
+def test_the_search_waits_for_a_training_run_held_by_another_process(longer, tmp_path):
     expected, _ = longer
     write(tmp_path, LONGER)
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
@@ -138,7 +138,7 @@ def test_a_training_that_another_process_still_holds_is_waited_for(longer, tmp_p
     process.wait()
     held = RunDirectory(folder(tmp_path) / "trials" / "000" / "seed-0")
     until = time.monotonic() + SECONDS_OF_ORPHANS
-    while held.is_locked():  # by its orphan
+    while held.is_locked():  # by the orphan
         assert time.monotonic() < until
         time.sleep(0.05)
     with held.locked():
@@ -154,14 +154,14 @@ def test_a_training_that_another_process_still_holds_is_waited_for(longer, tmp_p
     assert outcome(folder(tmp_path)) == expected
 
 
-# --- what a kill between two writes leaves -------------------------------------------------------
+# --- kills between two writes --------------------------------------------------------------------
 
 
-def test_killed_before_a_trial_was_stored_it_draws_the_same(tmp_path):
+def test_a_search_killed_before_a_trial_was_stored_draws_the_same_again(tmp_path):
     home = tmp_path / "whole"
     home.mkdir()
     expected = trials(tune(home, data=three_parameters()))
-    # Trial 1 is drawn evenly, trial 3 by TPE; of their batches nobody was told.
+    # Trial 1 is drawn uniformly, trial 3 by TPE; no trial of their batches was reported.
     for number in (1, 3):
         second = tmp_path / str(number)
         first = copied(home, second, number - 1, told=number - 1)
@@ -170,8 +170,8 @@ def test_killed_before_a_trial_was_stored_it_draws_the_same(tmp_path):
         assert trials(first) == expected, number
 
 
-def test_whoever_looks_into_the_storage_sees_whole_trials_alone(tmp_path):
-    """So no kill can leave a trial that has some of its values."""
+def test_the_storage_contains_only_complete_trials_at_any_time(tmp_path):
+    """So no kill can leave a trial with only some of its values."""
     write(tmp_path, three_parameters())
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
     wait_until(lambda: list(tmp_path.glob("o/plots/*/x/trials/000")), process)
@@ -196,7 +196,7 @@ def three_parameters():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "wilcoxon", "hyperband", "successive_halving"])
-def test_killed_before_a_trial_was_told_of_it_is_judged_the_same(pruner, tmp_path):
+def test_a_search_killed_before_a_trial_was_reported_judges_it_the_same(pruner, tmp_path):
     home = tmp_path / "whole"
     home.mkdir()
     tune(home, data=one_round(6, **PRUNED[pruner]))
@@ -212,9 +212,9 @@ def test_killed_before_a_trial_was_told_of_it_is_judged_the_same(pruner, tmp_pat
 
 
 def copied(home, to, number, told=None):
-    """A search's folders as they were when trial `number` was the last, and not yet told of.
+    """Copy a search's folders as they were when trial `number` was the last, and not yet reported.
 
-    `told`: trials that had been told of; default: all before it.
+    `told`: number of trials that had been reported; default: all before it.
     """
     told = number if told is None else told
     shutil.copytree(home / "o", to / "o")
@@ -258,7 +258,7 @@ def test_one_worker_finds_what_two_find(reference, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", list(PRUNED))
-def test_one_worker_stops_the_trials_that_two_stop_whatever_the_name(pruner, tmp_path):
+def test_one_worker_prunes_the_same_trials_as_two(pruner, tmp_path):
     data = one_round(6, **PRUNED[pruner])
     found = []
     for workers, name in ((1, "x"), (2, "another")):
@@ -271,10 +271,10 @@ def test_one_worker_stops_the_trials_that_two_stop_whatever_the_name(pruner, tmp
     assert {"PRUNED", "COMPLETE"} == {row["state"] for row in found[0]}
 
 
-# --- stopping and going on -----------------------------------------------------------------------
+# --- stopping and resuming -----------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_in_order_and_says_how_to_go_on(reference, tmp_path):
+def test_ctrl_c_stops_cleanly_and_says_how_to_resume(reference, tmp_path):
     expected, _ = reference
     write(tmp_path, search_data())
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
@@ -293,7 +293,7 @@ def test_ctrl_c_stops_in_order_and_says_how_to_go_on(reference, tmp_path):
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.0, 2.0])
-def test_ctrl_c_in_the_first_moments_is_no_traceback(seconds, tmp_path):
+def test_ctrl_c_just_after_the_start_gives_no_traceback(seconds, tmp_path):
     write(tmp_path, search_data())
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
     time.sleep(seconds)
@@ -319,7 +319,7 @@ def test_n_trials_is_the_total_over_all_calls(tmp_path):
         assert len(after) == 5
         assert after[: len(before)] == before
         before = after
-    # The same as five at once: where a batch ends, how they were divided is no matter.
+    # The same as five in one call: where a batch ends does not depend on the calls.
     whole = tmp_path / "whole"
     whole.mkdir()
     tune(whole, data=one_round(5))
@@ -333,7 +333,7 @@ def numbers(row):
 # --- trials that fail ----------------------------------------------------------------------------
 
 
-def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_path):
+def test_a_diverging_trial_fails_with_its_reason_and_the_search_continues(tmp_path):
     data = one_round(4, first_trial="sampled", sampler={"name": "random"}, search_seed=1)
     data["rounds"][0]["space"]["learning_rate"] = [1e-3, 1e30]
     tune(tmp_path, data=data)
@@ -344,7 +344,7 @@ def test_a_trial_that_diverges_fails_with_its_reason_and_the_search_goes_on(tmp_
         assert ("user_attrs_reason" in row) == (row["state"] == "FAIL")
 
 
-def test_a_reward_that_is_no_number_fails_its_trial_alone(tmp_path):
+def test_a_nan_reward_fails_only_its_trial(tmp_path):
     data = one_round(3, experiment={"env": "gallop_dying_task:Nan-v0", "env_kwargs": {}})
     tune(tmp_path, data=data)
     rows = trials(folder(tmp_path))
@@ -352,7 +352,7 @@ def test_a_reward_that_is_no_number_fails_its_trial_alone(tmp_path):
     assert "nan" in rows[1]["user_attrs_reason"].lower()
 
 
-def test_where_every_trial_fails_the_first_reason_is_told_in_one_line(tmp_path):
+def test_if_every_trial_fails_the_first_reason_is_reported_on_one_line(tmp_path):
     data = one_round(2, first_trial="sampled")
     data["rounds"][0]["space"]["learning_rate"] = [1e29, 1e30]
     write(tmp_path, data)
@@ -364,7 +364,7 @@ def test_where_every_trial_fails_the_first_reason_is_told_in_one_line(tmp_path):
     assert last.startswith("gallop: no trial of") and reason in last
 
 
-def test_a_training_that_is_killed_ten_times_without_coming_on_fails(tmp_path):
+def test_a_training_run_killed_ten_times_without_progress_fails(tmp_path):
     data = one_round(3, experiment={"env": "gallop_dying_task:Dying-v0", "env_kwargs": {}})
     began = time.monotonic()
     tune(tmp_path, data=data)

@@ -1,5 +1,5 @@
-"""Each file of a finished run replaced by a pipe or by garbage: no command waits, and
-none ends in a traceback."""
+"""Each file of a finished run is replaced by a pipe or by garbage: no command blocks or ends
+in a traceback."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def finished(tmp_path_factory):
 
 
 class Waited(BaseException):
-    """A command did not end."""
+    """A command did not end in time."""
 
 
 def ended(arguments):
-    """The exit code of a command, which must end by itself."""
+    """Return the exit code of a command, which must end in time."""
 
-    def wait_no_longer(number, frame):
+    def give_up(number, frame):
         raise Waited(f"{arguments} waits")
 
-    before = signal.signal(signal.SIGALRM, wait_no_longer)
+    before = signal.signal(signal.SIGALRM, give_up)
     signal.alarm(SECONDS)
     try:
         return main(arguments)
@@ -55,7 +55,7 @@ def ended(arguments):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="has neither pipes in folders nor alarms")
 @pytest.mark.parametrize("kind", ["pipe", "garbage"])
-def test_no_command_waits_or_ends_in_a_traceback(finished, kind, tmp_path, capsys):
+def test_no_command_blocks_or_ends_in_a_traceback(finished, kind, tmp_path, capsys):
     names = [p.relative_to(finished) for p in sorted(finished.rglob("*")) if p.is_file()]
     assert len(names) > 15
     for number, name in enumerate(names):

@@ -1,8 +1,8 @@
-"""Every way into Gallop by every way that folders and files from elsewhere hold code: nothing of it
-is run without consent. A marker file stands for code.
+"""Every entry point of Gallop with every way to hide code in untrusted folders and files: none of
+it is run without consent. Code that runs leaves a marker file.
 
-A cell is one entry point on a folder that holds one route. Each must leave no marker; the whole
-table goes to untrusted.csv, a sample of it runs by default.
+A cell is one entry point on a folder with one route. It must leave no marker. The whole table goes
+to untrusted.csv; a sample of it runs by default.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ LOOKING = {
     "doctor": ["doctor"],
     "presets": ["presets"],
 }
-NAMING_A_FILE = {  # the task is the user's own; the file is not
+NAMING_A_FILE = {  # the task is the user's own, the file is not
     "run --init-from RUN": [*NEW, "--init-from", "gift/run", "--name", "b"],
     "run --init-from ZIP": [*NEW, "--init-from", "gift/beside/a.zip", "--name", "b"],
     "run --init-from --dry-run": [*NEW, "--init-from", "gift/run", "--dry-run"],
@@ -114,7 +114,7 @@ ENTRIES = {**READING_A_RUN, **LOOKING, **NAMING_A_FILE}
 
 PENDULUM = {"env": "Pendulum-v1"}
 OWN = "gallop.environments.wrappers"
-IN_SETTINGS = {  # what a folder's files set, and where the code lies
+IN_SETTINGS = {  # the settings in a folder's files, and where the code is
     "env of a module beside": ({"env": "gift.run.evil:Gift-v0"}, "gift/run/evil.py"),
     "env of a namespace package": ({"env": "gift.evil:Gift-v0"}, "gift/evil.py"),
     "env of a package": ({"env": "gift:Gift-v0"}, "gift/__init__.py"),
@@ -135,14 +135,14 @@ IN_SETTINGS = {  # what a folder's files set, and where the code lies
     ),
     "what an own module imports": ({**PENDULUM, "wrappers": [f"{OWN}:cast"]}, None),
 }
-# Modules of Python, of what Gallop needs, those that others look for, and what Python itself reads.
+# Modules of Python and of dependencies, optional ones, and files that Python itself reads.
 SHADOWS = ("random.py", "signal.py", "tempfile.py", "mujoco.py", "cv2.py", "numpy.py", "torch.py",
            "gym.py", "psutil.py", "tqdm.py", "wandb.py", "optuna.py", "matplotlib.py",
            "sitecustomize.py", "usercustomize.py", "conftest.py")  # fmt: skip
 
 
 class Marked:
-    """Makes a marker, a folder, when it is unpickled."""
+    """Makes a folder as a marker when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -156,7 +156,7 @@ def _pickled(here: Path, name: str) -> bytes:
 
 
 def _pickled_zip(here: Path) -> None:
-    """Each zip holds pickles where SB3's loader would unpickle: in `data` and for tensors."""
+    """Put pickles into each zip where SB3's loader would unpickle them: `data` and tensors."""
     import base64
 
     for path in [*(here / "gift").rglob("*.zip")]:
@@ -194,7 +194,7 @@ def _vecnormalize(here: Path) -> None:
 
 
 def _arrays(here: Path) -> None:
-    """Arrays of objects are pickles."""
+    """Write arrays of objects, which are pickles."""
     for path in [*(here / "gift").rglob("*.npz")]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file}
@@ -204,7 +204,7 @@ def _arrays(here: Path) -> None:
 
 
 def _folder_named_zip(here: Path) -> None:
-    """A folder that is called as a zip, and holds another run; and a zip in the place of a run."""
+    """Make a folder named like a zip that contains another run, and a zip in place of a run."""
     zipped = here / "gift" / "beside" / "a.zip"
     zipped.unlink()
     shutil.copytree(here / "gift" / "run", zipped)
@@ -215,7 +215,7 @@ def _folder_named_zip(here: Path) -> None:
 
 
 def _film_job(here: Path) -> None:
-    """A film that waits names another task than the run."""
+    """Queue a film that names another task than the run."""
     (here / "gift" / "evil.py").write_text(MARK)
     task = {"env": "gift.evil:Gift-v0", "kwargs": {}, "wrappers": []}
     for run in _run_folders(here):
@@ -231,14 +231,14 @@ def _film_job(here: Path) -> None:
 
 
 def _yaml_tags(here: Path) -> None:
-    """YAML's own names for Python's objects."""
+    """Use YAML's tags for Python objects."""
     tag = f"env_kwargs: !!python/object/apply:builtins.open [{here}/yaml.{MARKER}, w]\n"
     for path in [*(here / "gift").rglob("*.y*ml")]:
         path.write_text(path.read_text() + tag)
 
 
 def _links(here: Path) -> None:
-    """Links out of the folder, to what must neither be changed nor copied."""
+    """Make links out of the folder, to files that must be neither changed nor copied."""
     for run in [*_run_folders(here), here / "gift" / "beside", here / "gift" / "search"]:
         (run / "secret.txt").symlink_to(here / "elsewhere" / "secret.txt")
     (here / "gift" / "run" / "tensorboard" / "a").symlink_to(here / "elsewhere")
@@ -255,7 +255,7 @@ IN_FILES = {
     "links": _links,
 }
 
-# --- a folder from elsewhere ---------------------------------------------------------------------
+# --- an untrusted folder -------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +276,7 @@ def _change(file: Path, settings: dict[str, object]) -> None:
 
 
 def _unpack(here: Path, trained: Path) -> None:
-    """What somebody else has packed, without any code so far; and files of the user's own."""
+    """Unpack an untrusted folder, without code so far, next to files of the user."""
     gift = here / "gift"
     shutil.copytree(trained, gift / "run")
     shutil.copytree(trained, gift / "results" / "SAC_X" / "run")
@@ -302,7 +302,7 @@ def _unpack(here: Path, trained: Path) -> None:
 
 
 def _settle(here: Path) -> None:
-    """Whoever packs a folder can write its manifest, too."""
+    """Update the manifest, as an attacker can."""
     for run in _run_folders(here):
         manifest.begin(run)
 
@@ -321,7 +321,7 @@ def _put(here: Path, route: str) -> None:
 
 
 def _was_run(here: Path) -> list[str]:
-    """What code has left: markers, the folder that `os:mkdir` makes, what links lead to."""
+    """Return traces of code: markers, the folder made by `os:mkdir`, changed targets of links."""
     found = [p.name for p in here.rglob("*") if MARKER in p.name or p.name.startswith("<")]
     elsewhere = sorted(p.name for p in (here / "elsewhere").rglob("*"))
     if elsewhere != ["secret.txt"] or (here / "elsewhere/secret.txt").read_text() != "secret":
@@ -331,7 +331,7 @@ def _was_run(here: Path) -> list[str]:
 
 
 def _forget(monkeypatch) -> None:
-    """As a new process does."""
+    """Forget decisions and imports, like a new process."""
     monkeypatch.setattr(consent, "_given_here", set())
     for name in [name for name in sys.modules if name.partition(".")[0] in ("gift", "evil")]:
         del sys.modules[name]
@@ -339,7 +339,7 @@ def _forget(monkeypatch) -> None:
 
 
 def _outcome(entry) -> str:
-    """How a command or call ended."""
+    """Return how a command or call ended."""
     try:
         code = cli.main(entry) if isinstance(entry, list) else entry() and 0
     except SystemExit as end:
@@ -388,8 +388,8 @@ def test_nothing_is_run_by_any_entry_and_any_route(
     shutil.rmtree(tmp_path)
 
 
-def test_the_markers_tell_of_code_that_is_run(trained, tmp_path, monkeypatch, capsys):
-    """Negative control: with consent, and with loaders that are not safe, each is left."""
+def test_code_that_is_run_leaves_markers(trained, tmp_path, monkeypatch, capsys):
+    """Negative control: with consent and unsafe loaders, every marker is left."""
     routes = [route for route in IN_SETTINGS if route != "env of older versions"]  # needs gym
     for number, route in enumerate(routes):
         here = tmp_path / str(number)
@@ -400,7 +400,7 @@ def test_the_markers_tell_of_code_that_is_run(trained, tmp_path, monkeypatch, ca
         monkeypatch.setenv("GALLOP_STATE_DIR", str(here / "decisions"))
         _forget(monkeypatch)
         _outcome(["baseline", "gift/run", "--trust", *EPISODES])
-        names_python = IN_SETTINGS[route][1] is None  # what they give is no environment
+        names_python = IN_SETTINGS[route][1] is None  # they do not return an environment
         assert bool(_was_run(here)) is (not names_python), route
     _arrays(here)
     with np.load(here / "gift/run/evaluations.npz", allow_pickle=True) as file:
@@ -411,7 +411,7 @@ def test_the_markers_tell_of_code_that_is_run(trained, tmp_path, monkeypatch, ca
     _forget(monkeypatch)
 
 
-# --- files that lie about: what Python finds by itself -------------------------------------------
+# --- files in the current folder that Python might import ----------------------------------------
 
 
 def _shadowed(here: Path, trained: Path) -> None:
@@ -449,12 +449,12 @@ def _check_shadows(name, trained, here) -> None:
 
 
 @pytest.mark.parametrize("name", SHADOW_SAMPLE)
-def test_files_that_lie_about_are_not_imported(name, trained, tmp_path):
+def test_stray_files_are_not_imported(name, trained, tmp_path):
     _check_shadows(name, trained, tmp_path)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("name", COMMANDS)
-def test_files_that_lie_about_are_not_imported_by_any_command(name, trained, tmp_path):
+def test_stray_files_are_not_imported_by_any_command(name, trained, tmp_path):
     _check_shadows(name, trained, tmp_path)
     shutil.rmtree(tmp_path)
