@@ -193,3 +193,9 @@ def test_links_hold_on_github_too(path):
         assert target.exists(), f"{path.name}: {link}"
         if parts.fragment and target.suffix == ".md" and target not in GENERATED:
             assert parts.fragment in slugs(target), f"{path.name}: {link}"
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_lines_have_at_most_100_characters(path):
+    lines = path.read_text().splitlines()
+    assert [line for line in lines if len(line) > 100 and not line.startswith("|")] == []
