@@ -7,12 +7,18 @@ import re
 SPECIAL = re.compile(r"([\\*_<>\[\]{}$|#~])")
 
 
-def escaped(text: str) -> str:
-    r"""Plain text as Markdown; what stands in backticks stays code.
+FLAG = re.compile(r"(?<![\w`-])--?[a-z][\w.-]*\b")
 
-    >>> print(escaped("`a_b` and *.npz"))
-    `a_b` and \*.npz
+
+def escaped(text: str) -> str:
+    r"""Plain text as Markdown; what stands in backticks stays code, and flags become code.
+
+    >>> print(escaped("`a_b`, *.npz and --seeds"))
+    `a_b`, \*.npz and `--seeds`
     """
+    text = "`".join(
+        part if i % 2 else FLAG.sub(r"`\g<0>`", part) for i, part in enumerate(text.split("`"))
+    )
     parts = text.split("`")
     return "`".join(part if i % 2 else SPECIAL.sub(r"\\\1", part) for i, part in enumerate(parts))
 

@@ -14,6 +14,8 @@ from pathlib import Path
 import api_page
 import command_line_page
 import settings_page
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -57,9 +59,17 @@ def always_read(
     yield from (page for page in (*GENERATED, *ROOT_FILES) if page in env.found_docs)
 
 
+def leave_out_of_contents(app: Sphinx, domain: str, kind: str, content: nodes.Element) -> None:
+    """Keep attributes and methods out of a page's contents, which they would fill."""
+    if domain == "py" and kind in ("attribute", "method", "property") and content.parent:
+        for signature in content.parent.findall(addnodes.desc_signature):
+            signature["_toc_name"] = ""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_object_type("setting", "setting", objname="setting")
     app.add_object_type("search-setting", "search-setting", objname="setting of a search")
     app.connect("source-read", fill_in)
+    app.connect("object-description-transform", leave_out_of_contents)
     app.connect("env-get-outdated", always_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
