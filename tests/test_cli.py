@@ -13,7 +13,7 @@ import pytest
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands import run, tune
-from gallop.commands.cli import make_parser, main
+from gallop.commands.cli import main, make_parser
 from gallop.errors import RunError
 from gallop.experiments.yaml_file import load
 from gallop.run_folder.directory import RunDirectory

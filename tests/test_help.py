@@ -11,7 +11,7 @@ import yaml
 import gallop
 from gallop.algorithms.spec import imported
 from gallop.algorithms.table import ALGORITHMS
-from gallop.commands.cli import make_parser, main
+from gallop.commands.cli import main, make_parser
 from gallop.errors import ExperimentError
 from gallop.experiments.flags import flags
 from gallop.experiments.settings import EXPERIMENTS

@@ -46,7 +46,7 @@ def test_a_missing_preset_is_reported(capsys):
     assert main(["run", "--algo", "ppo", "--env", "Hopper-v5", "--no-preset", *arguments[4:]]) == 0
     assert "preset" not in capsys.readouterr().out
     assert presets.hint("ppo", "Hopper-v4") == "there is one for Hopper-v5"
-    assert presets.hint("sac", "Foo-v0") == "gallop presets lists those there are"
+    assert presets.hint("sac", "Foo-v0") == "gallop presets lists all presets"
 
 
 def test_params_are_dotted_overrides(capsys, tmp_path, monkeypatch):

@@ -156,7 +156,7 @@ def test_best_takes_the_newest_finished_search_of_this_algorithm_and_task(run):
 
 def test_best_without_a_finished_search_lists_the_searches(run):
     message = refusal(run, best_params="best")
-    assert "no finished search of SAC on Pendulum-v1 below optuna_results" in message
+    assert "no finished search of SAC on Pendulum-v1 under optuna_results" in message
     assert "gallop tune" in message
     folder = Path("optuna_results/plots/SAC_Pendulum-v1/a")
     searched(folder, finished=False)
@@ -166,16 +166,16 @@ def test_best_without_a_finished_search_lists_the_searches(run):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"best_params": "there", "trial": "1"}, ["1 is no trial of SAC_Pendulum-v1/one", "best"]),
-        ({"best_params": "there", "trial": "-1"}, ["-1 is no trial"]),
+        ({"best_params": "there", "trial": "1"}, ["1: no such trial of SAC_Pendulum", "best"]),
+        ({"best_params": "there", "trial": "-1"}, ["-1: no such trial"]),
         ({"best_params": "there", "trial": "6"}, ["trial 6", "has no hyper-parameters yet"]),
-        ({"best_params": "there", "trial": "bets"}, ["'bets'", "number or best"]),
-        ({"best_params": "there", "trial": "true"}, ["number or best"]),
-        ({"best_params": "there", "trial": "1.5"}, ["number or best"]),
-        ({"trial": "0"}, ["belongs to best_params"]),
+        ({"best_params": "there", "trial": "bets"}, ["'bets'", "number of a trial, or best"]),
+        ({"best_params": "there", "trial": "true"}, ["number of a trial, or best"]),
+        ({"best_params": "there", "trial": "1.5"}, ["number of a trial, or best"]),
+        ({"trial": "0"}, ["requires best_params"]),
         ({"best_params": "nowhere"}, ["nowhere", "No such file"]),
         ({"best_params": "."}, ["results.json", "No such file"]),
-        ({"best_params": "run.yaml"}, ["no JSON"]),
+        ({"best_params": "run.yaml"}, ["not valid JSON"]),
         ({"best_params": "there", "env": "Hopper-v5"},
          ["search of SAC on Pendulum-v1, not of SAC on Hopper-v5"]),
         ({"best_params": "there", "algo": "td3"}, ["search of SAC", "not of TD3"]),
@@ -239,19 +239,19 @@ def damaged(text, run):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", ["no JSON"]),
-        ("{", ["no JSON"]),
-        ("[" * 100_000, ["no JSON"]),
-        ('"\\u', ["no JSON"]),
-        ("[]", ["no mapping"]),
-        ("3", ["no mapping"]),
-        ("null", ["no mapping"]),
+        ("", ["not valid JSON"]),
+        ("{", ["not valid JSON"]),
+        ("[" * 100_000, ["not valid JSON"]),
+        ('"\\u', ["not valid JSON"]),
+        ("[]", ["not a JSON object"]),
+        ("3", ["not a JSON object"]),
+        ("null", ["not a JSON object"]),
         ("{}", ["algo is missing"]),
     ],
 )
 def test_a_file_that_is_not_from_a_search_is_refused(run, text, words):
     message = damaged(text, run)
-    assert "bad.json holds no results of a search" in message
+    assert "bad.json: not the results of a search" in message
     assert all(word in message for word in words), message
 
 

@@ -195,7 +195,7 @@ def array_with_false_shape(shape):
 
 
 DAMAGE = [
-    ("experiment.yaml", b"[1, 2]", "no mapping"),
+    ("experiment.yaml", b"[1, 2]", "not a mapping"),
     ("experiment.yaml", b"\xff\xfe\x00", "is not a text file"),
     ("experiment.yaml", b"algo: sac\nenv: Pendulum-v1\n", "total_timesteps"),
     ("experiment.yaml", b"", "is empty"),

@@ -1,1 +1,1 @@
-"""What a run is asked to do: settings, their defaults, files, and the plan that follows."""
+"""The description of a run: settings, defaults, files, and the plan that follows from them."""

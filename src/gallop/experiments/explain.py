@@ -1,4 +1,4 @@
-"""Pydantic's errors as one line: the place, the value, what is allowed, the nearest right name."""
+"""Pydantic's errors as one line: setting, value, what is allowed, nearest valid name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 def explain(
     model: type[BaseModel], detail: ErrorDetails, keys_and_indices: bool = False
 ) -> ExperimentError:
-    """One of pydantic's errors as one line.
+    """Convert one of pydantic's errors to an error of one line.
 
     Args:
-        model: what was validated.
-        keys_and_indices: name the place inside lists and mappings too, as in
-            `rounds.0.space.gamma`; a list's value is then not repeated.
+        model: the model that was validated.
+        detail: the error.
+        keys_and_indices: also name the place inside lists and mappings, as in
+            `rounds.0.space.gamma`; the message then does not show the value of a list.
     """
     kind, value, location = detail["type"], detail["input"], detail["loc"]
     if kind == "extra_forbidden":
@@ -44,7 +45,7 @@ def explain(
 
 
 def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
-    """The model behind a field, if it is a section of its own."""
+    """The model of a field that is a section; None for other fields."""
     annotation = owner.model_fields[name].annotation
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
@@ -57,9 +58,9 @@ class _Place(NamedTuple):
 
     names: list[str]
     owner: type[BaseModel] | None
-    """The model there; None inside a plain value."""
+    """The model at that place; None inside a plain value."""
     annotation: object
-    """Type of the last setting on the way."""
+    """Type of the last setting on the path."""
 
 
 def _place(
@@ -75,13 +76,13 @@ def _place(
             owner = section(owner, part)
         elif keys_and_indices:
             names.append(str(part))
-        elif isinstance(part, str):  # the member of a union that pydantic tried
+        elif isinstance(part, str):  # the name of a union's member that pydantic tried
             break
     return _Place(names, owner, annotation)
 
 
 def _texts(annotation: object) -> list[str]:
-    """Texts that a Literal allows, alone or in a union."""
+    """The strings that a Literal allows, alone or in a union."""
     texts = [
         value
         for choice in (annotation, *get_args(annotation))
@@ -89,4 +90,4 @@ def _texts(annotation: object) -> list[str]:
         for value in (get_args(inner) or [inner])
         if isinstance(value, str)
     ]
-    return list(dict.fromkeys(texts))  # a Literal is found on the way to its texts, too
+    return list(dict.fromkeys(texts))  # the nested loops find some twice

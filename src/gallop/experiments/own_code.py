@@ -1,13 +1,14 @@
-"""Modules that a user names, tasks and wrappers: how they are found, and where they lie.
+"""Modules that a user names, for custom tasks and wrappers: how they are found, and where they are.
 
-The current folder is nobody's library: `cv2.py` in a folder that was downloaded must not be what
-`import cv2` finds, neither here nor in a child process. So it is never on `sys.path`. A finder
-behind all others looks there for two things alone: the very module that the user has named, and
-what code from that folder imports itself, then or later (an `import helper` inside a function). To
-installed packages the folder does not exist. `PYTHONPATH` is the user's word and counts as ever.
+The current folder must not shadow installed packages: `import cv2` must never find a `cv2.py` in a
+downloaded folder, neither here nor in a child process. So the current folder is never on
+`sys.path`. A finder that is asked after all others looks there for only two things: the module that
+the user has named, and modules that code from that folder imports, then or later (an `import
+helper` inside a function). Imports in installed packages never look there. `PYTHONPATH` works as
+usual.
 
-Child processes begin with `python -P`, which leaves the current folder aside; they find the user's
-modules through this module again, from the folder that they are started in.
+Child processes start with `python -P`, which ignores the current folder; they find the user's
+modules with this module, relative to the folder in which they are started.
 """
 
 from __future__ import annotations
@@ -27,19 +28,23 @@ from types import CodeType, FrameType, ModuleType
 from typing import NamedTuple
 
 ISOLATED = "-P"
-"""Python's flag for child processes: neither the current folder nor a script's comes first."""
+"""Python's flag for child processes: it puts neither the current nor a script's folder first."""
 _USERS_PATH = "GALLOP_PYTHONPATH"
-_ISOLATED_VARIABLE = "PYTHONSAFEPATH"  # the same for those that multiprocessing starts
-_isolating = threading.Lock()  # the environment is one for all threads
+_ISOLATED_VARIABLE = "PYTHONSAFEPATH"  # the same, for processes that multiprocessing starts
+_isolating = threading.Lock()  # all threads share the environment
 
-MAX_FILES, MAX_BYTES, MAX_ENTRIES = 1_000, 20_000_000, 20_000  # of a folder whose code is hashed
+MAX_FILES, MAX_BYTES, MAX_ENTRIES = (
+    1_000,
+    20_000_000,
+    20_000,
+)  # limits of a folder whose code is hashed
 
 
 def import_module(name: str) -> ModuleType:
     """Import a module that the user has named, from an installed package or the current folder.
 
     Raises:
-        Exception: whatever the module raises.
+        Exception: any exception that the module raises.
     """
     with _named(name):
         return importlib.import_module(name)
@@ -47,7 +52,7 @@ def import_module(name: str) -> ModuleType:
 
 @contextlib.contextmanager
 def isolated_children() -> Iterator[None]:
-    """Inside, processes that multiprocessing starts do not look into the current folder."""
+    """Context in which processes that multiprocessing starts ignore the current folder."""
     with _isolating:
         before = os.environ.get(_ISOLATED_VARIABLE)
         os.environ[_ISOLATED_VARIABLE] = "1"
@@ -61,7 +66,7 @@ def isolated_children() -> Iterator[None]:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a child process that finds every module that we find, in our order."""
+    """Environment of a child process that finds the same modules in the same order."""
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(part for part in sys.path if part),
@@ -70,12 +75,12 @@ def child_environment() -> dict[str, str]:
 
 
 def _users_path() -> str:
-    """PYTHONPATH as the user has set it, also in a child whose own says more."""
+    """PYTHONPATH as set by the user, also in a child process that was given a longer one."""
     return os.environ.get(_USERS_PATH, os.environ.get("PYTHONPATH", ""))
 
 
 def leave_isolation() -> None:
-    """In a worker: what the task starts itself shall find Python as it always is."""
+    """In a worker process: let processes that the task starts run Python as usual."""
     os.environ.pop(_ISOLATED_VARIABLE, None)
 
 
@@ -83,12 +88,12 @@ def leave_isolation() -> None:
 
 
 class _OwnCodeFinder:
-    """Finds modules in the current folder for those who may look there."""
+    """Finds modules in the current folder, for imports that may look there."""
 
     def __init__(self) -> None:
         self.folders: list[str] = []
         self.named: list[tuple[str, str]] = []
-        """Module and folder of what is being imported for the user, innermost last."""
+        """Module and folder of the imports in progress for the user, innermost last."""
         self.found: set[str] = set()
 
     def find_spec(
@@ -97,8 +102,8 @@ class _OwnCodeFinder:
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """The module, if the user named it or code from the same folder asks for it."""
-        if path is not None:  # the parts of a package are where the package is
+        """Find a module that the user has named, or that code from the same folder imports."""
+        if path is not None:  # submodules are found next to their package
             return None
         for folder in self.folders:
             if (fullname, folder) in self.named or _is_asked_from(folder):
@@ -110,7 +115,7 @@ class _OwnCodeFinder:
 
 
 class _PartsFinder:
-    """Finds the parts of packages that the other finder has found."""
+    """Finds the submodules of packages that the other finder has found."""
 
     def find_spec(
         self,
@@ -118,7 +123,7 @@ class _PartsFinder:
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """The part, if it is one of such a package."""
+        """Find a submodule of such a package."""
         if path is None or fullname.partition(".")[0] not in _finder.found:
             return None
         spec = PathFinder.find_spec(fullname, path)
@@ -126,11 +131,13 @@ class _PartsFinder:
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles a module from its source, which is what a user has seen and `digest` covers. What
-    lies in `__pycache__` of a folder from elsewhere could be other code."""
+    """Compiles a module from its source, which the user has seen and `digest` covers.
+
+    The files in `__pycache__` of an untrusted folder could contain other code.
+    """
 
     def get_code(self, fullname: str) -> CodeType:
-        """Compiled each time."""
+        """Compile the source each time."""
         path = self.get_filename(fullname)
         code: CodeType = self.source_to_code(self.get_data(path), path)
         return code
@@ -161,12 +168,12 @@ def _named(name: str) -> Iterator[None]:
         _finder.named.remove(named)
 
 
-# Who imports by a name that somebody else gave: the one who called them is asked about.
+# Modules that import by name on behalf of their caller: the caller is the one that counts.
 _GO_BETWEENS = ("importlib/__init__.py", "gymnasium/envs/registration.py")
 
 
 def _is_asked_from(folder: str) -> bool:
-    """Whether the import statement that is being executed stands in a file below a folder."""
+    """Whether the import statement that is being executed is in a file under a folder."""
     packages = [path for path in sys.path if path != folder and Path(path).is_relative_to(folder)]
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
@@ -179,34 +186,34 @@ def _is_asked_from(folder: str) -> bool:
     return False
 
 
-# --- where code lies -----------------------------------------------------------------------------
+# --- where code is -------------------------------------------------------------------------------
 
 
 class Origin(NamedTuple):
-    """Where the code of a module lies."""
+    """Where the code of a module is."""
 
     module: str
+    """Name of the module."""
     files: tuple[Path, ...]
-    """The module's file; of a namespace package, its folders; none where it is part of Python."""
+    """The module's file; for a namespace package, its folders; empty if it is built into Python."""
     package: tuple[Path, ...]
-    """Folders of the package that the module belongs to; none where it is a file alone."""
+    """Folders of the package that the module belongs to; empty for a single file."""
     is_installed: bool
-    """Part of Python or of an installed package, and not from a folder that one happens to be in
-    or that PYTHONPATH names."""
+    """Whether it is part of Python or of an installed package, and not from the current folder or
+    from PYTHONPATH."""
 
     def __str__(self) -> str:
-        """For people."""
+        """The files, for messages."""
         where = ", ".join(map(str, self.files)) or "part of Python"
         return f"installed, {where}" if self.is_installed and self.files else where
 
     def digest(self) -> str:
-        """Of everything that the module can be made of: the importable files of its package, or of
-        the folder that it lies in."""
+        """Hash of all code the module may use: importable files of its package or folder."""
         return _digest(self.package or tuple(file.parent for file in self.files), self.files)
 
 
 def locate(module: str) -> Origin | None:
-    """Where a module would be imported from; nothing of it is imported. None: from nowhere."""
+    """Find where a module would be imported from, without importing it; None if it is not found."""
     top, *parts = module.split(".")
     spec = _find(top)
     if spec is None:
@@ -215,7 +222,7 @@ def locate(module: str) -> Origin | None:
     is_installed = _is_installed(spec)
     for part in parts:
         below = [str(folder) for folder in _folders(spec)]
-        # By its last name: with the whole one, Python asks parents that nobody has imported.
+        # By its last name: with the full name, Python would need the parents to be imported.
         found = PathFinder.find_spec(part, below) if below else None
         if found is None:
             break
@@ -224,7 +231,7 @@ def locate(module: str) -> Origin | None:
 
 
 def _find(top: str) -> ModuleSpec | None:
-    """As `import_module` does."""
+    """Find a top-level module, in the same order as `import_module`."""
     loaded = sys.modules.get(top)
     if loaded is not None:
         if loaded.__spec__ is not None:
@@ -251,7 +258,7 @@ def _files(spec: ModuleSpec) -> tuple[Path, ...]:
 
 
 def _is_installed(spec: ModuleSpec) -> bool:
-    """Whether a module at the top comes from Python itself or from a folder of its packages."""
+    """Whether a top-level module is part of Python or of an installed package."""
     own = [Path.cwd(), *map(Path, _users_path().split(os.pathsep))]
     chosen = {folder.resolve() for folder in own}
     known = {Path(folder).resolve() for folder in sys.path if folder} - chosen
@@ -260,7 +267,7 @@ def _is_installed(spec: ModuleSpec) -> bool:
 
 
 def _digest(folders: Sequence[Path], files: Sequence[Path]) -> str:
-    """Of the names and contents of all importable files below some folders."""
+    """Hash of the names and contents of all importable files under some folders."""
     sizes: dict[Path, int] = {}
     n_entries = 0
     for folder in folders:
@@ -275,7 +282,7 @@ def _digest(folders: Sequence[Path], files: Sequence[Path]) -> str:
 
 
 def _digest_of_few(folders: Sequence[Path], files: Sequence[Path]) -> str:
-    """Where there is too much, of the module itself and of what lies directly beside it."""
+    """Hash for large folders: only of the module and the files directly next to it."""
     sizes: dict[Path, int] = {}
     for folder in {*folders, *(file.parent for file in files)}:
         with contextlib.suppress(OSError):
@@ -284,7 +291,7 @@ def _digest_of_few(folders: Sequence[Path], files: Sequence[Path]) -> str:
 
 
 def _importable(parent: Path, names: Iterable[str]) -> dict[Path, int]:
-    """The regular files among these that Python could import, and their sizes."""
+    """The regular files that Python could import, and their sizes."""
     suffixes = tuple(importlib.machinery.all_suffixes())
     found = {}
     for name in names:
@@ -310,5 +317,5 @@ def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MAX_BYTES)
-    except OSError as error:  # nobody can import it either
+    except OSError as error:  # Python cannot import it either
         return repr(error.errno).encode()

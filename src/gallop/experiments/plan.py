@@ -1,4 +1,4 @@
-"""The plan: what a run of an experiment will do, and what it will cost, before it does it."""
+"""The plan of a run: its segments, evaluations and milestones, and its expected cost."""
 
 from __future__ import annotations
 
@@ -10,45 +10,49 @@ from gallop.experiments.settings import Experiment
 
 
 class Boundary(NamedTuple):
-    """The end of a segment: where a run can be resumed and judged."""
+    """The end of a segment, where a run can be resumed and evaluated."""
 
     segment: int
     """Number of the segment that ends here, from 0."""
     timestep: int
-    """Timestep actually reached, over all environments."""
+    """Timestep that is reached, over all environments."""
     nominal: int
-    """Timestep asked for; PPO rounds it up to a rollout."""
+    """Requested timestep; PPO rounds it up to a whole rollout."""
     evaluates: bool
+    """Whether there is an evaluation."""
     milestone: int | None
-    """Percentage, if this is a milestone."""
+    """Percentage of a milestone; None if there is none."""
 
 
 class Plan(NamedTuple):
-    """What a run will do, before it does it."""
+    """What a run will do, and what it will cost."""
 
     boundaries: tuple[Boundary, ...]
+    """The ends of all segments, in order."""
     n_gradient_steps: int
+    """Gradient steps in total."""
     utd_ratio: float
+    """Gradient steps per timestep."""
     disk_bytes: int
-    """Upper estimate of the run folder's size."""
+    """Upper estimate of the size of the run folder."""
     boundary_bytes: int
-    """Estimate of what one boundary writes: learner, and a segment's rows of the replay buffer."""
+    """Estimate of what one boundary writes: the learner, and a segment of the replay buffer."""
     expected_seconds: float
     """Rough: from figures measured on two server cores of 2026, never on this machine."""
 
     @property
     def horizon(self) -> int:
-        """The last timestep; schedules end here."""
+        """The last timestep, where schedules end."""
         return self.boundaries[-1].timestep
 
 
-_MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone, HalfCheetah
+_MILESTONE_BYTES = 12_000_000  # films, figures and policy file of a milestone on HalfCheetah
 _LEARNER_BYTES = 10_000_000  # parameters and Adam's moments, 256×256
 
 
 def last_timestep(experiment: Experiment) -> int:
-    """Where a resolved experiment ends, without planning it."""
-    assert experiment.segment, "resolve() has filled it in"
+    """The last timestep of a resolved experiment, computed without its plan."""
+    assert experiment.segment, "resolve() sets it"
     nominal = experiment.total_timesteps // experiment.segment * experiment.segment
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     return math.ceil(nominal / quantum) * quantum
@@ -57,16 +61,17 @@ def last_timestep(experiment: Experiment) -> int:
 def make_plan(
     experiment: Experiment, transition_bytes: int = 0, learner: Literal["native", "sb3"] = "sb3"
 ) -> Plan:
-    """The plan of a resolved experiment.
+    """Make the plan of a resolved experiment.
 
     Args:
-        transition_bytes: bytes of one stored transition (0 without a replay buffer).
-        learner: whose speed is expected.
+        experiment: a resolved experiment.
+        transition_bytes: size of a stored transition; 0 without a replay buffer.
+        learner: the learner whose speed the expected time assumes.
     """
     hyperparameters = experiment.hyperparameters
     quantum = hyperparameters.quantum(experiment.n_envs)
     segment, interval = experiment.segment, experiment.evaluation.interval
-    assert segment and interval, "resolve() has filled these in"
+    assert segment and interval, "resolve() sets them"
     marks = dict(zip(milestone_timesteps(experiment), experiment.milestones, strict=True))
     boundaries = tuple(
         Boundary(
@@ -90,7 +95,8 @@ def make_plan(
         utd_ratio=hyperparameters.utd_ratio(experiment.n_envs),
         disk_bytes=stored * transition_bytes
         + len(marks) * _MILESTONE_BYTES
-        + (2 + len(marks) + 1) * _LEARNER_BYTES,  # the last two, milestones, the best
+        + (2 + len(marks) + 1)
+        * _LEARNER_BYTES,  # the last two states, the milestones, the best policy
         boundary_bytes=segment * transition_bytes + _LEARNER_BYTES,
         expected_seconds=n_gradient_steps * a_gradient_step + reached * cost.timestep,
     )

@@ -1,7 +1,7 @@
-"""The configurations that Gallop brings: presets, searches and examples, all YAML files.
+"""The YAML files that come with Gallop: presets, search spaces and examples.
 
-Presets are tuned starting points, one for each algorithm and task, each with its source. Examples
-are whole experiments and searches, and are found by name from any folder.
+A preset is a tuned experiment for one algorithm and task, with its source. Examples are complete
+experiments and searches. They are found by name from any folder.
 """
 
 from __future__ import annotations
@@ -18,20 +18,23 @@ from gallop.experiments.yaml_file import compose, read_setting
 
 
 class Preset(NamedTuple):
-    """A tuned starting point."""
+    """A tuned experiment for one algorithm and task."""
 
     algo: str
+    """Name of the algorithm."""
     env: str
+    """Id of the task."""
     path: Path
+    """Its YAML file."""
 
     @property
     def source(self) -> str:
-        """Whose tuning it is."""
+        """Where the hyper-parameters come from."""
         return str(read_setting(self.path, "source") or "")
 
 
 def all_presets() -> list[Preset]:
-    """Every preset, by algorithm and task."""
+    """All presets, sorted by algorithm and task."""
     files = sorted((_folder() / "presets").glob("*/*.yaml"))
     return [Preset(file.parent.name, file.stem, file) for file in files]
 
@@ -45,39 +48,39 @@ def find(algo: str, env: str) -> Preset | None:
 
 
 def hint(algo: str, env: str) -> str:
-    """What to say where there is no preset: the nearest one, if one is near."""
+    """A hint for a task without a preset: a similar task that has one, if any."""
     others = [preset.env for preset in all_presets() if preset.algo == algo.lower()]
-    # v4 and v5 of a task differ in their bodies' contacts and rewards; its hyper-parameters serve.
+    # Versions of a task differ little, so the hyper-parameters of one suit the other.
     task = re.sub(r"-v\d+$", "", env)
     same = [other for other in others if re.sub(r"-v\d+$", "", other) == task]
     if same:
         return f"there is one for {same[0]}"
     found = nearest(env, others)
-    return found if found.startswith("did") else "gallop presets lists those there are"
+    return found if found.startswith("did") else "gallop presets lists all presets"
 
 
 def examples() -> list[Path]:
-    """The example experiments and searches, by name."""
+    """The files of all examples, experiments and searches, sorted by name."""
     return sorted(_folder().glob("*.yaml"))
 
 
 def is_search(example: Path) -> bool:
-    """Whether `gallop tune` takes this example; else `gallop run` does."""
+    """Whether an example is a search for `gallop tune`, not an experiment for `gallop run`."""
     return read_setting(example, "rounds") is not None
 
 
 def find_example(name: Path) -> Path | None:
-    """The example of this name, with or without .yaml; None where a file has that path."""
+    """The example of a name, with or without .yaml; None if there is a file of that name."""
     if name.is_file() or name.name != str(name):
         return None
     return next((path for path in examples() if str(name) in (path.stem, path.name)), None)
 
 
 def config_file(config: Path) -> Path:
-    """The file that CONFIG means: a path, or the name of an example.
+    """The file that CONFIG names: a path, or the name of an example.
 
     Raises:
-        ExperimentError: for a name that is neither.
+        ExperimentError: if there is neither.
     """
     found = find_example(config)
     if found is None and config.name == str(config) and not config.exists():
@@ -130,12 +133,12 @@ def experiment(
         found = find(str(settings["algo"]), str(settings["env"]))
         path = found.path if found else None
     if path is None and not settings:
-        raise ExperimentError("a CONFIG is needed, such as quickstart, or algo and env")
+        raise ExperimentError("a config is required, such as 'quickstart', or algo and env")
     return compose(path, settings)
 
 
 def search_space(algo: str) -> Path:
-    """The search of an algorithm for whatever task, a YAML file.
+    """The YAML file with the search space of an algorithm, which is the same for all tasks.
 
     Raises:
         ExperimentError: if there is no such algorithm.
@@ -148,7 +151,7 @@ def search_space(algo: str) -> Path:
 
 
 def _folder() -> Path:
-    """An installed package has the files inside; a checkout, in configs/."""
+    """The folder of the files: inside an installed package, or configs/ of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parents[1] / "configs"

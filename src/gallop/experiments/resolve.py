@@ -1,4 +1,4 @@
-"""Defaults that follow from other settings, and the check that all of them line up."""
+"""Defaults that depend on other settings, and checks that the settings fit each other."""
 
 from __future__ import annotations
 
@@ -11,30 +11,34 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.fields import MAX_TIMESTEPS
 
-EPISODES_PER_SEGMENT = 10  # what the default segment leaves every environment, in full episodes
+EPISODES_PER_SEGMENT = 10  # full episodes of each environment in the default segment
 
 
 def resolve(experiment: Experiment) -> Experiment:
-    """Fill in the defaults that follow from other settings, and check that all lines up.
+    """Fill in the defaults that depend on other settings, and check that all settings fit.
 
     Raises:
-        ExperimentError: with the nearest values that would line up.
+        ExperimentError: if two settings do not fit each other, with the nearest values that do.
     """
     if experiment.total_timesteps > MAX_TIMESTEPS:
-        raise ExperimentError(f"more than {MAX_TIMESTEPS:,} are not possible", "total_timesteps")
+        raise ExperimentError(
+            f"{experiment.total_timesteps:,}: must be at most {MAX_TIMESTEPS:,}", "total_timesteps"
+        )
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
     limit = experiment.env_kwargs.get("max_episode_steps", limit)
     if not isinstance(limit, int) or limit < 1:
         raise ExperimentError(
-            f"{limit!r}: a whole number of at least 1 is needed", "env_kwargs.max_episode_steps"
+            f"{limit!r}: must be a whole number of at least 1", "env_kwargs.max_episode_steps"
         )
     episode = limit * experiment.n_envs
-    # On-policy algorithms round boundaries up to a rollout; the others hit theirs exactly.
+    # On-policy algorithms round boundaries up to whole rollouts; the others need exact ones.
     on_policy = experiment.algorithm.on_policy
     grid = 1 if on_policy else quantum
     _check_networks(experiment)
-    experiment.hyperparameters.utd_ratio(experiment.n_envs)  # raises if it does not come out even
+    experiment.hyperparameters.utd_ratio(
+        experiment.n_envs
+    )  # raises if it gives no whole number of gradient steps
     _check_total(experiment, grid, max(episode, quantum))
     marks = milestone_timesteps(experiment)
     gap = math.gcd(*marks)
@@ -54,7 +58,7 @@ def resolve(experiment: Experiment) -> Experiment:
         least = "one full episode of each environment" if episode >= quantum else "one rollout"
         raise ExperimentError(
             f"{segment} timesteps are less than {least}, {max(episode, quantum)} timesteps; "
-            f"make it at least that, and evaluation.interval a multiple of it",
+            "use at least that, and make evaluation.interval a multiple of it",
             "segment" if experiment.segment else "evaluation.interval",
         )
     return experiment.model_copy(
@@ -73,27 +77,28 @@ def _check_networks(experiment: Experiment) -> None:
     spec = experiment.algorithm
     if not spec.fits(arch):
         raise ExperimentError(
-            f"{spec.name} needs the keys pi and {spec.critic_key}",
+            f"{spec.name} requires the keys pi and {spec.critic_key}",
             "hyperparameters.policy_kwargs.net_arch",
         )
 
 
 def milestone_timesteps(experiment: Experiment) -> list[int]:
-    """Nominal timesteps of the milestones."""
+    """Timesteps of the milestones, before PPO rounds them up to whole rollouts."""
     return [experiment.total_timesteps * percent // 100 for percent in experiment.milestones]
 
 
 def _check_total(experiment: Experiment, grid: int, least: int) -> None:
-    """The milestones must be whole numbers of timesteps, on the grid, `least` apart."""
+    """Milestones must be whole numbers of timesteps, multiples of `grid`, `least` apart."""
     total, percentages = experiment.total_timesteps, experiment.milestones
-    whole = 100 // math.gcd(100, *percentages)  # totals that give whole numbers
-    step = math.gcd(*percentages) * whole // 100  # what the milestones of that total have in common
+    whole = 100 // math.gcd(100, *percentages)  # its multiples give whole numbers
+    # The greatest common divisor of the milestones of that total.
+    step = math.gcd(*percentages) * whole // 100
     unit = whole * (grid // math.gcd(grid, step))
     if total % unit:
         nearby = [value for value in (total // unit * unit, (total // unit + 1) * unit) if value]
         on_grid = f" into multiples of train_freq × n_envs = {grid}" if grid > 1 else ""
         raise ExperimentError(
-            f"{total} cannot be cut at {_list(percentages)} %{on_grid}; the nearest totals that "
+            f"{total} cannot be split at {_list(percentages)} %{on_grid}; the nearest totals that "
             f"can are {_list(nearby)}",
             "total_timesteps",
         )
@@ -101,8 +106,8 @@ def _check_total(experiment: Experiment, grid: int, least: int) -> None:
     if gap < least:
         needed = math.ceil(least * total / gap / unit) * unit
         raise ExperimentError(
-            f"{total} leaves {gap} timesteps from milestone to milestone, and one full episode of "
-            f"each environment (PPO: one rollout) needs {least}; at least {needed} are needed",
+            f"{total} leaves {gap} timesteps between milestones, less than one full episode of "
+            f"each environment (PPO: one rollout), {least}; use at least {needed}",
             "total_timesteps",
         )
 

@@ -1,6 +1,6 @@
-"""results.json of a search: what it found, and how a run takes it.
+"""The results.json of a search: its format, and the hyper-parameters that a run takes from it.
 
-The only module that knows its format. Plain JSON; nothing in it is run.
+This is the only module that knows the format. It is plain JSON; nothing in it is run.
 """
 
 from __future__ import annotations
@@ -17,39 +17,44 @@ from gallop.reading import open_regular
 
 NAME = "results.json"
 MAX_BYTES = 50_000_000
-MAX_NUMBER = 1e300  # of returns and ratios; NaN is none either
+MAX_NUMBER = 1e300  # of returns and ratios; NaN is refused, too
 DEFAULT_ROOT = Path("optuna_results")
 
 
 @dataclass(frozen=True)
 class SearchResults:
-    """What a round of a search found. A trial's value is a return: more is better."""
+    """The results of one round of a search. The value of a trial is a return: higher is better."""
 
     algo: str
+    """Name of the algorithm."""
     env: str
+    """Id of the task."""
     study_name: str
+    """Name of the Optuna study."""
     finished: bool
+    """Whether the round is finished."""
     utd_ratio: float | None
-    """Gradient steps per timestep of the best trial; None before there is one."""
+    """UTD ratio of the best trial; None if no trial has finished."""
     best_trial: int | None
-    """Its number; None where no trial finished."""
+    """Number of the best trial; None if no trial has finished."""
     best_params: Mapping[str, Any]
-    """Hyper-parameters of the best trial, nested, under SB3's names."""
+    """Hyper-parameters of the best trial, nested, with SB3's names."""
     best_value: float | None
+    """Value of the best trial; None if no trial has finished."""
     trials: Sequence[Mapping[str, Any]]
-    """Every trial: number, state, value, params (as searched), hyperparameters (SB3's names)…"""
+    """All trials, each with number, state, value, params (as sampled), hyperparameters and more."""
     more: Mapping[str, Any]
-    """What else the file holds: parent, search, trained again, machine, times."""
+    """The other keys of the file, such as parent, search, machine and times."""
 
 
 def write_text(results: SearchResults) -> str:
-    """The text of results.json."""
+    """The results as the text of results.json."""
     fields = {name: value for name, value in vars(results).items() if name != "more"}
     return json.dumps(_finite({**fields, **results.more}), indent=2) + "\n"
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN."""
+    """Replace NaN and infinity by None, because JSON does not have them."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -60,24 +65,24 @@ def _finite(value: Any) -> Any:
 
 
 def read(path: Path) -> SearchResults:
-    """The results in a file, or in a search's folder.
+    """Read the results from a results.json, or from the folder of a search.
 
     Raises:
-        ExperimentError: if there are none, or they are no search's.
+        ExperimentError: if the file is missing or does not have the format.
     """
     file = path / NAME if path.is_dir() else path
     try:
         with open_regular(file) as stream:
             content = stream.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise ExperimentError(f"{file} is larger than the results of a search can be")
+            raise ExperimentError(f"{file}: larger than the results of a search can be")
         data = json.loads(content)
     except OSError as error:
-        raise ExperimentError(f"{file} cannot be read: {error.strerror}") from None
+        raise ExperimentError(f"{file}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise ExperimentError(f"{file} holds no results of a search: it is no JSON") from None
+        raise ExperimentError(f"{file}: not the results of a search: not valid JSON") from None
     if not isinstance(data, dict):
-        raise ExperimentError(f"{file} holds no results of a search: it is no mapping")
+        raise ExperimentError(f"{file}: not the results of a search: not a JSON object")
     fields = set(SearchResults.__annotations__) - {"more"}
     for name in sorted(fields):
         _check(file, name, name in data, data.get(name), _KINDS[name])
@@ -113,14 +118,19 @@ def _check(file: Path, name: str, is_there: bool, value: Any, kind: Any) -> None
     elif kind is _NUMBER and value is not None and not abs(value) < MAX_NUMBER:
         what = f"{name} is {str(value)[:50]}"
     if what:
-        raise ExperimentError(f"{file} holds no results of a search: {what}")
+        raise ExperimentError(f"{file}: not the results of a search: {what}")
 
 
 def newest(root: Path, algo: str, env: str) -> Path:
-    """The newest finished search of an algorithm on a task.
+    """The results.json of the newest finished search of an algorithm on a task.
+
+    Args:
+        root: folder of all searches.
+        algo: name of the algorithm.
+        env: id of the task.
 
     Raises:
-        ExperimentError: if there is none.
+        ExperimentError: if there is no finished one.
     """
     found = []
     for file in sorted(root.glob(f"plots/*/*/{NAME}")):
@@ -134,14 +144,14 @@ def newest(root: Path, algo: str, env: str) -> Path:
     if not finished:
         unfinished = f"; {found[-1][2].parent} is not finished" if found else ""
         raise ExperimentError(
-            f"best: there is no finished search of {algo.upper()} on {env} below {root}"
-            f"{unfinished}; gallop tune makes one"
+            f"best: no finished search of {algo.upper()} on {env} under {root}"
+            f"{unfinished}; gallop tune runs one"
         )
     return max(finished)[1]
 
 
 def _is_last(results: SearchResults) -> bool:
-    """Whether the whole search has ended: its last round, not one that another goes on from."""
+    """Whether the round is finished and is the last one of its search."""
     search = results.more.get("search")
     rounds = search.get("rounds") if isinstance(search, dict) else None
     n_rounds = len(rounds) if isinstance(rounds, list) else 1
@@ -149,10 +159,14 @@ def _is_last(results: SearchResults) -> bool:
 
 
 def hyperparameters_of(results: SearchResults, trial: int | str) -> tuple[int, dict[str, Any]]:
-    """A trial's number and hyper-parameters, nested.
+    """The number and the hyper-parameters of a trial.
 
     Args:
-        trial: its number, 0 included, or "best".
+        results: of the search.
+        trial: its number, from 0, or "best".
+
+    Returns:
+        The number, and the hyper-parameters, nested, with SB3's names.
 
     Raises:
         ExperimentError: if there is no such trial.
@@ -170,12 +184,12 @@ def hyperparameters_of(results: SearchResults, trial: int | str) -> tuple[int, d
             return int(data["number"]), dict(data["hyperparameters"])
     numbers = [str(data.get("number")) for data in results.trials]
     raise ExperimentError(
-        f"{trial} is no trial of {results.study_name}; {nearest(str(trial), [*numbers, 'best'])}"
+        f"{trial}: no such trial of {results.study_name}; {nearest(str(trial), [*numbers, 'best'])}"
     )
 
 
 def utd_ratio_of(results: SearchResults, trial: int) -> float | None:
-    """The UTD ratio that a trial was trained with."""
+    """The UTD ratio of a trial; None if it is unknown."""
     for data in results.trials:
         if data.get("number") == trial and isinstance(data.get("utd_ratio"), int | float):
             return float(data["utd_ratio"])

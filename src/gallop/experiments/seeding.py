@@ -1,7 +1,7 @@
-"""Families of seeds: constants for judging, streams derived from the training seed for training.
+"""Seeds: constants for evaluation, and streams derived from the training seed for training.
 
 The constants are the same for every run, so that any two policies can be compared episode by
-episode. Training never uses them: its streams give seeds from `TRAINING_RANGE`, which holds none.
+episode. Training never uses them: it draws its seeds from `TRAINING_RANGE`, which excludes them.
 """
 
 from __future__ import annotations
@@ -15,43 +15,45 @@ from numpy.typing import NDArray
 from gallop.errors import ExperimentError
 
 EVALUATION_SEEDS: tuple[int, ...] = tuple(range(10_000, 10_010))
-"""Ten seeds that score random, milestone, best and final policies; used for nothing else."""
+"""Ten seeds on which random, milestone, best and final policies are evaluated; only for that."""
 
 VALIDATION_SEEDS: tuple[int, ...] = tuple(range(20_000, 21_000))
-"""Evaluation during training and the choice of the best policy take the first few."""
+"""Seeds for evaluation during training, which selects the best policy; the first few are used."""
 
 SEARCH_SEEDS: tuple[int, ...] = tuple(range(30_000, 31_000))
-"""Evaluations inside a hyper-parameter search."""
+"""Seeds for evaluations in a hyper-parameter search."""
 
 MAX_SEARCH_EPISODES = len(SEARCH_SEEDS) // 2
-"""Of an evaluation: one half of the search seeds is for trials, the other for retraining."""
+"""Most episodes per evaluation in a search: half of its seeds are for trials, half for
+retraining."""
 
 MAX_SEARCH_SEED = 10**9
 _SEEDS_A_SEARCH, _SEEDS_A_ROUND, _FRESH = 10**6, 1_000, 500_000
 
 TRAINING_RANGE = range(2**20, 2**31)
-"""Seeds that training draws. SB3 seeds environment i with seed + i, which 32 bits still hold."""
+"""Seeds that training draws. SB3 seeds environment i with seed + i, which still fits 32 bits."""
 
-_INITIALISATION, _SEGMENT = 0, 1  # spawn keys; appending new ones leaves the streams as they are
+_INITIALISATION, _SEGMENT = 0, 1  # spawn keys; adding one does not change the existing streams
 
 
 def initialisation_seed(training_seed: int) -> int:
-    """Seed of the networks' first weights."""
+    """Seed for the initial weights of the networks."""
     return _draw(training_seed, _INITIALISATION)
 
 
 def segment_seed(training_seed: int, segment: int) -> int:
-    """Seed of everything random in one segment: exploration, sampling, resets of the environments.
+    """Seed for all randomness in one segment: exploration, sampling, resets of environments.
 
-    A function of its two arguments alone, so a resumed run draws what an uninterrupted one draws.
+    It depends only on its two arguments, so a resumed run draws the same numbers as an
+    uninterrupted one.
     """
     return _draw(training_seed, _SEGMENT, segment)
 
 
 def tuning_seeds(search_seed: int, round_number: int, n: int) -> list[int]:
-    """Training seeds of the trials of one round (from 0) of a search, the same for every trial.
+    """Training seeds of one round of a search, the same for all its trials.
 
-    Each search has a million of its own from one million on, which people do not use by hand.
+    Each search has its own million seeds, starting at one million, which people rarely use.
 
     >>> tuning_seeds(0, 1, 3)
     [1001000, 1001001, 1001002]
@@ -61,7 +63,7 @@ def tuning_seeds(search_seed: int, round_number: int, n: int) -> list[int]:
 
 
 def fresh_seeds(search_seed: int, n: int) -> list[int]:
-    """Training seeds on which the best of a search are trained again; no trial has them.
+    """Training seeds for retraining the best trials of a search; no trial uses them.
 
     >>> fresh_seeds(0, 2)
     [1500000, 1500001]
@@ -71,13 +73,13 @@ def fresh_seeds(search_seed: int, n: int) -> list[int]:
 
 
 def search_episodes(n: int, fresh: bool = False) -> list[int]:
-    """Search seeds of n episodes: the first for trials, those from the middle for retraining."""
+    """Search seeds for n episodes: the first half is for trials, the second for retraining."""
     first = MAX_SEARCH_EPISODES if fresh else 0
     return list(SEARCH_SEEDS[first : first + n])
 
 
 def families(training_seed: int, n_validation: int, n_segments: int) -> dict[str, object]:
-    """What seeds.json holds."""
+    """The content of seeds.json."""
     return {
         "evaluation_seeds": list(EVALUATION_SEEDS),
         "validation_seeds": list(VALIDATION_SEEDS[:n_validation]),
@@ -95,30 +97,30 @@ def _draw(training_seed: int, *spawn_key: int) -> int:
 
 
 def seeds_from(text: str) -> list[int]:
-    """Seeds as the command line gives them.
+    """Parse seeds as the command line gives them.
 
     >>> seeds_from("3,10..12")
     [3, 10, 11, 12]
 
     Raises:
-        ExperimentError: for anything else.
+        ExperimentError: if the text is not a list of seeds and ranges.
     """
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:\.\.(\d{1,10}))?\s*", part)
         if match is None:
-            raise ExperimentError(f"--seeds {text}: seeds such as 3,10..12 are needed")
+            raise ExperimentError(f"--seeds {text}: expected seeds such as 3,10..12")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first >= 100_000 or last >= 2**32:
-            raise ExperimentError(f"--seeds {text}: {part.strip()} is no range of seeds")
+            raise ExperimentError(f"--seeds {text}: {part.strip()} is not a valid range of seeds")
         found += range(first, last + 1)
     if len(set(found)) != len(found):
-        raise ExperimentError(f"--seeds {text}: a seed is given twice")
+        raise ExperimentError(f"--seeds {text}: a seed appears twice")
     return found
 
 
 def spans(seeds: Sequence[int] | NDArray[np.int64]) -> str:
-    """Seeds in short.
+    """Seeds as short text.
 
     >>> spans([3, 10, 11, 12])
     '3, 10..12'

@@ -136,10 +136,10 @@ class Experiment(Settings):
     )
     """Arithmetic of hidden layers in the native learner's gradient steps. bf16x3 and bf16 need a
     processor with bfloat16; weights, sums, losses and policies are always float32."""
-    device: Annotated[str, Shown(group=MACHINE, metavar="{cpu,cuda,cuda:N,mps,auto}")] = Field(
+    device: Annotated[str, Shown(group=MACHINE, metavar="DEVICE")] = Field(
         default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$"
     )
-    """PyTorch's device."""
+    """PyTorch device: cpu, cuda, cuda:N, mps or auto."""
     n_threads: Annotated[
         Annotated[Int, Field(ge=1, le=1024)] | None, Shown(group=MACHINE, metavar="N")
     ] = None

@@ -1,7 +1,6 @@
-"""Experiments from YAML and from the command line, and back; mistakes in one useful line.
+"""Experiments from YAML files and the command line, and back to YAML; errors in one useful line.
 
-This module and yaml_text.py are the only ones that know YAML. Nothing in a file is ever evaluated
-as code.
+Only this module and yaml_text.py know YAML. Nothing in a file is ever evaluated as code.
 """
 
 from __future__ import annotations
@@ -31,26 +30,30 @@ from gallop.experiments.settings import EXPERIMENTS, Experiment, TaskArguments
 from gallop.fields import flat, plain
 from gallop.reading import open_named, open_regular
 
-MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, a run's two
-MAX_NODES = 100_000  # of its YAML with every alias written out
-MAX_TEXT = 20_000  # characters of one value: YAML takes long for 1:1:1:… as a number
+MAX_BYTES = 1_000_000  # of a file; the Zoo's largest has 20 kilobytes, that of a run two
+MAX_NODES = 100_000  # of the YAML with all aliases expanded
+MAX_TEXT = 20_000  # characters of a value: PyYAML is slow on numbers such as 1:1:1:...
 
 SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
-ARGUMENTS = ("env_kwargs", "eval_env_kwargs", "wrappers")  # settings that somebody's code is given
+ARGUMENTS = (
+    "env_kwargs",
+    "eval_env_kwargs",
+    "wrappers",
+)  # settings that are passed to a task or wrapper
 
 
 def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
-    """The experiment of a YAML file, with overrides from the command line.
+    """Read an experiment from a YAML file, with overrides from the command line.
 
     Args:
-        path: a YAML file, or None for an experiment from overrides alone.
+        path: a YAML file; None: an experiment from overrides alone.
         overrides: dotted name -> YAML text, such as {"hyperparameters.gamma": "0.99"}.
 
     Returns:
         The experiment, checked and resolved: every default that depends on others is filled in.
 
     Raises:
-        ExperimentError: with one line that holds place, value and the nearest right thing.
+        ExperimentError: in one line, with the place, the value and what is allowed.
     """
     return _load(
         path, {name: parse_setting(name, text) for name, text in (overrides or {}).items()}
@@ -58,12 +61,12 @@ def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Exper
 
 
 def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
-    """The experiment of a YAML file with other settings on top; what Python gives instead of flags.
+    """Make an experiment from a YAML file and settings given in Python.
 
     Args:
-        path: a YAML file, or None for an experiment from settings alone.
-        settings: as in YAML, nested; {"hyperparameters": {"gamma": 0.99}} leaves the file's other
-            hyper-parameters as they are.
+        path: a YAML file; None: an experiment from settings alone.
+        settings: override those of the file, nested as in YAML. {"hyperparameters": {"gamma":
+            0.99}} keeps the other hyper-parameters of the file.
 
     Raises:
         ExperimentError: as `load` does.
@@ -72,12 +75,13 @@ def compose(path: Path | None, settings: Mapping[str, Any]) -> Experiment:
 
 
 def read_resolved(path: Path) -> Experiment:
-    """The resolved experiment that a run wrote down, read without looking at its task.
+    """Read the resolved experiment of a run.
 
-    Unlike `load` it imports nothing that the file names, and checks no setting against another.
+    Unlike `load`, it imports nothing that the file names, and does not check settings against each
+    other.
 
     Raises:
-        ExperimentError: if it is none, or no resolved one.
+        ExperimentError: if the file is not a resolved experiment.
     """
     data, lines = read_yaml(path)
     try:
@@ -86,15 +90,17 @@ def read_resolved(path: Path) -> Experiment:
         at = place(error.field, path, lines, {})
         raise ExperimentError(f"{at}{error.field}: {error.message}", error.field) from None
     if not experiment.segment or not experiment.evaluation.interval:
-        raise ExperimentError(f"{path}: holds no resolved experiment: segment or interval lack")
+        raise ExperimentError(
+            f"{path}: not a resolved experiment: segment or evaluation.interval is missing"
+        )
     return experiment
 
 
 def read_setting(path: Path, name: str) -> Any:
-    """One setting at the top of a YAML file, without checking the rest; None where it is absent.
+    """Read one top-level setting of a YAML file without checking the rest; None if it is absent.
 
     Raises:
-        ExperimentError: if the file is no YAML mapping.
+        ExperimentError: if the file is not a YAML mapping.
     """
     return read_yaml(path)[0].get(name)
 
@@ -103,7 +109,7 @@ def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     data, lines = ({}, {}) if path is None else read_yaml(path, named=True)
     if "algo" not in data and {"experiment", "rounds"} <= data.keys():
         raise ExperimentError(f"{path}: is a search; gallop tune {path} runs it")
-    # What a search found comes above the file's hyper-parameters and below those given here.
+    # The results of a search override the file's hyper-parameters; `overrides` override both.
     last = [name for name in overrides if name.startswith("hyperparameters")]
     for name in overrides.keys() - set(last):
         override(data, name, overrides[name])
@@ -123,23 +129,25 @@ def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
 
 
 def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
-    """Replace `best_params` and `trial` by the hyper-parameters that they stand for.
+    """Replace `best_params` and `trial` by the hyper-parameters of the trial.
 
     Returns:
-        Where they come from; None where the experiment names no search.
+        The results of the search and the number of the trial; None if no search is named.
 
     Raises:
-        ExperimentError: if there is no such search or trial, or it is another task's.
+        ExperimentError: if there is no such search or trial, or it is for another task.
     """
     asked, trial = data.pop("best_params", None), data.pop("trial", None)
     if not asked:
         if trial not in (None, "best"):
-            raise ExperimentError("belongs to best_params: which search is it a trial of?", "trial")
+            raise ExperimentError(
+                "requires best_params, the search that the trial is from", "trial"
+            )
         return None
     if trial is None:
         trial = "best"
     elif trial != "best" and (isinstance(trial, bool) or not isinstance(trial, int)):
-        raise ExperimentError(f"{trial!r}: a trial's number or best is needed", "trial")
+        raise ExperimentError(f"{trial!r}: must be the number of a trial, or best", "trial")
     algo, env = str(data.get("algo", "")).lower(), str(data.get("env", ""))
     path = newest(DEFAULT_ROOT, algo, env) if asked == "best" else Path(str(asked))
     results = read_results(path)
@@ -150,10 +158,10 @@ def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
             "best_params",
         )
     number, settings = hyperparameters_of(results, trial)
-    two_names = {"utd", "gradient_steps"}  # for one thing
-    if two_names & settings.keys() and isinstance(data.get("hyperparameters"), dict):
+    exclusive = {"utd", "gradient_steps"}  # the search may have set either
+    if exclusive & settings.keys() and isinstance(data.get("hyperparameters"), dict):
         own = data["hyperparameters"].items()
-        data["hyperparameters"] = {k: v for k, v in own if k not in two_names}
+        data["hyperparameters"] = {k: v for k, v in own if k not in exclusive}
     for name, value in settings.items():
         parts = value.items() if isinstance(value, dict) else [(None, value)]
         for part, inner in parts:
@@ -163,20 +171,20 @@ def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
 
 
 def _check_utd_ratio(experiment: Experiment, results: SearchResults, trial: int) -> None:
-    """What a search found holds for its own ratio of gradient steps to timesteps."""
+    """Hyper-parameters of a search are valid only at the UTD ratio of the search."""
     ours = experiment.hyperparameters.utd_ratio(experiment.n_envs)
     theirs = utd_ratio_of(results, trial)
     if theirs is not None and not math.isclose(ours, theirs, rel_tol=0.01):
         raise ExperimentError(
             f"trial {trial} of {results.study_name} was searched with a UTD ratio of {theirs:g}, "
             f"and this run has {ours:g} (n_envs {experiment.n_envs}); make them equal, or search "
-            "anew",
+            "again",
             "best_params",
         )
 
 
 def parse(text: str) -> Any:
-    """A value as the command line gives it: YAML."""
+    """Parse a value from the command line as YAML; text that is not valid YAML stays text."""
     try:
         return yaml_text.read(text)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError):
@@ -184,10 +192,11 @@ def parse(text: str) -> Any:
 
 
 def parse_setting(name: str, text: str) -> Any:
-    """The value of a setting as the command line gives it.
+    """Parse the value of a setting from the command line.
 
     Raises:
-        ExperimentError: if a task or wrapper could be given true or false for a word.
+        ExperimentError: if an argument of a task or wrapper is a word such as `on`, which can mean
+            text or a boolean.
     """
     if name.partition(".")[0] in ARGUMENTS:
         with contextlib.suppress(yaml.YAMLError, RecursionError):
@@ -197,10 +206,10 @@ def parse_setting(name: str, text: str) -> Any:
 
 
 def from_dict(data: Mapping[str, Any]) -> Experiment:
-    """The experiment of a plain dictionary, checked and resolved.
+    """Make an experiment from a plain dictionary, check it and resolve it.
 
     Raises:
-        ExperimentError: naming the setting, the value and what is allowed.
+        ExperimentError: with the setting, the value and what is allowed.
     """
     try:
         return resolve(_validate(dict(data)))
@@ -210,13 +219,13 @@ def from_dict(data: Mapping[str, Any]) -> Experiment:
 
 
 def task_arguments(given: Mapping[str, Any]) -> TaskArguments:
-    """Keyword arguments and wrappers of a task, as an experiment has them.
+    """Check keyword arguments and wrappers of a task.
 
     Args:
-        given: `env_kwargs`, `wrappers` or both; None is the same as being left out.
+        given: `env_kwargs`, `wrappers` or both; None is the same as leaving one out.
 
     Raises:
-        ExperimentError: naming the setting, the value and what is allowed.
+        ExperimentError: with the setting, the value and what is allowed.
     """
     try:
         return TaskArguments.model_validate({k: v for k, v in given.items() if v is not None})
@@ -226,16 +235,16 @@ def task_arguments(given: Mapping[str, Any]) -> TaskArguments:
 
 
 def settings_of(experiment: Experiment) -> dict[str, Any]:
-    """Every setting as plain numbers, text, lists and mappings, nested; `from_dict` takes them."""
+    """All settings as nested plain data, which `from_dict` accepts."""
     found: dict[str, Any] = plain(experiment.model_dump())
     return found
 
 
 def to_yaml(experiment: Experiment) -> str:
-    """YAML from which `load` makes an equal experiment.
+    """Write an experiment as YAML from which `load` makes an equal one.
 
     Raises:
-        ExperimentError: if there is none, naming the setting that YAML does not give back.
+        ExperimentError: if a setting would not be read back equal; the message names it.
     """
     try:
         settings = settings_of(experiment)
@@ -245,7 +254,7 @@ def to_yaml(experiment: Experiment) -> str:
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise ExperimentError(f"the experiment cannot be written as YAML: {reason}") from None
-    # NaN differs from itself, and 1 equals true; their texts tell what is the same.
+    # Compare their text, because NaN differs from itself and 1 equals true.
     for name, value in settings.items():
         if repr(again[name]) != repr(value) or len(text) > MAX_BYTES:
             raise ExperimentError(f"{value!r:.200} cannot be written as YAML and read back", name)
@@ -254,7 +263,7 @@ def to_yaml(experiment: Experiment) -> str:
 
 @contextlib.contextmanager
 def explaining_yaml(path: Path) -> Iterator[None]:
-    """Whatever goes wrong while a YAML file is read becomes one line."""
+    """Convert any error while a YAML file is read to an error of one line."""
     try:
         yield
     except ExperimentError:
@@ -275,11 +284,16 @@ def explaining_yaml(path: Path) -> Iterator[None]:
 
 
 def bounded_text(path: Path, what: str, named: bool = False) -> str:
-    """A file's text, which is no longer than any that a person wrote.
+    """Read a text file of limited size.
 
     Args:
-        what: it should hold.
-        named: by the user, who may name a pipe.
+        path: the file.
+        what: its intended content, for the message.
+        named: whether the user named the file; it may then be a pipe.
+
+    Raises:
+        ExperimentError: if the file is too large.
+        OSError, UnicodeDecodeError: if it cannot be read.
     """
     with open_named(path, MAX_BYTES) if named else open_regular(path) as file:
         content = file.read(MAX_BYTES + 1)
@@ -289,10 +303,14 @@ def bounded_text(path: Path, what: str, named: bool = False) -> str:
 
 
 def read_yaml(path: Path, named: bool = False) -> tuple[dict[str, Any], dict[str, int]]:
-    """A YAML file's data, and the line of each dotted name in it.
+    """Read the data of a YAML file, and the line of each dotted name in it.
 
     Args:
-        named: by the user, who may name a pipe; what a folder holds is a file.
+        path: the file.
+        named: whether the user named the file; it may then be a pipe.
+
+    Raises:
+        ExperimentError: if the file is not a YAML mapping.
     """
     with explaining_yaml(path):
         text = bounded_text(path, "an experiment", named)
@@ -307,12 +325,12 @@ def read_yaml(path: Path, named: bool = False) -> tuple[dict[str, Any], dict[str
             raise ExperimentError(f"{at}: {word.refusal}", word.setting)
         data = yaml_text.read(text)
     if not isinstance(data, dict):
-        raise ExperimentError(f"{path}: is empty or no mapping of settings to values")
+        raise ExperimentError(f"{path}: is empty or not a mapping of settings to values")
     return data, lines
 
 
 class _Word(NamedTuple):
-    """A plain word of YAML that may be meant as text or as true or false."""
+    """A plain YAML word that can mean text or a boolean, such as `on`."""
 
     line: int
     setting: str
@@ -325,7 +343,12 @@ class _Word(NamedTuple):
 
 
 def _ambiguous_words(node: yaml.Node | None, setting: str = "") -> Iterator[_Word]:
-    """Those in what tasks and wrappers are given, `setting` being the one that the node is of."""
+    """The ambiguous words in arguments of tasks and wrappers.
+
+    Args:
+        node: where to look.
+        setting: the setting that the node is a part of.
+    """
     if isinstance(node, yaml.ScalarNode):
         if setting and node.style is None and node.value.lower() in yaml_text.AMBIGUOUS:
             yield _Word(node.start_mark.line + 1, setting, node.value)
@@ -339,14 +362,23 @@ def _ambiguous_words(node: yaml.Node | None, setting: str = "") -> Iterator[_Wor
 
 
 def expanded_size(node: yaml.Node | None, known: dict[int, int], max_text: int = MAX_TEXT) -> int:
-    """Nodes below one, every alias written out: a few lines of aliases can stand for billions."""
+    """Count the nodes of a tree with all aliases expanded: a few lines can stand for billions.
+
+    Args:
+        node: the root.
+        known: id of a node -> its count; filled in.
+        max_text: most characters of a value.
+
+    Raises:
+        ValueError: if there are too many nodes, a value is too long, or an alias contains itself.
+    """
     if node is None:
         return 0
     if id(node) in known:
         if not known[id(node)]:
-            raise ValueError("an alias stands for something that holds itself")
+            raise ValueError("an alias contains itself")
         return known[id(node)]
-    known[id(node)] = 0  # until it is known: being here again would be a circle
+    known[id(node)] = 0  # meeting it again before its count is known means a cycle
     if isinstance(node, yaml.ScalarNode):
         if len(node.value) > max_text:
             raise ValueError(
@@ -374,7 +406,7 @@ def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
         for key, value in node.value:
             name = f"{prefix}{key.value}"
             line = key.start_mark.line + 1
-            if name in seen:  # YAML would silently keep the last one
+            if name in seen:  # PyYAML would silently keep the last one
                 raise ExperimentError(f"{line}: {name} is given twice", name)
             seen.add(name)
             yield name, line
@@ -382,18 +414,25 @@ def _lines(node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, int]]:
 
 
 def override(data: dict[str, Any], name: str, value: Any) -> None:
-    """Set a dotted name in nested data."""
+    """Set the value of a dotted name in nested data."""
     *parents, last = name.split(".")
     for parent in parents:
         below = data.get(parent)
-        # A new dictionary: `data` may be nested inside what a caller still holds.
+        # A copy, because the caller may still use the nested dictionary.
         data[parent] = dict(below) if isinstance(below, dict) else {}
         data = data[parent]
     data[last] = value
 
 
 def place(field: str, path: Path | None, lines: Mapping[str, int], flags: Mapping[str, str]) -> str:
-    """Where the value of a setting came from: "configs/quickstart.yaml:7: ", or a flag."""
+    """Where a setting comes from, as the start of a message: "configs/quickstart.yaml:7: ".
+
+    Args:
+        field: dotted name of the setting.
+        path: the YAML file, if there is one.
+        lines: dotted name -> line in the file.
+        flags: dotted name -> flag that gave it.
+    """
     parts = field.split(".")
     for length in range(len(parts), 0, -1):
         name = ".".join(parts[:length])
@@ -411,8 +450,8 @@ def _validate(data: dict[str, Any]) -> Experiment:
         return model.model_validate(data)
     except ValidationError as error:
         details = error.errors(include_url=False)
-        # A wrong algorithm makes every hyper-parameter wrong, and a misspelt name makes the right
-        # one missing: say the cause.
+        # A wrong algorithm invalidates all hyper-parameters, and a misspelt name makes the right
+        # one missing: report the cause.
         first = min(
             details, key=lambda d: (d["loc"][:1] != ("algo",), d["type"] != "extra_forbidden")
         )

@@ -1,9 +1,9 @@
-"""YAML as text: what plain words stand for, reading, and writing.
+"""Reading and writing YAML text, with YAML 1.2's meaning of plain words.
 
-PyYAML reads YAML 1.1, in which 1e-5 is text, 1:30 is ninety, 010 is eight, and `on` is true. Here
-plain words mean what YAML 1.2 says, with three things kept from 1.1: 400_000 is a number, yes, no,
-on and off are true or false (as values, never as keys), and `<<` merges. There are no dates: they
-are text. What is written here has the same meaning in both versions.
+PyYAML implements YAML 1.1, in which 1e-5 is text, 1:30 is ninety, 010 is eight, and `on` is true.
+This module follows YAML 1.2 with three exceptions kept from 1.1: 400_000 is a number; yes, no, on
+and off are booleans (as values, not as keys); `<<` merges mappings. Dates are text. The YAML that
+it writes has the same meaning in both versions.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 
 _TAG = "tag:yaml.org,2002:"
 _NUMBER = "[-+]?[0-9]+(?:_[0-9]+)*"
-_PLAIN_WORDS = {  # tag -> what matches it, the characters that it begins with
+_PLAIN_WORDS = {  # tag -> regular expression, possible first characters
     "bool": ("true|True|TRUE|false|False|FALSE|yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF",
              "tTfFyYnNoO"),
     "int": (f"{_NUMBER}|[-+]?0x[0-9a-fA-F_]+|0o[0-7_]+|[-+]?0b[01_]+", "-+0123456789"),
@@ -24,26 +24,26 @@ _PLAIN_WORDS = {  # tag -> what matches it, the characters that it begins with
     "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
     "merge": ("<<", "<"),
 }  # fmt: skip
-AMBIGUOUS = ("yes", "no", "on", "off")  # truth values in YAML 1.1, words in YAML 1.2
+AMBIGUOUS = ("yes", "no", "on", "off")  # booleans in YAML 1.1, text in YAML 1.2
 
 
 class Loader(yaml.SafeLoader):
-    """SafeLoader with the plain words of YAML 1.2. No tag makes it run code."""
+    """SafeLoader with the plain words of YAML 1.2. It runs no code for any tag."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Decimal also where it begins with 0."""
+        """Convert an integer; a leading 0 does not make it octal."""
         text = str(self.construct_scalar(node)).replace("_", "")
         digits = text.lstrip("+-")
         base = {"0x": 16, "0o": 8, "0b": 2}.get(digits[:2].lower(), 10)
         return int(text, base)
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
-        """With Python's own arithmetic, and not by parts of sixty."""
+        """Convert a float with Python's own parser, without base 60."""
         text = str(self.construct_scalar(node)).replace("_", "").lower()
         return float(re.sub(r"\.(?=inf|nan)", "", text))
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A key is never a truth value for being called `on`."""
+        """Make a mapping, in which keys such as `on` stay text."""
         for key, _ in node.value:
             if key.tag == f"{_TAG}bool" and key.value.lower() in AMBIGUOUS:
                 key.tag = f"{_TAG}str"
@@ -52,14 +52,14 @@ class Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """SafeDumper that also quotes what only YAML 1.2 takes for something else than text."""
+    """SafeDumper that also quotes text which YAML 1.2 alone would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
-        """People read these files: a list that stands in two places is written out twice."""
+        """Write out a list twice if it occurs twice, which is easier to read than an alias."""
         return True
 
     def text(self, data: str) -> yaml.Node:
-        """In a plain or single-quoted text, these line ends would be read as \\n."""
+        """Double-quote text with unusual line ends, which would otherwise be read as \\n."""
         style = '"' if re.search("[\\x85\\u2028\\u2029\\ufeff]", data) else None
         return self.represent_scalar(f"{_TAG}str", data, style=style)
 
@@ -77,29 +77,29 @@ Loader.add_constructor(f"{_TAG}float", Loader.construct_yaml_float)
 
 
 def compose(text: str) -> yaml.Node | None:
-    """The nodes of one YAML document, which know their lines; None for an empty one.
+    """Parse a YAML document into nodes, which know their lines; None for an empty document.
 
     Raises:
-        yaml.YAMLError: if it is no YAML.
+        yaml.YAMLError: if the text is not valid YAML.
     """
     node: yaml.Node | None = yaml.compose(text, Loader=Loader)
     return node
 
 
 def read(text: str) -> Any:
-    """What one YAML document holds.
+    """Read the data of a YAML document.
 
     >>> read("{x: 1e-5, 2: .inf, on: 400_000, day: 2020-01-01}")
     {'x': 1e-05, 2: inf, 'on': 400000, 'day': '2020-01-01'}
 
     Raises:
-        yaml.YAMLError, ValueError: if it is no YAML, or a number is none.
+        yaml.YAMLError, ValueError: if the text is not valid YAML, or a number is malformed.
     """
     return yaml.load(text, Loader=Loader)
 
 
 def write(data: Any) -> str:
-    """Plain data as YAML that `read` gives back.
+    """Write plain data as YAML, which `read` converts back.
 
     >>> print(write({"x": [float("inf"), 1e-5], "text": "1e-5"}), end="")
     x:
@@ -108,6 +108,6 @@ def write(data: Any) -> str:
     text: '1e-5'
 
     Raises:
-        yaml.YAMLError: if it holds anything but numbers, text, None, lists and mappings.
+        yaml.YAMLError: if a part is not a number, text, a boolean, None, a list or a mapping.
     """
     return str(yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True))
