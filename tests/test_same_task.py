@@ -42,7 +42,7 @@ def test_every_command_cuts_episodes_like_the_runs_evaluations(cut_run, tmp_path
     film = tmp_path / "film.mp4"
     assert main(["watch", str(cut_run.path), "--episodes", "1", "--output", str(film)]) == 0
     printed = " ".join(capfd.readouterr().out.split())
-    assert "in 30 timesteps; it did not end, and was cut there" in printed
+    assert "in 30 timesteps; cut there, because it did not end" in printed
 
 
 def test_running_statistics_are_refused_in_every_kind_of_task(tmp_path, capsys):

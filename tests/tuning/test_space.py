@@ -465,7 +465,7 @@ def test_a_later_round_changes_what_it_names_and_keeps_the_rest_of_the_winner():
         ({"low": 1, "high": 2, "step": 0}, ["greater than 0"]),
         ({"low": math.nan, "high": 2}, ["finite"]),
         ({"low": 1, "high": math.inf}, ["finite"]),
-        ({"low": True, "high": 2}, ["a number is needed"]),
+        ({"low": True, "high": 2}, ["must be a number"]),
         ([], ["at least 1 item"]),
         ([1, 1], ["hold a value twice"]),
         ([1, 1.0], ["hold a value twice"]),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.commands.arguments import Commands, add_command
-from gallop.errors import printable
+from gallop.errors import counted, printable
 
 
 def add(commands: Commands) -> None:
@@ -41,5 +41,5 @@ def _import_zoo(options: argparse.Namespace) -> int:
         what = f"wrote {task.path}" if task.path else f"left out {task.env}"
         print(printable(what + (f": {task.reason}" if task.reason else "")))
     n_written = sum(task.path is not None for task in written)
-    print(f"{n_written} of {len(written)} tasks; gallop run FILE trains one")
+    print(f"{n_written} of {counted(len(written), 'task')} written; gallop run FILE trains one")
     return 0 if n_written else 1

@@ -27,6 +27,6 @@ def _list(options: argparse.Namespace) -> int:
 
     runs = list_runs(options.results)
     if not runs:
-        raise ExperimentError(f"no runs under {options.results}; gallop run creates one")
+        raise ExperimentError(f"{options.results}: no run found; gallop run creates one")
     Display().runs(runs)
     return 0

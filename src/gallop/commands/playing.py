@@ -1,4 +1,4 @@
-"""See a policy move: in a window, or into a film where there is no display."""
+"""Watch a policy in a window, or film it if there is no display."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gallop.answers import say_why
 from gallop.commands.consent import trusted
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
-from gallop.errors import ExperimentError, TaskError
+from gallop.errors import ExperimentError, TaskError, counted
 from gallop.evaluation.episodes import stack
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
@@ -81,13 +81,13 @@ def watch(
     """
     output, normalizer, results = _path(output), _path(normalizer), Path(results)
     if n_episodes < 1:
-        raise ExperimentError(f"--episodes {n_episodes}: at least 1 is needed")
+        raise ExperimentError(f"--episodes {n_episodes}: must be at least 1")
     if output is not None and output.suffix != ".mp4":
-        raise ExperimentError(f"{output}: films are written as .mp4")
+        raise ExperimentError(f"{output}: must end in .mp4")
     task_settings = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
     path = policy_path(_path(what), results)
     filming = output is not None or not video.has_display()
-    # Before anything imports MuJoCo, which looks at MUJOCO_GL only then.
+    # Before anything imports MuJoCo, which reads MUJOCO_GL only then.
     backend = video.find_backend() if filming else None
     late = backend is not None and "mujoco" in sys.modules
     if backend is not None and not late:
@@ -111,7 +111,7 @@ def watch(
         output = named.path.with_name(f"{named.path.stem}_watch.mp4")
         check_run_around(output)
     if backend is None and video.is_mujoco(named.task.env):
-        display.say(f"{video.NO_BACKEND}; to mend it: {video.mend()}")
+        display.say(f"{video.NO_BACKEND}; to fix it: {video.mend()}")
         return 1
     if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
@@ -122,10 +122,10 @@ def watch(
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     software = backend is not None and backend.is_software
     try:
-        with watching(named.task.watchdog):  # not of a window, which a person may stop
+        with watching(named.task.watchdog):  # not for a window, where the user may pause
             note = _film(named, options, n_episodes, seed, output, software, display)
     except FilmError as error:
-        say_why(f"no film of {named.path} on {named.task.env}: {error}")
+        say_why(f"{named.path} on {named.task.env} cannot be filmed: {error}")
         return 1
     display.say(f"film    {output}" + (f" ({note})" if note else ""))
     return 0
@@ -136,7 +136,7 @@ def _path(path: str | PathLike[str] | None) -> Path | None:
 
 
 def _as_flags(arguments: TaskArguments) -> list[str]:
-    """Keyword arguments and wrappers as the command line takes them."""
+    """Keyword arguments and wrappers as flags of the command line."""
     flags = ["--env-kwargs", yaml_text.write(arguments.env_kwargs)] * bool(arguments.env_kwargs)
     if arguments.wrappers is not None:
         flags += ["--wrappers", yaml_text.write(list(arguments.wrappers))]
@@ -144,9 +144,10 @@ def _as_flags(arguments: TaskArguments) -> list[str]:
 
 
 def _in_a_child(arguments: list[str], backend: str) -> int:
-    """Where MuJoCo was imported without a GL backend, as after training, another process films."""
+    """Film in another process, if MuJoCo was imported without a GL backend, as after training."""
     environment = {**child_environment(), **for_children(), "MUJOCO_GL": backend}
-    worker = [sys.executable, ISOLATED, "-m", "gallop.execution.worker"]  # it ends when we do
+    # The worker ends when this process ends.
+    worker = [sys.executable, ISOLATED, "-m", "gallop.execution.worker"]
     command = [*worker, "gallop", "watch", *arguments]
     with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) as child:
         return child.wait()
@@ -156,7 +157,7 @@ def _show(named: Named, options: Options, n: int, seed: int, display: Display) -
     env = _guarded(named, "human")
     try:
         policy = named.read_for(env, options)
-        display.say(f"{named.path} on {named.task.env}; Ctrl-C ends")
+        display.say(f"{named.path} on {named.task.env}; press Ctrl-C to stop")
         for number in range(n):
             for _ in _episode(policy, env, seed + number, named.task.cut_after(env), display):
                 pass
@@ -173,7 +174,7 @@ def _film(
     software: bool,
     display: Display,
 ) -> str:
-    """Write the film; what to know about it."""
+    """Write the film; returns a note about it, if any."""
     mujoco = video.is_mujoco(named.task.env)
     env = _guarded(named, None if mujoco else "rgb_array")
     with contextlib.ExitStack() as open_things:
@@ -197,8 +198,10 @@ def _guarded(named: Named, render_mode: str | None) -> Env:
 
 
 def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) -> Iterator[None]:
-    """Play one episode, yielding at its start and after each timestep; one that does not end is
-    cut after `limit` of them, as in evaluations."""
+    """Play one episode, and yield at its start and after each timestep.
+
+    An episode that does not end is cut after `limit` timesteps, as in evaluations.
+    """
     length = 0
     try:
         observation, _ = env.reset(seed=seed)
@@ -214,5 +217,5 @@ def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) 
     except TaskError as error:
         error.where = f"in the episode of seed {seed}, timestep {length:,}"
         raise
-    cut = "" if ended else "; it did not end, and was cut there"
-    display.say(f"seed {seed}: return {total:,.1f} in {length:,} timesteps{cut}")
+    cut = "" if ended else "; cut there, because it did not end"
+    display.say(f"seed {seed}: return {total:,.1f} in {counted(length, 'timestep')}{cut}")

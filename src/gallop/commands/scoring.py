@@ -1,4 +1,4 @@
-"""One stage alone, from files: score policies on the evaluation seeds, or the random policy."""
+"""Evaluate policies, or the random policy, on the evaluation seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from gallop.commands.consent import trusted
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.watchdog import watching
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 from gallop.evaluation.episodes import Episodes, RandomPolicy
 from gallop.evaluation.episodes import evaluate as play
 from gallop.evaluation.intervals import interval_generator
@@ -34,7 +34,7 @@ from gallop.run_folder.find_policy import (
 )
 from gallop.run_folder.numbers import Cut, write_rewards
 
-# The evaluation seeds go on where more episodes are asked for; validation seeds begin behind them.
+# More episodes use the numbers after the evaluation seeds, up to the first validation seed.
 MAX_EPISODES = seeding.VALIDATION_SEEDS[0] - seeding.EVALUATION_SEEDS[0]
 
 
@@ -115,38 +115,43 @@ def _play(policy: Policy, task: Task, seeds: Sequence[int]) -> Episodes:
 
 
 class _Counted:
-    """A policy that says when a timestep has passed: all episodes step together."""
+    """A policy that reports each timestep; all episodes step together."""
 
     def __init__(self, policy: Policy, on_timestep: Callable[[], None]) -> None:
         self._policy, self._on_timestep = policy, on_timestep
 
     def act(self, observations: Observations) -> Array:
+        """Report a timestep, and return the actions of the policy."""
         self._on_timestep()
         return self._policy.act(observations)
 
 
 def _limit(task: Task) -> int:
-    """Timesteps of the longest episode."""
+    """Timesteps of the longest possible episode."""
     limit = task.kwargs.get("max_episode_steps") or task_spec(task.env).max_episode_steps
     limit = int(limit or UNLIMITED_EPISODE_TIMESTEPS)
     return min(limit, task.max_episode_timesteps or limit)
 
 
 def chosen_seeds(n_episodes: int | None, seeds: Sequence[int] | None) -> list[int]:
-    """The seeds given, or the first `n_episodes` evaluation seeds.
+    """The given seeds, or the first `n_episodes` evaluation seeds.
+
+    Args:
+        n_episodes: number of evaluation seeds; None: all ten.
+        seeds: other seeds; None: evaluation seeds.
 
     Raises:
-        ExperimentError: if both are given, or there are none or too many.
+        ExperimentError: if both are given, or their number is not valid.
     """
     if seeds is not None:
         if n_episodes is not None:
-            raise ExperimentError("--episodes and --seeds are two answers to one question")
+            raise ExperimentError("--episodes and --seeds are mutually exclusive")
         if not seeds or any(seed < 0 for seed in seeds):
-            raise ExperimentError("--seeds: at least one is needed, none below 0")
+            raise ExperimentError("--seeds: must be one or more seeds of at least 0")
         return list(seeds)
     n = len(seeding.EVALUATION_SEEDS) if n_episodes is None else n_episodes
     if not 1 <= n <= MAX_EPISODES:
-        raise ExperimentError(f"--episodes {n}: 1 to {MAX_EPISODES} are possible")
+        raise ExperimentError(f"--episodes {n}: must be from 1 to {MAX_EPISODES}")
     first = seeding.EVALUATION_SEEDS[0]
     return list(range(first, first + n))
 
@@ -163,10 +168,21 @@ def evaluate_all(
     display: Display,
     arguments: TaskArguments | None = None,
 ) -> None:
-    """Score policies on the same seeds, print a table, and compare each with the first.
+    """Evaluate policies on the same seeds, print a table, and compare each with the first.
+
+    Args:
+        what: run or milestone folders, or SB3 zips; none: the best policy of the newest run.
+        env: id of the task, for zips outside a run folder.
+        seeds: one episode is played for each.
+        reset_noise_scale: noise of initial states, instead of that of the run or the task.
+        options: how to read the policy files.
+        results: folder of all runs.
+        output: .npz file to write the first policy's returns to.
+        display: prints the results.
+        arguments: keyword arguments and wrappers of the task.
 
     Raises:
-        ExperimentError: as `evaluate` does; and if two are of different tasks.
+        ExperimentError: as `evaluate` does, and if two policies are for different tasks.
     """
     names: list[Path | None] = [*what] if what else [None]
     found = [
@@ -182,7 +198,7 @@ def evaluate_all(
     for named in found[1:]:
         if named.task.env != found[0].task.env:
             raise ExperimentError(
-                f"{named.path} plays {named.task.env} and {found[0].path} {found[0].task.env}: "
+                f"{named.path} is for {named.task.env}, {found[0].path} for {found[0].task.env}: "
                 "only policies of one task can be compared"
             )
     for named in found:
@@ -197,7 +213,7 @@ def evaluate_all(
         policy = named.read(options)
         normalizer = options.normalizer or normalizer_beside(named.path)
         if normalizer is not None:
-            display.say(f"{named.label}: observations normalised by {normalizer}")
+            display.say(f"{named.label}: observations are normalised with {normalizer}")
         bar = display.episodes(named.label, len(seeds), _limit(named.task))
         with bar as on_timestep, watching(named.task.watchdog):
             judged.append(_play(_Counted(policy, on_timestep), named.task, seeds))
@@ -217,13 +233,15 @@ def evaluate_all(
     display.results(title, rows, pairs)
     kind = "deterministic" if options.stochastic_seed is None else "stochastic"
     display.say(
-        f"Returns of {len(seeds)} {kind} episodes, seeds {spans(seeds)}"
+        f"Returns of {counted(len(seeds), f'{kind} episode')}, {_seeds(seeds)}"
         + ("" if reset_noise_scale is None else f", reset noise {reset_noise_scale:g}")
-        + ".\nIntervals are over the starts of one trained policy, not over training seeds."
+        + ".\nIntervals are over initial states for one trained policy, not over training seeds."
     )
     for episodes, named in zip(judged, found, strict=True):
         if episodes.n_unstable:
-            display.say(f"{named.label}: physics blew up in {episodes.n_unstable} episodes")
+            display.say(
+                f"{named.label}: physics blew up in {counted(episodes.n_unstable, 'episode')}"
+            )
         _say_left_out(named.label, episodes, display)
     if output is not None:
         write_rewards(output, judged[0])
@@ -240,10 +258,22 @@ def baseline(
     display: Display,
     arguments: TaskArguments | None = None,
 ) -> Episodes:
-    """Score the random policy on a task, a run's, or an experiment file's.
+    """Evaluate the random policy on a task, or on that of a run or an experiment file.
+
+    Args:
+        what: run folder, experiment file or id of a task; None: `env` is the task.
+        env: id of the task.
+        seeds: one episode is played for each.
+        reset_noise_scale: noise of initial states, instead of that of the run or the task.
+        output: .npz file to write the returns to.
+        display: prints the results.
+        arguments: keyword arguments and wrappers of the task.
+
+    Returns:
+        The episodes.
 
     Raises:
-        ExperimentError: if the task is not known or does not work.
+        ExperimentError: if the task is unknown or does not work.
     """
     task = _task_of(what, env)
     with watching(task.watchdog):
@@ -257,7 +287,7 @@ def baseline(
         episodes = _play(_Counted(policy, on_timestep), task, seeds)
     row = Row("random", None, summarise(episodes.returns, interval_generator()))
     display.results(f"Random policy on {task.env}", [row])
-    display.say(f"Returns of {len(seeds)} episodes, seeds {spans(seeds)}.")
+    display.say(f"Returns of {counted(len(seeds), 'episode')}, {_seeds(seeds)}.")
     _say_left_out("random", episodes, display)
     if output is not None:
         write_rewards(output, episodes)
@@ -268,28 +298,32 @@ def baseline(
 def _task_of(what: Path | None, env: str | None) -> Task:
     if env is not None:
         if what is not None:
-            raise ExperimentError(f"{what} and --env {env} are two answers to one question")
+            raise ExperimentError(f"{what} and --env {env} are mutually exclusive")
         task_spec(env)
         return Task(env, {})
     if what is None:
-        raise ExperimentError("a RUN, a CONFIG or --env is needed")
+        raise ExperimentError("a RUN, a CONFIG or --env is required")
     what = find_example(what) or what
     if what.is_dir():
         return evaluation_task(RunDirectory(what).read_experiment())
     if what.suffix in (".yaml", ".yml") or what.is_fifo():
         return evaluation_task(load(what))
-    if not what.exists():  # a task's id in the place of a file
+    if not what.exists():  # the id of a task instead of a file
         task_spec(str(what))
         return Task(str(what), {})
-    raise ExperimentError(f"{what} is no run, no experiment file and no task")
+    raise ExperimentError(f"{what}: not a run, an experiment file or a task")
 
 
 def _say_left_out(label: str, episodes: Episodes, display: Display) -> None:
-    """Of which episodes the table says less than all."""
+    """Report episodes of which the table shows only a part."""
     n, length = len(episodes.seeds), int(episodes.lengths.max())
     cut = {label: Cut(episodes.n_cut, n, length)} if episodes.n_cut else {}
     not_finite = {label: (episodes.n_not_finite, n)} if episodes.n_not_finite else {}
     display.left_out(cut, not_finite)
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {spans(seeds)}"
 
 
 def _letter(number: int) -> str:
