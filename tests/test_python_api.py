@@ -135,6 +135,11 @@ def test_what_is_returned_shows_itself_in_a_line(run, group):
     assert repr(run) == f"RunDirectory('{run.path}')"
     assert repr(run.milestone(100)) == f"Milestone('{run.milestone(100).path}')"
     assert repr(group) == f"SeedGroup('{group.path}')"
+    experiment = gallop.experiment(algo="ppo", env="Hopper-v5", training_seed=1, films=False)
+    shown = repr(experiment)
+    assert shown.startswith("PPOExperiment(algo='ppo', env='Hopper-v5', total_timesteps=")
+    assert "training_seed=1" in shown and "films=False" in shown and "gamma=0.999" in shown
+    assert "watchdog" not in shown, "only what differs from the defaults"
     episodes = gallop.evaluate(run, n_episodes=2)
     mean = episodes.returns.mean()
     assert repr(episodes).startswith(f"Episodes(2 episodes, mean return {mean:,.1f}, seeds ")

@@ -250,3 +250,10 @@ class Settings(BaseModel):
     """Base of all sections: frozen, no unknown keys, the docstring of each field is its help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """For pydantic's `repr`: only the settings that differ from their defaults."""
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            if name not in fields or repr(value) != repr(fields[name].default):
+                yield name, value

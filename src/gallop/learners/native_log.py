@@ -46,6 +46,7 @@ class Ticks:
         self._on_tick, self._next = on_tick, 0.0
 
     def __call__(self, timestep: int) -> None:
+        """Call `on_tick` with the run's timestep, if its last call is long enough ago."""
         now = time.perf_counter()
         if now >= self._next:
             self._next = now + TICK_SECONDS
