@@ -256,7 +256,7 @@ def test_a_user_at_a_terminal_is_asked(here):
     for answer, code in ((b"\n", 2), (b"\x04", 2), (b"ja\n", 2), (b"Y\n", 0), (None, 0)):
         ended, shown = at_a_terminal(here, answer, *command)
         assert ended == code, shown
-        question = "Run it, now and later while it is the same? [y/N]"
+        question = "Run this code, now and later as long as it is unchanged? [y/N]"
         assert shown.count(question) == (answer is not None)
         assert ("\n  task gift.evil:Gift-v0 with" in shown) is (answer is not None)
         assert ("add --trust to run it" in shown) is (code == 2)
