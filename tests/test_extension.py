@@ -158,7 +158,7 @@ def finished(tmp_path_factory):
     ("overrides", "words"),
     [
         ({}, r"more than 120 timesteps, such as -n 240"),
-        ({"total_timesteps": 120}, "120 must be more than the 120"),
+        ({"total_timesteps": 120}, "total_timesteps: 120 must be more than the 120"),
         ({"total_timesteps": 250}, "120 must divide the milestones 250"),
         (
             {"total_timesteps": 240, "hyperparameters.gamma": 0.9},

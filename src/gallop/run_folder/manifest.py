@@ -256,8 +256,8 @@ def refuse(found: list[Damage]) -> None:
         others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
         root = root_of(found[0].path.parent) or found[0].path.parent
         raise DamagedError(
-            f"{found[0]}{others}: restore it from a copy or, if you changed it yourself, accept it "
-            f"with gallop verify --accept {root}"
+            f"{found[0]}{others}: restore it from a copy or, if you changed or deleted it "
+            f"yourself, accept this with gallop verify --accept {root}"
         )
 
 

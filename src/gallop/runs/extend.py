@@ -134,8 +134,8 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
     experiment = compose(None, settings)
     if experiment.total_timesteps <= before.total_timesteps:
         raise ExperimentError(
-            f"{experiment.total_timesteps} must be more than the {before.total_timesteps} "
-            "timesteps of the finished run",
+            f"total_timesteps: {experiment.total_timesteps} must be more than the "
+            f"{before.total_timesteps} timesteps of the finished run",
             "total_timesteps",
         )
     return experiment
