@@ -1,4 +1,4 @@
-// What the gradient steps of SAC and TD3 have in common.
+// Shared parts of the gradient steps of SAC and TD3.
 #pragma once
 
 #include "algorithms.hpp"
@@ -8,7 +8,7 @@ namespace gallop::ISA {
 
 constexpr float HALF_LOG_2_PI = 0.918938533f;
 
-// Where a thread's rows begin: even, since fast layers take rows in pairs.
+// First row of a thread; even, because fast layers process rows in pairs.
 INLINE int first_row(int batch, int thread, int n_threads) {
   return thread == n_threads ? batch : batch * thread / n_threads / 2 * 2;
 }
@@ -16,7 +16,7 @@ INLINE int first_row(int batch, int thread, int n_threads) {
 INLINE float minimum(float a, float b) { return b < a ? b : a; }
 INLINE float clipped(float x, float bound) { return x > bound ? bound : x < -bound ? -bound : x; }
 
-// One observation into the columns 0, 1, ... of a row.
+// Writes one observation to columns 0, 1, ... of a row, normalised.
 INLINE void put_observation(const Normalization& how, const float* observation, int n, float* to,
                             int rows, int row) {
   for (int i = 0; i < n; i++) {
@@ -26,15 +26,15 @@ INLINE void put_observation(const Normalization& how, const float* observation, 
   }
 }
 
-// Asks the memory for row `at` of a matrix [rows, n]. A replay buffer's rows lie far apart: waiting
-// for one after the other would take as long as a layer.
+// Prefetches row `at` of a matrix [rows, n]. Sampled rows of a replay buffer are far apart in
+// memory: waiting for one after the other would take as long as a layer.
 template <class Number>
 INLINE void fetch(const Number* matrix, std::ptrdiff_t at, int n) {
   constexpr int LINE = 64 / sizeof(Number);
   for (int i = 0; i < n + LINE - 1; i += LINE) __builtin_prefetch(matrix + at * n + i);
 }
 
-// Observations and actions of rows [begin, end) of the batch: the inputs of actor and critics.
+// Copies observations and actions of batch rows [begin, end) to the inputs of actor and critics.
 inline void gather_now(const ActorCritic& s, const Replay& replay, const std::int64_t* indices,
                        int begin, int end) {
   for (int row = begin; row < end; row++) {
@@ -51,6 +51,7 @@ inline void gather_now(const ActorCritic& s, const Replay& replay, const std::in
   }
 }
 
+// Copies next observations, rewards and ends of batch rows [begin, end).
 inline void gather_next(const ActorCritic& s, const Replay& replay, const std::int64_t* indices,
                         int begin, int end) {
   const Normalization& how = replay.normalization;
@@ -71,7 +72,7 @@ inline void gather_next(const ActorCritic& s, const Replay& replay, const std::i
   }
 }
 
-// A critic on one of the three inputs; the values go to `q`.
+// A critic's batch with one of the three inputs; its values are written to `q`.
 inline Batch critic_batch(const ActorCritic& s, int i, float* input, float* q) {
   Batch batch = s.critic[i];
   batch.input = input;
@@ -79,6 +80,7 @@ inline Batch critic_batch(const ActorCritic& s, int i, float* input, float* q) {
   return batch;
 }
 
+// Values of the next observation and action, from a critic's target network.
 inline void target_values(const ActorCritic& s, int i) {
   forward(s.critics[i], s.critics[i].target, critic_batch(s, i, s.input_next, s.q_target[i]), 0,
           s.batch);
@@ -90,7 +92,7 @@ INLINE float smallest(const ActorCritic& s, float* const* q, int row) {
   return least;
 }
 
-// One critic's step of Adam on the squared distance to `target(row)`, times `weight`.
+// One critic's Adam step on the mean squared error to `target(row)`, times `weight`.
 template <class Target>
 inline void learn_values(ActorCritic& s, int i, float weight, const Adam& adam, float tau,
                          Target&& target) {

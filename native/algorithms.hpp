@@ -1,5 +1,5 @@
-// What the gradient steps of SAC, TD3 and PPO work on. Plain data, the same for every instruction
-// set; memory that outlives a step belongs to Python, the rest to python/.
+// Data that the gradient steps of SAC, TD3 and PPO work on: plain structs, the same for every
+// instruction set. Python owns the arrays that outlive a step; python/ owns the work space.
 #pragma once
 
 #include <cstdint>
@@ -13,20 +13,20 @@ constexpr int MAX_CRITICS = 16;
 
 // How observations and rewards are normalised: clip((x - mean) * scale).
 struct Normalization {
-  const float* mean;  // [observations], or null: as they are
+  const float* mean;  // [observations], or null: not normalised
   const float* scale;
   float clip;
   float reward_scale, reward_clip;
 };
 
-// A replay buffer: row i of each array is transition i. What follows it is another row of
-// `observations`, which has more rows than the others.
+// A replay buffer: row i of each array is transition i. Its next observation is another row of
+// `observations`, which has more rows than the other arrays.
 struct Replay {
   const float* observations;
-  const std::int32_t* following;  // [rows]
+  const std::int32_t* following;  // [rows], row of the next observation
   const float* actions;           // [rows, actions], scaled to -1 ... 1
   const float* rewards;           // [rows]
-  const bool* ends;               // [rows]; whether no value follows; at a timeout one does
+  const bool* ends;               // [rows]; terminated, so that no value follows
   Normalization normalization;
 };
 
@@ -36,7 +36,7 @@ struct ActorCriticSettings {
   float tau;    // Polyak factor of the target networks
 };
 
-// What SAC and TD3 share. Each critic belongs to one thread.
+// Shared by SAC and TD3. Each critic belongs to one thread.
 struct ActorCritic : ActorCriticSettings {
   int n_observations, n_actions, n_critics;
   Network actor, critics[MAX_CRITICS];
@@ -53,24 +53,25 @@ struct SacLosses {
   double actor, critic, entropy_coefficient, entropy_coefficient_loss;
 };
 
-// A tanh-Gaussian at work: everything [batch * actions], padded to whole panels, but log_prob.
+// Intermediate results of a tanh-Gaussian: [batch * actions] each, padded to whole panels, except
+// log_prob.
 struct GaussianSample {
   float *noise, *mean, *log_std, *std, *action, *slope, *density;  // slope: 1 - action^2
   float* log_prob;                                                 // [batch]
 };
 
 struct SacSettings {
-  bool learn_entropy;  // else the coefficient stays
+  bool learn_entropy;  // otherwise the coefficient is constant
   float target_entropy;
   int target_update_interval;  // gradient steps
 };
 
 struct Sac : ActorCritic, SacSettings {
-  float* entropy;  // log of the coefficient, Adam's two moments of it
+  float* entropy;  // logarithm of the coefficient, and its two moments in Adam
   // Work space.
   GaussianSample now, next;
-  int* rows_of[MAX_CRITICS];  // [batch]: the rows where this critic has the smallest value
-  int* place;                 // [batch]: where a row stands among them
+  int* rows_of[MAX_CRITICS];  // [batch]: rows where this critic has the smallest value
+  int* place;                 // [batch]: index of a row among them
 };
 
 struct Td3Losses {
@@ -80,7 +81,7 @@ struct Td3Losses {
 struct Td3Settings {
   float target_noise;       // standard deviation of the target policy's smoothing noise
   float target_noise_clip;  // bound of that noise
-  int policy_delay;         // gradient steps of the critics for one of the actor
+  int policy_delay;         // gradient steps of the critics per gradient step of the actor
 };
 
 struct Td3 : ActorCritic, Td3Settings {};
@@ -91,7 +92,7 @@ struct Steps {
   const std::int64_t* indices;  // [n, batch] rows of the replay buffer
   const float* noise;           // [n, 2, batch, actions] (SAC: now, next) or [n, batch, actions]
   const Adam *actor, *critic, *entropy;  // [n] each
-  const bool* delayed;  // [n]: SAC: targets follow; TD3: the actor learns and targets follow
+  const bool* delayed;  // [n]: whether targets are updated, and in TD3 the actor too
 };
 
 // A rollout: n transitions in any order.
@@ -106,7 +107,7 @@ struct PpoLosses {
 
 struct PpoSettings {
   int batch;      // rows
-  bool discrete;  // n_actions choices, else a Gaussian of n_actions dimensions
+  bool discrete;  // n_actions discrete actions, otherwise a Gaussian of n_actions dimensions
   bool normalize_advantage;
   float entropy_weight, value_weight, max_gradient_norm;
   double target_kl;  // 0: none
@@ -120,7 +121,7 @@ struct PpoClipping {
 struct Ppo : PpoSettings, PpoClipping {
   int n_observations, n_actions;
   Network policy, value;
-  Weights log_std;  // [n_actions] padded to a panel
+  Weights log_std;  // [n_actions], padded to a panel
   // Work space.
   Batch policy_batch, policy_gradients, value_batch, value_gradients;
   float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout
@@ -129,20 +130,20 @@ struct Ppo : PpoSettings, PpoClipping {
   PpoLosses losses;
 };
 
-// What one instruction set offers.
+// The functions that are compiled for one instruction set.
 struct Kernels {
   const char* name;
-  bool bf16;   // whether precisions other than float32 are served
-  bool tiles;  // whether they are multiplied by AMX
+  bool bf16;   // whether precisions other than float32 are supported
+  bool tiles;  // whether AMX multiplies them
   void (*refresh)(const Network&);
   void (*forward)(const Network&, const float* parameters, const Batch&);
   void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);
   void (*td3)(Td3&, const Replay&, const Steps&, Team&, Td3Losses*);
-  // One pass over `n` indices; returns the minibatches learnt from, with their losses. Fewer than
-  // there are means that target_kl was passed.
+  // One pass over `n` indices. Returns the number of minibatches that changed the networks; fewer
+  // than all of them if target_kl was exceeded. Writes the losses of each.
   int (*ppo)(Ppo&, const Rollout&, const std::int64_t* indices, int n, const Adam*, Team&,
              PpoLosses*);
-  // What the floating-point units can do at best: FLOP done in `n` rounds.
+  // Peak of the floating-point units: the number of FLOP in `n` rounds.
   double (*peak)(long n, float* sink);
 };
 

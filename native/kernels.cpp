@@ -1,5 +1,5 @@
-// Compiled once for each instruction set, with its own LANES and namespace; exports one table.
-// Nothing of the standard library that a linker could merge between them is used in here.
+// Compiled once per instruction set, with its own LANES and namespace; exports one table. Uses
+// nothing from the standard library that the linker could merge between instruction sets.
 
 #include "ppo.hpp"
 #include "sac.hpp"
@@ -14,7 +14,7 @@ void forward_all(const Network& network, const float* parameters, const Batch& b
   forward(network, parameters, batch, 0, batch.rows);
 }
 
-// `step` on every thread, for every gradient step; losses are the first thread's to write.
+// Runs `step` on every thread for every gradient step. Only the first thread writes the losses.
 template <auto step, class Algorithm, class Losses>
 void run_off_policy(Algorithm& algorithm, const Replay& replay, const Steps& steps, Team& team,
                     Losses* losses) {
@@ -68,14 +68,14 @@ int run_ppo(Ppo& ppo, const Rollout& rollout, const std::int64_t* indices, int n
   return job.n_done;
 }
 
-// Multiply-adds on as many accumulators as hide their latency, with nothing else in the way.
+// Multiply-adds on enough accumulators to hide their latency, and nothing else.
 double peak(long n, float* sink) {
   constexpr int SUMS = BLOCK_ROWS * BLOCK_VECTORS;
   Vec sums[SUMS];
   for (int i = 0; i < SUMS; i++) sums[i] = all(static_cast<float>(i));
   Vec a = all(*sink), b = all(1 - *sink);
   for (long k = 0; k < n; k++) {
-    asm volatile("" : "+x"(a), "+x"(b));  // nothing may be taken out of the loop
+    asm volatile("" : "+x"(a), "+x"(b));  // keeps the compiler from hoisting
 #pragma GCC unroll 32
     for (int i = 0; i < SUMS; i++) sums[i] = sums[i] * a + b;
   }

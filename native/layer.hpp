@@ -1,15 +1,15 @@
-// Networks forward and back, and their step of Adam.
+// Forward pass, backward pass and Adam step of a network.
 //
-// forward() and backward() take a range of rows, update() takes a share of the columns: that is how
-// two threads divide one network between them without ever adding up partial sums.
+// forward() and backward() take a range of rows, update() takes a share of the columns. So two
+// threads can work on one network without adding up partial sums.
 #pragma once
 
 #include "round.hpp"
 
 namespace gallop::ISA {
 
-// tanh of the rows [begin, end) of a matrix. A pass of its own: in the products' blocks it would be
-// most of the code.
+// tanh of rows [begin, end) of a matrix. This is a separate pass because inlining tanh into every
+// block of the product would multiply the size of the code.
 inline void apply_tanh(float* y, int rows, int columns, int begin, int end) {
   for (int panel = 0; panel < panels(columns); panel++)
     for (int row = begin; row < end; row++)
@@ -19,7 +19,7 @@ inline void apply_tanh(float* y, int rows, int columns, int begin, int end) {
       }
 }
 
-// Derivative of the activation, from its output.
+// Derivative of the activation, computed from its output.
 INLINE Vec slope(Activation activation, Vec output) {
   if (activation == Activation::relu) return output > Vec{} ? all(1.0f) : Vec{};
   if (activation == Activation::tanh) return all(1.0f) - output * output;
@@ -30,7 +30,7 @@ inline const float* input_of(const Batch& batch, int layer) {
   return layer == 0 ? batch.input : batch.layer[layer - 1];
 }
 
-// One output: y[row] = activation(x[row] . w + b).
+// A layer with one output: y[row] = activation(x[row] . w + b).
 inline void forward_single(const Layer& layer, const float* parameters, const float* x, int rows,
                            float* y, int begin, int end) {
   const float* w = parameters + layer.weights;
@@ -72,7 +72,7 @@ inline void forward_layer(const Network& network, const float* parameters, const
   if (network.fast(l + 1)) round_rows(network, batch, l, begin, end);
 }
 
-// Rows [begin, end) of every layer's output, with `parameters` or the network's target.
+// Computes rows [begin, end) of every layer, with the network's parameters or its target's.
 inline void forward(const Network& network, const float* parameters, const Batch& batch, int begin,
                     int end) {
   for (int l = 0; l < network.n_layers; l++)
@@ -83,8 +83,8 @@ inline void forward(const Network& network, const float* parameters, const Batch
       forward_layer(network, parameters, batch, l, begin, end);
 }
 
-// gradients.layer[l - 1] from gradients.layer[l], both before the activation; for l = 0 the
-// gradient of the network's input goes to gradients.input.
+// Computes gradients.layer[l - 1] from gradients.layer[l], both before the activation. For l = 0
+// it writes the gradient of the network's input to gradients.input.
 inline void backward_layer(const Network& network, const Batch& batch, const Batch& gradients,
                            int l, int begin, int end) {
   const Layer& layer = network.layers[l];
@@ -119,7 +119,7 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
   if (l > 0 && network.fast(l - 1)) round_rows(network, gradients, l - 1, begin, end);
 }
 
-// From gradients.layer[last] down to the first layer; to the input as well where it is wanted.
+// From gradients.layer[last] down to the first layer, and to the input if gradients.input is set.
 inline void backward(const Network& network, const Batch& batch, const Batch& gradients, int begin,
                      int end) {
   for (int l = network.n_layers - 1; l > 0; l--)
@@ -127,9 +127,9 @@ inline void backward(const Network& network, const Batch& batch, const Batch& gr
   if (gradients.input != nullptr) backward_layer(network, batch, gradients, 0, begin, end);
 }
 
-// --- the step ------------------------------------------------------------------------------------
+// --- the update ----------------------------------------------------------------------------------
 
-// Turns a gradient into a changed parameter. `tau` is 0 where the target stays as it is.
+// Applies Adam to parameters, given their gradient. If `tau` is 0, the target does not change.
 struct AdamStep {
   const Weights& weights;
   const Adam& adam;
@@ -153,7 +153,7 @@ struct AdamStep {
   }
 };
 
-// Keeps the gradient, in the parameters' layout, for whoever needs all of it first.
+// Stores the gradient, in the parameters' layout, for callers that need all of it before a step.
 struct KeepGradient {
   float* out;
   INLINE void operator()(std::ptrdiff_t at, Vec gradient) const { store(out + at, gradient); }
@@ -182,7 +182,7 @@ inline void transpose_block(const Network& network, int l, int input_panel, int 
     }
 }
 
-// Whatever copies there are of one 32 x 32 block of weights.
+// Updates the transposed or rounded copies of one 32 x 32 block of weights.
 inline void follow_block(const Network& network, int l, int input_panel, int output_panel) {
   if (network.fast(l))
     round_block(network, l, input_panel, output_panel);
@@ -190,7 +190,7 @@ inline void follow_block(const Network& network, int l, int input_panel, int out
     transpose_block(network, l, input_panel, output_panel);
 }
 
-// Everything that follows from the parameters, after they were changed from outside.
+// Updates all copies of the weights after the parameters were changed from outside.
 inline void refresh(const Network& network) {
   for (int l = 0; l < network.n_layers; l++)
     if (!network.layers[l].single)
@@ -198,7 +198,7 @@ inline void refresh(const Network& network) {
         for (int o = 0; o < panels(network.layers[l].outputs); o++) follow_block(network, l, i, o);
 }
 
-// X^T D of a fast layer, one block of it: keep(row, column, vector of sums), counted in the block.
+// One block of X^T D of a fast layer. Calls keep(row in the block, column in the block, sums).
 template <class Keep>
 INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
                                     const Batch& gradients, int l, int input_panel,
@@ -224,8 +224,8 @@ INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
 #endif
 }
 
-// The gradient of every parameter in this share of the columns, handed to `consume` (AdamStep or
-// KeepGradient) as soon as it stands in a register.
+// Computes the gradient of every parameter in this share of the columns, and passes it to `consume`
+// (AdamStep or KeepGradient) while it is still in a register.
 template <class Consume>
 INLINE void update_layer(const Network& network, const Batch& batch, const Batch& gradients, int l,
                          int share, int n_shares, const Consume& consume) {
@@ -241,7 +241,7 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
           total += all(d[row]) * load(x + element(rows, row, panel * PANEL) + offset);
         consume(layer.weights + panel * PANEL + offset, total);
       }
-    Vec total{};  // the bias sits in the first lane of its panel
+    Vec total{};  // the bias is in the first lane of its panel
     for (int row = 0; row < rows; row++) total[0] += d[row];
     consume(layer.biases, total);
     return;

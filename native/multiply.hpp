@@ -1,5 +1,5 @@
-// Products of matrices in panels. Every sum runs over its terms one by one, in order, in one
-// accumulator, so that a result does not depend on how the work is cut into blocks or threads.
+// Products of matrices in panels. Every sum adds its terms in order, one by one, in one
+// accumulator, so that a result does not depend on how the work is split into blocks or threads.
 #pragma once
 
 #include "network.hpp"
@@ -17,8 +17,8 @@ constexpr int BLOCK_ROWS = 6;  // 16 registers
 #endif
 constexpr int BLOCK_VECTORS = 2;
 
-// What a product's elements are: floats, or words of two numbers in bfloat16, whose two products
-// are added to the sum at once.
+// The elements of a product: floats, or words of two bfloat16 numbers, whose two products are
+// added to the sum in one instruction.
 struct Floats {
   using Element = float;
   static constexpr int A_PANEL = PANEL;  // elements of a row in a panel
@@ -34,10 +34,10 @@ struct Halves {
                                                   reinterpret_cast<__m512bh>(a),
                                                   reinterpret_cast<__m512bh>(b)));
   }
-#endif  // else there is no such instruction, and nothing to multiply words with
+#endif  // other instruction sets cannot multiply words
 };
 
-// Pairs of matrices whose products are added up: one, or three where numbers have two parts.
+// Pairs of matrices whose products are summed: one, or three where numbers have two parts.
 template <class Elements>
 struct Operands {
   using Element = typename Elements::Element;
@@ -51,12 +51,12 @@ INLINE Operands<Floats> one(const float* left, const float* right) {
 
 INLINE Operands<Halves> parts_of(int parts, const Words* left, const Words* right) {
   if (parts == 1) return {1, {left[0], nullptr, nullptr}, {right[0], nullptr, nullptr}};
-  return {3, {left[1], left[0], left[0]}, {right[0], right[1], right[0]}};  // the small ones first
+  return {3, {left[1], left[0], left[0]}, {right[0], right[1], right[0]}};  // small terms first
 }
 
 // The micro-kernel: sums[r][v] = sum over k < n of left(r, k) * right(k, v).
 //
-// left(r, k) is left[r * row_stride + k * k_stride], right(k, v) the v-th vector at right[32 k].
+// left(r, k) is left[r * ROW_STRIDE + k * K_STRIDE]; right(k, v) is the v-th vector at right[32 k].
 template <class Elements, int ROWS, int VECTORS, int ROW_STRIDE, int K_STRIDE>
 INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const typename Elements::Element* left,
                        const typename Elements::Element* right, int n) {
@@ -74,7 +74,8 @@ INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const typename Elements::Elem
   }
 }
 
-// `n` rows from `first` on, in blocks of at most MAX rows that differ by at most one row.
+// Splits `n` rows, starting at `first`, into blocks of at most MAX rows whose sizes differ by at
+// most one row.
 template <int MAX, class Block>
 INLINE void in_blocks(int first, int n, Block&& block) {
   if (n <= 0) return;
@@ -86,7 +87,7 @@ INLINE void in_blocks(int first, int n, Block&& block) {
   }
 }
 
-// Calls function.template operator()<n>() for a number n that is known at run time only.
+// Calls function.template operator()<n>() for a number n that is known only at run time.
 template <int MAX, class Function>
 INLINE void with_constant(int n, Function&& function) {
   if constexpr (MAX == 1) {
@@ -98,8 +99,8 @@ INLINE void with_constant(int n, Function&& function) {
   }
 }
 
-// The vectors of a panel that hold any of its columns, two at a time where there are two:
-// columns(offset in the panel) with the number of vectors as template argument.
+// Iterates over the vectors of a panel that contain any of its columns, two at a time if there are
+// two: function(offset in the panel), with the number of vectors as template argument.
 template <class Function>
 INLINE void over_vectors(int columns, Function&& function) {
   int offset = 0;
@@ -112,8 +113,8 @@ INLINE int columns_of(int panel, int columns) {
   return left < PANEL ? left : PANEL;
 }
 
-// X W for rows [begin, end) of X [rows, inner] and W [inner, columns]; `inner` counts elements:
-// epilogue(row, column, vector of sums).
+// X W for rows [begin, end) of X [rows, inner] and W [inner, columns]; `inner` counts elements.
+// Calls epilogue(row, column, vector of sums).
 template <class Elements, class Epilogue>
 INLINE void rows_times_matrix(const Operands<Elements>& operands, int rows, int inner, int columns,
                               int begin, int end, Epilogue&& epilogue) {
@@ -144,8 +145,8 @@ INLINE void rows_times_matrix(const Operands<Elements>& operands, int rows, int 
   }
 }
 
-// One block of X^T D: a panel of X, of which n_x columns count, and a panel of D likewise, both
-// with `rows` rows of elements. epilogue(row of the result, column in the panel, vector of sums).
+// One block of X^T D: n_x columns of a panel of X and n_d columns of a panel of D, both with `rows`
+// rows of elements. Calls epilogue(row of the result, column in the panel, vector of sums).
 constexpr int GRADIENT_ROWS = BLOCK_ROWS >= 8 ? 8 : 4;  // divides a panel
 template <class Elements, class Epilogue>
 INLINE void transposed_times_matrix(const Operands<Elements>& operands, int n_x, int n_d, int rows,

@@ -1,18 +1,19 @@
-// Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347), one minibatch in the order
-// of Stable-Baselines3's PPO.train; policy and value function each on a thread.
+// Proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347): one minibatch, in the
+// order of Stable-Baselines3's PPO.train. Policy and value function run on a thread each.
 #pragma once
 
 #include "actor_critic.hpp"
 
 namespace gallop::ISA {
 
-// Another number of rows moves every panel; what was padding must be zero again.
+// Changes a batch's number of rows. That moves every panel, so the padding must be zeroed again.
 INLINE void set_rows(Batch& batch, int rows) {
   if (batch.rows == rows) return;
   std::memset(batch.memory, 0, static_cast<std::size_t>(batch.size) * sizeof(float));
   batch.rows = rows;
 }
 
+// Sum of squares.
 inline double squares(const float* x, std::ptrdiff_t n) {
   double total = 0;
   for (std::ptrdiff_t at = 0; at < n; at += LANES) {
@@ -22,14 +23,15 @@ inline double squares(const float* x, std::ptrdiff_t n) {
   return total;
 }
 
-// Adam on a whole array of gradients, scaled.
+// An Adam step on a whole array of gradients, multiplied by `scale`.
 inline void adam(const Weights& weights, const float* gradient, std::ptrdiff_t n, float scale,
                  const Adam& how) {
   const AdamStep step{weights, how, 0};
   for (std::ptrdiff_t at = 0; at < n; at += LANES) step(at, load(gradient + at) * all(scale));
 }
 
-// Advantages of the minibatch, to mean 0 and standard deviation 1 (with n - 1, as torch has it).
+// Copies the minibatch's advantages; normalises them to mean 0 and standard deviation 1 (with n -
+// 1, as in torch).
 inline void gather_advantages(const Ppo& s, const Rollout& rollout, const std::int64_t* indices,
                               int rows) {
   double mean = 0, square = 0;
@@ -48,7 +50,8 @@ inline void gather_advantages(const Ppo& s, const Rollout& rollout, const std::i
     s.advantages[row] = static_cast<float>((s.advantages[row] - mean) * scale);
 }
 
-// From a row's new log-probability: the terms of the losses, and the derivative of the policy loss.
+// Accumulates the losses. add() takes a row's new log-probability and returns the derivative of the
+// policy loss with respect to it.
 struct Surrogate {
   double policy = 0, clipped = 0, divergence = 0;
 
@@ -71,7 +74,8 @@ inline void finish(Ppo& s, const Surrogate& surrogate, double entropy, int rows)
   s.losses.entropy = static_cast<float>(-entropy);
 }
 
-// Diagonal Gaussian whose standard deviation does not depend on the observation.
+// Losses and gradients of a diagonal Gaussian whose standard deviation does not depend on the
+// observation.
 inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
                             const Rollout& rollout, const std::int64_t* indices) {
   const int rows = batch.rows;
@@ -102,6 +106,7 @@ inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
   finish(s, surrogate, entropy, rows);
 }
 
+// Losses and gradients of a categorical distribution.
 inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradients,
                                const Rollout& rollout, const std::int64_t* indices) {
   const int rows = batch.rows;
@@ -135,7 +140,7 @@ inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradient
   finish(s, surrogate, entropy / rows, rows);
 }
 
-// A network on these rows of the rollout, which are normalised already.
+// Forward pass of a network on these rows of the rollout. Its observations are already normalised.
 inline void forward_minibatch(const Ppo& s, const Network& network, const Rollout& rollout,
                               const std::int64_t* indices, int rows, Batch& batch,
                               Batch& gradients) {
@@ -184,7 +189,8 @@ inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_
   s.value_norm = squares(s.value_gradient, s.value.size);
 }
 
-// Returns whether to go on: false once the policy has moved further than target_kl allows.
+// One minibatch. Returns whether to continue: false if the policy moved further than target_kl
+// allows.
 inline bool ppo_step(Ppo& s, const Rollout& rollout, const std::int64_t* indices, int rows,
                      const Adam& how, Team& team, int thread, PpoLosses& losses) {
   const bool first = thread == 0, last = thread == team.n_threads() - 1;
@@ -192,7 +198,7 @@ inline bool ppo_step(Ppo& s, const Rollout& rollout, const std::int64_t* indices
   if (last) ppo_value_gradient(s, rollout, indices, rows);
   team.meet();
   const bool goes_on = s.target_kl == 0 || s.losses.approximate_kl <= 1.5 * s.target_kl;
-  if (first) {  // now, while nobody writes them
+  if (first) {  // now, while no thread writes them
     losses = s.losses;
     losses.total =
         losses.policy + s.entropy_weight * losses.entropy + s.value_weight * losses.value;

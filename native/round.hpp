@@ -1,4 +1,4 @@
-// Floats to bfloat16, in the two orders that fast layers multiply.
+// Rounding of floats to bfloat16, in the layouts that fast layers multiply.
 #pragma once
 
 #include "tiles.hpp"
@@ -7,8 +7,8 @@ namespace gallop::ISA {
 
 #ifdef __AVX512BF16__
 
-// Sixteen floats as bfloat16, to the nearest, in the lower half of each word; and what is missing
-// from them to the floats.
+// Rounds sixteen floats to the nearest bfloat16, in the lower half of each word. `rest` receives
+// the rounding errors.
 INLINE Ints rounded(Vec x, Vec& rest) {
   const __m256bh half = _mm512_cvtneps_pbh(reinterpret_cast<__m512>(x));
   using Shorts = std::uint16_t __attribute__((vector_size(LANES * 2)));
@@ -17,8 +17,8 @@ INLINE Ints rounded(Vec x, Vec& rest) {
   return words;
 }
 
-// Two rows of floats, interleaved word by word: each word has the upper row's number in its lower
-// half. `parts` times, each time what the time before left over.
+// Interleaves two rows of floats word by word: the upper row's number is in the lower half of each
+// word. Repeats this `parts` times, each time with the rounding errors of the previous part.
 INLINE void pair_up(Vec upper, Vec lower, int parts, Words const* to, std::ptrdiff_t at) {
   for (int part = 0; part < parts; part++) {
     const Ints words = rounded(upper, upper) | (rounded(lower, lower) << 16);
@@ -26,7 +26,7 @@ INLINE void pair_up(Vec upper, Vec lower, int parts, Words const* to, std::ptrdi
   }
 }
 
-// Sixteen pairs, one below the other in a column each: where tiles take them for weight gradients.
+// Stores sixteen pairs in a column each, which is where AMX reads them for weight gradients.
 INLINE void put_columns(Vec upper, Vec lower, int parts, Words const* to, std::ptrdiff_t rows,
                         std::ptrdiff_t first, std::ptrdiff_t pair) {
   for (int part = 0; part < parts; part++) {
@@ -37,7 +37,7 @@ INLINE void put_columns(Vec upper, Vec lower, int parts, Words const* to, std::p
   }
 }
 
-// Rows [begin, end) of layer l's numbers. `begin` is even, and so is `end` if it is not the last.
+// Rounds rows [begin, end) of layer l. `begin` is even, and so is `end` unless it is the last row.
 inline void round_rows(const Network& network, const Batch& batch, int l, int begin, int end) {
   const int rows = batch.rows, columns = network.layers[l].outputs, parts = network.parts();
   const std::ptrdiff_t n_pairs = (rows + 1) / 2;
@@ -70,7 +70,7 @@ inline void round_rows(const Network& network, const Batch& batch, int l, int be
     }
 }
 
-// One 32 x 32 block of a fast layer's weights, in all its copies.
+// Rounds one 32 x 32 block of a fast layer's weights into all of its copies.
 inline void round_block(const Network& network, int l, int input_panel, int output_panel) {
   const Layer& layer = network.layers[l];
   const int parts = network.parts();

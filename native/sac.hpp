@@ -1,5 +1,5 @@
-// Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), one gradient step in the order of
-// Stable-Baselines3's SAC.train, divided between threads by networks.
+// Soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905): one gradient step, in the order of
+// Stable-Baselines3's SAC.train. Threads divide the networks between them.
 #pragma once
 
 #include "actor_critic.hpp"
@@ -9,11 +9,11 @@ namespace gallop::ISA {
 constexpr float LOG_STD_MIN = -20, LOG_STD_MAX = 2;  // SB3's bounds
 constexpr float TANH_EPSILON = 1e-6f;                // SB3's, in log(1 - tanh^2 + epsilon)
 
-// Actions a = tanh(mean + std * noise) and the logarithm of their density, for a whole batch; the
-// actions also go to the critics' input.
+// Computes actions a = tanh(mean + std * noise) and the logarithm of their density for a whole
+// batch, and copies the actions to the critics' input.
 //
-// The actor's outputs are the means, then the logarithms of the standard deviations. Where such a
-// logarithm is clipped it passes no gradient on; the standard deviation is then kept as 0.
+// The actor outputs the means, then the logarithms of the standard deviations. A clipped logarithm
+// has no gradient; its standard deviation is stored as 0 to mark that.
 inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSample& g,
                               float* critic_input) {
   for (int row = 0; row < s.batch; row++)
@@ -43,7 +43,7 @@ inline void squashed_gaussian(const Sac& s, const Batch& actor, const GaussianSa
   }
 }
 
-// Which critic thinks least of the policy's action.
+// The critic with the smallest value of the policy's action.
 INLINE int smallest_critic(const Sac& s, int row) {
   int least = 0;
   for (int c = 1; c < s.n_critics; c++)
@@ -51,7 +51,8 @@ INLINE int smallest_critic(const Sac& s, int row) {
   return least;
 }
 
-// Gradient of mean(alpha * log_prob - min Q) for the actor's outputs, rows [begin, end).
+// Gradient of mean(alpha * log_prob - min Q) with respect to the actor's outputs, rows [begin,
+// end).
 inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int end) {
   const float share = alpha / static_cast<float>(s.batch);
   for (int row = begin; row < end; row++) {
@@ -68,6 +69,7 @@ inline void squashed_gaussian_gradient(const Sac& s, float alpha, int begin, int
   }
 }
 
+// One Adam step on the logarithm of the entropy coefficient.
 inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
   double excess = 0;
   for (int row = 0; row < s.batch; row++) excess += s.now.log_prob[row] + s.target_entropy;
@@ -80,16 +82,17 @@ inline void entropy_step(Sac& s, const Adam& adam, SacLosses& losses) {
   w -= adam.step_size * (m / (__builtin_sqrtf(v) * adam.inverse_root_correction + adam.epsilon));
 }
 
+// One gradient step; every thread calls it.
 inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step, Team& team,
                      int thread, SacLosses& losses) {
   const int n_threads = team.n_threads(), batch = s.batch;
   const std::int64_t* indices = steps.indices + static_cast<std::ptrdiff_t>(step) * batch;
   const std::ptrdiff_t n_noise = static_cast<std::ptrdiff_t>(batch) * s.n_actions;
   const float* noise = steps.noise + 2 * step * n_noise;
-  const float alpha = __builtin_expf(s.entropy[0]);  // before its own step, as in SB3
+  const float alpha = __builtin_expf(s.entropy[0]);  // before its update, as in SB3
   const bool first = thread == 0, last = thread == n_threads - 1;
 
-  // The actor on this observation and, beside it, on the next one.
+  // The actor on this observation (first thread) and on the next one (last thread).
   if (first) {
     gather_now(s, replay, indices, 0, batch);
     std::memcpy(s.now.noise, noise, static_cast<std::size_t>(n_noise) * sizeof(float));
@@ -110,7 +113,7 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
   for (int i = thread; i < s.n_critics; i += n_threads) target_values(s, i);
   team.meet();
 
-  // Critics, each on its own thread; then their opinion of the actor's actions.
+  // Critics, each on its own thread; then their values of the actor's actions.
   for (int i = thread; i < s.n_critics; i += n_threads) {
     const float tau = steps.delayed[step] ? s.tau : 0;
     learn_values(s, i, 0.5f, steps.critic[step], tau, [&](int row) INLINE_LAMBDA {
@@ -122,7 +125,8 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
   }
   team.meet();
 
-  // Only the smallest critic's gradient reaches an action: a row goes back through that one alone.
+  // Only the smallest critic's gradient reaches an action, so each row is propagated back through
+  // that critic alone.
   for (int i = thread; i < s.n_critics; i += n_threads) {
     Batch gradients = s.critic_gradients[i];
     gradients.rows_of = s.rows_of[i];
@@ -137,7 +141,7 @@ inline void sac_step(Sac& s, const Replay& replay, const Steps& steps, int step,
   }
   team.meet();
 
-  // The actor: back by rows, then its weights by columns.
+  // The actor: the backward pass divided by rows, then the update divided by columns.
   const int begin = first_row(batch, thread, n_threads);
   const int end = first_row(batch, thread + 1, n_threads);
   squashed_gaussian_gradient(s, alpha, begin, end);

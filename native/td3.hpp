@@ -1,11 +1,12 @@
-// Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477), one gradient step in the order of
-// Stable-Baselines3's TD3.train, the actor divided between threads by rows.
+// Twin delayed DDPG (Fujimoto et al. 2018, arXiv:1802.09477): one gradient step, in the order of
+// Stable-Baselines3's TD3.train. Threads divide the critics between them, and the actor's rows.
 #pragma once
 
 #include "actor_critic.hpp"
 
 namespace gallop::ISA {
 
+// One gradient step; every thread calls it.
 inline void td3_step(Td3& s, const Replay& replay, const Steps& steps, int step, Team& team,
                      int thread, Td3Losses& losses) {
   const int n_threads = team.n_threads(), batch = s.batch;
@@ -37,7 +38,7 @@ inline void td3_step(Td3& s, const Replay& replay, const Steps& steps, int step,
     });
   team.meet();
 
-  if (delayed) {  // the actor climbs the first critic
+  if (delayed) {  // the actor maximises the first critic
     forward(s.actor, s.actor.parameters, s.actor_now, begin, end);
     for (int row = begin; row < end; row++)
       for (int i = 0; i < s.n_actions; i++)

@@ -14,8 +14,8 @@ void pause() {
 #endif
 }
 
-// Numbers below 1e-38 count as 0 while a job runs: moments of dead units decay into them, and the
-// processor takes a hundred times as long over each.
+// Treats numbers below 1e-38 as 0 while a job runs: the moments of dead units decay into them, and
+// each takes the processor a hundred times as long.
 class FlushTiny {
  public:
 #if defined(__x86_64__) || defined(__i386__)
@@ -45,7 +45,7 @@ void Turnstile::wait_while(int seen) {
     }
   } while (Clock::now() < end);
   while (now() == seen) number_.wait(seen, std::memory_order_acquire);
-  // Would the longest spinning have been enough? Then it is worth its while next time.
+  // If spinning for MOST would have been enough, spin that long next time; otherwise halve it.
   const bool short_wait = Clock::now() - start < std::chrono::microseconds(MOST);
   const int half = patience / 2 > LEAST ? patience / 2 : LEAST;
   patience_.store(short_wait ? MOST : half, std::memory_order_relaxed);

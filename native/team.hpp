@@ -1,4 +1,4 @@
-// Threads that stay: the caller and n - 1 others, who all do the same job, each its part.
+// A persistent team of threads, the caller and n - 1 others, which run the same job together.
 #pragma once
 
 #include <atomic>
@@ -7,9 +7,9 @@
 
 namespace gallop {
 
-// A number that threads wait for: spin shortly, then sleep, so that a busy machine does not stall.
-// Where spinning has not helped, as when there are more threads than processors, it is soon given
-// up.
+// A number that threads wait for. They spin briefly, then sleep, so that a busy machine does not
+// stall. If spinning does not help, for example because there are more threads than processors, the
+// time for spinning is soon reduced.
 class Turnstile {
  public:
   int now() const { return number_.load(std::memory_order_acquire); }
@@ -19,7 +19,8 @@ class Turnstile {
  private:
   std::atomic<int> number_{0};
   std::atomic<int> patience_{MOST};  // microseconds of spinning
-  // Longer than a timestep of a simulator, so that the next gradient step finds its team awake.
+  // MOST is longer than a timestep of a simulator, so that the next gradient step finds the team
+  // awake.
   static constexpr int LEAST = 4, MOST = 300;
 };
 
@@ -32,10 +33,10 @@ class Team {
 
   int n_threads() const;
 
-  // job(context, thread) on every thread; returns when all have come back.
+  // Calls job(context, thread) on every thread; returns when all have finished.
   void run(void (*job)(void*, int), void* context);
 
-  // Waits until every thread of the team is here.
+  // A barrier: waits until every thread of the team has called it.
   void meet();
 
  private:

@@ -1,8 +1,9 @@
 // Products in bfloat16 on AMX's matrix unit (Intel, "Architecture Instruction Set Extensions and
-// Future Features", chapter 3): eight registers, the tiles, of 16 rows of 64 bytes. One instruction
-// adds to 16 x 16 floats the products of 16 rows of 32 numbers with 32 rows, in pairs, of 16.
+// Future Features", chapter 3). It has eight registers, called tiles, of 16 rows of 64 bytes. One
+// instruction multiplies a [16, 32] matrix with a [32, 16] matrix in pairs of rows, and adds the
+// product to 16 x 16 floats.
 //
-// Own assembly, since GCC 12's intrinsics do not say which memory they read and write.
+// Written in assembly, because GCC 12's intrinsics do not declare which memory they read and write.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +14,9 @@ namespace gallop::ISA {
 
 #ifdef AMX
 
-constexpr int TILE = 16;  // rows of a tile, and words in each
+constexpr int TILE = 16;  // rows of a tile, and words per row
 
-// While one lives, this thread may use tiles.
+// Configures the tiles of this thread; releases them at the end of its lifetime.
 class Tiles {
  public:
   Tiles() {
@@ -31,12 +32,12 @@ class Tiles {
   Tiles& operator=(const Tiles&) = delete;
 };
 
-// Tiles 0 to 3 hold 32 x 32 sums: those above, left and right, then those below.
+// Tiles 0 to 3 hold 32 x 32 sums: upper left, upper right, lower left, lower right.
 INLINE void clear_sums() {
   asm volatile("tilezero %%tmm0\n tilezero %%tmm1\n tilezero %%tmm2\n tilezero %%tmm3" : : :);
 }
 
-// Adds the products of 32 rows of 16 words with 16 rows of a panel of 32 words.
+// Adds the product of 32 rows of 16 words and 16 rows of a panel of 32 words.
 INLINE void add_products(const Word* left, const Word* right) {
   asm volatile(
       "tileloadd (%0,%2,1), %%tmm4\n"
@@ -52,6 +53,7 @@ INLINE void add_products(const Word* left, const Word* right) {
       : "memory");
 }
 
+// Stores the sums, [32, 32].
 INLINE void store_sums(float* to) {
   asm volatile(
       "tilestored %%tmm0, (%0,%1,1)\n"
@@ -63,14 +65,14 @@ INLINE void store_sums(float* to) {
       : "memory");
 }
 
-// X W for `n` <= 32 rows of X [rows, inner] from `first` on, and one panel of W [inner, columns];
-// `inner` counts words: epilogue(row, column, vector of sums).
+// X W for `n` <= 32 rows of X [rows, inner], starting at `first`, and one panel of W [inner,
+// columns]; `inner` counts words. Calls epilogue(row, column, vector of sums).
 template <class Epilogue>
 INLINE void tiled_block(const Operands<Halves>& operands, std::ptrdiff_t rows, int inner, int first,
                         int n, int panel, int columns, Epilogue&& epilogue) {
   constexpr std::size_t ROW = HALF_PANEL * sizeof(Word), PANEL_ROW = PANEL * sizeof(Word);
   alignas(64) float sums[PANEL * PANEL];
-  // What would reach beyond a matrix is taken from here, filled up with zeros.
+  // Blocks that would reach beyond a matrix are copied here and padded with zeros.
   alignas(64) Word left_rest[PANEL * HALF_PANEL], right_rest[TILE * PANEL];
   if (n < PANEL) std::memset(left_rest, 0, sizeof left_rest);
   clear_sums();
@@ -103,8 +105,8 @@ struct Tiles {
 
 #endif
 
-// X W in bfloat16 for rows [begin, end), as in multiply.hpp. Nothing where there is no bfloat16:
-// python/mlp.hpp makes no network then that would ask for it.
+// X W in bfloat16 for rows [begin, end), as in multiply.hpp. Does nothing on instruction sets
+// without bfloat16, where python/mlp.hpp refuses networks that need it.
 template <class Epilogue>
 INLINE void rounded_rows_times_matrix(const Operands<Halves>& operands, int rows, int inner,
                                       int columns, int begin, int end, Epilogue&& epilogue) {

@@ -1,8 +1,8 @@
-// Vectors of LANES floats, and the few functions of them that networks need.
+// Vectors of LANES floats, and the few functions on them that networks need.
 //
-// GCC's and Clang's vector extensions: no intrinsics, so that one source serves every instruction
-// set. LANES must be what the instruction set has (16 for AVX-512, 8 for AVX2, else 4): wider
-// vectors are emulated, and the emulation spills every register.
+// They use GCC's and Clang's vector extensions instead of intrinsics, so that one source serves
+// every instruction set. LANES must match the instruction set (16 for AVX-512, 8 for AVX2,
+// otherwise 4): wider vectors are emulated, and the emulation spills every register.
 #pragma once
 
 #include <cstdint>
@@ -35,7 +35,7 @@ INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned*>(p);
 INLINE void store(float* p, Vec x) { *reinterpret_cast<Unaligned*>(p) = x; }
 INLINE Vec all(float x) { return x - Vec{}; }
 
-// Words are the same in vectors of integers.
+// The same for words, in vectors of integers.
 using UnalignedInts = std::int32_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 INLINE Ints load(const Word* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
 INLINE void store(Word* p, Ints x) { *reinterpret_cast<UnalignedInts*>(p) = x; }
@@ -44,7 +44,7 @@ INLINE Ints all(Word x) { return static_cast<std::int32_t>(x.bits) + Ints{}; }
 INLINE Vec bits(Ints x) { return reinterpret_cast<Vec>(x); }
 INLINE Ints bits(Vec x) { return reinterpret_cast<Ints>(x); }
 
-// NaN in x survives in both.
+// Both preserve a NaN in x.
 INLINE Vec at_least(Vec x, Vec low) { return low > x ? low : x; }
 INLINE Vec at_most(Vec x, Vec high) { return high < x ? high : x; }
 
@@ -54,7 +54,7 @@ INLINE Vec square_root(Vec x) {
   return y;
 }
 
-// Sum of all lanes, always in the same order.
+// The sum of all lanes, always in the same order.
 INLINE float sum(Vec x) {
   float total[LANES];
   store(total, x);
@@ -63,8 +63,8 @@ INLINE float sum(Vec x) {
   return total[0];
 }
 
-// x = n ln 2 + r, |r| <= ln(2)/2: returns e^r - 1 and 2^n. Taylor's polynomial of degree 8 is
-// closer than half a unit in the last place there.
+// x = n ln 2 + r with |r| <= ln(2)/2: returns e^r - 1 and 2^n. There the error of Taylor's
+// polynomial of degree 8 is less than half a unit in the last place.
 struct Exponential {
   Vec fraction_minus_1, power;
 };
@@ -73,7 +73,7 @@ INLINE Exponential exponential(Vec x) {
   const Vec magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to the nearest integer
   const Vec shifted = x * all(1.44269504f) + magic;
   const Vec n = shifted - magic;
-  // ln 2 in two parts: the first has so few bits that n times it is exact.
+  // ln 2 in two parts: the first has so few bits that its product with n is exact.
   const Vec r = (x - n * all(0.693359375f)) + n * all(2.12194440e-4f);
   Vec p = all(1.0f / 40320);
   p = p * r + all(1.0f / 5040);
@@ -91,8 +91,8 @@ INLINE Vec exp(Vec x) {
   return e.fraction_minus_1 * e.power + e.power;
 }
 
-// tanh |x| = t / (t + 2) with t = e^(2|x|) - 1, which keeps its digits near 0; and its slope
-// 1 - tanh^2 = 4 e^(2|x|) / (t + 2)^2, which keeps them near 1, where the difference would not.
+// tanh |x| = t / (t + 2) with t = e^(2|x|) - 1, which is accurate near 0; and its slope
+// 1 - tanh^2 = 4 e^(2|x|) / (t + 2)^2, which is accurate near 1, where the difference would cancel.
 struct TanhAndSlope {
   Vec value, slope;
 };
@@ -107,7 +107,7 @@ INLINE TanhAndSlope tanh_and_slope(Vec x) {
 }
 INLINE Vec tanh(Vec x) { return tanh_and_slope(x).value; }
 
-// Natural logarithm of positive normal numbers: x = 2^n m, sqrt(1/2) <= m < sqrt(2), and
+// Natural logarithm of positive normal numbers: x = 2^n m with sqrt(1/2) <= m < sqrt(2), and
 // log m = 2 artanh((m - 1) / (m + 1)) by its series.
 INLINE Vec log(Vec x) {
   const Ints half = static_cast<std::int32_t>(0x3f3504f3) + Ints{};  // bits of sqrt(1/2)
@@ -121,18 +121,18 @@ INLINE Vec log(Vec x) {
   p = p * z + all(1.0f / 3);
   const Vec k = __builtin_convertvector(n, Vec);
   const Vec series = s * z * p + s;
-  // (x - x) is 0, and NaN where x is NaN or infinite: the bits above would hide it.
+  // (x - x) is 0, or NaN if x is NaN or infinite, which the integer arithmetic above would hide.
   return k * all(0.69314718f) + (series + series) + (x - x);
 }
 
-// Lanes of a and b in turn: the lower or the upper half of all of them.
+// Alternates the lanes of a and b; returns the lower or the upper half of the result.
 template <int START, int... I>
 INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, I...>) {
   return __builtin_shufflevector(a, b, (START + I / 2 + (I % 2) * LANES)...);
 }
 
-// A block of LANES x LANES: log2(LANES) rounds of interleaving each row with the one half a block
-// below it move every element to its mirror place.
+// Transposes a block of LANES x LANES in log2(LANES) rounds, each of which interleaves every row
+// with the one half a block below it.
 INLINE void transpose(Vec (&rows)[LANES]) {
   using All = std::make_integer_sequence<int, LANES>;
   for (int round = 1; round < LANES; round *= 2) {

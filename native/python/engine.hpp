@@ -1,4 +1,4 @@
-// What every class of the module stands on: an instruction set with its threads, and work space.
+// The basis of every class of the module: an instruction set with its threads, and work space.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -57,8 +57,9 @@ using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device
 using Flags = nb::ndarray<const bool, nb::numpy, nb::c_contig, nb::device::cpu>;
 
 #ifdef HAVE_AMX
-// Whether there are tiles for bfloat16, and Linux lets this process use them: it must be asked once
-// (Documentation/arch/x86/xstate.rst), since they make every thread's saved state larger.
+// Whether the processor has tiles for bfloat16, and Linux lets this process use them. A process
+// must request that once (Documentation/arch/x86/xstate.rst), because tiles enlarge every thread's
+// saved state.
 inline bool may_use_tiles() {
 #ifdef EMULATE_AMX
   return true;
@@ -73,7 +74,7 @@ inline bool may_use_tiles() {
 }
 #endif
 
-// Instruction sets of this build that this processor has, the best first.
+// The instruction sets of this build that this processor supports, best first.
 inline std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found;
 #ifdef HAVE_AVX512
@@ -98,12 +99,13 @@ inline std::vector<const Kernels*> available() {
   return found;
 }
 
+// Throws std::invalid_argument, which is ValueError in Python, unless `holds`.
 inline void require(bool holds, const std::string& message) {
   if (!holds) throw std::invalid_argument(message);
 }
 
-// Work space: zeroed, on cache lines, each array shifted by an odd number of lines against the one
-// before, because streams that are equal modulo 4096 hold each other up.
+// Work space: zeroed and aligned to cache lines. Each array is shifted by an odd number of lines
+// against the previous one, because streams at equal addresses modulo 4096 slow each other down.
 class Memory {
  public:
   Memory() = default;
@@ -134,7 +136,7 @@ class Memory {
   std::vector<std::unique_ptr<void, Free>> pieces_;
 };
 
-// An instruction set and the threads that use it. One call at a time.
+// An instruction set and the threads that use it. `busy` allows one call at a time.
 struct Engine {
   const Kernels* kernels;
   Team team;
@@ -149,7 +151,8 @@ struct Engine {
       if (name == each->name) return each;
       known += std::string(known.empty() ? "" : ", ") + each->name;
     }
-    throw std::invalid_argument(name + ": no such instruction set here; there are " + known);
+    throw std::invalid_argument(name + ": not an instruction set of this machine, which has " +
+                                known);
   }
 };
 

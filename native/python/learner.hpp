@@ -1,4 +1,4 @@
-// What the learners of all algorithms share.
+// Shared by the learners of all algorithms.
 #pragma once
 
 #include <cmath>
@@ -7,15 +7,17 @@
 
 namespace gallop {
 
-// Where training stands when a call begins.
+// The state of training at the beginning of a call.
 struct Progress {
   double learning_rate;
-  std::int64_t n_done;  // gradient steps
+  std::int64_t n_done;  // gradient steps so far
 };
 
+// Adam's settings, as in torch.optim.Adam.
 struct AdamSettings {
   double beta1, beta2, epsilon, weight_decay;
 
+  // Constants of gradient step number `step`, counted from 1.
   Adam at(double learning_rate, std::int64_t step) const {
     const double t = static_cast<double>(step);
     return {static_cast<float>(1 - beta1),
@@ -27,7 +29,7 @@ struct AdamSettings {
             static_cast<float>(weight_decay)};
   }
 
-  // The next n steps.
+  // Constants of the next n gradient steps.
   std::vector<Adam> from(const Progress& progress, int n) const {
     std::vector<Adam> all;
     for (int i = 1; i <= n; i++) all.push_back(at(progress.learning_rate, progress.n_done + i));
@@ -38,10 +40,10 @@ struct AdamSettings {
 inline void require_moments(const Network& network) {
   require(network.parameters != nullptr && network.first_moment != nullptr &&
               network.second_moment != nullptr,
-          "a network that learns has parameters and both moments");
+          "a network that learns needs parameters and both moments");
 }
 
-// Losses for Python: [rows, N].
+// Hands losses to Python: [rows, N].
 template <std::size_t N>
 nb::ndarray<nb::numpy, double> rows_of(std::vector<double>&& values) {
   auto* kept = new std::vector<double>(std::move(values));

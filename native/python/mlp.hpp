@@ -1,4 +1,4 @@
-// A network as Python holds it.
+// Python's view of a network.
 #pragma once
 
 #include <cstddef>
@@ -11,16 +11,16 @@ namespace gallop {
 
 inline Precision precision_of(const std::string& name, const Kernels& kernels) {
   if (name == "float32") return Precision::float32;
-  require(name == "bf16" || name == "bf16x3",
-          name + ": the precisions are float32, bf16x3 and bf16");
-  require(kernels.bf16, name + " needs AVX512-BF16 or AMX, which " + kernels.name + " has not");
+  require(name == "bf16" || name == "bf16x3", name + ": precision must be float32, bf16x3 or bf16");
+  require(kernels.bf16,
+          name + " needs AVX512-BF16 or AMX, which " + kernels.name + " does not have");
   return name == "bf16" ? Precision::bf16 : Precision::bf16x3;
 }
 
 inline Activation activation_of(const std::string& name) {
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
-  require(name == "none", name + ": the activations are relu, tanh and none");
+  require(name == "none", name + ": activation must be relu, tanh or none");
   return Activation::none;
 }
 
@@ -31,13 +31,13 @@ struct MlpSettings {
   bool has_target;
 };
 
-// Arrays of `size` floats each; the moments and the target only where something learns.
+// Arrays of `size` floats each. Moments and target are only needed for learning.
 struct MlpArrays {
   Floats parameters;
   std::optional<Floats> first_moment, second_moment, target;
 };
 
-// A network over the caller's arrays.
+// A network whose parameters are arrays of the caller.
 struct Mlp {
   std::shared_ptr<Engine> engine;
   Network network{};
@@ -49,10 +49,10 @@ struct Mlp {
   Mlp(std::shared_ptr<Engine> engine_, const MlpSettings& settings) : engine(std::move(engine_)) {
     const std::vector<int>& widths = settings.widths;
     require(widths.size() >= 2 && widths.size() <= MAX_LAYERS + 1,
-            "a network has 1 to " + std::to_string(MAX_LAYERS) + " layers");
-    require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width is at least 1");
+            "a network must have 1 to " + std::to_string(MAX_LAYERS) + " layers");
+    require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width must be at least 1");
     network.n_layers = static_cast<int>(widths.size()) - 1;
-    require(engine != nullptr, "there is no engine");
+    require(engine != nullptr, "engine must not be None");
     network.precision = precision_of(settings.precision, *engine->kernels);
     const Activation of_hidden = activation_of(settings.hidden),
                      of_last = activation_of(settings.last);
@@ -92,13 +92,13 @@ struct Mlp {
     network.target = given.target ? adopt(*given.target) : nullptr;
     for (int l = 0; l < network.n_layers; l++)
       require(!given.target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
-              "the network was made without a target");
+              "the network was created with has_target=False");
     engine->kernels->refresh(network);
   }
 
   float* adopt(Floats array) {
     require(static_cast<std::ptrdiff_t>(array.size()) == network.size,
-            "the array has " + std::to_string(array.size()) + " floats, the network " +
+            "the array has " + std::to_string(array.size()) + " floats, the network needs " +
                 std::to_string(network.size));
     arrays.push_back(array);
     return array.data();
@@ -121,7 +121,7 @@ struct Mlp {
   nb::ndarray<nb::numpy, float> forward(ConstFloats x) {
     require(network.parameters != nullptr, "the network has no parameters yet");
     require(x.ndim() == 2 && static_cast<int>(x.shape(1)) == network.inputs(),
-            "the network takes [n, " + std::to_string(network.inputs()) + "] inputs");
+            "the inputs must be [n, " + std::to_string(network.inputs()) + "]");
     const int rows = static_cast<int>(x.shape(0)), outputs = network.outputs();
     auto* out = new float[static_cast<std::size_t>(rows) * outputs];
     nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
@@ -143,8 +143,8 @@ struct Mlp {
     return {out, {static_cast<std::size_t>(rows), static_cast<std::size_t>(outputs)}, owner};
   }
 
-  // `pairs`: weight gradients will be wanted of this batch. For a batch of gradients, the numbers
-  // of a fast layer itself are rounded; for one of activations, those that it takes.
+  // Allocates a batch. `pairs`: whether weight gradients will be computed from it. A batch of
+  // gradients rounds a fast layer's own gradients; a batch of activations rounds its inputs.
   static Batch make_batch(Memory& memory, const Engine& engine, const Network& network, int rows,
                           bool with_input, bool pairs = true) {
     Batch batch{};
@@ -153,7 +153,7 @@ struct Mlp {
     std::ptrdiff_t offsets[MAX_LAYERS];
     const auto take = [&](int columns, bool single) {
       const std::ptrdiff_t here = at;
-      // 17 lines more, so that no two layers are equal modulo 4096.
+      // 17 more cache lines, so that no two layers have equal addresses modulo 4096.
       at += (single ? panel_floats(1, rows) : panel_floats(rows, columns)) + 17 * 16;
       return here;
     };

@@ -1,9 +1,8 @@
 // The Python module gallop._kernels: networks and gradient steps over NumPy arrays.
 //
-// All state lives in arrays that Python owns and hands over; what is allocated here is work space.
-// Whatever takes long releases the GIL. Arguments are keywords only, and go into named fields at
-// once, so that no two numbers can be swapped on the way. nanobind writes src/gallop/_kernels.pyi
-// from what stands here.
+// All state is in arrays that Python owns; only work space is allocated here. Long calls release
+// the GIL. Arguments are keyword-only and go straight into named fields, so that no two numbers can
+// be swapped. nanobind generates src/gallop/_kernels.pyi from these bindings.
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -21,7 +20,7 @@ using namespace nanobind::literals;
 namespace gallop {
 namespace {
 
-// FLOP a second that every thread of the engine reaches at best, added up.
+// Peak FLOP per second of all threads of the engine together.
 double peak(Engine& engine, double seconds) {
   nb::gil_scoped_release released;
   const std::lock_guard lock(engine.busy);
@@ -58,16 +57,17 @@ std::vector<std::string> instruction_sets() {
 
 void bind_functions(nb::module_& m) {
   m.def("instruction_sets", &instruction_sets,
-        "Instruction sets of this build that this processor has, the best first.");
+        "Instruction sets of this build that this processor supports, best first.");
   m.def(
       "has_bf16", [] { return available().front()->bf16; },
-      "Whether the best of them multiplies numbers in bfloat16.");
+      "Whether the best instruction set multiplies bfloat16 numbers.");
   m.def("peak", &peak, nb::kw_only(), "engine"_a, "seconds"_a,
         R"(
-FLOP a second that all threads of the engine reach together at best.
+Measure the peak FLOP per second of all threads of the engine together.
 
 Args:
-    seconds: for how long to measure.
+    engine: the instruction set and threads to measure.
+    seconds: duration of the measurement.
 )");
   m.def(
       "advantages",
@@ -82,14 +82,17 @@ Args:
       },
       nb::kw_only(), "rewards"_a, "values"_a, "starts"_a, "last_values"_a, "last_starts"_a,
       "gamma"_a, "gae_lambda"_a, R"(
-Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438): [n_steps, n_envs].
+Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438).
 
 Args:
     rewards, values: [n_steps, n_envs].
     starts: [n_steps, n_envs], 1 where an episode begins and 0 elsewhere.
-    last_values, last_starts: [n_envs], of the timestep that follows.
+    last_values, last_starts: [n_envs], of the timestep after the rollout.
     gamma: discount factor, 0 to 1.
-    gae_lambda: factor of the estimation, 0 to 1.
+    gae_lambda: decay factor lambda of the estimator, 0 to 1.
+
+Returns:
+    Advantages, [n_steps, n_envs].
 )");
 }
 
@@ -101,7 +104,7 @@ void bind_networks(nb::module_& m) {
           "One of instruction_sets().")
       .def_prop_ro("n_threads", [](const Engine& e) { return e.team.n_threads(); });
 
-  nb::class_<Mlp>(m, "Mlp", "A multilayer perceptron over the caller's arrays.")
+  nb::class_<Mlp>(m, "Mlp", "A multilayer perceptron whose parameters are arrays of the caller.")
       .def(
           "__init__",
           [](Mlp* self, std::shared_ptr<Engine> engine, const std::vector<int>& widths,
@@ -116,10 +119,11 @@ void bind_networks(nb::module_& m) {
           nb::kw_only(), "engine"_a, "widths"_a, "hidden"_a, "last"_a, "precision"_a = "float32",
           "has_target"_a = true, R"(
 Args:
-    widths: inputs, then outputs of every layer.
-    hidden: activation of the layers between: relu, tanh or none.
+    engine: the instruction set and threads to use.
+    widths: number of inputs, then the outputs of every layer.
+    hidden: activation of the hidden layers: relu, tanh or none.
     last: activation of the last layer.
-    precision: in which the layers between hidden ones multiply: float32, bf16x3 or bf16.
+    precision: of products in layers between hidden units: float32, bf16x3 or bf16.
     has_target: whether `use` may be given a target network.
 )")
       .def(
@@ -134,22 +138,23 @@ Args:
           nb::kw_only(), "parameters"_a, "first_moment"_a.none(), "second_moment"_a.none(),
           "target"_a.none(),
           R"(
-Work on these arrays, [size] each.
+Use these arrays, [size] each.
 
 Args:
-    first_moment, second_moment: Adam's; None where nothing learns.
+    parameters: weights and biases; see `layout`.
+    first_moment, second_moment: moments of Adam; None if the network does not learn.
     target: parameters of the target network, or None.
 )")
-      .def("refresh", &Mlp::refresh, "Follow parameters that were changed from outside.")
-      .def("forward", &Mlp::forward, "x"_a, "Outputs [n, outputs] of inputs [n, inputs].")
+      .def("refresh", &Mlp::refresh,
+           "Update internal copies after the parameters were changed from outside.")
+      .def("forward", &Mlp::forward, "x"_a, "Compute outputs [n, outputs] of inputs [n, inputs].")
       .def_prop_ro("layout", &Mlp::layout,
                    R"(
-Of each layer: inputs, outputs, and where its weights and its biases begin in the arrays.
+For each layer: inputs, outputs, offset of its weights and of its biases in the arrays.
 
-Weights lie in panels of PANEL columns; see network.hpp.
+Weights are stored in panels of PANEL columns; see network.hpp.
 )")
-      .def_prop_ro(
-          "size", [](const Mlp& mlp) { return mlp.network.size; }, "Floats in each array.");
+      .def_prop_ro("size", [](const Mlp& mlp) { return mlp.network.size; }, "Floats per array.");
 }
 
 void bind_settings(nb::module_& m) {
@@ -164,7 +169,7 @@ void bind_settings(nb::module_& m) {
 
   nb::class_<Normalizer>(m, "Normalizer",
                          R"(
-How a learner normalises what it takes from the replay buffer.
+How a learner normalises observations and rewards from the replay buffer.
 
 Observations: clip((x - mean) * scale). Rewards: clip(r * reward_scale).
 )")
@@ -181,9 +186,9 @@ Observations: clip((x - mean) * scale). Rewards: clip(r * reward_scale).
           nb::kw_only(), "mean"_a.none() = nb::none(), "scale"_a.none() = nb::none(),
           "clip"_a = 0.0f, "reward_scale"_a = 0.0f, "reward_clip"_a = 0.0f, R"(
 Args:
-    mean, scale: [observations]; None: observations stay as they are.
+    mean, scale: [observations]; None: observations are not normalised.
     clip: bound of a normalised observation.
-    reward_scale: 0: rewards stay as they are.
+    reward_scale: factor of rewards; 0: rewards are not normalised.
     reward_clip: bound of a scaled reward.
 )");
 }
@@ -201,19 +206,19 @@ void bind_use_replay(nb::class_<Learner>& c) {
                          .ends = ends});
       },
       nb::kw_only(), "observations"_a, "following"_a, "actions"_a, "rewards"_a, "ends"_a, R"(
-Learn from the transitions in these arrays from now on.
+Learn from the transitions in these arrays in all further calls of `step`.
 
 Args:
     observations: [at least rows, observations].
-    following: [rows], which row of the observations follows a transition.
+    following: [rows], the row in `observations` of each transition's next observation.
     actions: [rows, actions], scaled to -1 ... 1.
     rewards: [rows].
-    ends: [rows], whether no value follows; at a timeout one does.
+    ends: [rows], whether the episode terminated; not set where it was truncated.
 )");
 }
 
 void bind_sac(nb::module_& m) {
-  nb::class_<SacLearner> c(m, "Sac", "SAC's gradient steps.");
+  nb::class_<SacLearner> c(m, "Sac", "Gradient steps of SAC.");
   c.def(
       "__init__",
       [](SacLearner* self, std::shared_ptr<Mlp> actor, std::vector<std::shared_ptr<Mlp>> critics,
@@ -229,15 +234,15 @@ void bind_sac(nb::module_& m) {
       nb::kw_only(), "actor"_a, "critics"_a, "entropy"_a, "adam"_a, "batch"_a, "gamma"_a, "tau"_a,
       "learn_entropy"_a, "target_entropy"_a, "target_update_interval"_a, R"(
 Args:
-    actor: gives the means, then the logarithms of the standard deviations.
+    actor: returns the means, then the logarithms of the standard deviations.
     critics: each with a target network.
-    entropy: [3], the logarithm of the entropy coefficient, and Adam's two moments of it.
-    adam: of the networks.
-    batch: transitions a gradient step.
+    entropy: [3], the logarithm of the entropy coefficient and its two moments in Adam.
+    adam: Adam of the networks.
+    batch: transitions per gradient step.
     gamma: discount factor, 0 to 1.
     tau: Polyak factor of the target networks, 0 to 1.
     learn_entropy: whether the entropy coefficient is learnt.
-    target_entropy: entropy that it aims at, in nats.
+    target_entropy: target of that learning, in nats.
     target_update_interval: gradient steps between two updates of the target networks.
 )");
   c.def(
@@ -249,19 +254,25 @@ Args:
       },
       nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a, "n_before"_a = 0,
       "normalizer"_a = Normalizer{}, R"(
-Gradient steps; losses [n, 4]: actor, critics, entropy coefficient (not a loss), its loss.
+Do n gradient steps.
 
 Args:
     indices: [n, batch] rows of the replay buffer.
     noise: [n, 2, batch, actions], standard normal, for this observation and the next one.
-    n_done: gradient steps before these.
-    n_before: those of them since target_update_interval began to count.
+    learning_rate: of all networks and the entropy coefficient.
+    n_done: gradient steps so far.
+    n_before: gradient steps before these in the same round of training, which is where
+        target_update_interval starts to count.
+    normalizer: of observations and rewards.
+
+Returns:
+    [n, 4]: loss of the actor, loss of the critics, entropy coefficient, its loss.
 )");
   bind_use_replay(c);
 }
 
 void bind_td3(nb::module_& m) {
-  nb::class_<Td3Learner> c(m, "Td3", "TD3's gradient steps.");
+  nb::class_<Td3Learner> c(m, "Td3", "Gradient steps of TD3.");
   c.def(
       "__init__",
       [](Td3Learner* self, std::shared_ptr<Mlp> actor, std::vector<std::shared_ptr<Mlp>> critics,
@@ -278,13 +289,13 @@ void bind_td3(nb::module_& m) {
       "target_noise"_a, "target_noise_clip"_a, "policy_delay"_a, R"(
 Args:
     actor, critics: each with a target network.
-    adam: of all networks.
-    batch: transitions a gradient step.
+    adam: Adam of all networks.
+    batch: transitions per gradient step.
     gamma: discount factor, 0 to 1.
     tau: Polyak factor of the target networks, 0 to 1.
     target_noise: standard deviation of the target policy's smoothing noise.
     target_noise_clip: bound of that noise.
-    policy_delay: gradient steps of the critics for one of the actor.
+    policy_delay: gradient steps of the critics per gradient step of the actor.
 )");
   c.def(
       "step",
@@ -295,18 +306,23 @@ Args:
       },
       nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
       "normalizer"_a = Normalizer{}, R"(
-Gradient steps; losses [n, 2]: actor (NaN where it does not learn), critics.
+Do n gradient steps.
 
 Args:
     indices: [n, batch] rows of the replay buffer.
     noise: [n, batch, actions], standard normal.
-    n_done: gradient steps before these.
+    learning_rate: of all networks.
+    n_done: gradient steps so far.
+    normalizer: of observations and rewards.
+
+Returns:
+    [n, 2]: loss of the actor (NaN in steps where it does not learn), loss of the critics.
 )");
   bind_use_replay(c);
 }
 
 void bind_ppo(nb::module_& m) {
-  nb::class_<PpoLearner> c(m, "Ppo", "PPO's epochs.");
+  nb::class_<PpoLearner> c(m, "Ppo", "Epochs of PPO.");
   c.def(
       "__init__",
       [](PpoLearner* self, std::shared_ptr<Mlp> policy, std::shared_ptr<Mlp> value, Floats log_std,
@@ -330,16 +346,18 @@ void bind_ppo(nb::module_& m) {
       "log_std_second_moment"_a, "adam"_a, "batch"_a, "discrete"_a, "normalize_advantage"_a,
       "entropy_weight"_a, "value_weight"_a, "max_gradient_norm"_a, "target_kl"_a, R"(
 Args:
-    policy: gives the means of a Gaussian, or the logits of choices.
+    policy: returns the means of a Gaussian, or the logits of discrete actions.
+    value: returns one value.
     log_std: [actions], padded to a panel: the logarithm of the standard deviation.
-        It is unused where actions are choices, and so are its moments.
-    adam: of both networks and log_std.
-    batch: transitions a gradient step.
-    discrete: whether actions are choices.
+        Unused for discrete actions, like its two moments.
+    adam: Adam of both networks and log_std.
+    batch: transitions per gradient step.
+    discrete: whether actions are discrete.
     normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
-    entropy_weight, value_weight: of these two losses beside the policy's.
+    entropy_weight, value_weight: weights of these two losses; the policy's has weight 1.
     max_gradient_norm: bound of the gradient's norm.
-    target_kl: KL divergence, in nats, beyond 1.5 times which an epoch ends early; 0: none.
+    target_kl: an epoch ends early if the KL divergence exceeds 1.5 times this; in nats;
+        0: never.
 )");
   c.def(
       "epoch",
@@ -359,21 +377,23 @@ Args:
       nb::kw_only(), "indices"_a, "observations"_a, "actions"_a, "values"_a, "log_probs"_a,
       "advantages"_a, "returns"_a, "learning_rate"_a, "n_done"_a, "clip_range"_a,
       "clip_range_value"_a = 0.0f, R"(
-One pass over a rollout of n transitions.
-
-Returns the losses [minibatches, 6]: policy, value, entropy, share of clipped ratios,
-approximate KL divergence in nats, weighted sum of the first three; and the number of
-minibatches that changed the networks, fewer than there are once target_kl is passed.
+Do one pass over a rollout of n transitions.
 
 Args:
-    indices: the rollout's rows, in the order to learn from them.
-    observations: [n, observations], normalised already.
-    actions: [n, actions], or [n, 1] choices.
-    values, log_probs: [n], when they were collected.
+    indices: rows of the rollout, in the order to learn from them.
+    observations: [n, observations], already normalised.
+    actions: [n, actions], or [n, 1] if they are discrete.
+    values, log_probs: [n], from when the rollout was collected.
     advantages, returns: [n].
-    n_done: gradient steps before these.
+    learning_rate: of both networks and log_std.
+    n_done: gradient steps so far.
     clip_range: of the probability ratio.
     clip_range_value: of the value function, in its own units; 0: not clipped.
+
+Returns:
+    The losses [minibatches, 6]: policy, value, entropy, share of clipped ratios,
+    approximate KL divergence in nats, weighted sum of the first three; and the number of
+    minibatches that changed the networks, which is smaller if target_kl was exceeded.
 )");
 }
 

@@ -1,21 +1,21 @@
-// SAC and TD3 as Python holds them: they check what they are given, and hand it to the kernels.
+// Python's view of SAC and TD3: classes that check their arguments and call the kernels.
 #pragma once
 
 #include "learner.hpp"
 
 namespace gallop {
 
-// How a learner normalises what it takes from the replay buffer.
+// How a learner normalises observations and rewards from the replay buffer.
 struct Normalizer {
   std::optional<ConstFloats> mean, scale;
   float clip, reward_scale, reward_clip;
 
   Normalization of(int n_observations) const {
-    require(mean.has_value() == scale.has_value(), "mean and scale come together");
+    require(mean.has_value() == scale.has_value(), "mean and scale must be given together");
     const auto n = static_cast<std::size_t>(n_observations);
     if (mean)
       require(mean->size() == n && scale->size() == n,
-              "mean and scale have one entry an observation");
+              "mean and scale must have one entry per observation dimension");
     return {mean ? mean->data() : nullptr, scale ? scale->data() : nullptr, clip, reward_scale,
             reward_clip};
   }
@@ -34,8 +34,8 @@ struct ActorCriticNetworks {
   std::vector<std::shared_ptr<Mlp>> critics;
 };
 
-// What a call of step() learns from: [gradient steps, batch] rows of the replay buffer, and
-// standard normal noise for each of them.
+// The data of one call of step(): [gradient steps, batch] rows of the replay buffer, and standard
+// normal noise for each row.
 struct Batches {
   Indices indices;
   ConstFloats noise;
@@ -43,7 +43,7 @@ struct Batches {
   int n() const { return static_cast<int>(indices.shape(0)); }
 };
 
-// What SacLearner and Td3Learner share.
+// Shared by SacLearner and Td3Learner.
 template <class Algorithm>
 struct OffPolicy {
   std::shared_ptr<Engine> engine;
@@ -64,9 +64,9 @@ struct OffPolicy {
     const int batch = settings.batch;
     engine = actor->engine;
     Algorithm& s = algorithm;
-    require(batch >= 1, "a batch has at least one row");
+    require(batch >= 1, "batch must be at least 1");
     require(!critics.empty() && critics.size() <= MAX_CRITICS,
-            "there are 1 to " + std::to_string(MAX_CRITICS) + " critics");
+            "there must be 1 to " + std::to_string(MAX_CRITICS) + " critics");
     static_cast<ActorCriticSettings&>(s) = settings;
     s.n_observations = actor->network.inputs();
     s.n_actions = n_actions;
@@ -80,8 +80,8 @@ struct OffPolicy {
       const Network& critic = critics[i]->network;
       require_moments(critic);
       require(critic.inputs() == n_inputs && critic.outputs() == 1 && critic.target != nullptr,
-              "a critic takes observation and action, gives one value, and has a target");
-      require(critics[i]->engine == engine, "all networks run on one engine");
+              "a critic must take observation and action, return one value, and have a target");
+      require(critics[i]->engine == engine, "all networks must use the same engine");
       s.critic[i] = Mlp::make_batch(memory, *engine, critic, batch, false);
       s.critic_gradients[i] = Mlp::make_batch(memory, *engine, critic, batch, true);
       s.q_target[i] = memory.floats(batch);
@@ -98,15 +98,15 @@ struct OffPolicy {
     const auto rows = static_cast<std::int64_t>(given.rewards.size());
     const auto holds = [&](const auto& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
-              "the replay buffer's arrays have " + std::to_string(rows) + " rows each");
+              "every array of the replay buffer must have " + std::to_string(rows) + " rows");
     };
     holds(given.following, 1);
     holds(given.actions, algorithm.n_actions);
     holds(given.ends, 1);
     const auto n = static_cast<std::int64_t>(given.observations.size());
     require(n % algorithm.n_observations == 0 && n >= rows * algorithm.n_observations,
-            "observations have " + std::to_string(algorithm.n_observations) +
-                " columns, and a row for every transition");
+            "observations must have " + std::to_string(algorithm.n_observations) +
+                " columns and a row for every transition");
     arrays = given;
     n_rows = rows;
     n_observation_rows = n / algorithm.n_observations;
@@ -118,14 +118,14 @@ struct OffPolicy {
               .normalization = {}};
   }
 
-  // Checks what a step is given, then calls `learn` without the GIL.
+  // Checks the arguments of a step, then calls `learn` without the GIL.
   template <class Learn>
   void run(const Batches& batches, int noise_arrays, const Normalizer& normalizer, Learn learn) {
     check(batches, noise_arrays);
     replay.normalization = normalizer.of(algorithm.n_observations);
     nb::gil_scoped_release released;
     const std::lock_guard lock(engine->busy);
-    // The arrays' addresses may be new: whoever loads a state assigns, and the networks follow.
+    // The arrays may have changed since the last call: loading a state assigns new ones.
     algorithm.actor = actor->network;
     for (int i = 0; i < algorithm.n_critics; i++) algorithm.critics[i] = critics[i]->network;
     learn();
@@ -133,18 +133,18 @@ struct OffPolicy {
 
   void check(const Batches& batches, int noise_arrays) const {
     const auto& [indices, noise] = batches;
-    require(n_rows > 0, "there is no replay buffer yet");
+    require(n_rows > 0, "use_replay must be called first");
     require(indices.ndim() == 2 && static_cast<int>(indices.shape(1)) == algorithm.batch,
-            "indices are [gradient steps, " + std::to_string(algorithm.batch) + "]");
+            "indices must be [gradient steps, " + std::to_string(algorithm.batch) + "]");
     require(static_cast<std::ptrdiff_t>(noise.size()) ==
                 static_cast<std::ptrdiff_t>(indices.size()) * noise_arrays * algorithm.n_actions,
-            "the noise does not fit the batches");
+            "the shape of noise does not match indices");
     for (std::size_t i = 0; i < indices.size(); i++) {
       const std::int64_t row = indices.data()[i];
       if (row < 0 || row >= n_rows)
         throw std::out_of_range("index " + std::to_string(row) + " is not in the replay buffer");
       if (replay.following[row] < 0 || replay.following[row] >= n_observation_rows)
-        throw std::out_of_range("what follows transition " + std::to_string(row) +
+        throw std::out_of_range("the next observation of transition " + std::to_string(row) +
                                 " is not in the replay buffer");
     }
   }
@@ -152,15 +152,15 @@ struct OffPolicy {
 
 struct SacLearner : OffPolicy<Sac> {
   Floats entropy;
-  std::vector<int> rows;  // which critic takes them back
+  std::vector<int> rows;  // storage of rows_of and place
 
   SacLearner(const ActorCriticNetworks& networks, Floats entropy_,
              const ActorCriticSettings& shared, const SacSettings& own, const AdamSettings& adam_)
       : entropy(entropy_) {
     require(networks.actor->network.outputs() % 2 == 0 && entropy.size() == 3,
-            "SAC's actor gives mean and standard deviation; the entropy coefficient has "
-            "three numbers");
-    require(own.target_update_interval >= 1, "target_update_interval is at least 1");
+            "SAC's actor must return mean and standard deviation; entropy must have three "
+            "numbers");
+    require(own.target_update_interval >= 1, "target_update_interval must be at least 1");
     const int n_actions = networks.actor->network.outputs() / 2;
     set_up(networks, n_actions, shared, adam_);
     Sac& s = algorithm;
@@ -184,7 +184,7 @@ struct SacLearner : OffPolicy<Sac> {
     std::vector<SacLosses> losses(n);
     run(batches, 2, normalizer, [&] {
       const auto adams = adam.from(progress, n);
-      // The entropy coefficient's Adam is torch's own, whatever the networks' is.
+      // As in SB3, the entropy coefficient uses torch's default Adam, regardless of the networks'.
       const AdamSettings torchs{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0};
       const auto of_entropy = torchs.from(progress, n);
       const auto follows = std::make_unique<bool[]>(losses.size());
@@ -210,9 +210,9 @@ struct SacLearner : OffPolicy<Sac> {
 struct Td3Learner : OffPolicy<Td3> {
   Td3Learner(const ActorCriticNetworks& networks, const ActorCriticSettings& shared,
              const Td3Settings& own, const AdamSettings& adam_) {
-    require(networks.actor->network.target != nullptr, "TD3's actor has a target");
+    require(networks.actor->network.target != nullptr, "TD3's actor must have a target");
     set_up(networks, networks.actor->network.outputs(), shared, adam_);
-    require(own.policy_delay >= 1, "policy_delay is at least 1");
+    require(own.policy_delay >= 1, "policy_delay must be at least 1");
     static_cast<Td3Settings&>(algorithm) = own;
   }
 
@@ -223,7 +223,7 @@ struct Td3Learner : OffPolicy<Td3> {
     const auto delayed = std::make_unique<bool[]>(losses.size());
     run(batches, 1, normalizer, [&] {
       const auto critic = adam.from(progress, n);
-      std::vector<Adam> slow;  // the actor has learnt only every policy_delay steps
+      std::vector<Adam> slow;  // the actor's: it learns only every policy_delay steps
       for (int i = 0; i < n; i++) {
         const std::int64_t step = progress.n_done + i + 1;
         delayed[i] = step % policy_delay == 0;

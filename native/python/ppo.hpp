@@ -1,4 +1,4 @@
-// PPO as Python holds it, and the advantages of its rollouts.
+// Python's view of PPO, and the advantages of its rollouts.
 #pragma once
 
 #include "learner.hpp"
@@ -9,7 +9,7 @@ struct PpoNetworks {
   std::shared_ptr<Mlp> policy, value;
 };
 
-// The logarithm of the standard deviation, and Adam's two moments of it: padded to a panel each.
+// The logarithm of the standard deviation and its two moments in Adam, each padded to a panel.
 struct LogStd {
   Floats parameters, first_moment, second_moment;
 };
@@ -30,15 +30,15 @@ struct PpoLearner {
              const AdamSettings& adam_)
       : policy(networks.policy), value(networks.value), log_std(log_std_), adam(adam_) {
     const int batch = settings.batch;
-    require(batch >= 1, "a batch has at least one row");
-    require(policy->engine == value->engine, "all networks run on one engine");
+    require(batch >= 1, "batch must be at least 1");
+    require(policy->engine == value->engine, "all networks must use the same engine");
     require(policy->network.inputs() == value->network.inputs() && value->network.outputs() == 1,
-            "the value function takes the policy's observations and gives one value");
+            "the value function must take the policy's observations and return one value");
     const int n = policy->network.outputs();
     const auto padded = static_cast<std::size_t>(panel_floats(1, n));
     for (const Floats* each : {&log_std.parameters, &log_std.first_moment, &log_std.second_moment})
       require(each->size() == padded,
-              "log_std and its moments are padded to " + std::to_string(padded));
+              "log_std and its moments must be padded to " + std::to_string(padded));
     require_moments(policy->network);
     require_moments(value->network);
     static_cast<PpoSettings&>(ppo) = settings;
@@ -54,7 +54,8 @@ struct PpoLearner {
     ppo.advantages = memory.floats(batch);
   }
 
-  // One epoch. Losses of every minibatch, and how many of them changed the networks.
+  // One epoch. Returns the losses of every minibatch, and the number of minibatches that changed
+  // the networks.
   std::tuple<nb::ndarray<nb::numpy, double>, int> epoch(const Indices& indices,
                                                         const RolloutArrays& given,
                                                         const Progress& progress,
@@ -62,7 +63,7 @@ struct PpoLearner {
     const auto rows = static_cast<std::int64_t>(given.values.size());
     const auto holds = [&](const ConstFloats& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
-              "the rollout's arrays have " + std::to_string(rows) + " rows each");
+              "every array of the rollout must have " + std::to_string(rows) + " rows");
     };
     holds(given.observations, ppo.n_observations);
     holds(given.actions, ppo.discrete ? 1 : ppo.n_actions);
@@ -75,7 +76,7 @@ struct PpoLearner {
       if (ppo.discrete) {
         const float action = given.actions.data()[row];
         require(action >= 0 && action < static_cast<float>(ppo.n_actions),
-                "an action is not one of the choices");
+                "an action is out of range");
       }
     }
     const int n = static_cast<int>(indices.size()), n_batches = (n + ppo.batch - 1) / ppo.batch;
@@ -102,7 +103,7 @@ struct PpoLearner {
       n_learnt = engine.kernels->ppo(ppo, rollout, indices.data(), n, adams.data(), engine.team,
                                      losses.data());
     }
-    losses.resize(std::min(n_learnt + 1, n_batches));  // that which went too far was looked at too
+    losses.resize(std::min(n_learnt + 1, n_batches));  // including the one that exceeded target_kl
     std::vector<double> table;
     for (const PpoLosses& l : losses)
       table.insert(table.end(),
@@ -111,8 +112,8 @@ struct PpoLearner {
   }
 };
 
-// What advantages are computed from: [n_steps, n_envs], the last ones [n_envs]. starts is 1 where
-// an episode begins, so that nothing flows back across it.
+// The inputs of advantages(): [n_steps, n_envs], the last two [n_envs]. starts is 1 where an
+// episode begins, so that no advantage is propagated back across it.
 struct AdvantageArrays {
   ConstFloats rewards, values, starts, last_values, last_starts;
 };
@@ -127,13 +128,13 @@ inline nb::ndarray<nb::numpy, float> advantages(const AdvantageArrays& given,
                                                 const AdvantageSettings& settings) {
   const auto& [rewards, values, starts, last_values, last_starts] = given;
   const auto [gamma, gae_lambda] = settings;
-  require(rewards.ndim() == 2, "rewards are [steps, environments]");
+  require(rewards.ndim() == 2, "rewards must be [n_steps, n_envs]");
   const auto n_steps = static_cast<std::ptrdiff_t>(rewards.shape(0));
   const auto n_envs = static_cast<std::ptrdiff_t>(rewards.shape(1));
   require(values.size() == rewards.size() && starts.size() == rewards.size() &&
               static_cast<std::ptrdiff_t>(last_values.size()) == n_envs &&
               static_cast<std::ptrdiff_t>(last_starts.size()) == n_envs,
-          "values and starts have the shape of rewards, the last ones have one entry each");
+          "values and starts must have the shape of rewards, last_values and last_starts [n_envs]");
   auto* out = new float[rewards.size()];
   nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   for (std::ptrdiff_t env = 0; env < n_envs; env++) {

@@ -10,18 +10,19 @@ PANEL: int = 32
 
 def instruction_sets() -> list[str]:
     """
-    Instruction sets of this build that this processor has, the best first.
+    Instruction sets of this build that this processor supports, best first.
     """
 
 def has_bf16() -> bool:
-    """Whether the best of them multiplies numbers in bfloat16."""
+    """Whether the best instruction set multiplies bfloat16 numbers."""
 
 def peak(*, engine: Engine, seconds: float) -> float:
     """
-    FLOP a second that all threads of the engine reach together at best.
+    Measure the peak FLOP per second of all threads of the engine together.
 
     Args:
-        seconds: for how long to measure.
+        engine: the instruction set and threads to measure.
+        seconds: duration of the measurement.
     """
 
 def advantages(
@@ -35,14 +36,17 @@ def advantages(
     gae_lambda: float,
 ) -> NDArray[numpy.float32]:
     """
-    Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438): [n_steps, n_envs].
+    Generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438).
 
     Args:
         rewards, values: [n_steps, n_envs].
         starts: [n_steps, n_envs], 1 where an episode begins and 0 elsewhere.
-        last_values, last_starts: [n_envs], of the timestep that follows.
+        last_values, last_starts: [n_envs], of the timestep after the rollout.
         gamma: discount factor, 0 to 1.
-        gae_lambda: factor of the estimation, 0 to 1.
+        gae_lambda: decay factor lambda of the estimator, 0 to 1.
+
+    Returns:
+        Advantages, [n_steps, n_envs].
     """
 
 class Engine:
@@ -57,7 +61,7 @@ class Engine:
     def n_threads(self) -> int: ...
 
 class Mlp:
-    """A multilayer perceptron over the caller's arrays."""
+    """A multilayer perceptron whose parameters are arrays of the caller."""
 
     def __init__(
         self,
@@ -71,10 +75,11 @@ class Mlp:
     ) -> None:
         """
         Args:
-            widths: inputs, then outputs of every layer.
-            hidden: activation of the layers between: relu, tanh or none.
+            engine: the instruction set and threads to use.
+            widths: number of inputs, then the outputs of every layer.
+            hidden: activation of the hidden layers: relu, tanh or none.
             last: activation of the last layer.
-            precision: in which the layers between hidden ones multiply: float32, bf16x3 or bf16.
+            precision: of products in layers between hidden units: float32, bf16x3 or bf16.
             has_target: whether `use` may be given a target network.
         """
 
@@ -87,32 +92,33 @@ class Mlp:
         target: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")] | None,
     ) -> None:
         """
-        Work on these arrays, [size] each.
+        Use these arrays, [size] each.
 
         Args:
-            first_moment, second_moment: Adam's; None where nothing learns.
+            parameters: weights and biases; see `layout`.
+            first_moment, second_moment: moments of Adam; None if the network does not learn.
             target: parameters of the target network, or None.
         """
 
     def refresh(self) -> None:
-        """Follow parameters that were changed from outside."""
+        """Update internal copies after the parameters were changed from outside."""
 
     def forward(
         self, x: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)]
     ) -> NDArray[numpy.float32]:
-        """Outputs [n, outputs] of inputs [n, inputs]."""
+        """Compute outputs [n, outputs] of inputs [n, inputs]."""
 
     @property
     def layout(self) -> list[tuple[int, int, int, int]]:
         """
-        Of each layer: inputs, outputs, and where its weights and its biases begin in the arrays.
+        For each layer: inputs, outputs, offset of its weights and of its biases in the arrays.
 
-        Weights lie in panels of PANEL columns; see network.hpp.
+        Weights are stored in panels of PANEL columns; see network.hpp.
         """
 
     @property
     def size(self) -> int:
-        """Floats in each array."""
+        """Floats per array."""
 
 class AdamSettings:
     """Adam (Kingma & Ba 2015), as in torch.optim.Adam."""
@@ -123,7 +129,7 @@ class AdamSettings:
 
 class Normalizer:
     """
-    How a learner normalises what it takes from the replay buffer.
+    How a learner normalises observations and rewards from the replay buffer.
 
     Observations: clip((x - mean) * scale). Rewards: clip(r * reward_scale).
     """
@@ -141,14 +147,14 @@ class Normalizer:
     ) -> None:
         """
         Args:
-            mean, scale: [observations]; None: observations stay as they are.
+            mean, scale: [observations]; None: observations are not normalised.
             clip: bound of a normalised observation.
-            reward_scale: 0: rewards stay as they are.
+            reward_scale: factor of rewards; 0: rewards are not normalised.
             reward_clip: bound of a scaled reward.
         """
 
 class Sac:
-    """SAC's gradient steps."""
+    """Gradient steps of SAC."""
 
     def __init__(
         self,
@@ -166,15 +172,15 @@ class Sac:
     ) -> None:
         """
         Args:
-            actor: gives the means, then the logarithms of the standard deviations.
+            actor: returns the means, then the logarithms of the standard deviations.
             critics: each with a target network.
-            entropy: [3], the logarithm of the entropy coefficient, and Adam's two moments of it.
-            adam: of the networks.
-            batch: transitions a gradient step.
+            entropy: [3], the logarithm of the entropy coefficient and its two moments in Adam.
+            adam: Adam of the networks.
+            batch: transitions per gradient step.
             gamma: discount factor, 0 to 1.
             tau: Polyak factor of the target networks, 0 to 1.
             learn_entropy: whether the entropy coefficient is learnt.
-            target_entropy: entropy that it aims at, in nats.
+            target_entropy: target of that learning, in nats.
             target_update_interval: gradient steps between two updates of the target networks.
         """
 
@@ -189,13 +195,19 @@ class Sac:
         normalizer: Normalizer = ...,
     ) -> NDArray[numpy.float64]:
         """
-        Gradient steps; losses [n, 4]: actor, critics, entropy coefficient (not a loss), its loss.
+        Do n gradient steps.
 
         Args:
             indices: [n, batch] rows of the replay buffer.
             noise: [n, 2, batch, actions], standard normal, for this observation and the next one.
-            n_done: gradient steps before these.
-            n_before: those of them since target_update_interval began to count.
+            learning_rate: of all networks and the entropy coefficient.
+            n_done: gradient steps so far.
+            n_before: gradient steps before these in the same round of training, which is where
+                target_update_interval starts to count.
+            normalizer: of observations and rewards.
+
+        Returns:
+            [n, 4]: loss of the actor, loss of the critics, entropy coefficient, its loss.
         """
 
     def use_replay(
@@ -210,18 +222,18 @@ class Sac:
         ends: Annotated[NDArray[numpy.bool_], dict(order="C", device="cpu", writable=False)],
     ) -> None:
         """
-        Learn from the transitions in these arrays from now on.
+        Learn from the transitions in these arrays in all further calls of `step`.
 
         Args:
             observations: [at least rows, observations].
-            following: [rows], which row of the observations follows a transition.
+            following: [rows], the row in `observations` of each transition's next observation.
             actions: [rows, actions], scaled to -1 ... 1.
             rewards: [rows].
-            ends: [rows], whether no value follows; at a timeout one does.
+            ends: [rows], whether the episode terminated; not set where it was truncated.
         """
 
 class Td3:
-    """TD3's gradient steps."""
+    """Gradient steps of TD3."""
 
     def __init__(
         self,
@@ -239,13 +251,13 @@ class Td3:
         """
         Args:
             actor, critics: each with a target network.
-            adam: of all networks.
-            batch: transitions a gradient step.
+            adam: Adam of all networks.
+            batch: transitions per gradient step.
             gamma: discount factor, 0 to 1.
             tau: Polyak factor of the target networks, 0 to 1.
             target_noise: standard deviation of the target policy's smoothing noise.
             target_noise_clip: bound of that noise.
-            policy_delay: gradient steps of the critics for one of the actor.
+            policy_delay: gradient steps of the critics per gradient step of the actor.
         """
 
     def step(
@@ -258,12 +270,17 @@ class Td3:
         normalizer: Normalizer = ...,
     ) -> NDArray[numpy.float64]:
         """
-        Gradient steps; losses [n, 2]: actor (NaN where it does not learn), critics.
+        Do n gradient steps.
 
         Args:
             indices: [n, batch] rows of the replay buffer.
             noise: [n, batch, actions], standard normal.
-            n_done: gradient steps before these.
+            learning_rate: of all networks.
+            n_done: gradient steps so far.
+            normalizer: of observations and rewards.
+
+        Returns:
+            [n, 2]: loss of the actor (NaN in steps where it does not learn), loss of the critics.
         """
 
     def use_replay(
@@ -278,18 +295,18 @@ class Td3:
         ends: Annotated[NDArray[numpy.bool_], dict(order="C", device="cpu", writable=False)],
     ) -> None:
         """
-        Learn from the transitions in these arrays from now on.
+        Learn from the transitions in these arrays in all further calls of `step`.
 
         Args:
             observations: [at least rows, observations].
-            following: [rows], which row of the observations follows a transition.
+            following: [rows], the row in `observations` of each transition's next observation.
             actions: [rows, actions], scaled to -1 ... 1.
             rewards: [rows].
-            ends: [rows], whether no value follows; at a timeout one does.
+            ends: [rows], whether the episode terminated; not set where it was truncated.
         """
 
 class Ppo:
-    """PPO's epochs."""
+    """Epochs of PPO."""
 
     def __init__(
         self,
@@ -310,16 +327,18 @@ class Ppo:
     ) -> None:
         """
         Args:
-            policy: gives the means of a Gaussian, or the logits of choices.
+            policy: returns the means of a Gaussian, or the logits of discrete actions.
+            value: returns one value.
             log_std: [actions], padded to a panel: the logarithm of the standard deviation.
-                It is unused where actions are choices, and so are its moments.
-            adam: of both networks and log_std.
-            batch: transitions a gradient step.
-            discrete: whether actions are choices.
+                Unused for discrete actions, like its two moments.
+            adam: Adam of both networks and log_std.
+            batch: transitions per gradient step.
+            discrete: whether actions are discrete.
             normalize_advantage: to mean 0 and standard deviation 1 in each minibatch.
-            entropy_weight, value_weight: of these two losses beside the policy's.
+            entropy_weight, value_weight: weights of these two losses; the policy's has weight 1.
             max_gradient_norm: bound of the gradient's norm.
-            target_kl: KL divergence, in nats, beyond 1.5 times which an epoch ends early; 0: none.
+            target_kl: an epoch ends early if the KL divergence exceeds 1.5 times this; in nats;
+                0: never.
         """
 
     def epoch(
@@ -342,19 +361,21 @@ class Ppo:
         clip_range_value: float = 0.0,
     ) -> tuple[NDArray[numpy.float64], int]:
         """
-        One pass over a rollout of n transitions.
-
-        Returns the losses [minibatches, 6]: policy, value, entropy, share of clipped ratios,
-        approximate KL divergence in nats, weighted sum of the first three; and the number of
-        minibatches that changed the networks, fewer than there are once target_kl is passed.
+        Do one pass over a rollout of n transitions.
 
         Args:
-            indices: the rollout's rows, in the order to learn from them.
-            observations: [n, observations], normalised already.
-            actions: [n, actions], or [n, 1] choices.
-            values, log_probs: [n], when they were collected.
+            indices: rows of the rollout, in the order to learn from them.
+            observations: [n, observations], already normalised.
+            actions: [n, actions], or [n, 1] if they are discrete.
+            values, log_probs: [n], from when the rollout was collected.
             advantages, returns: [n].
-            n_done: gradient steps before these.
+            learning_rate: of both networks and log_std.
+            n_done: gradient steps so far.
             clip_range: of the probability ratio.
             clip_range_value: of the value function, in its own units; 0: not clipped.
+
+        Returns:
+            The losses [minibatches, 6]: policy, value, entropy, share of clipped ratios,
+            approximate KL divergence in nats, weighted sum of the first three; and the number of
+            minibatches that changed the networks, which is smaller if target_kl was exceeded.
         """
