@@ -11,14 +11,14 @@ BOTH = ("native", "sb3")
 
 
 class Row(NamedTuple):
-    """One algorithm."""
+    """What the tests need to know of one algorithm."""
 
     tiny: dict[str, Any]
-    """Hyper-parameters for three segments of 120 timesteps, episodes of 50, on Pendulum-v1."""
+    """Hyper-parameters for three segments of 120 timesteps, with episodes of 50, on Pendulum-v1."""
     contract: dict[str, tuple[tuple[str, ...], dict[str, Any]]]
     """Name of a case of the contract suite -> learners, and settings in addition to `tiny`."""
     killed: dict[str, str]
-    """Settings of the run of 600 timesteps that is killed, as YAML."""
+    """YAML settings of the run of 600 timesteps that is killed."""
     kills: list[tuple[int, float]]
     """Boundary to wait for, then seconds: in the middle of segments, evaluations, writes."""
 
@@ -113,7 +113,7 @@ ROWS = {
 
 
 def learners_of(algo: str) -> tuple[str, ...]:
-    """The learners that train it."""
+    """The learners that train an algorithm."""
     return BOTH if ALGORITHMS[algo].native_class else SB3
 
 

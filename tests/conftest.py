@@ -41,7 +41,7 @@ def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: A
             "milestones": [100],
             "evaluation": {"interval": 120, "n_episodes": 2},
             "films": False,
-            "n_threads": 1,  # tests run side by side
+            "n_threads": 1,  # tests run in parallel
             **settings,
             "hyperparameters": {
                 "policy_kwargs": {"net_arch": [16]},
@@ -122,13 +122,13 @@ DISK_BYTES = 32_000_000
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 32 MB."""
+    """A small file system, of DISK_BYTES."""
     path = tmp_path / "disk"
     path.mkdir()
     try:
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(path)]
         subprocess.run(command, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("no file system can be mounted here")
+        pytest.skip("this process cannot mount a file system")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)

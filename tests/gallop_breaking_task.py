@@ -1,4 +1,4 @@
-"""A task that breaks in the first segment of training seed 1, and of no other."""
+"""A task that raises an error in the first segment of training seed 1 only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gallop.experiments.seeding import segment_seed
 
 
 class Breaking(Shapes):
-    """Noise in, noise out, and a leg that breaks."""
+    """Random observations and rewards, until a leg breaks."""
 
     def reset(self, *, seed=None, options=None):
         if seed == segment_seed(1, 0):

@@ -1,7 +1,7 @@
-"""A task that kills its own process, or returns no number, in training `trials/001` of a search.
+"""A task that kills its own process, or returns NaN, when it trains `trials/001` of a search.
 
-Importing it under a search is all that a task can do; it cannot see hyper-parameters, so it looks
-at the folder that the worker was told to bring to its end.
+A task cannot see the hyper-parameters of a trial, so it looks at the folder in the worker's command
+line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gallop_shapes_task import Shapes
 
 
 class Dying(Shapes):
-    """Noise in, noise out, and death at the 60th timestep: before the first boundary."""
+    """Random observations and rewards; dies at timestep 60, before the first boundary."""
 
     n_steps = 0
 
@@ -27,7 +27,7 @@ class Dying(Shapes):
 
 
 class Nan(Shapes):
-    """Noise in, noise out, and a reward that is not a number."""
+    """Random observations, and a reward of NaN."""
 
     def step(self, action):
         observation, reward, *rest = super().step(action)

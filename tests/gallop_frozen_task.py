@@ -1,5 +1,5 @@
-"""A task that stops in the middle: `how` says how, `at` and `at_worker` at which timestep of the
-process, in this one and in a worker. `gallop_frozen_task:Frozen-v0`."""
+"""A task that freezes: `how` says how, `at` and `at_worker` at which timestep of the process, in
+the main process and in a worker. `gallop_frozen_task:Frozen-v0`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NEVER = 10**9
 
 
 class Frozen(Shapes):
-    """Noise in, noise out, until it stops."""
+    """Random observations and rewards, until it freezes."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 20}  # noqa: RUF012  (as Gymnasium's)
     n_timesteps = 0
@@ -61,7 +61,7 @@ class Frozen(Shapes):
             libc, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(64)
             libc.pthread_mutex_lock(mutex)
             libc.pthread_mutex_lock(mutex)
-        elif self._how == "locked":  # the same, with Python's lock held
+        elif self._how == "locked":  # the same, with the GIL held
             libc, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
             libc.pthread_mutex_lock(mutex)
             libc.pthread_mutex_lock(mutex)

@@ -1,7 +1,7 @@
-"""A task that misbehaves in one of many ways: `kind` says how, in timestep `at` of training.
+"""A task that misbehaves in one of many ways: `kind` says how, at timestep `at` of training.
 
-Evaluations reset with small seeds, training with large ones or none: only where `kind` is about
-evaluations, or harmless, do these see anything of it.
+Evaluations reset with small seeds, training with large ones or none. So evaluations see the
+misbehaviour only if `kind` is about evaluations, or harmless.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def raising(error):
 
 
 def giving(**parts):
-    """A timestep with some of its five parts replaced."""
+    """Replaces some of the five values that `step` returns."""
     places = ("observation", "reward", "terminated", "truncated", "info")
 
     def step(task, step):
@@ -84,7 +84,7 @@ def giving(**parts):
 
 
 def telling(info):
-    """`info` of every timestep."""
+    """Replaces `info` in every timestep."""
 
     def step(task, step, action):
         return (*step[:4], info(task) if callable(info) else info)

@@ -1,7 +1,7 @@
 """A task in which no hyper-parameter helps: rewards are noise from all bits of an action.
 
-Any two policies differ in some bit, so each has a return of its own: the sum of 20 unit normals,
-drawn anew by whatever was changed. The same policy gets the same return again.
+Any two policies differ in some bit, so their returns are independent: each is the sum of 20 unit
+normals. The same policy always gets the same return.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A task of any shape, for comparing learners on shapes that no real task has."""
+"""A task with spaces of any size, to compare learners on sizes that no real task has."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 
 class Shapes(gymnasium.Env):
-    """Noise in, noise out."""
+    """Random observations and rewards, independent of the actions."""
 
     def __init__(self, n_observations=3, n_actions=2, discrete=False, render_mode=None):
         self.observation_space = spaces.Box(-np.inf, np.inf, (n_observations,), np.float32)

@@ -27,7 +27,7 @@ class Talking(gym.Env):
         self.t += 1
         for line in ("frames per second low", '{"frames": "many"}', '{"reason": "of the task"}'):
             print(line, flush=True)
-            os.write(1, f"{line}\n".encode())  # as a library in C does
+            os.write(1, f"{line}\n".encode())  # like a C library
         if self.t == self.fails_at:
             atexit.register(print, '{"reason": "goodbye"}')
             raise RuntimeError("the arm is stuck")

@@ -18,7 +18,7 @@ class Shaped(gymnasium.Wrapper):
 
 
 class Fails(gymnasium.Wrapper):
-    """After a few timesteps."""
+    """Fails after a few timesteps."""
 
     n = 0
 
@@ -87,10 +87,10 @@ def clipped_twice(env):
 
 
 class OwnActions(gymnasium.Wrapper):
-    """Takes the task's own actions, and rewards the largest."""
+    """Receives the task's own actions, and rewards large ones."""
 
     def step(self, action):
-        assert self.unwrapped.action_space.contains(action), f"{action!r} is none of the task's own"
+        assert self.unwrapped.action_space.contains(action), f"{action!r} is not valid"
         observation, reward, *rest = self.env.step(action)
         return observation, float(reward) + float(np.max(action)), *rest
 

@@ -1,4 +1,4 @@
-"""A search of a second or three a training, run as a user would, and what must not differ of it."""
+"""A search whose trainings take seconds, run as a user would run it; and its comparable results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ import yaml
 HERE = Path(__file__).parent
 TASK = "SAC_Pendulum-v1"
 SECONDS = 300
-# Optuna's own notes of what TPE drew; only the parameters themselves matter.
+# Columns of trials.csv that depend on the clock.
 TIMES = ("datetime_start", "datetime_complete", "duration")
 
 
 def search_data(**settings):
-    """Rounds of 4 and 2 trials of three segments each, and the best one trained again.
+    """Rounds of 4 and 2 trials of three segments each, and the best one retrained.
 
-    `experiment` changes settings of the experiment, the others those of the search.
+    Args:
+        settings: of the search; `experiment` changes settings of the experiment.
     """
     space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "batch_size": [8, 16, 32]}
     later = {"learning_rate": {"around": [0.5, 2]}, "batch_size": [8, 16, 32]}
@@ -48,7 +49,7 @@ def search_data(**settings):
 
 
 def one_round(n_trials, **settings):
-    """A single round, and nothing trained again."""
+    """A single round without retraining."""
     data = search_data(retraining={"n_best": 0}, **settings)
     return {**data, "rounds": [{**data["rounds"][0], "n_trials": n_trials}]}
 
@@ -60,7 +61,7 @@ def write(home, data, name="search.yaml"):
 
 
 def start(home, *arguments):
-    """`gallop tune ARGUMENTS -f home/o`; its output goes to a file, which no orphan keeps open."""
+    """Start `gallop tune ARGUMENTS -f home/o`; its output goes to a file, not to a pipe."""
     log = (home / "output").open("ab")
     with log:
         return subprocess.Popen(
@@ -75,7 +76,7 @@ def start(home, *arguments):
 
 
 def finish(process, home):
-    """Exit code, and all that was printed since the last call."""
+    """Exit code, and what was printed since the last call."""
     try:
         code = process.wait(SECONDS)
     finally:
@@ -97,7 +98,7 @@ def run(home, *arguments):
 
 
 def tune(home, *arguments, data=None):
-    """Run a search to its end without being disturbed; its first round's folder."""
+    """Run a search to its end, undisturbed; returns the folder of its first round."""
     write(home, data or search_data())
     code, text = run(home, "search.yaml", "--reproducible", "--name", "x", *arguments)
     assert code == 0, text
@@ -110,7 +111,7 @@ def folder(home, name="x"):
 
 
 def trials(of_round):
-    """Rows of trials.csv without times and without how far stopped trials came."""
+    """Rows of trials.csv without times and without the progress of stopped trials."""
     with (of_round / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
@@ -118,7 +119,7 @@ def trials(of_round):
             del row[name]
         if row["state"] != "COMPLETE":
             row.pop("user_attrs_n_timesteps", None)
-    # A column is there as soon as one trial has something in it.
+    # A column exists as soon as one trial has a value in it.
     return [{name: text for name, text in row.items() if text} for row in rows]
 
 
@@ -130,7 +131,7 @@ def again(of_round):
 
 
 def outcome(first):
-    """All of a search that must be the same, however often it was stopped."""
+    """Everything of a search that must be equal, regardless of how often it was stopped."""
     rounds = [first, *sorted(first.parent.glob(f"{first.name}_round*"))]
     found = {path.name: trials(path) for path in rounds}
     for rows in found.values():
@@ -139,7 +140,7 @@ def outcome(first):
 
 
 def processes_of(home):
-    """pid -> command line of every process whose command names this folder."""
+    """pid -> command line of every process whose command line names this folder."""
     found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -150,7 +151,7 @@ def processes_of(home):
 
 
 def workers_of(home):
-    """pid -> folder, of every training under way."""
+    """pid -> folder of every active training."""
     return {
         pid: line.split()[-1]
         for pid, line in processes_of(home).items()
@@ -159,7 +160,7 @@ def workers_of(home):
 
 
 def zombies_of(pid):
-    """Children of a process that have ended, and that it has not looked at."""
+    """Children of a process that have ended and were not waited for."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -170,7 +171,7 @@ def zombies_of(pid):
 
 
 def nobody_is_left(home, seconds):
-    """Whether every process of this folder ends within so many seconds."""
+    """Whether every process of this folder ends within `seconds`."""
     deadline = time.monotonic() + seconds
     while processes_of(home):
         if time.monotonic() > deadline:
@@ -180,16 +181,16 @@ def nobody_is_left(home, seconds):
 
 
 def wait_until(condition, process, seconds=120):
-    """Poll; the search must not end before."""
+    """Wait for a condition; the search must not end before."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the search ended too early"
-        assert time.monotonic() < deadline, "it never came"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.01)
 
 
 def kill(pid, number=signal.SIGKILL):
-    """Whether there still was somebody."""
+    """Send a signal; returns whether the process still existed."""
     try:
         os.kill(pid, number)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""A wrapper whose episodes end in success or not, as some tasks' do."""
+"""A wrapper whose episodes report success or failure, as some tasks do."""
 
 import gymnasium
 

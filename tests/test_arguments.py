@@ -1,4 +1,4 @@
-"""What tasks and wrappers are given: kept as it was given, or refused before the run."""
+"""Arguments of tasks and wrappers: stored unchanged, or refused before the run."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ HOPPER = {"exclude_current_positions_from_observation": False, "max_episode_step
 
 @pytest.fixture
 def hopper_zip(trainers, tmp_path):
-    """A policy of twelve observations, in no run's folder."""
+    """A policy of twelve observations, outside of any run folder."""
     trainer = trainers(tiny("sac", env="Hopper-v5", env_kwargs=HOPPER))
     file = tmp_path / "alone.zip"
     trainer.learner.save_policy(file)

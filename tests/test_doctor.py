@@ -1,4 +1,4 @@
-"""The doctor, run for real in child processes: on this machine, and with parts of it taken away."""
+"""`gallop doctor` in child processes: on this machine, and with parts of it hidden."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from gallop.report import video
 
-# Preloaded into a process, this makes libraries look missing whose names hold one of the words in
-# REFUSED, such as "EGL:libGL". PyOpenGL loads with ctypes and MuJoCo itself: both call dlopen.
+# Preloaded into a process, this hides libraries whose names contain one of the words in REFUSED,
+# such as "EGL:libGL". PyOpenGL loads them with ctypes, and MuJoCo by itself: both call dlopen.
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -54,7 +54,7 @@ def shim(tmp_path_factory):
 
 
 def run(program, folder, prefix=(), **environment):
-    """A child Python in that folder, without what the person at this machine has set."""
+    """Run a child Python in that folder, without environment variables of this user."""
     settings = {"MUJOCO_GL", "PYOPENGL_PLATFORM", "DISPLAY", "WAYLAND_DISPLAY", "COLUMNS"}
     inherited = {name: value for name, value in os.environ.items() if name not in settings}
     return subprocess.run(
@@ -93,7 +93,7 @@ def look_at(name, folder, results="results", before="", prefix=(), **environment
     return json.loads(done.stdout)
 
 
-# --- the whole of it -----------------------------------------------------------------------------
+# --- all checks ----------------------------------------------------------------------------------
 
 
 def test_a_machine_on_which_everything_works_is_reported_as_such(tmp_path):
@@ -185,7 +185,7 @@ def test_several_missing_parts_have_one_fix_each(shim, tmp_path):
     ]
 
 
-# --- one thing at a time -------------------------------------------------------------------------
+# --- single checks -------------------------------------------------------------------------------
 
 
 @linux
@@ -298,7 +298,7 @@ def announce(name):
 list(islice(examine(Path("results"), announce), 4))
 """
     done = run(program, tmp_path)
-    # The kernels' check is the first that imports them.
+    # The check of the kernels is the first to import them.
     assert done.stdout.splitlines() == [
         *("Python False", "dependencies False", "kernels False", "threads True")
     ], done.stderr

@@ -1,4 +1,4 @@
-"""Evaluation: one episode a seed, stepping together, each as if it were alone."""
+"""Evaluation: one episode per seed, stepped together, each as if it were alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gallop.evaluation.episodes import RandomPolicy, evaluate
 
 
 class Proportional:
-    """A deterministic policy that works row by row: the same in any batch."""
+    """A deterministic policy that acts row by row, so that the batch does not matter."""
 
     def act(self, observations):
         return np.clip(-0.3 * observations[:, -6:], -1, 1)

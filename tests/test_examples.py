@@ -1,4 +1,4 @@
-"""The examples do what they say, as a user runs them."""
+"""The examples work when a user runs them."""
 
 from __future__ import annotations
 

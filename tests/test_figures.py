@@ -1,4 +1,4 @@
-"""Figures hold the data they are given, with axes, units, n and what the band is."""
+"""Figures show their data, with axes, units, n and the meaning of the band."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a task draws becomes a film, or one line says why not."""
+"""What a task renders becomes a film, or one line says why not."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_both_sides_are_even_and_a_tiny_image_is_enlarged():
     assert Frames()(drawn("tiny")).shape == (64, 64, 3)
     tall = np.arange(6, dtype=np.uint8).reshape(3, 2)
     frame = Frames()(tall)
-    assert frame.shape == (64, 42, 3)  # 21 times, and one row more to be even
+    assert frame.shape == (64, 42, 3)  # 21 times as large, and one more row to be even
     assert (frame[:21, :21] == 0).all()
     assert (frame[21:42, 21:] == 3).all()
 

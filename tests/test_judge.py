@@ -1,4 +1,4 @@
-"""One stage alone, from files: the same numbers as the run's, pairs compared, mistakes refused."""
+"""Single stages from files: the same numbers as the run's, paired comparisons, refused mistakes."""
 
 from __future__ import annotations
 

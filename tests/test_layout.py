@@ -1,4 +1,4 @@
-"""Import order = reading order; heavy imports only where used; every size and name as agreed."""
+"""The order of imports is the reading order, and heavy imports happen only where they are used."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def modules():
 
 
 def gallop_imports(path):
-    """Names below `gallop.` that a module imports, wherever in it."""
+    """Names below `gallop.` that a module imports, anywhere in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module == "gallop":
             yield from (alias.name for alias in node.names)
@@ -92,7 +92,7 @@ def test_a_package_imports_only_from_those_above_it():
 
 def test_there_are_no_import_cycles():
     graph = {name: set(gallop_imports(path)) & set(modules()) for name, path in modules().items()}
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 def test_the_code_tour_names_every_package_in_this_order():

@@ -1,4 +1,4 @@
-"""Every preset is found, says whose tuning it is, and trains."""
+"""Every preset is found, names its source, and trains."""
 
 from __future__ import annotations
 
@@ -117,13 +117,13 @@ def test_presets_lists_the_examples_with_their_commands(capsys):
 
 
 @pytest.mark.slow
-# The Zoo's PPO for MountainCarContinuous has minibatches larger than a rollout; SB3 says so.
+# The Zoo's PPO for MountainCarContinuous has minibatches larger than a rollout; SB3 warns of that.
 @pytest.mark.filterwarnings("ignore:You have specified a mini-batch size:UserWarning")
 @pytest.mark.parametrize("preset", presets.all_presets(), ids=lambda p: f"{p.algo}-{p.env}")
 def test_each_trains_one_segment(preset, tmp_path):
     given = load(preset.path)
-    # One segment of its own length; learning starts late in it where every timestep has a gradient
-    # step, so that all of them together take minutes. CrossQ's critics are wide and slow.
+    # One segment of the preset's length. Off-policy learning starts late in it, so that all presets
+    # together take minutes. CrossQ's critics are wide and slow.
     hyperparameters = {}
     n_learning = 320 if given.algorithm.native_class else 64
     if not given.algorithm.on_policy:

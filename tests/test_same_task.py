@@ -27,7 +27,7 @@ STATISTICS = "gymnasium.wrappers:NormalizeObservation"
 
 @pytest.fixture
 def cut_run(tmp_path):
-    """A run whose evaluations cut their episodes before the task's own limit."""
+    """A run whose evaluations cut episodes before the task's own limit."""
     evaluation = {"interval": 120, "n_episodes": 2, "max_episode_timesteps": 30}
     return workflow.run(tiny("ppo", evaluation=evaluation), tmp_path, "a", Display(quiet=True))
 

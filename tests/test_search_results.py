@@ -1,4 +1,4 @@
-"""`best_params`: a run takes what a search found, from the right search, and from no other."""
+"""`best_params`: a run uses the results of the right search, and of no other."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def results(**changes):
 
 
 def searched(folder: Path, when: int = 0, **changes):
-    """A search's folder that ended `when` seconds after another."""
+    """The folder of a search that ended `when` seconds after a fixed time."""
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(write_text(results(**changes)))
     os.utime(folder / "results.json", (1_000_000 + when,) * 2)
@@ -145,7 +145,7 @@ def test_best_takes_the_newest_finished_search_of_this_algorithm_and_task(run):
     searched(root / "TD3_Pendulum-v1" / "d", 4, algo="td3")
     searched(root / "SAC_Pendulum-v1" / "e", 5, finished=False)
     two_rounds = {"round": 1, "search": {"rounds": [{}, {}]}}
-    searched(root / "SAC_Pendulum-v1" / "f", 6, more=two_rounds)  # the second is under way
+    searched(root / "SAC_Pendulum-v1" / "f", 6, more=two_rounds)  # the second round is not finished
     searched(root / "SAC_Pendulum-v1" / "g", 7, best_trial=None, best_params={}, best_value=None)
     (searched(root / "SAC_Pendulum-v1" / "h", 8) / "results.json").write_text("{")
     assert newest(Path("optuna_results"), "sac", "Pendulum-v1") == right / "results.json"
@@ -179,7 +179,7 @@ def test_best_without_a_finished_search_lists_the_searches(run):
         ({"best_params": "there", "env": "Hopper-v5"},
          ["search of SAC on Pendulum-v1, not of SAC on Hopper-v5"]),
         ({"best_params": "there", "algo": "td3"}, ["search of SAC", "not of TD3"]),
-        # 1 gradient step every 4 timesteps, against 1 for each.
+        # 1 gradient step every 4 timesteps, instead of 1 per timestep.
         ({"best_params": "there", "n_envs": "4", "hyperparameters.gradient_steps": "1"},
          ["ratio of 1,", "0.25", "n_envs 4"]),
         ({"best_params": "there", "hyperparameters.utd": "2"}, ["ratio of 1,", "has 2"]),

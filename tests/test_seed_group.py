@@ -321,7 +321,7 @@ def test_a_seed_with_damaged_numbers_does_not_stop_the_others(done, tmp_path, in
     with pytest.raises(SeedsFailedError, match=rf"1 of . runs.*seed 0: {file} is empty"):
         resume_group(group.path, **in_this_process)
     summary = json.loads(group.summary_file.read_text())
-    # Other tests may have added seeds to the group that was copied.
+    # Other tests may have added seeds to the copied group.
     assert summary["unfinished_training_seeds"] == [0] and 7 in summary["training_seeds"]
 
 

@@ -1,4 +1,4 @@
-"""Families of seeds are disjoint, and streams depend on (training seed, segment) alone."""
+"""Families of seeds are disjoint, and streams depend only on (training seed, segment)."""
 
 from itertools import pairwise
 
@@ -29,12 +29,12 @@ def test_training_streams_differ_by_seed_and_segment_and_stay_in_their_range():
     } | {seeding.initialisation_seed(training_seed) for training_seed in range(30)}
     assert len(drawn) == 30 * 30 + 30
     assert all(seed in seeding.TRAINING_RANGE for seed in drawn)
-    # SB3 seeds environment i with seed + i, which NumPy wants below 2**32.
+    # SB3 seeds environment i with seed + i, which must be below 2**32 for NumPy.
     assert seeding.TRAINING_RANGE.stop + 4096 < 2**32
 
 
 def searches():
-    """Search seeds: the first thousand, those around powers, and the greatest."""
+    """Search seeds: the first thousand, those around powers of ten, and the largest."""
     around = [10**n + d for n in range(4, 9) for d in (-1, 0, 1)]
     return [*range(1000), *around, seeding.MAX_SEARCH_SEED - 1]
 
@@ -56,10 +56,10 @@ def test_trials_and_retraining_of_all_searches_have_separate_seeds():
     ordered = sorted(families, key=lambda family: family.start)
     for before, after in pairwise(ordered):
         assert before.stop <= after.start
-    # And nobody else's: judging has seeds below 31,000, and people count from 0.
+    # And disjoint from all others: evaluation seeds are below 31,000, and users count from 0.
     judging = [*seeding.EVALUATION_SEEDS, *seeding.VALIDATION_SEEDS, *seeding.SEARCH_SEEDS]
     assert ordered[0].start >= 1_000_000 > max(judging)
-    assert ordered[-1].stop < 2**63  # what training_seed takes
+    assert ordered[-1].stop < 2**63  # the limit of training_seed
 
 
 def test_a_trials_seeds_depend_only_on_search_and_round():

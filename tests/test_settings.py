@@ -1,4 +1,4 @@
-"""Experiments: read, refused with one useful line, resolved, planned."""
+"""Experiments: reading, refusing in one useful line, resolving, planning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statistics against values computed by hand and against scipy."""
+"""Statistics, compared with values computed by hand and with SciPy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def generator():
     ("values", "expected"),
     [
         ([7.0], 7.0),
-        ([1.0, 2.0, 4.0], 7 / 3),  # a quarter of 3, rounded down, is none
+        ([1.0, 2.0, 4.0], 7 / 3),  # a quarter of 3, rounded down, is 0
         ([100.0, 1.0, 2.0, -50.0], 1.5),
         ([1, 2, 3, 4, 5, 6, 7, 800], 4.5),
         (list(range(10)), 4.5),  # cuts two from each end
@@ -220,7 +220,7 @@ def mean(resamples):
 
 
 def test_a_stratified_resample_holds_as_many_runs_of_each_task():
-    # Runs that agree within each task leave nothing to chance, however far apart the tasks are.
+    # If runs agree within each task, resampling changes nothing, however different the tasks are.
     scores = np.tile([0.0, 100.0], (5, 1))
     assert stratified_bootstrap_interval(scores, generator(), mean) == (50.0, 50.0)
     low, high = bootstrap_interval(scores.ravel(), generator())
@@ -251,8 +251,8 @@ def test_the_stratified_interval_is_scipys_of_two_independent_samples():
 
 
 def test_the_stratified_interval_is_of_the_iqm_over_all_runs_of_all_tasks():
-    # The first task is always (0, 0). The second draws (1, 1), (1, 9), (9, 1) or (9, 9), so that
-    # the middle half of the four is {0, 1} three times in four, and {0, 9} else.
+    # The first task is always (0, 0). The second becomes (1, 1), (1, 9), (9, 1) or (9, 9), so that
+    # the middle half of the four is {0, 1} in three cases of four, otherwise {0, 9}.
     scores = np.array([[0.0, 1.0], [0.0, 9.0]])
     assert stratified_bootstrap_interval(scores, generator()) == (0.5, 4.5)
     many = np.random.default_rng(1).exponential(size=(8, 3))

@@ -1,4 +1,4 @@
-"""Names from files and folders reach the terminal as text: no escape sequence, no markup."""
+"""Names from files and folders are printed as text, without escape sequences and markup."""
 
 from __future__ import annotations
 

@@ -367,7 +367,7 @@ def read_wandb(home, folder):
 
 
 def leveldb_records(data):
-    """The records of a .wandb file, which is a LevelDB log after seven bytes of W&B's own."""
+    """The records of a .wandb file, which is a LevelDB log after a header of seven bytes."""
     at, record = 7, b""
     while at + 7 <= len(data):
         if 32768 - at % 32768 < 7:  # there is no header at the end of a block

@@ -1,4 +1,4 @@
-"""Films: the episode that was evaluated, moving, in the right size and time; or a reason."""
+"""Films show the evaluated episode in the right size and speed, or there is a reason why not."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_film_shows_each_frame_of_the_episode(tmp_path):
     assert ((red - blue > 40).sum(axis=(1, 2)) > 500).all()
     with Image.open(target.gif) as gif:
         assert gif.size == (320, 320)
-        assert gif.info["duration"] == 50  # 20 frames a second, as the simulator's time
+        assert gif.info["duration"] == 50  # 20 frames per second of simulated time
         assert abs(gif.n_frames - (n + 1)) <= 1
     assert sorted(p.name for p in target.path.iterdir()) == ["rollout.gif", "rollout.mp4"]
 
@@ -116,7 +116,7 @@ def test_identical_frames_cause_a_note_and_black_ones_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-# Preloaded into a process, this makes every OpenGL library look missing.
+# Preloaded into a process, this hides every OpenGL library.
 NO_GL = """
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -132,7 +132,7 @@ void *dlopen(const char *name, int flags) {
 
 @pytest.fixture(scope="session")
 def no_gl(tmp_path_factory):
-    """A library to preload where OpenGL shall be missing."""
+    """A library that hides OpenGL if it is preloaded."""
     folder = tmp_path_factory.mktemp("no_gl")
     (folder / "no_gl.c").write_text(NO_GL)
     subprocess.run(
@@ -178,7 +178,7 @@ hyperparameters: {n_steps: 50, batch_size: 50, n_epochs: 1}
     folder = tmp_path / "results" / "PPO_HalfCheetah-v5" / "a"
     meta = json.loads((folder / "checkpoints" / "050" / "meta.json").read_text())
     assert "apt-get install libegl1" in meta["missing"]["rollout.mp4"]
-    # With OpenGL back, resuming the finished run makes the films that are missing.
+    # With OpenGL available again, resuming the finished run makes the missing films.
     again = subprocess.run(
         [sys.executable, "-m", "gallop", "run", "--resume", str(folder)],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""One contract suite for every learner and algorithm."""
+"""The contract suite: every learner must pass it with every algorithm."""
 
 from __future__ import annotations
 
@@ -104,9 +104,8 @@ print(trainer.digest(Path("b")))
     assert done.stdout.split()[-1] == whole.digest(tmp_path / "a")
 
 
-# What a resumed state is made of, and how to lose it: the run must then differ. That a buffer is
-# full is lost in one that has wrapped, TD3's counter where it is odd, the timestep under a
-# schedule.
+# The items of a resume state, and how to lose each: the run must then differ. "Full" is lost in a
+# buffer that has wrapped around, TD3's counter where it is odd, the timestep under a schedule.
 def _lose_adam_of_sb3(learner):
     for _, optimizer in learner._optimizers():
         optimizer.state.clear()
@@ -133,7 +132,7 @@ def _lose_targets_of_native(learner):
 
 
 def _set(path, value):
-    """A function that sets a dotted attribute of the learner."""
+    """Return a function that sets a dotted attribute of the learner."""
 
     def lose(learner):
         *parents, last = path.split(".")
@@ -195,7 +194,7 @@ def test_a_state_that_lacks_one_item_does_not_resume_exactly(loss, trainers, tmp
     saved = resume_state.newest_boundary(tmp_path / "state")
 
     def last_segment(spoil):
-        """The parameters after the same last segment: what differs comes from the loss alone."""
+        """The parameters after the same last segment; any difference comes from the lost item."""
         resumed = trainers(experiment)
         resume_state.load_boundary(saved, resumed.learner)
         spoil(resumed.learner)
@@ -242,7 +241,7 @@ def test_a_schedule_falls_once_over_the_whole_run(algo, learner, trainers):
             if "train/learning_rate" in row.values:
                 rates[row.timestep] = row.values["train/learning_rate"]
     for timestep, rate in rates.items():
-        # A row of PPO in mid-segment shows the rate of the rollout before.
+        # A row of PPO within a segment has the rate of the previous rollout.
         lag = (30 if ALGORITHMS[algo].on_policy else 1) if timestep % 120 else 0
         assert rate == pytest.approx(1e-3 * (1 - (timestep - lag) / 360), abs=1e-12)
     assert rates[360] == 0

@@ -1,8 +1,8 @@
-"""Every item of a resumable state counts: leave one out, and the resumed run is another one.
+"""Negative controls: a resumed run differs if any one item of its state is left out.
 
-Otherwise the tests of exact resume would show nothing about it. An item is each array and counter
-of the learner's files, and each array of the replay buffer. One that is left out has the value
-that it has in a learner just made.
+Otherwise the tests of exact resume would prove nothing about that item. An item is an array or
+counter in the learner's files, or an array of the replay buffer. If it is left out, it has the
+value of a new learner.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WALL_CLOCK = ("time/fps", "time/time_elapsed")
 
 
 def experiment_of(algo, learner):
-    """With a schedule, a buffer that has wrapped around, statistics, and episodes that succeed."""
+    """An experiment with a schedule, a wrapped buffer, statistics and successful episodes."""
     off_policy = {} if algo == "ppo" else {"buffer_size": 150}
     return tiny(
         algo,
@@ -50,7 +50,7 @@ def test_a_state_without_any_one_of_its_items_does_not_resume_exactly(
     algo, learner, trainers, tmp_path
 ):
     experiment = experiment_of(algo, learner)
-    # It starts from another run's policy file, as the gradient steps done before count, too.
+    # It starts from another run's policy file, because its earlier gradient steps count too.
     earlier, whole = trainers(experiment), trainers(experiment)
     next(earlier.segments())
     earlier.learner.save_policy(tmp_path / "policy.zip")
@@ -63,13 +63,13 @@ def test_a_state_without_any_one_of_its_items_does_not_resume_exactly(
     saved = resume_state.newest_boundary(tmp_path / "state")
 
     def end(folder, spoil=lambda learner: None):
-        """All that the last segment makes: the learner's state, and the log."""
+        """Everything that the last segment produces: the learner's state and the log."""
         trainer = trainers(experiment)
         try:
             resume_state.load_boundary(saved._replace(folder=folder), trainer.learner)
             spoil(trainer.learner)
             rows = trainer.to_the_end(N_DONE)[-1].diagnostics.rows
-        except IndexError as error:  # the native buffer's places do not fit the timestep
+        except IndexError as error:  # positions in the native buffer do not match the timestep
             return str(error)
         log = [(n, {k: v for k, v in row.items() if k not in WALL_CLOCK}) for n, row in rows]
         found = trainer.digest(tmp_path / "end"), repr(log)
@@ -96,7 +96,7 @@ def losses(saved, fresh, replay):
     """(name, (folder of a state, what to do after loading it)) for each item left out."""
     arrays, others = (load_file(f / "learner.safetensors") for f in (saved, fresh))
     for name, array in arrays.items():
-        other = others.get(name, np.zeros_like(array))  # moments of no gradient step at all
+        other = others.get(name, np.zeros_like(array))  # moments before any gradient step
         if np.array_equal(other, array):
             continue
         folder = copied(saved)
@@ -105,7 +105,7 @@ def losses(saved, fresh, replay):
     counters, others = (json.loads((f / "learner.json").read_text()) for f in (saved, fresh))
     for name in counters:
         if counters[name] == others[name]:
-            assert name == "_episode_num"  # which SB3's PPO leaves at 0
+            assert name == "_episode_num"  # which stays 0 in SB3's PPO
             continue
         folder = copied(saved)
         (folder / "learner.json").write_text(json.dumps({**counters, name: others[name]}))
@@ -126,7 +126,7 @@ def zeros(start, name):
 
 
 def copied(saved):
-    """Beside the state's own folder, where its replay shards are looked for."""
+    """A copy next to the state's folder, where replay shards are searched."""
     folder = saved.parent / f"spoilt-{len(list(saved.parent.iterdir()))}"
     shutil.copytree(saved, folder)
     return folder

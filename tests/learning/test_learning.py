@@ -1,4 +1,4 @@
-"""The algorithms learn, in whole runs on real tasks. Minutes each: `make test-slow`, and CI."""
+"""The algorithms learn in whole runs on real tasks, for minutes each: `make test-slow`, CI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained(tmp_path, **settings):
 
 
 def test_ppo_solves_cartpole(tmp_path):
-    # Hyper-parameters of the RL Baselines3 Zoo for CartPole-v1.
+    # Hyper-parameters of rl-baselines3-zoo for CartPole-v1.
     meta = trained(
         tmp_path,
         algo="ppo",
@@ -68,7 +68,7 @@ def test_td3_trains_on_hopper_whose_episodes_terminate(tmp_path):
         evaluation={"interval": 4_000},
         hyperparameters={"batch_size": 100, "policy_kwargs": {"net_arch": [128, 128]}},
     )
-    # The random policy falls at a return of about 20.
+    # The random policy has a return of about 20.
     assert meta["compared_to_random"]["difference"]["interval"][0] > 100
 
 

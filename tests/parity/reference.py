@@ -1,7 +1,7 @@
 """The gradient steps of SB3 2.9's SAC, TD3 and PPO, written out for any precision.
 
-The judge: in float64 it says where exact arithmetic would have gone. SB3's own `train` and the
-native kernels are both held against it.
+In float64 this is the reference for exact arithmetic, with which SB3's own `train` and the native
+kernels are both compared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _follow(parameters, targets, tau):
 
 
 def sac(policy, log_ent_coef, settings, batches, noise, target_entropy):
-    """`policy` and `log_ent_coef` (None: fixed) learn from each batch, with its noise."""
+    """Train `policy` and `log_ent_coef` (None: fixed) on each batch, with its noise."""
     actor, critic, target = policy.actor, policy.critic, policy.critic_target
     learns = log_ent_coef is not None
     adam = torch.optim.Adam([log_ent_coef], lr=settings.learning_rate) if learns else None
@@ -57,7 +57,7 @@ def sac(policy, log_ent_coef, settings, batches, noise, target_entropy):
 
 
 def td3(policy, settings, batches, noise):
-    """The same; the first step counts as number 1 for the policy's delay."""
+    """The same for TD3; for the policy's delay, the first step is number 1."""
     actor, critic = policy.actor, policy.critic
     for step, (batch, normal) in enumerate(zip(batches, noise, strict=True), start=1):
         with torch.no_grad():
@@ -77,8 +77,8 @@ def td3(policy, settings, batches, noise):
 
 
 def ppo(policy, settings, batches):
-    """Each batch has observations, actions, old values and log-probabilities, advantages and
-    returns."""
+    """The same for PPO; each batch has observations, actions, old values and log-probabilities,
+    advantages and returns."""
     for batch in batches:
         actions = batch.actions
         if hasattr(policy.action_space, "n"):

@@ -1,7 +1,7 @@
 """The kernels and SB3's own `train`, both compared with exact arithmetic.
 
-Same weights, batches and noise into three of them: the reference in float64, SB3 in float32, and
-the kernels. The kernels may be at most three times as far from the reference as SB3 is.
+The reference in float64, SB3 in float32 and the kernels get the same weights, batches and noise.
+The kernels may be at most three times as far from the reference as SB3 is.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class Arms:
 
 
 def hold(*runs):
-    """Compare what has become of each network: in the median, where there are several runs."""
-    floor = 2e-7  # of a network's size: a unit or two in float32's last place
+    """Compare the distances of each network; of several runs, their medians."""
+    floor = 2e-7  # relative to a network's norm: one or two units in float32's last place
     distances = [arms.distances() for arms in runs]
     for network in distances[0]:
         ours, theirs, size = np.median([found[network] for found in distances], axis=0)
@@ -105,7 +105,7 @@ def _norm(arrays):
 
 @contextlib.contextmanager
 def instruction_set(name):
-    """Engines made here use this one."""
+    """Engines that are created in this block use this instruction set."""
     before = machine.instruction_set
     try:
         if name is not None:
@@ -141,7 +141,7 @@ def off_policy(
     precision="float32",
     **hyperparameters,
 ):
-    """The three arms after `n_steps` gradient steps."""
+    """The three learners after `n_steps` gradient steps."""
     settings = {"batch_size": batch, "buffer_size": ROWS, **hyperparameters}
     if algo == "td3":
         settings = {"target_policy_noise": 0.25, **settings}
@@ -155,7 +155,7 @@ def off_policy(
     arms.sb3.replay_buffer.full = True
     arms.native.replay.write(0, {name: array[:, None] for name, array in data.items()})
 
-    # SB3 draws from the global generators; the same draws in the same order for the others.
+    # SB3 uses the global generators; the others get the same random numbers in the same order.
     np.random.seed(1)
     torch.manual_seed(1)
     arms.sb3.train(gradient_steps=n_steps, batch_size=batch)
@@ -206,7 +206,7 @@ def off_policy(
 
 
 def rollout(arms, n, seed=0):
-    """A rollout whose log-probabilities are near those of the policy, as they are in PPO."""
+    """A rollout whose log-probabilities are close to the policy's, as in PPO."""
     rng = np.random.default_rng(seed)
     policy, space = arms.sb3.policy, arms.sb3.action_space
     observations = rng.standard_normal((n, *policy.observation_space.shape)).astype(np.float32)
@@ -353,8 +353,8 @@ def test_any_shape(algo, n_observations, n_actions, pi, critic, tanh, batch):
         "net_arch": {"pi": pi, "vf" if algo == "ppo" else "qf": critic},
         "activation_fn": "tanh" if tanh else "relu",
     }
-    # Adam divides by what is nearly zero where a unit is nearly dead, and one such unit decides
-    # the distance of a small network: hence three draws of the data, and their median.
+    # For a nearly dead unit Adam divides by nearly zero, and one such unit dominates the distance
+    # of a small network. Hence the median over three samples of the data.
     if algo == "ppo":
         hold(*(on_policy(3, batch, shape, policy_kwargs=networks, seed=s) for s in range(3)))
     else:
@@ -376,7 +376,7 @@ def test_every_instruction_set_and_two_threads(algo, isa):
             return on_policy(5, 37, SHAPE, **settings)
         return off_policy(algo, 5, 37, SHAPE, **settings)
 
-    # Three draws, as in test_any_shape: on some processors a single weight, whose first gradient
+    # Three samples, as in test_any_shape: on some processors a single weight, whose first gradient
     # is nearly zero, is 99.9 % of the distance of a whole network.
     runs = [run(1, seed) for seed in range(3)]
     one, two = runs[0], run(2, 0)
@@ -406,8 +406,8 @@ def bf16_arms(precision, n_threads=1, algo="sac", n_steps=5, batch=37):
     [("float32", 0, 2e-6), ("bf16x3", 1e-6, 2e-5), ("bf16", 2e-3, 1e-1)],
 )
 def test_gradients_of_each_precision(precision, least, most, algo, batch):
-    """Distance of the first gradient from exact arithmetic, as a share of it. After more steps
-    Adam, which divides by the gradient's size, would blur what the precision does."""
+    """Relative distance of the first gradient from exact arithmetic. After more steps, Adam, which
+    divides by the size of the gradient, would hide the effect of the precision."""
     arms = bf16_arms(precision, algo=algo, n_steps=1, batch=batch)
     ours = arms.native._moments("first_moment")
     for prefix, module in (("actor", arms.exact.actor), ("critic", arms.exact.critic)):
