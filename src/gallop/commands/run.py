@@ -28,6 +28,7 @@ from gallop.experiments.yaml_file import load, parse
 
 if TYPE_CHECKING:
     from gallop.report.display import Display
+    from gallop.report.expected_time import Expected
 
 # The Zoo's names for the common settings.
 ALIASES = {
@@ -252,8 +253,15 @@ def run_seeds(options: argparse.Namespace) -> int:
     seeds = seeds_from(options.seeds)
     display = _display(options, note)
     if options.dry_run:
-        _show_plan(experiment, options.results, display)
-        display.say(f"{counted(len(seeds), 'run')}: training seeds {spans(seeds)}")
+        from gallop.execution import processes
+
+        workers = processes.n_workers(n_workers(options), experiment.n_threads)
+        workers = min(workers, len(seeds))
+        expected = _show_plan(experiment, options.results, display, workers)
+        together = "" if expected is None else expected.of_runs(len(seeds), workers)
+        named = f"training seed{'' if len(seeds) == 1 else 's'} {spans(seeds)}"
+        runs = counted(len(seeds), "run")
+        display.say(f"{named}: {runs} as planned above, {workers} at a time{together}")
     else:
         seed_group.run_seeds(
             experiment,
@@ -331,6 +339,7 @@ def resume(options: argparse.Namespace) -> int:
 
 def extend(options: argparse.Namespace) -> int:
     """Train a finished run for longer, in a new folder."""
+    from gallop.experiments.plan import last_timestep
     from gallop.run_folder.directory import RunDirectory
     from gallop.runs import extend as extension
 
@@ -340,7 +349,10 @@ def extend(options: argparse.Namespace) -> int:
     if options.dry_run:
         before = run.read_experiment()
         _show_plan(
-            extension.longer(before, settings, options.new_horizon), options.results, display
+            extension.longer(before, settings, options.new_horizon),
+            options.results,
+            display,
+            done=last_timestep(before),
         )
     else:
         extension.extend(
@@ -363,13 +375,17 @@ def _display(options: argparse.Namespace, note: str = "") -> Display:
     return display
 
 
-def _show_plan(experiment: Experiment, results: Path, display: Display) -> None:
+def _show_plan(
+    experiment: Experiment, results: Path, display: Display, n_side_by_side: int = 1, done: int = 0
+) -> Expected | None:
+    """Print the plan of a run, or of one of several that train side by side."""
     from gallop.run_folder.prepared import prepare
     from gallop.runs.space import check_before
 
-    prepared = prepare(experiment)
-    display.plan(prepared, None)
+    prepared = prepare(experiment).sharing_cores(n_side_by_side)
+    expected = display.plan(prepared, None, done)
     check_before(results, prepared.plan, display)
+    return expected
 
 
 # --- which flags each mode takes -----------------------------------------------------------------

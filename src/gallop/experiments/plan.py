@@ -1,9 +1,9 @@
-"""The plan of a run: its segments, evaluations and milestones, and its expected cost."""
+"""The plan of a run: its segments, evaluations and milestones, and the disk space it needs."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from gallop.experiments.resolve import milestone_timesteps
 from gallop.experiments.settings import Experiment
@@ -37,8 +37,6 @@ class Plan(NamedTuple):
     """Upper estimate of the size of the run folder."""
     boundary_bytes: int
     """Estimate of what one boundary writes: the learner, and a segment of the replay buffer."""
-    expected_seconds: float
-    """Rough: from figures measured on two server cores of 2026, never on this machine."""
 
     @property
     def horizon(self) -> int:
@@ -58,15 +56,12 @@ def last_timestep(experiment: Experiment) -> int:
     return math.ceil(nominal / quantum) * quantum
 
 
-def make_plan(
-    experiment: Experiment, transition_bytes: int = 0, learner: Literal["native", "sb3"] = "sb3"
-) -> Plan:
+def make_plan(experiment: Experiment, transition_bytes: int = 0) -> Plan:
     """Make the plan of a resolved experiment.
 
     Args:
         experiment: a resolved experiment.
         transition_bytes: size of a stored transition; 0 without a replay buffer.
-        learner: the learner whose speed the expected time assumes.
     """
     hyperparameters = experiment.hyperparameters
     quantum = hyperparameters.quantum(experiment.n_envs)
@@ -86,9 +81,6 @@ def make_plan(
     reached = boundaries[-1].timestep
     n_gradient_steps = hyperparameters.n_gradient_steps(reached, experiment.n_envs)
     stored = min(reached, getattr(hyperparameters, "buffer_size", 0) + segment)
-    spec = experiment.algorithm
-    cost = spec.native_cost if learner == "native" and spec.native_cost else spec.sb3_cost
-    a_gradient_step = cost.gradient_step + cost.row * hyperparameters.batch_size
     return Plan(
         boundaries=boundaries,
         n_gradient_steps=n_gradient_steps,
@@ -98,5 +90,4 @@ def make_plan(
         + (2 + len(marks) + 1)
         * _LEARNER_BYTES,  # the last two states, the milestones, the best policy
         boundary_bytes=segment * transition_bytes + _LEARNER_BYTES,
-        expected_seconds=n_gradient_steps * a_gradient_step + reached * cost.timestep,
     )

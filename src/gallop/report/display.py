@@ -20,7 +20,9 @@ from gallop.errors import counted, printable, printable_lines
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
 from gallop.experiments.presets import Preset
 from gallop.plain_output import keep_printable
-from gallop.report.progress_line import FittedLine, duration, time_left
+from gallop.report.expected_time import Expected, expected_time
+from gallop.report.measured_speed import measure
+from gallop.report.progress_line import FittedLine, time_left
 from gallop.report.tables import UNBROKEN, Column, NameTable, exact, interval, number
 from gallop.run_folder.listing import Listed
 from gallop.run_folder.numbers import Cut
@@ -136,13 +138,19 @@ class Display:
 
     # --- before ---
 
-    def plan(self, prepared: PreparedRun, folder: Path | None) -> None:
-        """Print what the run will do and what it will cost.
+    def plan(self, prepared: PreparedRun, folder: Path | None, done: int = 0) -> Expected | None:
+        """Print what the run will do and how long it will take, which is measured for it.
 
         Args:
             prepared: the run.
             folder: where it will be; None for a dry run.
+            done: timesteps that it has trained already.
+
+        Returns:
+            How long it is expected to take; None if nothing is printed and nothing was measured.
         """
+        if self.console.quiet:
+            return None
         experiment, plan, choice = prepared.experiment, prepared.plan, prepared.choice
         marks = [b for b in plan.boundaries if b.milestone is not None]
         rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
@@ -163,9 +171,11 @@ class Display:
             f"{choice.instruction_set or experiment.device}, "
             f"{counted(choice.n_threads, 'thread')}",
             "disk": f"up to {plan.disk_bytes / 1e6:,.0f} MB",
-            "expected time": f"about {duration(plan.expected_seconds)} (rough: from a server core "
-            "of 2026, films and evaluations not counted)",
         }
+        expected = None
+        if done < plan.horizon:
+            expected = expected_time(prepared, measure(prepared), done)
+            rows["time left" if done else "expected time"] = str(expected)
         if rounded:
             quantum = experiment.hyperparameters.quantum(experiment.n_envs)
             rows["rounded up"] = (
@@ -184,6 +194,7 @@ class Display:
         if folder is not None:
             rows["folder"] = str(folder)
         self.rows(rows)
+        return expected
 
     # --- during ---
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import to_yaml
 from gallop.learners.choose import Choice, choose_learner
+from gallop.machine import available_processors
 from gallop.run_folder.trackers import check_installed
 
 
@@ -37,6 +38,12 @@ class PreparedRun:
         """Timesteps after which an evaluation episode is cut off."""
         return self.experiment.evaluation.max_episode_timesteps or cut_after(self.time_limit)
 
+    def sharing_cores(self, n_runs: int) -> PreparedRun:
+        """Return the same run as one of several that train side by side and divide the cores."""
+        share = max(1, available_processors() // n_runs)
+        n_threads = self.experiment.n_threads or min(self.choice.n_threads, share)
+        return replace(self, choice=self.choice._replace(n_threads=n_threads))
+
 
 def prepare(experiment: Experiment) -> PreparedRun:
     """Try out the task, choose the learner and plan the run. Nothing is written.
@@ -55,7 +62,7 @@ def prepare(experiment: Experiment) -> PreparedRun:
     if hasattr(experiment.hyperparameters, "buffer_size"):
         rounded = choice.name == "native"
         transition_bytes = _transition_bytes(observation_space, action_space, rounded)
-    plan = make_plan(experiment, transition_bytes, choice.name)
+    plan = make_plan(experiment, transition_bytes)
     return PreparedRun(experiment, observation_space, action_space, choice, plan, changed, limit)
 
 

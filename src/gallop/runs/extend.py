@@ -82,7 +82,7 @@ def extend(
         _check_finished(run, old_plan)
         check_learner(run, prepared)
         check_results(run, display)
-        display.plan(prepared, path)
+        display.plan(prepared, path, old_plan.horizon)
         space.check_before(path, prepared.plan, display)
         if path.exists():
             raise RunError(f"{path} already exists; choose another name with --name")

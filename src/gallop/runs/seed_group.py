@@ -21,9 +21,9 @@ from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
-from gallop.machine import available_processors
 from gallop.report import group_report
 from gallop.report.display import Display
+from gallop.report.expected_time import Expected
 from gallop.report.group_progress import GroupProgress, State, timestep_of
 from gallop.run_folder import consent, manifest
 from gallop.run_folder.directory import RunDirectory
@@ -195,14 +195,10 @@ class _Runs:
         display: Display,
         make_engine: MakeEngine,
     ) -> None:
-        experiment, choice = prepared.experiment, prepared.choice
         self.group, self.display, self.make_engine = group, display, make_engine
         self.runs = {seed: group.run(seed) for seed in seeds}
-        self.n_workers = min(n_workers(workers, experiment.n_threads), len(seeds))
-        # The cores are divided among the runs: processes.py.
-        share = max(1, available_processors() // self.n_workers)
-        n_threads = experiment.n_threads or min(choice.n_threads, share)
-        self.prepared = dataclasses.replace(prepared, choice=choice._replace(n_threads=n_threads))
+        self.n_workers = min(n_workers(workers, prepared.experiment.n_threads), len(seeds))
+        self.prepared = prepared.sharing_cores(self.n_workers)  # as processes.py divides them
         self.horizon = prepared.plan.horizon
         self.states: dict[int, State] = {}
         self.failures: dict[int, str] = {}
@@ -210,16 +206,16 @@ class _Runs:
 
     def go(self) -> None:
         """Train what is missing, then draw and print the results of all runs together."""
-        self.display.plan(self.prepared, self.group.path)
+        expected = self.display.plan(self.prepared, self.group.path)
         missing = [run for run in self.runs.values() if not run.experiment_file.is_file()]
         space.check_before(self.group.path, self.prepared.plan, self.display, len(missing))
         self._make_folders()
+        self.states = {seed: self._state_of(seed) for seed in self.runs}
         n, seeds = len(self.runs), ", ".join(map(str, self.runs))
         self.display.say(
             f"training seed{'' if n == 1 else 's'} {seeds}: {counted(n, 'run')} as planned above, "
-            f"{self.n_workers} at a time"
+            f"{self.n_workers} at a time{self._together(expected)}"
         )
-        self.states = {seed: self._state_of(seed) for seed in self.runs}
         self._leave_out_diverged()
         with self.stop.listening(self.display.say):
             try:
@@ -231,6 +227,11 @@ class _Runs:
         group_report.draw(self.group, self.runs, self.prepared.experiment)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
         self._report_failures()
+
+    def _together(self, expected: Expected | None) -> str:
+        """How long the runs take that are not finished."""
+        n_left = sum(state == "waiting" for state in self.states.values())
+        return "" if expected is None else expected.of_runs(n_left, self.n_workers)
 
     def _state_of(self, seed: int) -> State:
         if seed in self.failures:

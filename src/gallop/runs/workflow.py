@@ -15,7 +15,7 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict
 from gallop.learners.learner import Learner
 from gallop.report.display import Display
-from gallop.run_folder import consent, manifest
+from gallop.run_folder import consent, manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
@@ -167,7 +167,8 @@ def resume(
             check_learner(folder, prepared)
             _warn_of_changes(folder, prepared, display)
             remove_leftovers(folder.path)
-        display.plan(prepared, folder.path)
+        done = resume_state.last_timestep(folder.state)
+        display.plan(prepared, folder.path, done)
         go_on(folder, prepared, display, own_trackers, drop_damaged, resumed=True)
 
 

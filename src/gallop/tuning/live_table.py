@@ -67,8 +67,8 @@ class LiveTable:
             rows["pruner"] += " (it makes the search cheaper than estimated)"
         rows["cost"] = (
             f"{counted(cost.n_runs, 'training')}, {counted(cost.timesteps, 'timestep')}, about "
-            f"{cost.seconds / 3600:.1f} core hours, {duration(cost.seconds / n_workers)} with "
-            f"{counted(n_workers, 'worker')} (rough: from a server core of 2026)"
+            f"{cost.core_hours:.1f} core hours, {duration(cost.seconds / n_workers)} with "
+            f"{counted(n_workers, 'worker')} ({cost.note})"
         )
         if folder:
             rows["folder"] = folder

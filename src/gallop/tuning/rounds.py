@@ -13,6 +13,8 @@ from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
 from gallop.report.display import Display
+from gallop.report.expected_time import expected_time
+from gallop.report.measured_speed import measure
 from gallop.run_folder.consent import require_storage, settings_asked_for, storage_asked_for
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.prepared import prepare
@@ -195,7 +197,7 @@ def dry_run(search: Search, display: Display, workers: int | None) -> None:
 def _announce(
     search: Search, display: Display, asked: int | None, n: int, folder: str, reproducible: bool
 ) -> None:
-    LiveTable(display).plan(search, expected_cost(search), n, folder)
+    LiveTable(display).plan(search, expected_cost(search, n, display), n, folder)
     if asked is not None and asked > n:
         display.say(
             f"{n} worker{'s' if n > 1 else ''} instead of {asked}: "
@@ -208,17 +210,21 @@ def _announce(
         )
 
 
-def expected_cost(search: Search) -> Cost:
-    """Timesteps and time.
+def expected_cost(search: Search, n_workers: int, display: Display) -> Cost:
+    """Prepare a trial of each round, and return what the search will take.
+
+    The speed of this machine is measured, unless the display is quiet.
 
     Raises:
-        ExperimentError: if the task does not work, or the algorithm cannot serve it.
+        ExperimentError: if the task does not work, or the algorithm does not support it.
     """
-    seconds = []
-    for number in range(len(search.rounds)):
-        prepared = prepare(search.trial_experiment(number, {}, 0))
-        seconds.append(prepared.plan.expected_seconds * prepared.choice.n_threads)
-    return cost(search, seconds)
+    rounds = [
+        prepare(search.trial_experiment(number, {}, 0)).sharing_cores(n_workers)
+        for number in range(len(search.rounds))
+    ]
+    speed = None if display.console.quiet else measure(rounds[0])
+    expected = [expected_time(prepared, speed, is_trial=True) for prepared in rounds]
+    return cost(search, expected, rounds[0].choice.n_threads)
 
 
 def _threads(search: Search) -> int | None:

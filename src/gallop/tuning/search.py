@@ -5,7 +5,7 @@ Every number and range is a setting of the file (`configs/*_search*.yaml`, `conf
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from gallop.experiments import yaml_text
 from gallop.experiments.explain import explain
 from gallop.experiments.yaml_file import override, place, read_yaml
 from gallop.fields import plain
+from gallop.report.expected_time import Expected
 from gallop.tuning.check_search import check
 from gallop.tuning.parameter import Space, Value
 from gallop.tuning.search_settings import Search
@@ -103,14 +104,25 @@ class Cost(NamedTuple):
     """Trainings: trials × seeds, and those of the retraining."""
     timesteps: int
     seconds: float
-    """Of cores, one after the other; rough."""
+    """Of wall-clock time, if one worker trained everything."""
+    n_threads: int = 1
+    """Of each training."""
+    note: str = ""
+    """Where the number of seconds comes from."""
+
+    @property
+    def core_hours(self) -> float:
+        """Processor time of all trainings, in hours."""
+        return self.seconds * self.n_threads / 3600
 
 
-def cost(search: Search, seconds_a_run: list[float]) -> Cost:
-    """What the search will take.
+def cost(search: Search, expected: Sequence[Expected], n_threads: int) -> Cost:
+    """Return what the search will take.
 
     Args:
-        seconds_a_run: of cores, expected of one training, by round.
+        search: the search.
+        expected: of one training, by round.
+        n_threads: of one training.
     """
     n_trials = n_runs = timesteps = 0
     seconds = 0.0
@@ -122,5 +134,9 @@ def cost(search: Search, seconds_a_run: list[float]) -> Cost:
         n_trials += part.n_trials
         n_runs += runs
         timesteps += runs * trained
-        seconds += runs * seconds_a_run[number]
-    return Cost(n_trials, n_runs, timesteps, seconds)
+        seconds += runs * expected[number].seconds
+    note = expected[0].note
+    if expected[0].is_busy:
+        times = f"{expected[0].busy:.1f}"
+        note += f"; {times} times as long while this machine is as busy as now"
+    return Cost(n_trials, n_runs, timesteps, seconds, n_threads, note)

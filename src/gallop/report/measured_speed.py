@@ -1,0 +1,290 @@
+"""How fast this machine trains an experiment, measured within a second or two.
+
+The measurement runs in a forked child process, which is killed when it takes too long. So nothing
+that it does reaches this process: no random stream moves, no module changes, nothing is printed or
+written, and a task that hangs or crashes takes the child alone with it. The child runs no code
+that preparing the run has not run in this process before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import select
+import signal
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from gallop.algorithms.spec import imported
+from gallop.environments.make import evaluation_env
+from gallop.environments.vectorised import training_environments
+from gallop.evaluation.episodes import stack
+from gallop.experiments.settings import Experiment
+from gallop.learners.choose import make_learner
+from gallop.run_folder.prepared import PreparedRun
+
+if TYPE_CHECKING:
+    from gallop.environments.spaces import Env
+    from gallop.learners.learner import Learner
+
+SECONDS_OF_STEPPING = 0.2
+SECONDS_OF_LEARNING = 0.8
+SECONDS_ENOUGH = 2.5  # of learning, where single steps are slow
+SECONDS_TO_WAIT = 6.0  # for the child, before it is killed
+ROUND = 4  # gradient steps after a timestep while measuring: even, as TD3 delays every other one
+MANY = 10**9  # timesteps: more than are ever measured
+
+
+@dataclass
+class Speed:
+    """Seconds that each part of a run takes if nothing else uses the processors; None where it was
+    not measured."""
+
+    make: float | None = None
+    """To make one environment."""
+    env_step: float | None = None
+    """One timestep of one environment, with random actions; resets included."""
+    timestep: float | None = None
+    """One timestep of training without gradient steps: acting, stepping, storing."""
+    gradient_step: float | None = None
+    """One gradient step."""
+    act: float | None = None
+    """The policy's actions for all episodes of an evaluation."""
+    busy: float = 1.0
+    """How many times as long it took in fact: above 1 where others use the processors, too."""
+
+
+def measure(prepared: PreparedRun) -> Speed | None:
+    """Measure the speed of a run's environments and learner in a child process.
+
+    Returns:
+        What could be measured; None where nothing could: on systems without `fork`, on other
+        devices than the CPU, and with a task that does not answer in time.
+    """
+    if not hasattr(os, "fork") or not _on_cpu(prepared):
+        return None
+    try:
+        _import_learner(prepared)
+        return _measured_in_child(lambda tell: _measure(prepared, tell))
+    except (OSError, ImportError):
+        return None
+
+
+def _on_cpu(prepared: PreparedRun) -> bool:
+    """Whether the learner computes on the CPU: a forked process cannot use other devices."""
+    device = prepared.experiment.device
+    if prepared.choice.name == "native" or device == "cpu":
+        return True
+    if device != "auto":
+        return False
+    import torch
+
+    return not torch.cuda.is_available()
+
+
+def _import_learner(prepared: PreparedRun) -> None:
+    """Import once, here, what the run needs anyway: the child then has it, too."""
+    spec = prepared.experiment.algorithm
+    if prepared.choice.name == "native":
+        imported(spec.native_class)
+        return
+    imported(spec.sb3_class)
+    with contextlib.suppress(ImportError):
+        importlib.import_module("torch._dynamo")  # torch.optim does so when it is first used
+        importlib.import_module("gallop.learners.stable_baselines")
+
+
+# --- the child process ---------------------------------------------------------------------------
+
+
+def _measured_in_child(task: Callable[[Callable[[Speed], None]], None]) -> Speed | None:
+    """Run `task` in a forked child, and return the last thing that it told."""
+    ours, theirs = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12, of other threads
+        child = os.fork()
+    if child == 0:
+        _be_child(theirs, task)
+    os.close(theirs)
+    try:
+        text = _read_all(ours, time.monotonic() + SECONDS_TO_WAIT)
+    finally:
+        os.close(ours)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(child, 0)
+    lines = text.decode().split("\n")[:-1]  # what follows the last line end is incomplete
+    return Speed(**json.loads(lines[-1])) if lines else None
+
+
+def _read_all(pipe: int, until: float) -> bytes:
+    """Everything that comes through a pipe until then, or until it is closed."""
+    parts = b""
+    while (left := until - time.monotonic()) > 0:
+        if select.select([pipe], [], [], left)[0]:
+            part = os.read(pipe, 65536)
+            if not part:
+                break
+            parts += part
+    return parts
+
+
+def _be_child(pipe: int, task: Callable[[Callable[[Speed], None]], None]) -> None:
+    """Do the task, silently, and leave without any of Python's clean-up: it is the parent's."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS_TO_WAIT)  # should the parent be killed
+        silence = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(silence, stream)
+        warnings.simplefilter("ignore")
+        task(lambda speed: _tell(pipe, speed))
+    except BaseException:  # whatever it is, the run itself will report it
+        os._exit(1)
+    os._exit(0)
+
+
+def _tell(pipe: int, speed: Speed) -> None:
+    os.write(pipe, json.dumps(asdict(speed)).encode() + b"\n")
+
+
+# --- what the child does -------------------------------------------------------------------------
+
+
+def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
+    """Measure part after part; tell after each, should a later one fail."""
+    speed = Speed()
+    experiment = _in_short_rounds(prepared.experiment)
+    began, cpu = time.perf_counter(), time.thread_time()
+    env = evaluation_env(experiment)
+    speed.make = time.thread_time() - cpu
+    observation, speed.env_step = _stepped(env)
+    passed = time.perf_counter() - began
+    speed.busy = max(1.0, passed / max(time.thread_time() - cpu, passed / 100))
+    tell(speed)
+    if prepared.choice.name == "native" or prepared.choice.n_threads == 1:
+        import torch
+
+        # The threads of a pool that this process has used are not there after a fork.
+        torch.set_num_threads(1)
+    environments = training_environments(experiment)
+    learner = make_learner(experiment, prepared.choice, environments, 0)
+    n = experiment.evaluation.n_episodes
+    speed.act = _seconds_of(lambda: learner.policy.act(stack([observation] * n)))
+    tell(speed)
+    _learn(speed, learner, environments, experiment)
+    tell(speed)
+
+
+def _in_short_rounds(experiment: Experiment) -> Experiment:
+    """The experiment with rounds of timesteps and gradient steps that are soon over, learning from
+    the first timestep on, in environments of this process."""
+    settings = experiment.hyperparameters
+    n_envs = experiment.n_envs
+    if experiment.algorithm.on_policy:
+        n_steps = max(math.ceil(2 * settings.batch_size / n_envs), 8)
+        changes: dict[str, object] = {"n_steps": min(getattr(settings, "n_steps", 0), n_steps)}
+    else:
+        changes = {"train_freq": 1, "gradient_steps": ROUND, "utd": None, "learning_starts": 0}
+    return experiment.model_copy(
+        update={"hyperparameters": settings.model_copy(update=changes), "vec_env": "dummy"}
+    )
+
+
+def _stepped(env: Env) -> tuple[Any, float]:
+    """An observation, and the seconds that a timestep takes."""
+    observation, _ = env.reset(seed=0)
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(64)]
+    env.step(actions[0])
+    n, began, cpu, ended = 0, time.perf_counter(), time.thread_time(), True
+    while time.perf_counter() - began < SECONDS_OF_STEPPING or n < 3:
+        if ended:
+            observation, _ = env.reset()
+        observation, _, terminated, truncated, _ = env.step(actions[n % 64])
+        ended = terminated or truncated
+        n += 1
+    return observation, (time.thread_time() - cpu) / n
+
+
+def _seconds_of(call: Callable[[], object]) -> float:
+    """Processor time of the fastest of a few calls: the first ones are slow."""
+    taken = []
+    for _ in range(5):
+        began = time.thread_time()
+        call()
+        taken.append(time.thread_time() - began)
+    return min(taken)
+
+
+class _Enough(BaseException):
+    """Ends a call of `learn`: no learner catches it."""
+
+
+class _Mark(NamedTuple):
+    """An instant of learning."""
+
+    seconds: float
+    cpu_seconds: float
+    """Processor time of this thread."""
+    timestep: int
+    n_rounds: int
+
+
+class _Round(NamedTuple):
+    """A round of gradient steps."""
+
+    cpu_seconds: float
+    n_steps: int
+
+
+def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experiment) -> None:
+    """Learn for a moment, and fill in what a timestep and a gradient step take."""
+    rounds, marks = _clocked_rounds(learner), list[_Mark]()
+
+    def on_tick(timestep: int) -> None:
+        if not rounds:  # the first one takes longest
+            return
+        marks.append(_Mark(time.perf_counter(), time.thread_time(), timestep, len(rounds)))
+        passed, n = marks[-1].seconds - marks[0].seconds, len(rounds) - marks[0].n_rounds
+        if (passed > SECONDS_OF_LEARNING and n >= 2) or (passed > SECONDS_ENOUGH and n):
+            raise _Enough
+
+    quantum = experiment.hyperparameters.quantum(experiment.n_envs)
+    with contextlib.suppress(_Enough):
+        learner.learn(environments, 0, MANY // quantum * quantum, MANY, on_tick)
+    first, last = marks[0], marks[-1]
+    between = rounds[first.n_rounds : last.n_rounds]
+    n_steps = sum(each.n_steps for each in between)
+    learning = sum(each.cpu_seconds for each in between)
+    # Processor time: what the wall clock would show if no other process came between. Threads that
+    # share the work of a gradient step share its time evenly.
+    speed.gradient_step = learning / n_steps
+    cpu_seconds = last.cpu_seconds - first.cpu_seconds
+    speed.timestep = (cpu_seconds - learning) / (last.timestep - first.timestep)
+    speed.busy = max(1.0, (last.seconds - first.seconds) / cpu_seconds)
+
+
+def _clocked_rounds(learner: Learner) -> list[_Round]:
+    """Clock the method of a learner that does gradient steps; its rounds so far."""
+    rounds: list[_Round] = []
+    own = [name for name in ("_train_round", "_train") if hasattr(learner, name)]
+    owner, name = (learner, own[0]) if own else (getattr(learner, "_model"), "train")  # noqa: B009
+    train = getattr(owner, name)
+
+    def clocked(*arguments: Any, **keywords: Any) -> Any:
+        n, cpu = learner.n_gradient_steps, time.thread_time()
+        answer = train(*arguments, **keywords)
+        rounds.append(_Round(time.thread_time() - cpu, learner.n_gradient_steps - n))
+        return answer
+
+    setattr(owner, name, clocked)
+    return rounds
