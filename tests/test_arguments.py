@@ -301,7 +301,7 @@ def test_arguments_extend_those_of_a_run_and_wrappers_replace_them():
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--env-kwargs", "[1]"], "env_kwargs: [1]: should be a valid dictionary"),
+        (["--env-kwargs", "[1]"], "env_kwargs: [1]: must be a mapping"),
         (["--env-kwargs", "{a: !!set {1}}"], "env_kwargs: a: a set cannot be stored"),
         (["--env-kwargs", "{mode: on}"], "env_kwargs: on can mean text or true"),
         (["--wrappers", "[nowhere]"], "must be an import path, such as package.module:Class"),

@@ -28,12 +28,12 @@ class Car(Settings):
         ({"spare": {"tyre": "ice"}}, "spare.tyre: 'ice' is unknown; allowed: slick, wet", None),
         ({"spare": {"syze": 2}}, "spare.syze: unknown setting; did you mean size?", None),
         ({"spare": {"size": 0}},
-         "spare.size: 0: should be greater than or equal to 1", None),
+         "spare.size: 0: must be at least 1", None),
         ({"wheels": {"left": {"size": 0}}},
-         "wheels: 0: should be greater than or equal to 1",
-         "wheels.left.size: 0: should be greater than or equal to 1"),
-        ({"weights": [[2]]}, "weights: [2]: should be a valid integer",
-         "weights.0: should be a valid integer"),
+         "wheels: 0: must be at least 1",
+         "wheels.left.size: 0: must be at least 1"),
+        ({"weights": [[2]]}, "weights: [2]: must be a whole number",
+         "weights.0: must be a whole number"),
     ],
 )  # fmt: skip
 def test_the_error_names_the_place_at_the_requested_precision(data, short, long):

@@ -198,7 +198,7 @@ def test_another_experiment_under_the_same_name_is_refused(done):
     [
         ([], None, "at least one training seed is required"),
         ([3, 1, 3], None, "training seed 3 is given twice"),
-        ([-1], None, "training_seed: -1: should be greater than or equal to 0"),
+        ([-1], None, "training_seed: -1: must be at least 0"),
         ([0], 0, "--workers 0: at least 1"),
     ],
 )

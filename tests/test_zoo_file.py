@@ -272,7 +272,7 @@ def test_slashes_and_colons_of_a_task_become_dashes_and_its_module_is_not_import
     ("entry", "words"),
     [
         ("{n_timesteps: 1000}, policy: MlpPolicy}", "not valid YAML"),
-        ("{n_timesteps: 1000, gamma: 2}", r"sac.yml:1: X-v0: gamma: 2: should be less"),
+        ("{n_timesteps: 1000, gamma: 2}", r"sac.yml:1: X-v0: gamma: 2: must be at most 1"),
         ("{policy: MlpPolicy}", "n_timesteps: is missing"),
         ("{n_timesteps: 1000, policy: nets.Mine}", "policy: 'nets.Mine' is unknown"),
         ("{n_timesteps: 1000, utd: 2}", "utd: 2: not supported by"),

@@ -22,7 +22,7 @@ from pydantic import (
     Field,
 )
 
-MAX_TIMESTEPS = 10**12  # nobody trains longer, and searching for divisors would take forever
+MAX_TIMESTEPS = 10**12  # no run is longer, and finding the divisors of more would take forever
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        if is_full(error):  # whatever exception a library made of it
+        if is_full(error):  # whichever exception a library raises for it
             known = isinstance(error, DiskFullError)
             error = error if known else DiskFullError(file_of(error, Path.cwd()), cause=error)
         elif not isinstance(error, OSError):  # an OSError may be a folder that has disappeared

@@ -30,7 +30,7 @@ def consenting(options: argparse.Namespace) -> int:
     from gallop.run_folder.consent import with_consent
 
     def agree(request: Request) -> bool:
-        return trusted(request) if options.trust else _asked(request)
+        return trusted(request) if options.trust else _ask(request)
 
     return with_consent(lambda: int(options.call(options)), agree)
 
@@ -42,7 +42,7 @@ def trusted(request: Request) -> bool:
     return True
 
 
-def _asked(request: Request) -> bool:
+def _ask(request: Request) -> bool:
     """Ask the user; without a terminal, refuse."""
     if not sys.stdin.isatty() or not sys.stderr.isatty():
         return False

@@ -177,7 +177,7 @@ class Setting(argparse.Action):
 
 
 def _help(flag: Flag) -> str:
-    """What help says of a setting."""
+    """The help text of a setting."""
     text = flag.doc.removesuffix(".")
     if flag.kind == "number" and " to " in flag.limits:
         text += f", {flag.limits}"

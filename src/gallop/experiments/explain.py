@@ -38,10 +38,27 @@ def explain(
     if kind == "literal_error":
         hint = nearest(str(value), _texts(place.annotation))
         return ExperimentError(f"{value!r} is unknown; {hint}", name)
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = _MESSAGES.get(kind, detail["msg"].removeprefix("Value error, "))
+    message = message.format_map(detail.get("ctx", {})) if kind in _MESSAGES else message
     hidden = (dict, list, tuple) if keys_and_indices else (dict,)
     shown = "" if isinstance(value, hidden) else f"{value!r}: "
     return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
+
+
+_MESSAGES = {  # pydantic's type of error -> our message
+    "greater_than_equal": "must be at least {ge:g}",
+    "greater_than": "must be greater than {gt:g}",
+    "less_than_equal": "must be at most {le:g}",
+    "less_than": "must be less than {lt:g}",
+    "finite_number": "must be finite",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    "string_type": "must be text",
+    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping"),
+    "too_long": "must have at most {max_length} items",
+}
 
 
 def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:

@@ -1,6 +1,6 @@
-"""What the command line and the documentation say of every setting.
+"""Name, type, default and documentation of every setting, for the command line and the docs.
 
-All of it follows from the declarations in settings.py and in the files of the algorithms.
+All of it is derived from the declarations in settings.py and in the files of the algorithms.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Declared(NamedTuple):
 
 
 def _flag(by_algorithm: Mapping[str, _Declared]) -> Flag:
-    """Merge what the algorithms declare."""
+    """Merge the declarations of the algorithms."""
     algorithms = tuple(by_algorithm)
     first = next(iter(by_algorithm.values()))
     kinds = {algo: setting.type.kind for algo, setting in by_algorithm.items()}
@@ -213,7 +213,7 @@ def _settings(
 
 
 def _merged(metadata: Iterable[object]) -> Shown:
-    """Marks of a type and of its setting in one; the last one that says something counts."""
+    """Merge the marks of a type and of its setting; later ones override earlier ones."""
     found = Shown()
     for mark in metadata:
         if isinstance(mark, Shown):
@@ -233,7 +233,7 @@ _PLAIN_TYPES = {
 
 
 def _type(annotation: Any, shown: Shown) -> _Type:
-    """A type as it is written, with what its marks say instead."""
+    """The words for a type, which its marks can override."""
     if shown.kind and shown.metavar:
         return _Type(shown.kind, shown.metavar)
     found = _unmarked(annotation)
@@ -283,7 +283,7 @@ def _flattened(metadata: Iterable[object]) -> Iterator[object]:
 
 
 def _constant(name: str, field: FieldInfo, spec: AlgorithmSpec) -> str:
-    """A default that is a value; empty where there is none."""
+    """A constant default; empty if there is none."""
     from_spec = {
         f"{_POLICY_KWARGS}net_arch": spec.default_net_arch,
         f"{_POLICY_KWARGS}activation_fn": spec.default_activation,

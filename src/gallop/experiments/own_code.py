@@ -2,7 +2,7 @@
 
 The current folder must not shadow installed packages: `import cv2` must never find a `cv2.py` in a
 downloaded folder, neither here nor in a child process. So the current folder is never on
-`sys.path`. A finder that is asked after all others looks there for only two things: the module that
+`sys.path`. A finder behind all others looks there for only two things: the module that
 the user has named, and modules that code from that folder imports, then or later (an `import
 helper` inside a function). Imports in installed packages never look there. `PYTHONPATH` works as
 usual.
@@ -106,7 +106,7 @@ class _OwnCodeFinder:
         if path is not None:  # submodules are found next to their package
             return None
         for folder in self.folders:
-            if (fullname, folder) in self.named or _is_asked_from(folder):
+            if (fullname, folder) in self.named or _is_imported_from(folder):
                 spec = PathFinder.find_spec(fullname, [folder])
                 if spec is not None:
                     self.found.add(fullname)
@@ -172,7 +172,7 @@ def _named(name: str) -> Iterator[None]:
 _GO_BETWEENS = ("importlib/__init__.py", "gymnasium/envs/registration.py")
 
 
-def _is_asked_from(folder: str) -> bool:
+def _is_imported_from(folder: str) -> bool:
     """Whether the import statement that is being executed is in a file under a folder."""
     packages = [path for path in sys.path if path != folder and Path(path).is_relative_to(folder)]
     frame: FrameType | None = sys._getframe(2)

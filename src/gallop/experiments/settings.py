@@ -8,6 +8,7 @@ settings.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
@@ -77,6 +78,12 @@ def _tracker_names(value: Any) -> Any:
     return value
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"cpu|auto|cuda(:\d+)?|mps", value, re.ASCII):
+        raise ValueError("must be cpu, cuda, cuda:N, mps or auto")
+    return value
+
+
 if TYPE_CHECKING:
     Algo: TypeAlias = str
 else:
@@ -136,9 +143,7 @@ class Experiment(Settings):
     )
     """Arithmetic of hidden layers in the native learner's gradient steps. bf16x3 and bf16 need a
     processor with bfloat16; weights, sums, losses and policies are always float32."""
-    device: Annotated[str, Shown(group=MACHINE, metavar="DEVICE")] = Field(
-        default="cpu", pattern=r"^(cpu|auto|cuda(:\d+)?|mps)$"
-    )
+    device: Annotated[str, AfterValidator(_device), Shown(group=MACHINE, metavar="DEVICE")] = "cpu"
     """PyTorch device: cpu, cuda, cuda:N, mps or auto."""
     n_threads: Annotated[
         Annotated[Int, Field(ge=1, le=1024)] | None, Shown(group=MACHINE, metavar="N")

@@ -137,8 +137,8 @@ def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
     Raises:
         ExperimentError: if there is no such search or trial, or it is for another task.
     """
-    asked, trial = data.pop("best_params", None), data.pop("trial", None)
-    if not asked:
+    wanted, trial = data.pop("best_params", None), data.pop("trial", None)
+    if not wanted:
         if trial not in (None, "best"):
             raise ExperimentError(
                 "requires best_params, the search that the trial is from", "trial"
@@ -149,7 +149,7 @@ def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
     elif trial != "best" and (isinstance(trial, bool) or not isinstance(trial, int)):
         raise ExperimentError(f"{trial!r}: must be the number of a trial, or best", "trial")
     algo, env = str(data.get("algo", "")).lower(), str(data.get("env", ""))
-    path = newest(DEFAULT_ROOT, algo, env) if asked == "best" else Path(str(asked))
+    path = newest(DEFAULT_ROOT, algo, env) if wanted == "best" else Path(str(wanted))
     results = read_results(path)
     if (results.algo, results.env) != (algo, env):
         raise ExperimentError(
