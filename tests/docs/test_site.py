@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import http.server
 import importlib
 import re
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 
 import pytest
 
@@ -137,6 +142,42 @@ def test_every_setting_is_in_the_reference(site):
 def test_everything_that_gallop_offers_is_in_the_api(site):
     ids = page(site, "reference/api").ids
     assert {f"gallop.{name}" for name in gallop.__all__} <= ids
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(built) -> Iterator[str]:
+    """The address of the site on this machine: a search reads pages, which files may not."""
+    handler = partial(Quiet, directory=built[0])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.docs
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("learning_rate", "reference/settings.html#setting-hyperparameters.learning_rate"),
+        ("closing table", "guides/closing_table.html"),
+    ],
+)
+def test_the_search_finds_pages_and_the_browser_has_no_complaint(served, tmp_path, query, found):
+    address = f"{served}/search.html?{urlencode({'q': query})}"
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000",
+         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+         "--enable-logging=stderr", "--dump-dom", address],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert "CONSOLE" not in done.stderr
+    assert found in done.stdout
 
 
 # --- without the site ----------------------------------------------------------------------------
