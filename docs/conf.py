@@ -38,7 +38,7 @@ suppress_warnings = ["myst.header"]  # a page may begin with a smaller heading
 
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True  # Path("results"), not PosixPath('results')
-maximum_signature_line_length = 60  # longer ones have a line for each argument
+maximum_signature_line_length = 88  # longer ones have a line for each argument
 default_role = "py:obj"  # `name` in a docstring is code, and a link where the site has the object
 toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False

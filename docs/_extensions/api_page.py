@@ -20,8 +20,8 @@ class Shown(NamedTuple):
 
     path: str
     members: tuple[str, ...] = ()
-    has_arguments: bool = False
-    """Whether it is there to be called; other objects are only returned."""
+    is_made: bool = False
+    """Whether it is there to be called, by its arguments; other objects are only returned."""
 
 
 RESULTS = (
@@ -34,7 +34,7 @@ RESULTS = (
             *("learning_curve", "comparison", "milestone_bars", "state"),
             *("read_experiment", "look_at_experiment", "is_finished", "read_diverged"),
         ),
-        has_arguments=True,
+        is_made=True,
     ),
     Shown(
         "gallop.run_folder.directory.Milestone",
@@ -61,7 +61,7 @@ RESULTS = (
             *("run", "runs", "experiment_file", "seeds_file", "learning_curve", "curve_file"),
             *("summary_file", "read_experiment", "read_seeds"),
         ),
-        has_arguments=True,
+        is_made=True,
     ),
     Shown(
         "gallop.tuning.search_directory.RoundDirectory",
@@ -69,11 +69,11 @@ RESULTS = (
             *("search_file", "record_file", "database", "results_file", "trials_file", "page"),
             *("read_search", "next_round"),
         ),
-        has_arguments=True,
+        is_made=True,
     ),
 )
 ARGUMENTS = (
-    Shown("gallop.report.display.Display", has_arguments=True),
+    Shown("gallop.report.display.Display", is_made=True),
     Shown("gallop.run_folder.trackers.Tracker", ("log", "close")),
     Shown("gallop.learners.learner.LogRow", ("timestep", "values")),
     Shown("gallop.tuning.search_settings.Search"),
@@ -88,14 +88,32 @@ ERRORS = (
 )
 
 
+INTRODUCTIONS = {
+    "What they return": "Objects that stand for a folder hold nothing of it: they read a file when "
+    "they are asked for it. The attributes of an `Experiment` are the "
+    "[settings of experiment files](settings.md#experiment-files).",
+    "What they take": "The attributes of a `Search` are the "
+    "[settings of search files](settings.md#search-files).",
+    "Errors": "Each is one line that a user can read. The command line prints it without a "
+    "traceback.",
+}
+
+
+def signature(
+    app: object, what: str, name: str, obj: object, options: object, given: str, returned: str
+) -> tuple[str, None] | None:
+    """Leave out the arguments of classes that are only returned or raised."""
+    made = {shown.path for shown in (*RESULTS, *ARGUMENTS) if shown.is_made}
+    is_returned = what in ("class", "exception") and name not in made
+    return ("", None) if given and is_returned else None
+
+
 def _function(path: str) -> str:
     return f"({path.replace('.', '-')})=\n" + block("{eval-rst}", f".. autofunction:: {path}")
 
 
 def _class(shown: Shown, directive: str = "autoclass") -> str:
     lines = [f".. {directive}:: {shown.path}"]
-    if not shown.has_arguments:
-        lines.append("   :class-doc-from: class")
     if shown.members:
         lines.append(f"   :members: {', '.join(shown.members)}")
         lines.append("   :member-order: bysource")
@@ -105,8 +123,13 @@ def _class(shown: Shown, directive: str = "autoclass") -> str:
 def page() -> str:
     """Everything below the introduction of docs/reference/api.md."""
     order = sorted(gallop.__all__, key=lambda name: (*ORDER, name).index(name))
-    parts = ["## Functions\n", *(_function(f"gallop.{name}") for name in order)]
-    parts += ["## What they return\n", *map(_class, RESULTS)]
-    parts += ["## What they take\n", *map(_class, ARGUMENTS), *map(_function, FUNCTIONS)]
-    parts += ["## Errors\n", *(_class(Shown(path), "autoexception") for path in ERRORS)]
-    return "\n".join(parts)
+    sections = {
+        "Functions": [_function(f"gallop.{name}") for name in order],
+        "What they return": [*map(_class, RESULTS)],
+        "What they take": [*map(_class, ARGUMENTS), *map(_function, FUNCTIONS)],
+        "Errors": [_class(Shown(path), "autoexception") for path in ERRORS],
+    }
+    return "\n".join(
+        "\n".join([f"## {title}\n", INTRODUCTIONS.get(title, "") + "\n", *parts])
+        for title, parts in sections.items()
+    )

@@ -70,6 +70,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_object_type("setting", "setting", objname="setting")
     app.add_object_type("search-setting", "search-setting", objname="setting of a search")
     app.connect("source-read", fill_in)
+    app.connect("autodoc-process-signature", api_page.signature)
     app.connect("object-description-transform", leave_out_of_contents)
     app.connect("env-get-outdated", always_read)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
