@@ -10,7 +10,8 @@ there for the next.
 - python: a script of its own. With `>>>` it is a doctest instead.
 - anything else is only shown.
 
-HTML comments above a block say what else it needs. One comment for each:
+HTML comments above a block say what else it needs, one comment for each. They may be wrapped, with
+or without a backslash:
 
     <!-- test: skip (trains an hour) -->          not run, for this reason
     <!-- test: add -n 2_000 -->                   adds flags to each `gallop run` and `gallop tune`
@@ -85,7 +86,8 @@ def blocks(text: str) -> Iterator[Block]:
             first = at
             while "-->" not in lines[at]:
                 at += 1
-            comment = " ".join(part.strip() for part in lines[first : at + 1])
+            parts = (part.strip().removesuffix("\\").strip() for part in lines[first : at + 1])
+            comment = " ".join(parts)
             found = COMMENT.fullmatch(comment)
             if found is None or found["name"] not in DIRECTIVES:
                 raise PageError(f"line {first + 1}: not a test comment: {comment}")

@@ -31,7 +31,7 @@ def test_blocks_have_their_comments():
 
 
 def test_a_comment_can_stand_without_a_block():
-    (block,) = blocks("<!-- test: run gallop\n  list -->\n\ntext\n")
+    (block,) = blocks("<!-- test: run gallop \\\n  list -->\n\ntext\n")
     assert block.given("run") == ["gallop list"]
 
 
