@@ -116,7 +116,7 @@ def _class(shown: Shown, directive: str = "autoclass") -> str:
     lines = [f".. {directive}:: {shown.path}"]
     if shown.members:
         lines.append(f"   :members: {', '.join(shown.members)}")
-        lines.append("   :member-order: bysource")
+        lines += ["   :undoc-members:", "   :member-order: bysource"]
     return block("{eval-rst}", "\n".join(lines))
 
 

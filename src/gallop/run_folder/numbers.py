@@ -30,10 +30,14 @@ _EPISODE_COLUMNS = ["policy", "timestep", "seed_family", "seed", "return", "leng
 class Evaluations:
     """All evaluations during training so far: evaluations.npz, with SB3's keys and the seeds."""
 
-    timesteps: NDArray[np.int64]  # [k]
-    results: NDArray[np.float64]  # [k, n_episodes], returns
-    ep_lengths: NDArray[np.int64]  # [k, n_episodes]
-    seeds: NDArray[np.int64]  # [n_episodes]
+    timesteps: NDArray[np.int64]
+    """[k]: timestep of each evaluation."""
+    results: NDArray[np.float64]
+    """[k, n_episodes]: returns."""
+    ep_lengths: NDArray[np.int64]
+    """[k, n_episodes], timesteps."""
+    seeds: NDArray[np.int64]
+    """[n_episodes]: validation seeds."""
 
     @property
     def mean_returns(self) -> NDArray[np.float64]:
