@@ -89,7 +89,7 @@ def test_a_run_whose_disk_fills_up_resumes_to_the_same_bits(algo, left, disk, re
         run.state
     )  # 240 if there was still room for that boundary
     assert timestep == {400_000: 240, 0: 120, 60_000: 120, 120_000: 120}.get(left, timestep) > 0
-    assert f"kept up to timestep {timestep} of 480" in said
+    assert f"saved up to timestep {timestep} of 480" in said
     assert said.endswith(f"gallop run --resume {run.path}")
     code, lines = gallop(capsys, "run", "--resume", run.path)
     assert code == 1 and lines[-1].startswith("gallop: ") and "the run is saved up to" in lines[-1]
