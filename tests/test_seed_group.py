@@ -198,8 +198,8 @@ def test_another_experiment_under_the_same_name_is_refused(done):
     [
         ([], None, "at least one training seed is required"),
         ([3, 1, 3], None, "training seed 3 is given twice"),
-        ([-1], None, "training_seed: -1: must be at least 0"),
-        ([0], 0, "--workers 0: at least 1"),
+        ([-1], None, "training_seed: -1: should be greater than or equal to 0"),
+        ([0], 0, "--workers 0: must be at least 1"),
     ],
 )
 def test_invalid_arguments_are_refused_before_anything_is_written(seeds, workers, words, tmp_path):
@@ -228,7 +228,7 @@ def test_a_folder_that_is_not_a_group_is_refused(tmp_path):
     run.create(tiny("ppo"))
     with pytest.raises(RunError, match="is not a group of training seeds"):
         run_seeds(tiny("ppo"), [0], results=tmp_path, name="g")
-    with pytest.raises(RunError, match=r"it holds no group\.yaml"):
+    with pytest.raises(RunError, match=r"no group\.yaml"):
         resume_group(run.path)
     assert not (run.path / "lock").exists()
 
