@@ -196,7 +196,7 @@ def test_a_consent_is_printed_remembered_and_needed_again_when_code_changes(here
     forget()
     assert call("baseline", "gift/run", "--episodes", "1") == 0, "it is remembered"
     shutil.move(here / "gift" / "run", here / "gift" / "moved")
-    assert call("baseline", "gift/moved", "--episodes", "1") == 0, "for this code, wherever it lies"
+    assert call("baseline", "gift/moved", "--episodes", "1") == 0, "for this code, in any folder"
     for change_it in (
         lambda: (here / "gift" / "evil.py").write_text(MARK + "# more\n"),
         lambda: (here / "gift" / "helper.py").write_text("more = 1\n"),

@@ -190,7 +190,7 @@ def test_td3_without_noise_in_the_zoo_is_imported_without_noise(write):
     assert noisy["buffer_size"] == 200_000
     silent = found["Hopper-v5"].data["hyperparameters"]
     assert silent["noise_type"] == "none", "our default would be normal"
-    assert silent["gradient_steps"] == 1, "our default would be one a timestep, which is 4"
+    assert silent["gradient_steps"] == 1, "our default would be one per timestep, which is 4"
 
 
 def test_unsupported_tasks_are_skipped_with_place_key_value_and_reason(write):
