@@ -26,6 +26,7 @@ from gallop.execution.work import Ended
 from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.group_progress import GroupProgress
+from gallop.report.tables import number
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.prepared import prepare
@@ -151,7 +152,8 @@ def test_output_shows_plan_progress_and_table(done):
     group, shown = done
     for words in (
         *("training seeds 0, 7: 2 runs", "over 2 training seeds", "IQM", str(group.summary_file)),
-        *("seed 0:        120 of 360 timesteps", "seed 7: finished", "training seed final best"),
+        *("seed 0:        120 of 360 timesteps", "seed 7: finished"),
+        "training seed  final policy  best policy",
     ):
         assert words in shown
 
@@ -198,7 +200,7 @@ def test_another_experiment_under_the_same_name_is_refused(done):
     [
         ([], None, "at least one training seed is required"),
         ([3, 1, 3], None, "training seed 3 is given twice"),
-        ([-1], None, "training_seed: -1: should be greater than or equal to 0"),
+        ([-1], None, "training_seed: -1: must be at least 0"),
         ([0], 0, "--workers 0: must be at least 1"),
     ],
 )
@@ -280,7 +282,7 @@ def test_on_a_terminal_each_run_has_a_row(done):
         progress.show(at_once=True)
     last = [float(group.run(0).numbers.read_evaluations().results[-1].mean())]
     shown = display.console.export_text()
-    for words in ("all runs", "360/720", "finished", "waiting", f"{last[0]:,.1f}"):
+    for words in ("all runs", "360/720", "finished", "waiting", number(last[0])):
         assert words in shown
 
 
