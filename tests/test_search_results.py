@@ -173,7 +173,7 @@ def test_best_without_a_finished_search_lists_the_searches(run):
         ({"best_params": "there", "trial": "true"}, ["number of a trial, or best"]),
         ({"best_params": "there", "trial": "1.5"}, ["number of a trial, or best"]),
         ({"trial": "0"}, ["requires best_params"]),
-        ({"best_params": "nowhere"}, ["nowhere", "No such file"]),
+        ({"best_params": "nowhere"}, ["best_params: nowhere: ", "No such file"]),
         ({"best_params": "."}, ["results.json", "No such file"]),
         ({"best_params": "run.yaml"}, ["not valid JSON"]),
         ({"best_params": "there", "env": "Hopper-v5"},

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 from gallop.fields import (
     MAX_TIMESTEPS,
     Arguments,
@@ -149,7 +149,7 @@ class OffPolicyHyperparameters(Hyperparameters):
         if not math.isclose(wanted, round(wanted), abs_tol=1e-9):
             raise ExperimentError(
                 f"{self.utd:g} gives {wanted:g} gradient steps per train_freq × n_envs = "
-                f"{quantum} timesteps; the nearest whole numbers are utd "
+                f"{counted(quantum, 'timestep')}; the nearest whole numbers are utd "
                 f"{math.floor(wanted) / quantum:g} and {math.ceil(wanted) / quantum:g}",
                 "hyperparameters.utd",
             )

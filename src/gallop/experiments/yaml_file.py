@@ -149,8 +149,11 @@ def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
     elif trial != "best" and (isinstance(trial, bool) or not isinstance(trial, int)):
         raise ExperimentError(f"{trial!r}: must be the number of a trial, or best", "trial")
     algo, env = str(data.get("algo", "")).lower(), str(data.get("env", ""))
-    path = newest(DEFAULT_ROOT, algo, env) if wanted == "best" else Path(str(wanted))
-    results = read_results(path)
+    try:
+        path = newest(DEFAULT_ROOT, algo, env) if wanted == "best" else Path(str(wanted))
+        results = read_results(path)
+    except ExperimentError as error:
+        raise ExperimentError(error.message, "best_params") from None
     if (results.algo, results.env) != (algo, env):
         raise ExperimentError(
             f"{path} is a search of {results.algo.upper()} on {results.env}, not of "
