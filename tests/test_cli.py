@@ -98,8 +98,8 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["tune", "--resume", "none", "--seed", "1"], ["leave out --seed"]),
         (["tune", "--resume", "none", "--n-timesteps", "1"], ["leave out --n-timesteps"]),
         (["tune", "--resume", "none", "--reproducible"], ["leave out --reproducible"]),
-        (["tune", "--resume"], ["no unfinished search below optuna_results"]),
-        (["tune", "--resume", "none"], ["none is no search", "round.json"]),
+        (["tune", "--resume"], ["no unfinished search found in optuna_results"]),
+        (["tune", "--resume", "none"], ["none: not a search folder", "round.json"]),
         (["tune", SEARCH, "--storage", "nonsense://"], ["storage nonsense://", "cannot be used"]),
         (["tune", SEARCH, "--storage", "study.db"], ["storage study.db", "cannot be used"]),
         (["tune", SEARCH, "--storage", "sqlite:///no/folder/study.db"],
@@ -316,7 +316,7 @@ def test_a_study_of_somebody_elses_is_left_alone(tmp_path, monkeypatch, capsys):
     error = refused(arguments, capsys)
     assert "study 'theirs'" in error and "--study-name" in error
     theirs.set_user_attr("gallop", "\x1b[31m")
-    assert "not made by this search" in refused(arguments, capsys)
+    assert "belongs to another search" in refused(arguments, capsys)
     assert len(theirs.trials) == 1
 
 
@@ -329,7 +329,7 @@ def test_a_study_with_trials_that_somebody_enqueued_is_refused(tmp_path, monkeyp
     opened = study.open_study(url, "ours", study.identity(ours, 0, search.spaces(ours, 0, None)))
     opened.enqueue_trial({"gamma": 0.99})
     error = refused(["tune", SEARCH, "--storage", url, "--study-name", "ours"], capsys)
-    assert "study 'ours'" in error and "holds enqueued trials" in error
+    assert "study 'ours'" in error and "has enqueued trials" in error
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path, monkeypatch, capsys):
@@ -364,14 +364,14 @@ def test_a_damaged_search_is_refused_and_hides_no_other(tmp_path, monkeypatch, c
     strange = whole | {"number": 0, "parent": None, "study_name": ["\x1b"]}
     for text in ("{", "[]", "3", "{}", *map(json.dumps, [whole, whole | {"parent": 3}, strange])):
         (folder / "round.json").write_text(text)
-        assert "a is no search" in refused(["tune", "--resume", str(folder)], capsys)
-        assert "there is no unfinished search" in refused(["tune", "--resume"], capsys)
+        assert "a: not a search folder" in refused(["tune", "--resume", str(folder)], capsys)
+        assert "no unfinished search" in refused(["tune", "--resume"], capsys)
     (folder / "round.json").write_text(json.dumps(whole | {"number": 0, "parent": None}))
     (folder / "search.yaml").write_text("rounds: 3\n")
     assert "search.yaml: experiment: is missing" in refused(
         ["tune", "--resume", str(folder)], capsys
     )
-    assert "there is no unfinished search" in refused(["tune", "--resume"], capsys)
+    assert "no unfinished search" in refused(["tune", "--resume"], capsys)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -348,7 +348,7 @@ def test_a_queued_film_cannot_name_another_task(here, caplog):
     arrays = {"task": np.array(yaml_text.write(task)), "seed": np.array(0)}
     np.savez(job, **arrays, actions=np.zeros((3, 1)), episode_return=np.array(0.0))
     assert not FilmQueue(run, run.read_experiment()).poll()
-    assert "is of another task than the run's experiment" in caplog.text
+    assert "is for another task than that of the run" in caplog.text
     assert was_run(here) == []
 
 

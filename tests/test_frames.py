@@ -70,7 +70,7 @@ def test_frames_are_fitted_to_the_size_of_the_first():
     assert fitted.shape == (64, 80, 3)
     assert (fitted[:, 20:60] == 200).all()
     assert (fitted[:, :20] == 0).all() and (fitted[:, 60:] == 0).all()
-    assert frames.note == "the task drew 1 frames of other sizes, fitted to 80×64"
+    assert frames.note == "the task rendered 1 frame of another size, fitted to 80×64"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_frames_are_fitted_to_the_size_of_the_first():
         (np.zeros((0, 5, 3)), r"shape \[0, 5, 3\]"),
         (np.zeros(7), r"shape \[7\]"),
         (np.zeros((8, 9, 7)), r"shape \[8, 9, 7\]"),
-        ([[1, 2], [3]], "differ in length"),
+        ([[1, 2], [3]], "different lengths"),
         (np.full((8, 8, 3), {}, dtype=object), "object"),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_film_of_channels_first_floats_shows_what_the_task_draws(tmp_path, mon
 def test_a_task_that_does_not_move_is_filmed_with_a_note(tmp_path, monkeypatch):
     error, note = film_of(tmp_path, "still", monkeypatch)
     assert error is None
-    assert note == "only 0 of 31 frames differ from the one before"
+    assert note == "only 0 of 31 frames differ from the previous one"
     assert np.abs(pictures(tmp_path / "out" / "rollout.mp4", 64, 80).astype(int) - 128).max() < 5
 
 
@@ -144,7 +144,7 @@ def test_a_task_that_does_not_move_is_filmed_with_a_note(tmp_path, monkeypatch):
     [
         ("black", "the film is black"),
         ("raises", "the task's render() failed: RuntimeError: no screen"),
-        ("none", "the task's render() gave None"),
+        ("none", "the task's render() returned None"),
     ],
 )
 def test_a_task_that_renders_nothing_has_no_film_and_one_line(kind, words, tmp_path, monkeypatch):
@@ -192,6 +192,6 @@ def test_a_job_that_names_different_code_than_the_experiment_is_not_filmed(tmp_p
     while queue.poll():
         time.sleep(0.05)
     missing = folder.milestone(50).read_meta()["missing"]["rollout.mp4"]
-    assert "of another task than the run's experiment" in missing
+    assert "for another task than that of the run" in missing
     assert not (tmp_path / "imported").exists()
     assert folder.milestone(100).film.exists()

@@ -285,7 +285,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(reference, tmp_path):
     assert "Traceback" not in text
     last = text.rstrip().splitlines()[-2:]
     assert "stopped by SIGINT: every trial is kept" in last[0]
-    assert last[1] == f"to go on: gallop tune --resume {folder(tmp_path)}"
+    assert last[1] == f"to resume: gallop tune --resume {folder(tmp_path)}"
     assert nobody_is_left(tmp_path, 1), processes_of(tmp_path)
     code, text = run(tmp_path, *last[1].split()[5:])
     assert code == 0, text
@@ -371,5 +371,5 @@ def test_a_training_run_killed_ten_times_without_progress_fails(tmp_path):
     assert time.monotonic() - began < SECONDS
     rows = trials(folder(tmp_path))
     assert [row["state"] for row in rows] == ["COMPLETE", "FAIL", "COMPLETE"]
-    assert rows[1]["user_attrs_reason"] == "ended 10 times by SIGKILL without making progress"
+    assert rows[1]["user_attrs_reason"] == "ended by SIGKILL 10 times without progress"
     assert nobody_is_left(tmp_path, 1)

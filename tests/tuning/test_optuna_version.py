@@ -58,7 +58,7 @@ def test_another_version_goes_on_where_nothing_was_promised_and_is_recorded(tmp_
     code, text = run(tmp_path, "--resume", first, "--n-trials", 2)
     assert code == 0, text
     (line,) = [line for line in text.splitlines() if "5.0.99" in line]
-    assert f"goes on with {optuna.__version__}" in line and '"optuna==5.0.99"' in line
+    assert f"resumes with {optuna.__version__}" in line and '"optuna==5.0.99"' in line
     both = f"5.0.99, {optuna.__version__}"
     assert json.loads((first / "results.json").read_text())["versions"]["optuna"] == both
     assert f"Optuna {both}" in (first / "study.html").read_text()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gallop.algorithms.table import ALGORITHMS
 from gallop.errors import ExperimentError
+from gallop.report.expected_time import Expected
 from gallop.tuning import search as searches
 from gallop.tuning.search import from_data, load, spaces, to_yaml
 from gallop.tuning.search_settings import n_evaluations
@@ -153,9 +154,15 @@ def test_every_kind_of_setting_reads_back_equal(tmp_path):
 
 def test_what_a_search_costs():
     # Round 1: 2 trials; round 2: 1; then the winner and the defaults on 3 seeds: 9 trainings of
-    # 4,000 timesteps, of 10 core seconds in round 1 and 20 in round 2.
-    cost = searches.cost(from_data(yaml.safe_load(SMALL)), [10.0, 20.0])
-    assert cost == (3, 9, 36_000, 2 * 10 + 1 * 20 + 6 * 20)
+    # 4,000 timesteps, of 10 seconds in round 1 and 20 in round 2, with 2 threads each.
+    expected = [Expected(seconds, 0.0, 0.0, "measured") for seconds in (10.0, 20.0)]
+    cost = searches.cost(from_data(yaml.safe_load(SMALL)), expected, 2)
+    assert cost == (3, 9, 36_000, 2 * 10 + 1 * 20 + 6 * 20, 2, "measured")
+    assert cost.core_hours == cost.seconds * 2 / 3600
+    busy = searches.cost(
+        from_data(yaml.safe_load(SMALL)), [each._replace(busy=8.0) for each in expected], 2
+    )
+    assert busy.seconds == cost.seconds and "8.0 times as long" in busy.note
 
 
 def test_a_rounds_own_timesteps_are_those_of_its_trials():
@@ -207,14 +214,14 @@ def changed(old, new):
         (changed("learning_rate: {low", "learning_rte: {low"), ":13:",
          ["learning_rte", "unknown parameter of SAC", "did you mean learning_rate"]),
         (changed("low: 1.0e-4, high: 1.0e-3", "low: 1.0e-3, high: 1.0e-4"), ":13:",
-         ["learning_rate", "low 0.001 is above high 0.0001", "swap them"]),
+         ["learning_rate", "low 0.001 must not be above high 0.0001"]),
         (changed("[64, 128]", "[0, 128]"), ":14:", ["batch_size", "0", "at least 1"]),
         (changed("[64, 128]", "{low: 0, high: 128}"), ":14:", ["batch_size", "0", "at least 1"]),
         (changed("[64, 128]", "[64, many]"), ":14:", ["batch_size", "'many'", "whole number"]),
-        (changed("[64, 128]", "[64, 64]"), ":14:", ["batch_size", "hold a value twice"]),
+        (changed("[64, 128]", "[64, 64]"), ":14:", ["batch_size", "contain a value twice"]),
         (changed("[64, 128]", "[]"), ":14:", ["batch_size", "at least 1 item"]),
         (changed("[64, 128]", "64"), ":14:", ["batch_size", "64"]),
-        (changed("low: 1.0e-4", "low: 0"), ":13:", ["learning_rate", "begins above 0"]),
+        (changed("low: 1.0e-4", "low: 0"), ":13:", ["learning_rate", "must be above 0"]),
         (changed("low: 1.0e-4", "low: ten"), ":13:", ["learning_rate", "low", "'ten'"]),
         (changed("log: true", "logg: true"), ":13:",
          ["logg", "unknown setting", "did you mean log?"]),
@@ -230,26 +237,26 @@ def changed(old, new):
         (changed("n_seeds: 1", "n_seeds: 0"), ":8:", ["n_seeds", "0"]),
         (changed("n_seeds: 1", "search_seed: -1"), ":8:", ["search_seed", "-1"]),
         (changed("n_seeds: 1", "first_trial: default"), ":8:", ["did you mean defaults"]),
-        (changed("n_last: 1", "n_last: 5"), ":9:", ["objective.n_last", "5", "has 4"]),
+        (changed("n_last: 1", "n_last: 5"), ":9:", ["objective.n_last", "5", "at most 4"]),
         (changed("n_seeds: 1", "pruner: {name: wilcoxon}\nn_seeds: 4"), ":8:",
          ["wilcoxon", "4 seeds", "3 pairs", "0.125", "0.1"]),
         (changed("n_trials: 2", "n_trials: 0"), ":11:", ["n_trials", "0", "at least 1"]),
         (changed(SIZE, SIZE + "\n      gamma: {low: 0.9, high: 1, when: {tua: 1}}"), ":15:",
-         ["gamma", "when tua", "only a parameter above"]),
+         ["gamma", "when tua", "must be a parameter"]),
         (changed(SIZE, SIZE + "\n      batch_size_pow: {low: 5, high: 7}"), ":15:",
-         ["batch_size_pow and batch_size are two names for batch_size"]),
+         ["batch_size_pow and batch_size both set batch_size"]),
         (changed(SIZE, SIZE + "\n      tau: {low: 0.1, high: 0.2}"), ":15:",
-         ["tau", "experiment.hyperparameters.tau", "0.01", "leave one of them out"]),
+         ["tau", "experiment.hyperparameters.tau", "0.01", "remove one of them"]),
         (changed("tau: 0.01", "gamma: 0.9").replace(SIZE, "      one_minus_gamma: [0.1]"), ":14:",
-         ["one_minus_gamma", "experiment.hyperparameters.gamma", "leave one"]),
+         ["one_minus_gamma", "experiment.hyperparameters.gamma", "remove one"]),
         (changed("tau: 0.01", "policy_kwargs: {net_arch: [8]}").replace(
             SIZE, "      net_arch: [big]"), ":14:",
-         ["net_arch", "experiment.hyperparameters.policy_kwargs.net_arch", "leave one"]),
+         ["net_arch", "experiment.hyperparameters.policy_kwargs.net_arch", "remove one"]),
         (changed(RATE, "      learning_rate: {around: [0.5, 2]}"), ":13:",
-         ["learning_rate", "around", "round before"]),
-        (changed("{around: [0.5, 2]}", "{around: [2, 0.5]}"), ":17:", ["rising factors"]),
+         ["learning_rate", "around", "previous round"]),
+        (changed("{around: [0.5, 2]}", "{around: [2, 0.5]}"), ":17:", ["rising order"]),
         (changed("learning_rate: {around: [0.5, 2]}", "batch_size: {around: [0.5, 2]}"), ":17:",
-         ["batch_size", "round before"]),
+         ["batch_size", "previous round"]),
         (changed("  algo: sac\n", ""), ":1:", ["experiment.algo", "is missing"]),
         (changed("  env: Pendulum-v1\n", ""), ":1:", ["env", "is missing"]),
         (changed("  total_timesteps: 4_000\n", ""), ":1:", ["total_timesteps", "is missing"]),
@@ -260,7 +267,7 @@ def changed(old, new):
         (changed("Pendulum-v1", "Pendulun-v1"), ":3:", ["'Pendulun-v1'", "mean Pendulum-v1"]),
         (changed("4_000", "-5"), ":4:", ["total_timesteps", "-5"]),
         (changed("interval: 1_000", "interval: 700"), ":5:", ["700", "must divide"]),
-        (changed("n_episodes: 1", "n_episodes: 501"), ":5:", ["n_episodes", "501", "for 500"]),
+        (changed("n_episodes: 1", "n_episodes: 501"), ":5:", ["n_episodes", "501", "at most 500"]),
         (changed("    tau: 0.01", "    utd: 0.3"), ":7:", ["0.3", "whole numbers"]),
         (changed("  hyperparameters:\n    tau: 0.01\n", "  hyperparameters: [1]\n"), ":6:",
          ["hyperparameters", "mapping"]),

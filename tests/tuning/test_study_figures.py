@@ -158,7 +158,7 @@ def test_a_parameter_that_a_trial_did_not_have_is_called_not_used(mixed_figures)
 
 def test_the_parallel_figure_takes_the_eight_most_important_parameters(tmp_path, monkeypatch):
     figure = drawn(STUDIES["many parameters"](), tmp_path, monkeypatch)["parallel"]
-    assert "8 of 11 parameters" in words(figure)
+    assert "8 of 11 hyper-parameters" in words(figure)
     assert len(figure.axes) == 1 + 8
 
 
@@ -207,7 +207,7 @@ def test_importances_that_cannot_be_told_are_not_made_up(returns, tmp_path, monk
     study = study_of(*(({"a": n * 1.0, "b": 9.0 - n}, both, r) for n, r in enumerate(returns)))
     assert study_summary.importances(study) == {}
     said = words(drawn(study, tmp_path, monkeypatch)["importances"])
-    assert "Importances cannot be told yet" in said
+    assert "Importances are not available yet" in said
 
 
 @pytest.mark.parametrize(

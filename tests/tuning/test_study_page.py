@@ -171,11 +171,11 @@ def test_half_a_surrogate_pair_does_not_stop_the_page(tmp_path):
 
 @pytest.mark.parametrize(
     ("n", "sentences"),
-    [(0, ["No trial has finished yet"] * 4), (2, ["Importances cannot be told yet"])],
+    [(0, ["No trial has finished yet"] * 4), (2, ["Importances are not available yet"])],
 )
 def test_what_cannot_be_drawn_is_a_sentence(n, sentences, tmp_path):
     page = page_of(tmp_path, make_study(n))
-    found = [t for t in page.texts if t.startswith(("No trial has", "Importances cannot"))]
+    found = [t for t in page.texts if t.startswith(("No trial has", "Importances are"))]
     assert len(found) == len(sentences)
     assert all(text.startswith(s) for text, s in zip(found, sentences, strict=True))
     if n == 0:

@@ -1,1 +1,1 @@
-"""Episodes of a policy, and what their returns say."""
+"""Evaluation: episodes of a policy, and statistics of their returns."""

@@ -1,8 +1,8 @@
-"""Policy + task + seeds → episodes; nothing else.
+"""Playing episodes: from a policy, a task and seeds to episodes.
 
-One episode a seed, each begun with `reset(seed=…)` of its own seed, all stepping together so that
-the policy sees one batch a timestep. The batch keeps its size when episodes end, so what a policy
-does in one episode does not depend on when the others end.
+There is one episode per seed, started with `reset(seed=…)`. All episodes step together, so that
+the policy gets one batch per timestep. The batch keeps its size when episodes end, so a policy's
+actions in one episode do not depend on when the others end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 REWARD_TERM = "reward_"  # Gymnasium's MuJoCo tasks report each term of the reward under this prefix
 
 
-NONE: Array = np.zeros(0, np.float32)  # the actions of an episode that has not begun
+NONE: Array = np.zeros(0, np.float32)  # the actions of an episode that never started
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,12 +60,12 @@ class Episodes:
 
     @property
     def n_cut(self) -> int:
-        """Episodes that were ended because they did not end by themselves."""
+        """Number of episodes that were ended because they did not end by themselves."""
         return 0 if self.cut is None else int(self.cut.sum())
 
     @property
     def n_not_finite(self) -> int:
-        """Returns that are NaN or infinite."""
+        """Number of returns that are NaN or infinite."""
         return int((~np.isfinite(self.returns)).sum())
 
     @property
@@ -75,9 +75,15 @@ class Episodes:
 
 
 class RandomPolicy:
-    """Actions drawn evenly from the action space; episode i has its own stream, from its seed."""
+    """Samples actions uniformly from the action space; each episode has its own random stream."""
 
     def __init__(self, action_space: Space, seeds: Sequence[int]) -> None:
+        """Create the policy.
+
+        Args:
+            action_space: of the task.
+            seeds: one per episode, for its random stream.
+        """
         import copy
 
         self._spaces = [copy.deepcopy(action_space) for _ in seeds]
@@ -85,7 +91,7 @@ class RandomPolicy:
             space.seed(seed)
 
     def act(self, observations: Observations) -> Array:
-        """Actions [n, ...], whatever the observations."""
+        """Return actions, shape [n, ...], regardless of the observations."""
         return np.stack([space.sample() for space in self._spaces])
 
 
@@ -96,29 +102,32 @@ def evaluate(
     max_timesteps: int | None = None,
     on_timestep: Callable[[], None] = lambda: None,
 ) -> Episodes:
-    """Play one episode for each seed.
+    """Play one episode per seed.
 
     Args:
-        policy: deterministic, or a `RandomPolicy` for these seeds.
-        make: one environment of the task.
-        seeds: of the episodes' first states.
-        max_timesteps: after which an episode is cut; default: `cut_after` the task's time limit.
-        on_timestep: called before each timestep of all episodes together; what it raises ends them.
+        policy: a deterministic policy, or a `RandomPolicy` for these seeds.
+        make: makes one environment of the task.
+        seeds: of the episodes' initial states.
+        max_timesteps: cut an episode after this many; default: `cut_after` the task's time limit.
+        on_timestep: called before each timestep of all episodes; an exception ends them.
+
+    Returns:
+        The episodes, in the order of the seeds.
 
     Raises:
-        TaskError: if the task's own code fails, or gives what cannot be used.
-        DivergedError: if the policy gives NaN.
+        TaskError: if the task's code fails, or returns invalid values.
+        DivergedError: if the policy returns NaN.
     """
     terms = _Terms()
     records: list[_Record] = []
     try:
-        for seed in seeds:  # one after another: those before one that fails are closed, too
+        for seed in seeds:  # one by one, so that all are closed if one fails
             records.append(_Record(make(), seed, terms))
         if max_timesteps is None:
             max_timesteps = cut_after(records[0].time_limit)
         for record in records:
             record.begin()
-        # The batch keeps its size: an episode that has not begun shows what another one sees.
+        # The batch keeps its size: an episode that did not start repeats another's observation.
         shown = next((record.observation for record in records if not record.ended), None)
         for record in records:
             if record.ended:
@@ -147,13 +156,13 @@ def evaluate(
 
 
 class _Terms:
-    """Which terms of the reward can be used."""
+    """Reads terms of the reward from `info`, and notes which ones are unusable."""
 
     def __init__(self) -> None:
         self.unusable: set[str] = set()
 
     def read(self, info: Mapping[Any, Any], task: str) -> Iterator[tuple[str, float]]:
-        """The terms that a timestep's `info` tells, by name."""
+        """Yield names and values of the terms in a timestep's `info`."""
         for name, value in info.items():
             if not isinstance(name, str) or not name.startswith(REWARD_TERM):
                 continue
@@ -162,11 +171,11 @@ class _Terms:
                 yield name, number
             elif name not in self.unusable:
                 self.unusable.add(name)
-                say_once(f"{task} gives {name!r} as no number in info: left out of episodes.csv")
+                say_once(f"{task}: {name!r} in info is not a number; left out of episodes.csv")
 
 
 class _Record:
-    """One episode and what it has brought so far."""
+    """One episode and its results so far."""
 
     def __init__(self, environment: Env, seed: int, terms: _Terms) -> None:
         from gallop.environments.guard import Guard  # imports Gymnasium
@@ -191,9 +200,9 @@ class _Record:
 
     def step(self, action: Array, max_timesteps: int) -> None:
         """Step the environment."""
-        self.actions.append(np.array(action))  # before the task can write into it
+        self.actions.append(np.array(action))  # a copy, before the task can change it
         with self._without_return():
-            # Discrete actions are plain integers for most tasks.
+            # Most tasks expect plain integers as discrete actions.
             step = self.environment.step(action.item() if action.ndim == 0 else action)
         if self.ended:
             return
@@ -208,20 +217,22 @@ class _Record:
 
     @contextlib.contextmanager
     def _without_return(self) -> Iterator[None]:
-        """End the episode where an observation is not finite: no policy can go on, and its return
-        is not known. Whatever else the task does wrong ends the evaluation."""
+        """End the episode, without a return, at an observation that is not finite.
+
+        Other errors of the task end the evaluation.
+        """
         try:
             yield
         except TaskError as error:
             error.where = f"in the episode of seed {self._seed}, timestep {len(self.actions):,}"
             if error.cause != "observation":
                 raise
-            log.info("%s; the episode ends here and has no return", error)  # the table counts them
+            log.info("%s; the episode ends here without a return", error)  # the table counts them
             self.total, self.ended = float("nan"), True
 
 
 def stack(observations: Sequence[Observation]) -> Observations:
-    """One batch [n, ...] of n observations; a dictionary of batches for Dict spaces."""
+    """Stack n observations to a batch, shape [n, ...], or a dictionary of batches."""
     if isinstance(observations[0], Mapping):
         return {key: np.stack([o[key] for o in observations]) for key in observations[0]}
     return np.stack(observations)

@@ -1,4 +1,4 @@
-"""Where the bootstrap intervals of every report draw from."""
+"""The random generator of the bootstrap intervals in reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def interval_generator() -> np.random.Generator:
-    """A fresh generator: the same returns always have the same interval.
+    """Return a generator with a fixed seed, so that equal returns have equal intervals.
 
     >>> bool(interval_generator().integers(100) == interval_generator().integers(100))
     True

@@ -1,8 +1,8 @@
-"""What a set of returns says: pure functions over NumPy arrays.
+"""Statistics of returns, as pure functions of NumPy arrays.
 
 Interquartile mean and bootstrap intervals follow Agarwal et al. 2021, "Deep Reinforcement Learning
 at the Edge of the Statistical Precipice" (arXiv:2108.13264; google-research/rliable). Randomness
-is an argument: every bootstrap takes the generator that it draws from.
+is an argument: every bootstrap takes the generator that it samples from.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 10_000
-EXACT_TEST_SIZE = 16  # pairs; all 65,536 choices of signs are looked at
+EXACT_TEST_SIZE = 16  # pairs; all 65,536 combinations of signs are evaluated
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Reduces the last axis."""
@@ -40,7 +40,7 @@ class Summary(NamedTuple):
     iqm: float
     mean_interval: Interval
     n_left_out: int = 0
-    """Returns that are not finite, and so in none of these numbers; `n` counts the others."""
+    """Number of returns that are not finite, and not part of any of these numbers."""
 
 
 class Difference(NamedTuple):
@@ -59,7 +59,7 @@ class Probability(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two policies on the same seeds, judged in four ways."""
+    """Comparison of two policies on the same seeds by four statistics."""
 
     difference: Difference
     probability_of_improvement: Probability
@@ -82,36 +82,36 @@ class SeedSummary(NamedTuple):
 
 
 class SeedCurve(NamedTuple):
-    """Training seeds' returns at each of k timesteps; every array is [k]."""
+    """Returns over training seeds at k timesteps; every array has shape [k]."""
 
     n: NDArray[np.int64]
-    """Runs that were evaluated there."""
+    """Number of runs evaluated at each timestep."""
     iqm: NDArray[np.float64]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 
 
 class Slope(NamedTuple):
-    """How fast the evaluation return rises at the end of training."""
+    """Slope of the evaluation return at the end of training."""
 
     n: int
-    """Evaluations in the last quarter."""
+    """Number of evaluations in the last quarter."""
     per_100k: float
-    """Return gained every 100,000 timesteps."""
+    """Change of the return per 100,000 timesteps."""
     interval: Interval
 
     @property
     def trend(self) -> str:
-        """Whether the interval leaves 0 out: "rising", "falling", else "level"."""
+        """ "rising" or "falling" if the interval excludes 0, otherwise "level"."""
         if self.interval.low > 0:
             return "rising"
         return "falling" if self.interval.high < 0 else "level"
 
 
 def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
-    """Mean of the middle half along the last axis: a quarter is cut from each end.
+    """Return the mean of the middle half along the last axis; a quarter is cut from each end.
 
-    As `scipy.stats.trim_mean(values, 0.25)`, the number cut is rounded down.
+    As in `scipy.stats.trim_mean(values, 0.25)`, the number of values to cut is rounded down.
 
     >>> float(interquartile_mean([1, 2, 3, 4, 5, 6, 7, 800]))
     4.5
@@ -122,7 +122,7 @@ def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:
     ordered = np.sort(np.asarray(values, dtype=np.float64), axis=-1)
     n = ordered.shape[-1]
     if n == 0:
-        raise ValueError("the interquartile mean of no values does not exist")
+        raise ValueError("the interquartile mean requires at least one value")
     cut = n // 4
     return np.asarray(ordered[..., cut : n - cut].mean(axis=-1))
 
@@ -133,16 +133,22 @@ def bootstrap_interval(
     statistic: Statistic = lambda resamples: resamples.mean(axis=-1),
     n_resamples: int = N_RESAMPLES,
 ) -> Interval:
-    """95 % percentile bootstrap interval of a statistic of independent values, shape [n].
+    """Return the 95 % percentile bootstrap interval of a statistic of independent values.
 
-    One value gives an interval of no width: nothing is known about its spread.
+    A single value gives an interval of zero width, as nothing is known about the spread.
+
+    Args:
+        values: shape [n].
+        generator: random generator of the resampling.
+        statistic: reduces the last axis; default: the mean.
+        n_resamples: number of bootstrap resamples.
 
     Raises:
         ValueError: for no values.
     """
     sample = np.asarray(values, dtype=np.float64)
     if sample.size == 0:
-        raise ValueError("an interval of no values does not exist")
+        raise ValueError("a bootstrap interval requires at least one value")
     picks = generator.integers(0, sample.size, size=(n_resamples, sample.size))
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(statistic(sample[picks]), [tail, 1 - tail])
@@ -155,26 +161,28 @@ def stratified_bootstrap_interval(
     statistic: Statistic = interquartile_mean,
     n_resamples: int = N_RESAMPLES,
 ) -> Interval:
-    """95 % percentile bootstrap interval of a statistic of runs on tasks.
+    """Return the 95 % percentile bootstrap interval of a statistic of runs on several tasks.
 
-    Each task's runs are resampled among themselves, so that every resample holds as many runs of
-    each task as there are. With one task this is `bootstrap_interval` over its runs, draw for draw.
+    Runs are resampled within each task, so every resample has the original number of runs per task.
+    With one task the result equals that of `bootstrap_interval` over its runs.
 
     Args:
-        scores: [n_runs, n_tasks], one return of each run, comparable between tasks.
+        scores: one return per run, comparable between tasks; shape [n_runs, n_tasks].
+        generator: random generator of the resampling.
         statistic: reduces [n_resamples, n_runs × n_tasks] to [n_resamples]; default: the
             interquartile mean over all runs of all tasks.
+        n_resamples: number of bootstrap resamples.
 
     Raises:
-        ValueError: if the shape is another one, or there are no values.
+        ValueError: for another shape, or no values.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), section 4.1; rliable's `StratifiedBootstrap`.
     """
     sample = np.asarray(scores, dtype=np.float64)
     if sample.ndim != 2:
-        raise ValueError(f"scores of shape [n_runs, n_tasks] are needed, not {sample.shape}")
+        raise ValueError(f"scores must have shape [n_runs, n_tasks], not {sample.shape}")
     if sample.size == 0:
-        raise ValueError("an interval of no values does not exist")
+        raise ValueError("a bootstrap interval requires at least one value")
     picks = generator.integers(0, len(sample), size=(n_resamples, *sample.shape))
     resamples = np.take_along_axis(sample[None], picks, axis=1)
     tail = (1 - CONFIDENCE) / 2
@@ -183,15 +191,15 @@ def stratified_bootstrap_interval(
 
 
 def finite(values: ArrayLike) -> NDArray[np.float64]:
-    """Those of the values, shape [n], that are finite."""
+    """Return the finite ones of the values, shape [n]."""
     array = np.asarray(values, dtype=np.float64)
     return array[np.isfinite(array)]
 
 
 def summarise_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedSummary:
-    """Mean, standard deviation, IQM and its interval of one return of each seed, shape [n].
+    """Return mean, standard deviation and IQM with its interval of one return per seed, shape [n].
 
-    Returns that are not finite are left out; where none is finite all is NaN.
+    Returns that are not finite are left out. If none is finite, the statistics are NaN.
 
     Raises:
         ValueError: for no values.
@@ -211,10 +219,11 @@ def summarise_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedS
 
 
 def curve_over_seeds(returns: ArrayLike, generator: np.random.Generator) -> SeedCurve:
-    """IQM over training seeds, with its interval, timestep by timestep.
+    """Return the IQM over training seeds, with its interval, at each timestep.
 
     Args:
-        returns: [n_runs, k]; NaN where a run was not evaluated.
+        returns: shape [n_runs, k]; NaN where a run was not evaluated.
+        generator: random generator of the bootstrap.
 
     Raises:
         ValueError: for a timestep at which no run was evaluated.
@@ -228,9 +237,9 @@ def curve_over_seeds(returns: ArrayLike, generator: np.random.Generator) -> Seed
 
 
 def summarise(returns: ArrayLike, generator: np.random.Generator) -> Summary:
-    """Mean, standard deviation, IQM and interval of the mean of returns, shape [n].
+    """Return mean with its interval, standard deviation and IQM of returns, shape [n].
 
-    Returns that are not finite are left out and counted; where none is finite all is NaN.
+    Returns that are not finite are left out and counted. If none is finite, all statistics are NaN.
     """
     values = finite(returns)
     n_left_out = np.size(returns) - values.size
@@ -250,14 +259,14 @@ def summarise(returns: ArrayLike, generator: np.random.Generator) -> Summary:
 def paired_difference(
     returns: ArrayLike, baseline: ArrayLike, generator: np.random.Generator
 ) -> Difference:
-    """Mean of returns − baseline, seed by seed, with its bootstrap interval; shapes [n].
+    """Return the mean of returns − baseline, paired by seed, with its interval; shapes [n].
 
     Raises:
-        ValueError: if the two are not the same number of episodes.
+        ValueError: if the numbers of episodes differ.
     """
     ours, theirs = np.asarray(returns, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if ours.shape != theirs.shape:
-        raise ValueError(f"pairs are needed, not {ours.size} returns and {theirs.size}")
+        raise ValueError(f"expected pairs of returns, not {ours.size} and {theirs.size} returns")
     differences = ours - theirs
     return Difference(
         n=int(differences.size),
@@ -267,22 +276,22 @@ def paired_difference(
 
 
 def paired_difference_of_few(returns: ArrayLike, baseline: ArrayLike) -> Difference:
-    """Mean of returns − baseline, pair by pair, with Student's interval; shapes [n].
+    """Return the mean of returns − baseline, by pairs, with Student's interval; shapes [n].
 
-    For a handful of training seeds. A percentile bootstrap of 3 normal differences holds the truth
-    in 76 of 100 cases instead of 95, of 5 in 83; Student's interval does what it says, for normal
-    differences. One pair says nothing about its spread: its interval is infinite.
+    It is meant for a few training seeds. The 95 % percentile bootstrap interval of 3 normal
+    differences contains the true mean in only 76 of 100 cases, and that of 5 in 83. Student's
+    interval has its nominal coverage for normal differences. For one pair it is infinite.
 
     >>> found = paired_difference_of_few([3.0, 5.0], [2.0, 2.0])
     >>> found.mean, round(found.interval.low, 1), round(found.interval.high, 1)
     (2.0, -10.7, 14.7)
 
     Raises:
-        ValueError: if the two are not the same number of returns, or none.
+        ValueError: if the numbers of returns differ, or are 0.
     """
     ours, theirs = np.asarray(returns, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     if ours.shape != theirs.shape or ours.size == 0:
-        raise ValueError(f"pairs are needed, not {ours.size} returns and {theirs.size}")
+        raise ValueError(f"expected pairs of returns, not {ours.size} and {theirs.size} returns")
     differences = ours - theirs
     n, mean = int(differences.size), float(differences.mean())
     margin = math.inf
@@ -297,10 +306,10 @@ def probability_of_improvement(
     generator: np.random.Generator,
     n_resamples: int = N_RESAMPLES,
 ) -> Probability:
-    """Probability that one of our returns, drawn at random, beats one of theirs; ties count half.
+    """Return the probability that a random return of ours exceeds one of theirs; ties count half.
 
-    Shapes [n] and [m]; the pairs are all n × m, whatever the seeds. Resampling draws each side on
-    its own, so the interval is that of two independent samples.
+    The shapes are [n] and [m]. All n × m pairs count, regardless of seeds, and each side is
+    resampled separately, so the interval is that of two independent samples.
 
     Source: Agarwal et al. 2021 (arXiv:2108.13264), section 4; the value is Mann and Whitney's U
     divided by n × m.
@@ -313,9 +322,9 @@ def probability_of_improvement(
     """
     x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     if x.size == 0 or y.size == 0:
-        raise ValueError("a probability of improvement of no values does not exist")
+        raise ValueError("the probability of improvement requires at least one value per side")
     wins = (x[:, None] > y) + 0.5 * (x[:, None] == y)  # [n, m]
-    # How often each return was drawn, by resample: [n_resamples, n] and [n_resamples, m].
+    # How often each resample contains each return: [n_resamples, n] and [n_resamples, m].
     drawn_x = generator.multinomial(x.size, np.full(x.size, 1 / x.size), size=n_resamples)
     drawn_y = generator.multinomial(y.size, np.full(y.size, 1 / y.size), size=n_resamples)
     resampled = ((drawn_x @ wins) * drawn_y).sum(axis=1) / wins.size
@@ -325,10 +334,10 @@ def probability_of_improvement(
 
 
 def sign_flip_test(differences: ArrayLike, generator: np.random.Generator) -> float:
-    """Two-sided p-value that differences, shape [n], have mean 0 (Fisher's randomisation test).
+    """Return the two-sided p-value of Fisher's randomisation test for differences, shape [n].
 
-    If both policies were the same, each difference could as well have had the other sign. Exact up
-    to `EXACT_TEST_SIZE` pairs, else from random flips.
+    The null hypothesis is that the mean is 0: each difference could equally have had the other
+    sign. The test is exact up to `EXACT_TEST_SIZE` pairs, and uses random flips above.
 
     >>> sign_flip_test([1.0, 2.0, 3.0], np.random.default_rng(0))  # 2 of 8 sums are as far from 0
     0.25
@@ -338,24 +347,24 @@ def sign_flip_test(differences: ArrayLike, generator: np.random.Generator) -> fl
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.size == 0:
-        raise ValueError("a test of no pairs does not exist")
-    # Whether a sum is as far as the one found must not hang on the last bit.
+        raise ValueError("a test requires at least one pair")
+    # Whether a sum is as extreme as the observed one must not depend on the last bit.
     scale = float(np.abs(values).max()) or 1.0
     return _share_of_flips_as_far(np.round(values / scale, 12), generator)
 
 
 def signed_rank_test(differences: ArrayLike, generator: np.random.Generator) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test of differences, shape [n].
+    """Return the two-sided p-value of Wilcoxon's signed-rank test for differences, shape [n].
 
-    Pairs without a difference are left out, as Wilcoxon did; ties share their mean rank. Exact up
-    to `EXACT_TEST_SIZE` pairs, ties included, else from random flips.
+    Pairs without a difference are left out, as by Wilcoxon; ties get their mean rank. The test is
+    exact up to `EXACT_TEST_SIZE` pairs, also with ties, and uses random flips above.
 
     Raises:
         ValueError: for no values.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.size == 0:
-        raise ValueError("a test of no pairs does not exist")
+        raise ValueError("a test requires at least one pair")
     values = values[values != 0]
     if values.size == 0:
         return 1.0
@@ -366,11 +375,11 @@ def signed_rank_test(differences: ArrayLike, generator: np.random.Generator) -> 
 
 
 def _share_of_flips_as_far(values: NDArray[np.float64], generator: np.random.Generator) -> float:
-    """Share of all ways to choose signs whose sum is at least as far from 0 as the one found."""
+    """Return the share of sign combinations whose sum is as far from 0 as the observed one."""
     n = values.size
     if n <= EXACT_TEST_SIZE:
         signs = 2.0 * ((np.arange(2**n)[:, None] >> np.arange(n)) & 1) - 1.0
-        extra = 0  # the signs found are among them
+        extra = 0  # the observed signs are among them
     else:
         signs = 2.0 * generator.integers(0, 2, size=(N_RESAMPLES, n)) - 1.0
         extra = 1
@@ -380,12 +389,12 @@ def _share_of_flips_as_far(values: NDArray[np.float64], generator: np.random.Gen
 
 
 def compare(ours: ArrayLike, theirs: ArrayLike, generator: np.random.Generator) -> Comparison:
-    """Two policies' returns on the same seeds, shapes [n], in the same order.
+    """Compare two policies' returns on the same seeds, shapes [n], in the same order.
 
-    Pairs of which one is not finite are left out; where none is left all is NaN.
+    Pairs with a value that is not finite are left out. If none is left, all statistics are NaN.
 
     Raises:
-        ValueError: if the two are not the same number of episodes.
+        ValueError: if the numbers of episodes differ.
     """
     if np.shape(ours) == np.shape(theirs):
         both = np.isfinite(np.asarray(ours, float)) & np.isfinite(np.asarray(theirs, float))
@@ -409,17 +418,17 @@ def compare(ours: ArrayLike, theirs: ArrayLike, generator: np.random.Generator) 
 
 
 def slope_of_last_quarter(timesteps: ArrayLike, returns: ArrayLike) -> Slope | None:
-    """Straight line through the evaluations of the last quarter of training, by least squares.
+    """Fit a straight line to the evaluations in the last quarter of training by least squares.
 
-    The interval is Student's, with n − 2 degrees of freedom. It takes the evaluations' scatter
-    about the line as independent; those of one learner follow each other, so it is a little narrow.
+    The interval is Student's, with n − 2 degrees of freedom. It assumes independent residuals;
+    those of one learner are correlated, so the interval is a little too narrow.
 
     Args:
-        timesteps: [k], ascending.
-        returns: [k], mean return of each evaluation.
+        timesteps: ascending; shape [k].
+        returns: mean return of each evaluation; shape [k].
 
     Returns:
-        None where fewer than three evaluations lie in the last quarter.
+        The slope; None with fewer than three evaluations in the last quarter.
     """
     x, y = np.asarray(timesteps, dtype=np.float64), np.asarray(returns, dtype=np.float64)
     late = (x > 0.75 * x.max(initial=0.0)) & np.isfinite(y)
@@ -437,7 +446,7 @@ def slope_of_last_quarter(timesteps: ArrayLike, returns: ArrayLike) -> Slope | N
 
 
 def student_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """Half the width of Student's central interval, in standard errors.
+    """Return half the width of Student's central interval, in standard errors.
 
     >>> round(student_quantile(4), 3)
     2.776

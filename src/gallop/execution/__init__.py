@@ -1,1 +1,1 @@
-"""Several runs side by side: work items, and the engine that brings them to their ends."""
+"""Running several trainings in parallel: work items, and the engine that runs them."""

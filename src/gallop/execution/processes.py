@@ -1,8 +1,8 @@
-"""The engine of one machine: a process for each work item, the cores divided among them.
+"""The engine for one machine: one process per work item, with the cores divided among them.
 
-On two cores two runs of one thread each are faster than one after the other with two
-(benchmarks/two_seeds_on_two_cores.py), so there are as many processes as cores, as long as there
-is work for them.
+On two cores, two runs in parallel with one thread each are faster than one after the other with
+two threads (benchmarks/two_seeds_on_two_cores.py). So there are as many processes as cores, as
+long as there is work for them.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ from gallop.run_folder.consent import for_children
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.full_disk import DiskFullError
 
-MAX_DEATHS = 10  # of a process, by signals, without a new boundary in between
+MAX_DEATHS = 10  # deaths of a process by signals without a new boundary in between
 LOG = "worker.log"
 
 
 def n_workers(asked: int | None = None, n_threads: int | None = None) -> int:
-    """Processes side by side: what was asked for, but never more than the cores can serve.
+    """Return the number of parallel processes: as requested, but no more than the cores allow.
 
     Args:
-        asked: None takes as many as there is room for.
-        n_threads: of each, where the experiment says so.
+        asked: the number requested; None: as many as possible.
+        n_threads: threads per process, if the experiment sets them.
     """
     room = max(1, available_processors() // (n_threads or 1))
     return room if asked is None else min(asked, room)
 
 
 class Processes:
-    """Work items in processes of this machine."""
+    """Runs work items in processes on this machine."""
 
     def __init__(self, n_workers: int) -> None:
-        """At most `n_workers` at once; each learns by OMP_NUM_THREADS how many cores are its."""
+        """Run at most `n_workers` processes; OMP_NUM_THREADS gives each its share of the cores."""
         self._n_workers = n_workers
         self._waiting: deque[WorkItem] = deque()
         self._running: dict[Path, _Process] = {}
@@ -55,19 +55,19 @@ class Processes:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether another item could begin at once."""
+        """Whether another item could start at once."""
         busy = len(self._running) + len(self._stopping) + len(self._waiting)
         return busy < self._n_workers
 
     def submit(self, item: WorkItem) -> None:
-        """Take an item; it begins at a later `poll`, in the order of submission."""
+        """Accept an item; a later `poll` starts it, in the order of submission."""
         self._waiting.append(item)
 
     def poll(self) -> list[Ended]:
-        """Begin what can begin; tell of what has ended. A process that was killed begins again.
+        """Start what can start, restart killed processes, and return what has ended.
 
         Raises:
-            DiskFullError: if one met a full disk; its item waits for the next call.
+            DiskFullError: if the disk is full; the item waits for the next call.
         """
         self._stopping = [process for process in self._stopping if process.exit_code() is None]
         ended = []
@@ -90,7 +90,7 @@ class Processes:
         for item in list(self._waiting):
             if len(self._running) + len(self._stopping) >= self._n_workers:
                 return
-            # Somebody else may still hold it: an orphan of a killed parent that has yet to stop.
+            # Another process may still hold it, such as an orphan that has yet to stop.
             if RunDirectory(item.folder).is_locked():
                 continue
             n = min(self._n_workers, len(self._running) + len(self._waiting))
@@ -98,7 +98,7 @@ class Processes:
             self._running[item.folder] = _Process(item, available_processors() // n)
 
     def cancel(self, folder: Path) -> None:
-        """Stop the item of this folder at its next safe instant; `poll` does not tell of it."""
+        """Stop the item of this folder at the next safe moment; `poll` does not return it."""
         self._waiting = deque(item for item in self._waiting if item.folder != folder)
         process = self._running.pop(folder, None)
         if process is not None:
@@ -106,7 +106,7 @@ class Processes:
             self._stopping.append(process)
 
     def close(self) -> None:
-        """Stop everything at its next safe instant, and wait until it has."""
+        """Stop everything at the next safe moment, and wait for it."""
         for folder in [*(item.folder for item in self._waiting), *self._running]:
             self.cancel(folder)
         for process in self._stopping:
@@ -114,7 +114,7 @@ class Processes:
         self._stopping = []
 
     def _may_go_on(self, item: WorkItem) -> bool:
-        """Whether a killed process is started again: it was, or it came further in between."""
+        """Return whether to restart a killed process: not after many deaths without progress."""
         timestep = resume_state.last_timestep(item.folder / "state")
         before, n = self._deaths.get(item.folder, (timestep, 0))
         n = n + 1 if timestep == before else 1
@@ -123,7 +123,7 @@ class Processes:
 
 
 class _Process:
-    """A work item under way."""
+    """The process of a work item."""
 
     def __init__(self, item: WorkItem, n_threads: int) -> None:
         self.item = item
@@ -139,10 +139,10 @@ class _Process:
                     ANSWERING,
                     *item.command,
                 ],
-                stdin=subprocess.PIPE,  # it ends when we do: see worker.py
+                stdin=subprocess.PIPE,  # closed when this process ends: see worker.py
                 stdout=subprocess.PIPE,  # for its answers; what a task prints goes to the log
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is ours to answer
+                start_new_session=True,  # Ctrl-C is handled by this process alone
                 env={**os.environ, **for_children(), "OMP_NUM_THREADS": threads},
             )
 
@@ -150,7 +150,7 @@ class _Process:
         self._reason: str | None = None
 
     def exit_code(self) -> int | None:
-        """None while it runs; minus a signal's number, or 128 + it, where one ended it."""
+        """Return the exit code; None while running; -n or 128 + n after signal n."""
         keep_short(self._log)
         code = self._child.poll()
         if code is not None and self._child.stdin is not None:
@@ -163,7 +163,7 @@ class _Process:
             self._child.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Until it has stopped; one that does not is killed, as its folder does not mind."""
+        """Wait until it has stopped; kill it after a while, which its folder survives."""
         until = time.monotonic() + SECONDS_TO_STOP
         while self.exit_code() is None:
             if time.monotonic() > until:
@@ -171,16 +171,16 @@ class _Process:
             time.sleep(0.02)
 
     def reason(self, code: int) -> str:
-        """What it told, or the signal that ended it."""
+        """Return the reason that the process gave, or the signal that ended it."""
         if code == 0:
             return ""
         if (number := _signal(code)) is not None:
-            return f"ended {MAX_DEATHS} times by {number.name} without making progress"
-        return self._reason or f"ended with exit code {code}; {self._log} may say why"
+            return f"ended by {number.name} {MAX_DEATHS} times without progress"
+        return self._reason or f"ended with exit code {code}; see {self._log}"
 
 
 def _signal(code: int) -> signal.Signals | None:
-    """The signal that ended a process: by itself, or, as 128 + its number, in good order."""
+    """Return the signal that ended a process: directly (-n) or after clean-up (128 + n)."""
     try:
         return signal.Signals(-code if code < 0 else code - 128)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What is done side by side: work items, and the small interface of whoever does them.
+"""Work items, and the interface of the engines that run them in parallel.
 
-A work item says "bring this folder to its end". Doing it twice, or again after a kill, changes
-nothing: the truth is the folder with its state and its lock, never what an engine remembers.
+A work item means "finish the run in this folder". Doing it twice, or again after a kill, changes
+nothing: the folder with its state and its lock is the truth, not what an engine remembers.
 """
 
 from __future__ import annotations
@@ -11,54 +11,54 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
 HELD = 75
-"""Exit code of an item's process that found its folder held by another: to be tried again."""
+"""Exit code of an item's process if another process holds its folder: it must be retried."""
 
 
 NO_ROOM = 74
-"""Exit code of an item's process that met a full disk: whoever waits for the item has to stop."""
+"""Exit code of an item's process after a full disk: the process that waits for it must stop."""
 
 
 class WorkItem(NamedTuple):
-    """Bring a run's folder to its end."""
+    """Finish the run in a folder."""
 
     folder: Path
-    """Made already, with its experiment; `state/` in it says how far it is."""
+    """An existing folder with an experiment; its `state/` says how far it is."""
     command: tuple[str, ...]
-    """Python module that does it, and its arguments, such as ("gallop", "run", "--resume", …)."""
+    """A Python module and its arguments, such as ("gallop", "run", "--resume", …)."""
 
 
 class Ended(NamedTuple):
-    """A work item that will not go on by itself."""
+    """A work item that has ended, successfully or not."""
 
     item: WorkItem
     exit_code: int
-    """0: it is done. Otherwise `reason` says why not."""
+    """0: it is finished. Otherwise `reason` says why not."""
     reason: str
 
 
 class Engine(Protocol):
-    """Whoever brings work items to their ends."""
+    """Runs work items to their ends."""
 
     def submit(self, item: WorkItem) -> None:
-        """Take an item; it begins when there is room, in the order of submission."""
+        """Accept an item; items start in the order of submission, when there is room."""
 
     def poll(self) -> list[Ended]:
-        """Begin what can begin, and tell of what has ended since the last call; never waits.
+        """Start what can start, and return what has ended since the last call; never wait.
 
         Raises:
-            DiskFullError: if an item met a full disk; it can begin again when there is room.
+            DiskFullError: if the disk is full; the item can be started again when there is space.
         """
 
     def cancel(self, folder: Path) -> None:
-        """Stop the item of this folder at its next safe instant; `poll` does not tell of it."""
+        """Stop the item of this folder at the next safe moment; `poll` does not return it."""
 
     def close(self) -> None:
-        """Stop everything at its next safe instant, and wait until it has."""
+        """Stop everything at the next safe moment, and wait for it."""
 
     @property
     def is_hungry(self) -> bool:
-        """Whether another item could begin at once."""
+        """Whether another item could start at once."""
 
 
 MakeEngine: TypeAlias = Callable[[int], Engine]
-"""Takes how many items are to be worked on side by side."""
+"""Makes an engine, given the number of items to run in parallel."""

@@ -1,7 +1,7 @@
-"""The child process of a work item: a Python module that ends when its parent does.
+"""The child process of a work item: a Python module that ends when its parent ends.
 
-python -m gallop.execution.worker [--answering] MODULE ARGUMENTS…, with standard input a pipe from
-the parent; with --answering standard output is one too, for answers alone (answers.py).
+python -m gallop.execution.worker [--answering] MODULE ARGUMENTS…, where standard input is a pipe
+from the parent. With --answering, standard output is a pipe reserved for answers (answers.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECONDS_ALONE = 5.0  # after the parent's end
 
 
 def main() -> None:
-    """Run the module as `python -m` would, watching the parent."""
+    """Run the module as `python -m` would, and watch the parent process."""
     die_with_parent(_stop_after_the_parent)
     module, *arguments = sys.argv[1:]
     if module == ANSWERING:
@@ -37,9 +37,9 @@ def main() -> None:
 
 
 def _stop_after_the_parent() -> None:
-    """However the parent ends, the system closes its side of the pipe: no orphan trains on."""
+    """End when the system closes the parent's side of the pipe, so that no orphan trains on."""
     standard_input_ends()
-    os.kill(os.getpid(), signal.SIGTERM)  # where there is time, the run stops in good order
+    os.kill(os.getpid(), signal.SIGTERM)  # if there is time, the run stops cleanly
     time.sleep(SECONDS_ALONE)
 
 

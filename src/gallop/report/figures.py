@@ -1,4 +1,4 @@
-"""Data → matplotlib Figure. Every figure says what its band is and of how many episodes."""
+"""The figures of a run. Each states what its band shows, and the number of episodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.errors import counted
 from gallop.evaluation.statistics import SeedCurve, finite
 from gallop.run_folder.manifest import write_result
 from gallop.run_folder.numbers import Evaluations
@@ -23,12 +24,14 @@ TRAINED, BASELINE, INK = "#1f6f8b", "#c8553d", "#333333"
 
 
 def learning_curve(title: str, evaluations: Evaluations, note: str = "") -> Figure:
-    """Mean ± standard deviation of the evaluation return over timesteps.
+    """Plot mean ± standard deviation of the evaluation return against timesteps.
 
-    Like all figures it is drawn from the finite returns, and says how many are left out.
+    Like all figures, it shows the finite returns, and states how many others there are.
 
     Args:
-        note: what else is to be known of these returns.
+        title: of the figure.
+        evaluations: during training.
+        note: more about these returns, printed below the title.
     """
     figure, axes = _new(title, note, evaluations.results)
     _draw_curve(axes, evaluations)
@@ -39,7 +42,7 @@ def learning_curve(title: str, evaluations: Evaluations, note: str = "") -> Figu
 def comparison(
     title: str, evaluations: Evaluations, baseline: NDArray[np.float64], note: str = ""
 ) -> Figure:
-    """The learning curve with the random policy's band."""
+    """Plot the learning curve together with the random policy's mean and band."""
     figure, axes = _new(title, note, evaluations.results, baseline)
     _draw_curve(axes, evaluations)
     baseline = finite(baseline)
@@ -54,7 +57,7 @@ def comparison(
         color=BASELINE,
         alpha=0.25,
         linewidth=0,
-        label=f"random policy, mean ± 1 std of {baseline.size} episodes",
+        label=f"random policy: mean ± 1 std of {counted(baseline.size, 'episode')}",
     )
     axes.legend(loc="best", frameon=False)
     return figure
@@ -67,13 +70,14 @@ def curves_over_seeds(
     seeds: Sequence[int],
     over_seeds: SeedCurve,
 ) -> Figure:
-    """A thin line for each training seed's run, and their interquartile mean with its band.
+    """Plot a thin line per training seed, and their interquartile mean with its interval.
 
     Args:
-        timesteps: [k], of all evaluations.
-        returns: [n_runs, k], mean return of each evaluation; NaN where a run has none.
-        seeds: [n_runs], the training seeds.
-        over_seeds: of `returns`.
+        title: of the figure.
+        timesteps: of all evaluations; shape [k].
+        returns: mean return of each evaluation, NaN where a run has none; shape [n_runs, k].
+        seeds: the training seeds; shape [n_runs].
+        over_seeds: statistics of `returns` over seeds.
     """
     figure, axes = _new(title)
     n = len(seeds)
@@ -81,17 +85,17 @@ def curves_over_seeds(
         there = np.isfinite(row)
         (line,) = axes.plot(timesteps[there], row[there], color=INK, linewidth=0.8, alpha=0.45)
         line.set_gid(f"seed-{seed}")
-    line.set_label(f"{n} run{'s' if n > 1 else ''}, a training seed each")
+    line.set_label(f"{counted(n, 'run')} (one per training seed)")
     axes.fill_between(
         timesteps, over_seeds.low, over_seeds.high, color=TRAINED, alpha=0.25, linewidth=0,
-        label=f"95 % bootstrap interval of the IQM, over {n} training seed{'s' if n > 1 else ''}",
+        label=f"95 % bootstrap interval of the IQM over {counted(n, 'training seed')}",
     )  # fmt: skip
     axes.plot(
         timesteps, over_seeds.iqm, color=TRAINED, linewidth=2.5, marker="o", markersize=4,
         label="interquartile mean (IQM) over training seeds",
     )  # fmt: skip
     _label_curve(axes)
-    axes.set_ylabel("mean return of an evaluation")
+    axes.set_ylabel("mean evaluation return")
     axes.legend(loc="best", frameon=False)
     return figure
 
@@ -103,7 +107,7 @@ def milestone_bars(
     baseline: NDArray[np.float64],
     note: str = "",
 ) -> Figure:
-    """Mean return at each milestone, beside the random policy's; one dot an episode."""
+    """Plot the mean return of the random policy and at each milestone, with a dot per episode."""
     figure, axes = _new(title, note, baseline, *returns.values())
     labels = ["random\npolicy", *(f"{p} %\n{short(timesteps[p])} timesteps" for p in returns)]
     n = baseline.size
@@ -126,8 +130,8 @@ def milestone_bars(
             ha="center",
         )
     axes.set_xticks(range(len(groups)), labels)
-    axes.set_xlabel(f"bar: mean, whisker: ± 1 std, dots: the {n} evaluation episodes")
-    axes.set_ylabel("return of an episode")
+    axes.set_xlabel(f"bars: mean; whiskers: ± 1 std; dots: {counted(n, 'evaluation episode')}")
+    axes.set_ylabel("episode return")
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.margins(y=0.12)
     return figure
@@ -136,7 +140,7 @@ def milestone_bars(
 def trained_vs_random(
     title: str, returns: NDArray[np.float64], baseline: NDArray[np.float64], note: str = ""
 ) -> Figure:
-    """Box plots of the returns of a milestone's policy and of the random policy."""
+    """Plot boxes of the returns of the random policy and of a milestone's policy."""
     figure, axes = _new(title, note, returns, baseline)
     returns, baseline = finite(returns), finite(baseline)
     boxes = axes.boxplot(
@@ -150,14 +154,16 @@ def trained_vs_random(
         box.set(facecolor=colour, alpha=0.5)
     _draw_dots(axes, baseline, 1)
     _draw_dots(axes, returns, 2)
-    axes.set_xticks([1, 2], [f"random policy\nn = {baseline.size}", f"trained\nn = {returns.size}"])
-    axes.set_xlabel("box: quartiles and median, whiskers: within 1.5 × the box, dots: episodes")
-    axes.set_ylabel("return of an episode")
+    axes.set_xticks(
+        [1, 2], [f"random policy\nn = {baseline.size}", f"trained policy\nn = {returns.size}"]
+    )
+    axes.set_xlabel("boxes: quartiles and median; whiskers: up to 1.5 × IQR; dots: episodes")
+    axes.set_ylabel("episode return")
     return figure
 
 
 def histogram(title: str, returns: NDArray[np.float64], note: str = "") -> Figure:
-    """Histogram of the returns of a milestone's policy."""
+    """Plot a histogram of the returns of a milestone's policy."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _new(title, note, returns)
@@ -172,10 +178,17 @@ def histogram(title: str, returns: NDArray[np.float64], note: str = "") -> Figur
     mean = float(returns.mean()) if returns.size else 0.0
     if returns.size:
         axes.axvline(mean, color=INK, linestyle="--", label=f"mean {mean:,.1f}")
-    axes.plot(returns, np.full(returns.size, 0.06), "|", color=INK, markersize=14, label="episodes")
+    axes.plot(
+        returns,
+        np.full(returns.size, 0.06),
+        "|",
+        color=INK,
+        markersize=14,
+        label="one episode each",
+    )
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("return of an episode")
-    axes.set_ylabel(f"episodes, of {returns.size}")
+    axes.set_xlabel("episode return")
+    axes.set_ylabel(f"episodes (of {returns.size})")
     axes.legend(loc="best", frameon=False)
     return figure
 
@@ -183,18 +196,19 @@ def histogram(title: str, returns: NDArray[np.float64], note: str = "") -> Figur
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     buffer = io.BytesIO()
-    # No metadata: the same data give the same file.
+    # Without metadata, the same data give the same file.
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     write_result(path, buffer.getvalue())
 
 
 def _new(title: str, note: str = "", *returns: NDArray[np.float64]) -> tuple[Figure, Axes]:
-    """An empty figure; below its title stands what is to be known of these returns."""
+    """Return an empty figure, with notes on these returns below its title."""
     from matplotlib.figure import Figure
 
     n_left_out = sum(int((~np.isfinite(each)).sum()) for each in returns)
     if n_left_out:
-        left_out = f"{n_left_out} returns are not finite and left out"
+        verb = "is" if n_left_out == 1 else "are"
+        left_out = f"{counted(n_left_out, 'return')} {verb} not finite and left out"
         note = f"{left_out}; {note}" if note else left_out
     if note:
         title = f"{title}\n{note}"
@@ -215,11 +229,11 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
     mean, std = (np.array([f(row) for row in rows]) for f in (np.mean, np.std))
     axes.fill_between(
         timesteps, mean - std, mean + std, color=TRAINED, alpha=0.25, linewidth=0,
-        label=f"± 1 std over these {n} episodes",
+        label=f"± 1 std over {'this' if n == 1 else 'these'} {counted(n, 'episode')}",
     )  # fmt: skip
     axes.plot(
         timesteps, mean, color=TRAINED, marker="o", markersize=4,
-        label=f"mean of {n} deterministic episodes (validation seeds)",
+        label=f"mean of {counted(n, 'deterministic episode')} (validation seeds)",
     )  # fmt: skip
     if evaluations.best_timestep is not None:
         best = int(np.flatnonzero(timesteps == evaluations.best_timestep)[0])
@@ -231,7 +245,7 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
             ha="center",
         )
     _label_curve(axes)
-    axes.set_ylabel("return of an episode")
+    axes.set_ylabel("episode return")
 
 
 def _label_curve(axes: Axes) -> None:
@@ -249,7 +263,7 @@ def _draw_dots(axes: Axes, values: NDArray[np.float64], place: float) -> None:
 
 
 def short(timesteps: float) -> str:
-    """1500000 → 1.5M."""
+    """Return a number of timesteps in short form, rounded to 4 digits: 1500000 → 1.5M."""
     for size, unit in ((1_000_000, "M"), (1_000, "k")):
         if timesteps >= size:
             return f"{timesteps / size:.4g}{unit}"

@@ -23,7 +23,7 @@ SECONDS_BETWEEN_LOOKS = 0.5  # into the folders
 
 
 class GroupProgress:
-    """How far the runs are, seen from their folders: a live table, or lines without a terminal."""
+    """Shows the progress of runs, read from their folders: a live table, or lines when piped."""
 
     def __init__(
         self,
@@ -32,9 +32,17 @@ class GroupProgress:
         states: Mapping[int, State],
         horizon: int,
     ) -> None:
+        """Prepare to show progress within a `with` block.
+
+        Args:
+            display: where to print.
+            runs: training seed -> run.
+            states: training seed -> state, which the caller updates.
+            horizon: last timestep of each run.
+        """
         self._display, self._runs, self._states, self._horizon = display, runs, states, horizon
         self._returns: dict[int, tuple[int, float]] = {}
-        """Seed -> timestep and mean return of its latest evaluation."""
+        """Training seed -> timestep and mean return of its latest evaluation."""
         self._shown: dict[int, tuple[State, int]] = {}
         self._bar = Progress(FittedLine(), expand=True, console=display.console)
         self._task = self._bar.add_task("all runs", total=horizon * len(runs))
@@ -59,7 +67,11 @@ class GroupProgress:
             self._live.stop()
 
     def show(self, at_once: bool = False) -> None:
-        """Look into the folders and show what is new; often called, seldom done."""
+        """Read the folders and show what is new, at most twice a second.
+
+        Args:
+            at_once: do it now, however recently it was done.
+        """
         if not at_once and time.monotonic() - self._looked < SECONDS_BETWEEN_LOOKS:
             return
         self._looked = time.monotonic()
@@ -87,14 +99,14 @@ class GroupProgress:
     def _look(self, seed: int) -> None:
         try:
             evaluations = self._runs[seed].numbers.read_evaluations()
-        except RunError:  # named at the end
+        except RunError:  # reported at the end
             return
         if evaluations is not None and len(evaluations.timesteps):
             mean_return = float(evaluations.results[-1].mean())
             self._returns[seed] = int(evaluations.timesteps[-1]), mean_return
 
     def _now(self) -> int:
-        """Timesteps of all runs."""
+        """Return the timesteps of all runs together."""
         return sum(self._timestep(seed) for seed in self._runs)
 
     def _timestep(self, seed: int) -> int:
@@ -113,7 +125,9 @@ class GroupProgress:
         headings = ("training seed", "timestep", "return")
         table = NameTable([*map(Column, headings), Column("state", "word")], rows)
         self._bar.update(self._task, completed=self._now(), speed=self._speed(), left=self._left())
-        return Stacked(self._bar.get_renderable(), table)  # a table too long is cut at its end
+        return Stacked(
+            self._bar.get_renderable(), table
+        )  # a table that is too long is cut at its end
 
     def _speed(self) -> str:
         seconds, done = time.monotonic() - self._started, self._now() - self._first
@@ -126,5 +140,5 @@ class GroupProgress:
 
 
 def timestep_of(run: RunDirectory, state: State, horizon: int) -> int:
-    """Where a run stands."""
+    """Return the timestep that a run has reached."""
     return horizon if state == "finished" else resume_state.last_timestep(run.state)

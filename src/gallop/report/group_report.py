@@ -1,4 +1,4 @@
-"""What the runs of a group say together, from their files alone: curve, figure, summary, table."""
+"""The report of a group of runs, from their files: curve, figure, summary and table."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from gallop.run_folder.seed_group import SeedGroup
 
 
 def redraw(group: SeedGroup, display: Display) -> None:
-    """Curve, figure and summary anew, and what they say.
+    """Write curve, figure and summary again, and print the results.
 
     Raises:
-        RunError: if the folder is no group, or nothing of it was evaluated so far.
+        RunError: if the folder is not a group, or none of its runs has an evaluation yet.
     """
     experiment, runs = group.look_at_experiment(), group.runs()
     for run in runs.values():
@@ -37,16 +37,14 @@ def redraw(group: SeedGroup, display: Display) -> None:
     with group.locked():
         drawn = draw(group, runs, experiment)
     if not drawn:
-        raise RunError(
-            f"{group.path} has nothing to draw yet: none of its runs was evaluated so far"
-        )
+        raise RunError(f"{group.path} has nothing to plot yet: none of its runs has an evaluation")
     show(group, runs, experiment, display)
 
 
 def show(
     group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment, display: Display
 ) -> None:
-    """Print the returns of the finished runs, and where things are."""
+    """Print the returns of the finished runs, and the paths of figure and numbers."""
     returns = final_and_best(_without(runs, damaged(runs)))
     if returns:
         final = summarise_seeds([final for final, _ in returns.values()], interval_generator())
@@ -57,7 +55,7 @@ def show(
 
 
 def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> list[Path]:
-    """curve.csv, learning_curve.png and summary.json, as far as the runs are; the paths written."""
+    """Write curve.csv, learning_curve.png and summary.json so far; return the paths."""
     written = []
     whole = _without(runs, damaged(runs))
     timesteps, returns, seeds = evaluations_over_seeds(whole)
@@ -77,7 +75,7 @@ def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experim
 
 
 def damaged(runs: Mapping[int, RunDirectory]) -> dict[int, str]:
-    """Training seed -> why the numbers of its run cannot be used, where they cannot."""
+    """Return training seed -> why the run's numbers are unusable, for the runs affected."""
     found = {}
     for seed, run in runs.items():
         try:
@@ -107,7 +105,7 @@ def _write_curve(path: Path, timesteps: NDArray[np.int64], curve: SeedCurve) -> 
 def _summary(
     experiment: Experiment, judged: Mapping[int, tuple[float, float]], unfinished: Sequence[int]
 ) -> Json:
-    """summary.json: the final and the best policies over the training seeds that are finished."""
+    """Return summary.json: the final and best policies over the finished training seeds."""
     summary: Json = {
         "algo": experiment.algorithm.title,
         "env": experiment.env,
@@ -122,7 +120,7 @@ def _summary(
 
 
 def final_and_best(runs: Mapping[int, RunDirectory]) -> dict[int, tuple[float, float]]:
-    """Training seed -> mean evaluation return of its final and its best policy; finished runs."""
+    """Return training seed -> mean returns of final and best policy, of the finished runs."""
     found = {}
     for seed, run in runs.items():
         policies = [run.numbers.read_episodes(policy) for policy in ("final", "best")]
@@ -135,11 +133,11 @@ def final_and_best(runs: Mapping[int, RunDirectory]) -> dict[int, tuple[float, f
 def evaluations_over_seeds(
     runs: Mapping[int, RunDirectory],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], list[int]]:
-    """Every evaluation during training so far.
+    """Collect the evaluations during training so far.
 
     Returns:
-        Timesteps [k]; mean returns [n_runs, k], NaN where a run has no such evaluation; and the
-        seeds [n_runs] of those that have any.
+        Timesteps, shape [k]; mean returns, shape [n_runs, k], NaN where a run has no evaluation;
+        and the seeds of the runs that have any, shape [n_runs].
     """
     means: dict[int, dict[int, float]] = {}
     for seed, run in runs.items():

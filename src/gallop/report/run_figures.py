@@ -1,4 +1,4 @@
-"""A run's figures, from its files alone."""
+"""The figures of a run, plotted from its files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.errors import counted
 from gallop.experiments.plan import Plan
 from gallop.experiments.settings import Experiment
 from gallop.report import figures
@@ -14,12 +15,12 @@ from gallop.run_folder.directory import RunDirectory
 
 
 def title_of(experiment: Experiment) -> str:
-    """What was trained, and on which task."""
+    """Return algorithm and task as a title."""
     return f"{experiment.algorithm.title} on {experiment.env}"
 
 
 def draw_all(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[Path]:
-    """Every figure for which there are numbers; the paths drawn."""
+    """Plot every figure for which there is data; return the paths."""
     drawn = draw_curves(folder, experiment)
     for percent, (timestep, _) in milestone_returns(folder, plan).items():
         drawn += draw_milestone(folder, experiment, percent, timestep)
@@ -27,7 +28,7 @@ def draw_all(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[P
 
 
 def draw_curves(folder: RunDirectory, experiment: Experiment) -> list[Path]:
-    """Both learning curves, from the evaluations so far."""
+    """Plot both learning curves from the evaluations so far; return the paths."""
     evaluations, baseline = folder.numbers.read_evaluations(), folder.numbers.read_baseline()
     if evaluations is None or baseline is None:
         return []
@@ -42,7 +43,7 @@ def draw_curves(folder: RunDirectory, experiment: Experiment) -> list[Path]:
 def draw_milestone(
     folder: RunDirectory, experiment: Experiment, percent: int, timestep: int
 ) -> list[Path]:
-    """Both figures of a milestone."""
+    """Plot both figures of a milestone; return the paths."""
     milestone, baseline = folder.milestone(percent), folder.numbers.read_baseline()
     returns = milestone.read_rewards()
     if returns is None or baseline is None:
@@ -56,7 +57,7 @@ def draw_milestone(
 
 
 def draw_milestone_bars(folder: RunDirectory, experiment: Experiment, plan: Plan) -> list[Path]:
-    """The milestones beside each other."""
+    """Plot the bars that compare the milestones; return the path."""
     baseline, found = folder.numbers.read_baseline(), milestone_returns(folder, plan)
     if baseline is None or not found:
         return []
@@ -69,19 +70,20 @@ def draw_milestone_bars(folder: RunDirectory, experiment: Experiment, plan: Plan
 
 
 def _cut(folder: RunDirectory, *policies: str) -> str:
-    """How many of the episodes of these policies were cut, as a note."""
+    """Return a note on how many episodes of these policies were cut."""
     cut = folder.numbers.cut_episodes()
     told = [cut[policy] for policy in policies if policy in cut]
     if not told:
         return ""
     n, length = sum(each.n for each in told), max(each.length for each in told)
-    return f"{n} episodes did not end and were cut after {length:,} timesteps"
+    verb = "was" if n == 1 else "were"
+    return f"{counted(n, 'episode')} did not end and {verb} cut after {counted(length, 'timestep')}"
 
 
 def milestone_returns(
     folder: RunDirectory, plan: Plan
 ) -> dict[int, tuple[int, NDArray[np.float64]]]:
-    """Percentage -> timestep and returns of the milestones that are there."""
+    """Return percentage -> timestep and returns of the milestones reached so far."""
     found = {}
     for boundary in plan.boundaries:
         if boundary.milestone is not None:

@@ -1,6 +1,6 @@
-"""What a run has come to, from its files alone: as text, and as the records of its milestones.
+"""The results of a run, from its files: as text, and as the records of its milestones.
 
-`gallop run` ends with `show`, and `gallop figures` with the same words.
+Both `gallop run` and `gallop figures` end with `show`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from gallop.run_folder.provenance import versions
 
 
 class _Judged(NamedTuple):
-    """A policy on the evaluation seeds."""
+    """A policy with its returns on the evaluation seeds."""
 
     label: str
     timestep: int
@@ -46,10 +46,11 @@ class _Judged(NamedTuple):
 
 
 def redraw(folder: RunDirectory, display: Display) -> None:
-    """Draw every figure of a run anew, and say what it has come to.
+    """Plot every figure of a run again, and print its results.
 
     Raises:
-        RunError: if the folder holds no run, nothing to draw yet, or another process is running it.
+        RunError: if the folder is not a run, has no evaluation yet, or another process is using
+            it.
     """
     experiment = folder.look_at_experiment()
     plan = make_plan(experiment)
@@ -59,15 +60,15 @@ def redraw(folder: RunDirectory, display: Display) -> None:
         drawn = draw_all(folder, experiment, plan)
         manifest.settle(folder.path)
         if not drawn:
-            raise RunError(f"{folder.path} has nothing to draw yet: it was not evaluated so far")
+            raise RunError(f"{folder.path} has nothing to plot yet: there was no evaluation so far")
         for path in drawn:
-            if path.parent != folder.path:  # `show` names the others
+            if path.parent != folder.path:  # `show` prints the others
                 display.say(f"figure  {path}")
         show(folder, experiment, plan, display)
 
 
 def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Display) -> None:
-    """Print all policies' returns so far, whether the return still rises, and where things are."""
+    """Print the returns of all policies, whether the return is still rising, and the paths."""
     growing, ends = _judged(folder, plan)
     rows = [Row(j.label, j.timestep, _summary(j.returns)) for j in (*growing, *ends)]
     pairs = [_pair(later, before) for before, later in pairwise(growing)]
@@ -88,7 +89,7 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
         not_finite = {names["current"]: counts} | not_finite
     display.left_out({names.get(p, p): cut[p] for p in cut}, not_finite)
     if not folder.best_model.exists() and folder.final_model.exists():
-        display.say("no best policy: no evaluation during training had finite returns alone")
+        display.say("no best policy: no evaluation during training had only finite returns")
     display.meaning(len(seeding.EVALUATION_SEEDS))
     if note := _reward_note(folder, experiment):
         display.say(f"Returns: {note}.")
@@ -98,7 +99,7 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
 
 
 def _judged(folder: RunDirectory, plan: Plan) -> tuple[list[_Judged], list[_Judged]]:
-    """The random policy and the milestones, in order; and the best and the final policy."""
+    """Return random policy and milestones, in order, and best and final policy."""
     numbers = folder.numbers
     growing, ends = [], []
     baseline = numbers.read_baseline()
@@ -140,14 +141,14 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
             display.say(f"film    {milestone.film} is missing: {missing[milestone.film.name]}")
     if folder.best_model.exists():
         display.say(f"policy  {folder.best_model}")
-        display.say(f"to see it move: gallop watch {folder.path}")
+        display.say(f"to watch it: gallop watch {folder.path}")
 
 
 # --- milestones ----------------------------------------------------------------------------------
 
 
 def slope_at(folder: RunDirectory, timestep: int) -> Slope | None:
-    """How the evaluation return was rising at that timestep."""
+    """Return the slope of the evaluation return in the last quarter up to a timestep."""
     evaluations = folder.numbers.read_evaluations()
     if evaluations is None:
         return None
@@ -162,7 +163,15 @@ def milestone_record(
     baseline: NDArray[np.float64],
     slope: Slope | None,
 ) -> Json:
-    """What meta.json says of a milestone, but for the files that it lacks."""
+    """Return the content of a milestone's meta.json, except for missing files.
+
+    Args:
+        experiment: of the run.
+        timestep: of the milestone.
+        episodes: of its policy on the evaluation seeds.
+        baseline: returns of the random policy on the same seeds.
+        slope: of the evaluation return up to there, if known.
+    """
     compared = compare(episodes.returns, baseline, interval_generator())
     return {
         "algo": experiment.algorithm.title,
@@ -179,7 +188,7 @@ def milestone_record(
 
 
 def reward_record(wrappers: RewardWrappers) -> Json:
-    """What meta.json says of wrappers that change rewards; nothing where none does."""
+    """Return what meta.json records of wrappers that change rewards; empty without any."""
     if not wrappers.note:
         return {}
     return {
@@ -189,7 +198,7 @@ def reward_record(wrappers: RewardWrappers) -> Json:
 
 
 def _reward_note(folder: RunDirectory, experiment: Experiment) -> str:
-    """What the returns are, from the records of the milestones."""
+    """Return a note on what the returns are, from the milestones' meta.json."""
     for percent in experiment.milestones:
         meta = folder.milestone(percent).read_meta() or {}
         if names := meta.get("reward_wrappers"):
@@ -200,7 +209,7 @@ def _reward_note(folder: RunDirectory, experiment: Experiment) -> str:
 
 
 def as_plain(statistics: NamedTuple) -> Json:
-    """Named tuples as dictionaries, intervals as lists, for JSON; null where nothing is finite."""
+    """Convert statistics for JSON: to dictionaries, with intervals as lists, and null for NaN."""
 
     def plain(value: object) -> object:
         if isinstance(value, float) and not math.isfinite(value):

@@ -1,8 +1,8 @@
-"""An episode → frames → mp4 and gif.
+"""Filming episodes as mp4 and gif.
 
-A film is the episode that was evaluated, not one like it: the job holds the episode's seed and
-actions, and the child process that films it plays them again and checks that the return is the
-same to the bit. So no policy, and no torch, is needed to film.
+A film shows the very episode that was evaluated. Its job holds the episode's seed and actions. A
+child process replays them, and checks that the return is bit-identical. So filming requires neither
+the policy nor PyTorch.
 
     python -m gallop.report.video JOB.npz FOLDER      (started by film_queue.py)
 """
@@ -42,10 +42,10 @@ from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result
 
-SIZE = 480  # pixels, both ways
+SIZE = 480  # pixels, height and width
 GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
-FLOOR_METRES = 2_000.0  # half the floor's length: good cheetahs run 600 m an episode
-MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames a second
+FLOOR_METRES = 2_000.0  # half the floor's length: good policies run 600 m per episode
+MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames per second
 PROBE_SECONDS = 60
 SECONDS_BETWEEN_ANSWERS = 0.5
 
@@ -58,15 +58,16 @@ _HINTS = {
 
 
 class Backend(NamedTuple):
-    """A way to draw that was seen to work."""
+    """An OpenGL backend that works on this machine."""
 
     name: str
     """Value for MUJOCO_GL."""
     renderer: str
-    """OpenGL's own description."""
+    """The renderer's name, as OpenGL gives it."""
 
     @property
     def is_software(self) -> bool:
+        """Whether it renders on the CPU."""
         return any(word in self.renderer.lower() for word in ("llvmpipe", "softpipe", "swrast"))
 
 
@@ -76,7 +77,7 @@ class Backend(NamedTuple):
 _PROBE = """
 import json, os
 answer = os.dup(1)
-os.dup2(2, 1)  # whatever a library prints is no answer
+os.dup2(2, 1)  # what a library prints is not the answer
 import mujoco
 model = mujoco.MjModel.from_xml_string(
     "<mujoco><worldbody><light pos='0 0 3'/><geom size='1'/></worldbody></mujoco>")
@@ -95,12 +96,12 @@ with mujoco.Renderer(model, 32, 32) as renderer:
 
 
 def find_backend() -> Backend | None:
-    """The first GL backend that works here, or None."""
+    """Return the first OpenGL backend that works here, or None."""
     return next((backend for name in candidates() if (backend := probe(name))), None)
 
 
 def candidates() -> list[str]:
-    """Values for MUJOCO_GL in the order in which they are tried; the one asked for is first."""
+    """Return values for MUJOCO_GL in the order to try them; the environment's own is first."""
     asked = os.environ.get("MUJOCO_GL")
     usual = ("egl", "osmesa", "glfw") if sys.platform == "linux" else ("",)
     return list(dict.fromkeys([asked, *usual] if asked else usual))
@@ -108,10 +109,10 @@ def candidates() -> list[str]:
 
 @functools.cache
 def probe(name: str) -> Backend | None:
-    """This GL backend, if it draws a bright sphere in a child process.
+    """Return this OpenGL backend if it renders a bright sphere in a child process, else None.
 
-    A child, because MUJOCO_GL counts only before MuJoCo is imported, and because a broken GL
-    library can take its process down without a word.
+    A child process is needed because MUJOCO_GL takes effect only before MuJoCo is imported, and
+    because a broken OpenGL library can crash its process.
     """
     if name == "glfw" and not has_display():
         return None
@@ -131,19 +132,19 @@ def probe(name: str) -> Backend | None:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened."""
+    """Return whether a window can be opened."""
     if sys.platform in ("darwin", "win32"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def mend() -> str:
-    """The one line that gives this machine a GL backend."""
+    """Return the command that gives this machine an OpenGL backend."""
     return _HINTS.get(sys.platform, _HINTS["linux"])
 
 
 def ffmpeg() -> str:
-    """The system's ffmpeg, else the one that imageio-ffmpeg ships."""
+    """Return the path of the system's ffmpeg, or of the one in imageio-ffmpeg."""
     found = shutil.which("ffmpeg")
     if found is None:
         import imageio_ffmpeg
@@ -158,7 +159,14 @@ _JOB = ("task", "seed", "actions", "episode_return")  # arrays of a job
 
 
 def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int) -> None:
-    """All that a child needs to film one of these episodes."""
+    """Write all that a child process needs to film one of these episodes.
+
+    Args:
+        path: of the job.
+        experiment: whose task is filmed.
+        episodes: of the evaluation.
+        index: of the episode to film.
+    """
     task = {**_code(experiment), "own_rewards": True, "watchdog": experiment.watchdog}
     arrays = {
         "task": np.array(yaml_text.write(task)),
@@ -170,7 +178,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
 
 
 def _code(experiment: Experiment) -> dict[str, Any]:
-    """What of a job names code, and what that is given."""
+    """Return what a job names as code, with its arguments."""
     return {
         "env": experiment.env,
         "kwargs": experiment.evaluation_env_kwargs,
@@ -179,22 +187,22 @@ def _code(experiment: Experiment) -> dict[str, Any]:
 
 
 def why_not_filmed(path: Path, experiment: Experiment) -> str:
-    """Why a job cannot be one of this run; empty if it can.
+    """Return why a job cannot belong to this run; empty if it can.
 
-    A job is a file in the run's folder, and what it names is imported: so it may name nothing but
-    what the experiment does, to which the user has agreed.
+    A job is a file in the run's folder, and the code that it names is imported. So it may name only
+    what the experiment names, to which the user has consented.
     """
     try:
         task = yaml_text.read(str(read_npz(path, _JOB)["task"]))
         ours = _code(experiment)
         same = yaml_text.write({name: task[name] for name in ours}) == yaml_text.write(ours)
-    except Exception as error:  # it may hold anything
-        return f"{path} is no film's job, or a damaged one: {error or type(error).__name__}"
-    return "" if same else f"{path} is of another task than the run's experiment"
+    except Exception as error:  # the file may contain anything
+        return f"{path} is not a film job, or is damaged: {error or type(error).__name__}"
+    return "" if same else f"{path} is for another task than that of the run"
 
 
 def is_mujoco_job(path: Path) -> bool:
-    """Whether this job needs OpenGL."""
+    """Return whether this job requires OpenGL."""
     return is_mujoco(yaml_text.read(str(read_npz(path, ["task"])["task"]))["env"])
 
 
@@ -202,13 +210,18 @@ def is_mujoco_job(path: Path) -> bool:
 
 
 def film(job: Path, folder: Path, software: bool) -> str:
-    """Play a job's episode again and write rollout.mp4 and rollout.gif into the folder.
+    """Replay a job's episode, and write rollout.mp4 and rollout.gif into a folder.
+
+    Args:
+        job: path of the job.
+        folder: where to write.
+        software: whether rendering is on the CPU; the film is then simplified.
 
     Returns:
-        What to know about the film; empty if nothing.
+        A remark on the film; empty if there is none.
 
     Raises:
-        FilmError: if the episode comes out differently, nothing is drawn, or ffmpeg fails.
+        FilmError: if the replay gives another return, nothing is rendered, or ffmpeg fails.
     """
     file = read_npz(job, _JOB)
     task = yaml_text.read(str(file["task"]))
@@ -229,7 +242,7 @@ def _film(
     env = make_env(
         task["env"],
         seed=None,
-        # Only tasks that MuJoCo does not draw need Gymnasium's renderer.
+        # Only tasks without MuJoCo need Gymnasium's renderer.
         render_mode=None if is_mujoco(task["env"]) else "rgb_array",
         wrappers=task["wrappers"],
         own_rewards=task.get("own_rewards", False),  # older jobs lack it
@@ -247,22 +260,33 @@ def _film(
 
 
 def record(drawn: Iterator[Any], path: Path, rate: int) -> str:
-    """Stream what a task draws into an mp4 (used by `gallop watch`).
+    """Write what a task renders into an mp4 (used by `gallop watch`).
+
+    Args:
+        drawn: what `render()` returned, frame by frame.
+        path: of the film.
+        rate: frames per second.
 
     Returns:
-        What to know about the film; empty if nothing.
+        A remark on the film; empty if there is none.
 
     Raises:
-        FilmError: if ffmpeg fails, or nothing is drawn.
+        FilmError: if ffmpeg fails, or nothing is rendered.
     """
     with replacing(path.parent) as temporary:
         return _encode(drawn, temporary / path.name, rate, 0)
 
 
 class Camera:
-    """Frames of an environment: MuJoCo's own renderer where there is a model, else `render()`."""
+    """Renders an environment: with MuJoCo's own renderer if it has a model, else `render()`."""
 
     def __init__(self, env: Env, software: bool) -> None:
+        """Set up rendering.
+
+        Args:
+            env: after its first reset.
+            software: whether rendering is on the CPU; effects are then switched off.
+        """
         self._env = env
         if not hasattr(env.unwrapped, "mujoco_renderer"):
             self._renderer = None
@@ -273,16 +297,16 @@ class Camera:
         model, data = simulator.model, simulator.data
         _extend_floor(model)
         if software:
-            model.vis.quality.offsamples = 0  # counts only before the first render
+            model.vis.quality.offsamples = 0  # takes effect only before the first render
         self._data = data
         self._renderer = mujoco.Renderer(model, SIZE, SIZE)
-        if software:  # with these and antialiasing 10 frames a second, without 84 (llvmpipe)
+        if software:  # 10 frames per second with these and antialiasing, 84 without (llvmpipe)
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
             self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
         self._view = _view(env)
 
     def frame(self) -> Any:
-        """What the camera sees now; of a task's own `render()` in whatever form that gives it.
+        """Return the current frame, for tasks without MuJoCo in the form of their `render()`.
 
         Raises:
             FilmError: if `render()` raises.
@@ -290,25 +314,25 @@ class Camera:
         if self._renderer is None:
             try:
                 return self._env.render()
-            except Exception as error:  # it is somebody's code
+            except Exception as error:  # the task's code may raise anything
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise FilmError(f"the task's render() failed: {reason}") from error
         self._renderer.update_scene(self._data, self._view)
         return self._renderer.render()
 
     def close(self) -> None:
-        """Free the GL context before the environment goes."""
+        """Free the OpenGL context; to be called before the environment is closed."""
         if self._renderer is not None:
             self._renderer.close()
 
 
 def is_mujoco(task: str) -> bool:
-    """Whether drawing this task needs OpenGL."""
+    """Return whether rendering this task requires OpenGL."""
     return "mujoco" in str(task_spec(task).entry_point)
 
 
 def fps(env: Env) -> int:
-    """Frames a second at which a film runs in real time."""
+    """Return the frame rate of a film in real time."""
     return frames_a_second(getattr(env, "metadata", None))
 
 
@@ -330,13 +354,14 @@ def _play(
     finally:
         camera.close()
     if total != expected and not (math.isnan(total) and math.isnan(expected)):
-        raise FilmError(f"played again, the episode returned {total!r} instead of {expected!r}")
+        raise FilmError(f"the replay returned {total!r} instead of {expected!r}")
 
 
 def _extend_floor(model: Any) -> None:
-    """Draw the floor as far as the policy runs, with tiles of the same size.
+    """Extend the rendered floor as far as policies run, with tiles of the same size.
 
-    MuJoCo's planes collide as infinite whatever their drawn size, so the physics stays the same.
+    MuJoCo's planes are infinite for collisions, regardless of their rendered size, so the physics
+    does not change.
     """
     import mujoco
 
@@ -352,7 +377,7 @@ def _extend_floor(model: Any) -> None:
 
 
 def _view(env: Env) -> Any:
-    """The model's camera "track" where it has one, else Gymnasium's view of the task."""
+    """Return the model's camera "track" if it has one, else Gymnasium's view of the task."""
     import mujoco
 
     simulator: Any = env.unwrapped
@@ -371,13 +396,13 @@ def _view(env: Env) -> Any:
 
 
 def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
-    """Stream what a task draws to ffmpeg as H.264; at most one frame is in memory.
+    """Stream what a task renders to ffmpeg as H.264, with at most one frame in memory.
 
     Returns:
-        What to know about the film; empty if nothing.
+        A remark on the film; empty if there is none.
 
     Raises:
-        FilmError: if ffmpeg fails, something drawn is no picture, or all of it is black.
+        FilmError: if ffmpeg fails, a frame is not an image, or all frames are black.
     """
     frames = Frames()
     first = frames(next(drawn))
@@ -407,33 +432,33 @@ def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
                 told = time.monotonic()
                 tell(frames=(n_frames, n_total))
     except BrokenPipeError:
-        pass  # ffmpeg says why below
+        pass  # the reason follows from ffmpeg's message
     finally:
         _, message = encoder.communicate()
     if encoder.returncode != 0:
         raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
     if brightest < 30:
-        raise FilmError("the film is black: the task draws nothing")
+        raise FilmError("the film is black: the task renders nothing")
     still = ""
     if n_frames > 2 and n_changes < n_frames // 10:
-        still = f"only {n_changes} of {n_frames} frames differ from the one before"
+        still = f"only {n_changes} of {n_frames} frames differ from the previous one"
     return "; ".join(filter(None, (still, frames.note)))
 
 
 def _limits(width: int, height: int, rate: int) -> list[str]:
-    """Arguments of ffmpeg that keep a film to what players show."""
+    """Return arguments of ffmpeg that limit a film to what players can show."""
     limits = []
     if max(width, height) > MOST_PIXELS:
         factor = MOST_PIXELS / max(width, height)
         sides = (max(2, round(side * factor / 2) * 2) for side in (width, height))
         limits += ["-vf", f"scale={':'.join(map(str, sides))}"]
     if rate > MOST_FPS:
-        limits += ["-r", str(MOST_FPS)]  # in real time, with frames left out
+        limits += ["-r", str(MOST_FPS)]  # in real time; frames are dropped
     return limits
 
 
 def _make_gif(source: Path, path: Path) -> None:
-    """The film's first seconds as a gif with a palette of its own."""
+    """Write the film's first seconds as a gif with its own palette."""
     scale = f"fps={GIF_FPS},scale='min({GIF_SIZE},iw)':-2:flags=lanczos"
     cut = ["-t", str(GIF_SECONDS), "-i", str(source)]
     palette = path.with_suffix(".png")
@@ -455,12 +480,12 @@ def _run_ffmpeg(arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Film one job; it answers how many frames are done, and why there is no film."""
+    """Film one job; answer with the number of frames done, or why there is no film."""
     job, folder, renderer = arguments
     die_with_parent(standard_input_ends)
     take_standard_output()
     if hasattr(os, "nice"):
-        os.nice(5)  # training goes first
+        os.nice(5)  # training has priority
     try:
         with owning_the_process():
             note = film(Path(job), Path(folder), software=renderer == "software")

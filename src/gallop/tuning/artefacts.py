@@ -1,4 +1,4 @@
-"""What a round leaves: results.json, trials.csv, four figures and study.html."""
+"""The results of a round: results.json, trials.csv, four figures and study.html."""
 
 from __future__ import annotations
 
@@ -40,7 +40,16 @@ def write_results(
     again: Sequence[Again],
     finished: bool,
 ) -> SearchResults:
-    """Write results.json and trials.csv."""
+    """Write results.json and trials.csv.
+
+    Args:
+        directory: folder of the round.
+        search: the search.
+        record: of the round.
+        study: of the round.
+        again: results of retraining; empty if there was none, or not yet.
+        finished: whether the search is finished.
+    """
     best = chosen(study, again)
     trials = [_trial(search, record, trial) for trial in study.get_trials(deepcopy=False)]
     results = SearchResults(
@@ -72,7 +81,7 @@ def write_results(
 
 
 def chosen(study: optuna.Study, again: Sequence[Again]) -> FrozenTrial | None:
-    """The best trial: of those trained again the best on fresh seeds, else the highest value."""
+    """Return the best trial: on fresh seeds if trials were retrained, otherwise by its value."""
     trials = {trial.number: trial for trial in complete(study)}
     retrained = [one for one in again if one.candidate.trial in trials and one.value is not None]
     if retrained:
@@ -83,7 +92,7 @@ def chosen(study: optuna.Study, again: Sequence[Again]) -> FrozenTrial | None:
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that came to their end."""
+    """Return the trials that finished."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
@@ -108,7 +117,7 @@ def _trial(search: Search, record: RoundRecord, trial: FrozenTrial) -> dict[str,
 
 
 def _utd_ratio(search: Search, record: RoundRecord, trial: FrozenTrial) -> float | None:
-    """Of a trial; None where its settings do not go together."""
+    """Return a trial's UTD ratio; None if its settings are inconsistent."""
     settings = trial.user_attrs.get("hyperparameters", {})
     try:
         experiment = search.trial_experiment(record.number, settings, 0)
@@ -147,10 +156,10 @@ def draw(
     study: optuna.Study,
     again: Sequence[Again],
 ) -> None:
-    """Draw the four figures, and write study.html."""
+    """Plot the four figures, and write study.html."""
     title = f"{search.algo.upper()} on {search.env}, round {record.number + 1}"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Optuna's about itself, and of matplotlib's fonts
+        warnings.simplefilter("ignore")  # Optuna's about itself, and matplotlib's about fonts
         study_figures.draw(study, directory.path, title)
         tables = [*again_tables(again), _trials_table(study)]
         study_page.write(
@@ -162,7 +171,7 @@ def draw(
 def facts(
     directory: RoundDirectory, search: Search, record: RoundRecord, study: optuna.Study
 ) -> list[tuple[str, str]]:
-    """What study.html says at its top."""
+    """Return names and values of the facts at the top of study.html."""
     trials = study.get_trials(deepcopy=False)
     n_in = {state: sum(t.state == state for t in trials) for state in TrialState}
     experiment = search.trial_experiment(record.number, {}, 0)
@@ -171,7 +180,7 @@ def facts(
     what = "the last evaluation" if last == 1 else f"the mean of the last {last} evaluations"
     seeds = "" if search.n_seeds == 1 else f", IQM over {search.n_seeds} training seeds"
     n_episodes = experiment.evaluation.n_episodes
-    how = "reproducible" if record.reproducible else "asynchronous"
+    how = "reproducible" if record.reproducible else "not reproducible (depends on timing)"
     return [
         (
             "trials",
@@ -179,20 +188,20 @@ def facts(
             f"{n_in[TrialState.FAIL]} failed, {search.rounds[record.number].n_trials} planned",
         ),
         (
-            "a trial",
-            f"{experiment.total_timesteps:,} timesteps on "
+            "per trial",
+            f"{counted(experiment.total_timesteps, 'timestep')} on "
             f"{counted(search.n_seeds, 'training seed')}, {counted(n, 'evaluation')} of "
-            f"{counted(n_episodes, 'episode')}",
+            f"{counted(n_episodes, 'episode')} each",
         ),
-        ("its value", f"return: {what}{seeds}"),
+        ("value of a trial", f"return: {what}{seeds}"),
         ("sampler", f"{search.sampler.name}, search seed {search.search_seed}, {how}"),
         ("pruner", f"{search.pruner.name}; {saved(search, record, study)}"),
         (
             "time",
-            f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min on the clock, "
+            f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min of wall-clock time, "
             f"{study.user_attrs.get(CORE_SECONDS, 0.0) / 3600:.2f} core hours",
         ),
-        ("round before", record.parent or "none: this is the first"),
+        ("previous round", record.parent or "none (this is the first)"),
         ("folder", directory.path.name),
         ("storage", f"{record.storage}, study {study.study_name}"),
         ("versions", f"Gallop {__version__}, Optuna {', '.join(optuna_versions(study))}"),
@@ -200,16 +209,16 @@ def facts(
 
 
 def saved(search: Search, record: RoundRecord, study: optuna.Study) -> str:
-    """What stopping trials early saved, in a sentence."""
+    """Return what stopping trials early saved, as text."""
     stopped = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.PRUNED]
     whole = search.trial_experiment(record.number, {}, 0).total_timesteps * search.n_seeds
     spared = sum(whole - int(t.user_attrs.get("n_timesteps", whole)) for t in stopped)
     planned = whole * len(study.get_trials(deepcopy=False))
     if search.pruner.name == "none" or not planned:
-        return "no trial is stopped early"
+        return "no trials are stopped early"
     return (
-        f"{counted(len(stopped), 'trial')} stopped early saved {spared:,} of {planned:,} timesteps "
-        f"({100 * spared / planned:.0f} %)"
+        f"stopping {counted(len(stopped), 'trial')} early saved {spared:,} of "
+        f"{counted(planned, 'timestep')} ({100 * spared / planned:.0f} %)"
     )
 
 
@@ -276,14 +285,14 @@ def _trials_table(study: optuna.Study) -> PageTable:
         )
         for trial in ordered
     )
-    return PageTable("Every trial", ("trial", "state", "return", *names, "note"), rows)
+    return PageTable("All trials", ("trial", "state", "return", *names, "note"), rows)
 
 
 def shown(value: object) -> str:
-    """A parameter's value in a table."""
+    """Return a parameter's value as text for a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def parameters(values: Mapping[str, object]) -> str:
-    """A trial's values in one line."""
+    """Return a trial's values as one line: "gamma 0.99, net_arch small"."""
     return ", ".join(f"{name} {shown(value)}" for name, value in values.items())

@@ -1,4 +1,4 @@
-"""Whatever of a search could go wrong an hour later, found before anything is trained."""
+"""Checks of a search that find mistakes before anything is trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 
 from gallop.algorithms.table import ALGORITHMS
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError, counted, nearest
 from gallop.experiments import seeding
 from gallop.experiments.settings import Experiment
 from gallop.tuning.check_space import check_names
@@ -16,24 +16,22 @@ from gallop.tuning.space import extremes
 
 
 def check(search: Search) -> None:
-    """Everything that could go wrong an hour later.
+    """Check everything in a search that could fail an hour later.
 
     Raises:
-        ExperimentError: naming the place.
+        ExperimentError: naming the setting that is wrong.
     """
     algo = str(search.experiment.get("algo", "")).lower()
     if algo not in ALGORITHMS:
         raise ExperimentError(
-            f"{algo!r} is unknown; {nearest(algo, list(ALGORITHMS))}"
-            if algo
-            else "is missing, and has no default",
+            f"{algo!r} is unknown; {nearest(algo, list(ALGORITHMS))}" if algo else "is missing",
             "experiment.algo",
         )
     _check_plain(search.experiment, "experiment")
     for name in ("best_params", "trial", "init_from"):
         if search.experiment.get(name):
             raise ExperimentError(
-                f"{search.experiment[name]!r}: a search begins without it: leave it out",
+                f"{search.experiment[name]!r}: is not supported in a search; remove it",
                 f"experiment.{name}",
             )
     for number in range(len(search.rounds)):
@@ -46,7 +44,7 @@ def check(search: Search) -> None:
 
 
 def _check_plain(value: object, name: str) -> None:
-    """YAML's dates, bytes and sets are no settings, and JSON cannot hold them."""
+    """Refuse YAML's dates, bytes and sets, which JSON cannot hold."""
     if isinstance(value, Mapping):
         for key, part in value.items():
             _check_plain(part, f"{name}.{key}")
@@ -54,16 +52,16 @@ def _check_plain(value: object, name: str) -> None:
         for number, part in enumerate(value):
             _check_plain(part, f"{name}.{number}")
     elif not isinstance(value, bool | int | float | str | None):
-        raise ExperimentError(f"{value!r} is no text, number, list or mapping", name)
+        raise ExperimentError(f"{value!r} must be text, a number, a list or a mapping", name)
 
 
 @contextlib.contextmanager
 def _placed(prefix: str) -> Iterator[None]:
-    """Put where a setting stands before its name."""
+    """Put the place of a setting before its name in errors."""
     try:
         yield
     except ExperimentError as error:
-        if error.message.startswith(f"{error.field}: "):  # from_dict has named it already
+        if error.message.startswith(f"{error.field}: "):  # from_dict has already named it
             message = error.message.removeprefix(f"{error.field}: ")
         else:
             message = error.message
@@ -81,7 +79,7 @@ def _check_space(search: Search, number: int) -> None:
         if given is not None and name != SCHEDULE:
             raise ExperimentError(
                 f"is also given as experiment.hyperparameters.{target(name)} "
-                f"({given!r}): leave one of them out",
+                f"({given!r}); remove one of them",
                 name,
             )
     for name, value in extremes(space):
@@ -102,14 +100,14 @@ def _check_evaluations(search: Search, number: int, experiment: Experiment) -> N
     n_episodes = experiment.evaluation.n_episodes
     if n_episodes > seeding.MAX_SEARCH_EPISODES:
         raise ExperimentError(
-            f"{n_episodes}: a search has seeds for {seeding.MAX_SEARCH_EPISODES}",
+            f"{n_episodes}: must be at most {seeding.MAX_SEARCH_EPISODES} in a search",
             "experiment.evaluation.n_episodes",
         )
     n = n_evaluations(experiment)
     if search.objective.n_last > n:
         raise ExperimentError(
-            f"{search.objective.n_last} evaluations are asked for, and a trial of round "
-            f"{number + 1} has {n} (total_timesteps / evaluation.interval)",
+            f"{search.objective.n_last}: must be at most {n}, the number of evaluations of a trial "
+            f"of round {number + 1} (total_timesteps / evaluation.interval)",
             "objective.n_last",
         )
 
@@ -121,8 +119,8 @@ def _check_pruner(search: Search) -> None:
     least = 0.5 ** (search.n_seeds - 1)
     if search.n_seeds < 2 or least > pruner.p_threshold:
         raise ExperimentError(
-            f"wilcoxon cannot stop a trial of {search.n_seeds} seeds: the least p-value of "
-            f"{search.n_seeds - 1} pairs is {least:g}, above p_threshold {pruner.p_threshold:g}; "
-            "use more seeds, or median",
+            f"wilcoxon can never stop a trial of {counted(search.n_seeds, 'seed')}: the smallest "
+            f"possible p-value of {counted(search.n_seeds - 1, 'pair')} is {least:g}, above "
+            f"p_threshold {pruner.p_threshold:g}; use more seeds, or median",
             "pruner.name",
         )

@@ -1,4 +1,4 @@
-"""Mistakes in a search space that can be found without drawing or training anything."""
+"""Checks of a search space that need neither sampling nor training."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ from gallop.tuning.names import (
 )
 from gallop.tuning.parameter import Parameter, Space, label
 
-MAX_POWER = 40  # of two; more than that nothing has room for
+MAX_POWER = 40  # of two; nothing larger fits into memory
 
 
 def check_names(algo: str, space: Space, last: Space | None) -> None:
-    """Names, conditions and `around`.
+    """Check names, values, conditions and `around`.
+
+    Args:
+        algo: name of the algorithm.
+        space: the space of a round.
+        last: the space of the round before; None in the first round.
 
     Raises:
-        ExperimentError: `field` is the parameter's name.
+        ExperimentError: its `field` is the parameter's name.
     """
     if not space:
-        raise ExperimentError("a space needs at least one parameter")
+        raise ExperimentError("must have at least one parameter")
     subjects: dict[str, str] = {}
     for name, parameter in space.items():
         if name not in known_names(algo):
@@ -35,14 +40,16 @@ def check_names(algo: str, space: Space, last: Space | None) -> None:
             raise ExperimentError(f"unknown parameter of {algo.upper()}; {hint}", name)
         other = subjects.setdefault(subject(name), name)
         if other != name:
-            raise ExperimentError(f"{name} and {other} are two names for {subject(name)}", name)
+            raise ExperimentError(
+                f"{name} and {other} both set {subject(name)}; remove one of them", name
+            )
         _check_conditions(space, name)
         _check_values(algo, space, name)
         if parameter.around is not None:
             before = (last or {}).get(name)
             if before is None or before.choices is not None:
                 raise ExperimentError(
-                    "around needs a range of the same parameter in the round before", name
+                    "around requires a range of the same parameter in the previous round", name
                 )
 
 
@@ -51,7 +58,7 @@ def _check_conditions(space: Space, name: str) -> None:
     for condition, allowed in space[name].when.items():
         if condition not in above:
             raise ExperimentError(
-                f"when {condition}: only a parameter above it can be a condition; "
+                f"when {condition}: a condition must be a parameter that comes before it; "
                 f"{nearest(condition, above) if above else 'there is none'}",
                 name,
             )
@@ -59,11 +66,11 @@ def _check_conditions(space: Space, name: str) -> None:
         for option in allowed if isinstance(allowed, list) else [allowed]:
             if choices and label(option) not in choices:
                 hint = nearest(str(option), [str(choice) for choice in choices])
-                raise ExperimentError(f"when {condition}: {option!r} is no choice; {hint}", name)
+                raise ExperimentError(f"when {condition}: {option!r} is not a choice; {hint}", name)
 
 
 def _check_values(algo: str, space: Space, name: str) -> None:
-    """What an experiment cannot find wrong with a parameter's values."""
+    """Check of a parameter's values what an experiment would not."""
     parameter = space[name]
     if parameter.around is not None:
         return
@@ -83,18 +90,18 @@ def _check_bounds(algo: str, name: str, parameter: Parameter) -> None:
     if is_whole(algo, name):
         for bound in (parameter.low, parameter.high, parameter.step):
             if bound is not None and not float(bound).is_integer():
-                raise ExperimentError(f"{bound:g}: whole numbers are needed", name)
+                raise ExperimentError(f"{bound:g}: must be a whole number", name)
     if name not in ZOO and bool in kinds_of(algo, name):
-        raise ExperimentError("it has no range; choices are needed: [true, false]", name)
+        raise ExperimentError("must be a list of choices, not a range: [true, false]", name)
 
 
 def _check_schedules(space: Space, values: Sequence[object]) -> None:
     for value in values:
         if value not in SCHEDULES:
             hint = nearest(str(value), SCHEDULES)
-            raise ExperimentError(f"{value!r} is no schedule; {hint}", SCHEDULE)
+            raise ExperimentError(f"{value!r} is not a schedule; {hint}", SCHEDULE)
     if "learning_rate" not in space:
-        raise ExperimentError("it needs learning_rate in the same space", SCHEDULE)
+        raise ExperimentError("requires learning_rate in the same space", SCHEDULE)
 
 
 def _check_whole(
@@ -107,6 +114,6 @@ def _check_whole(
             or value % 1
             or value < least
         ):
-            raise ExperimentError(f"{value!r}: a whole number of at least {least} is needed", name)
+            raise ExperimentError(f"{value!r}: must be a whole number of at least {least}", name)
         if greatest is not None and value > greatest:
-            raise ExperimentError(f"{value:g}: at most {greatest} is possible", name)
+            raise ExperimentError(f"{value:g}: must be at most {greatest}", name)

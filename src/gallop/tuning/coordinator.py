@@ -1,8 +1,8 @@
-"""One round under way: the coordinator asks for trials, has them trained, judges and tells.
+"""The coordinator of one round: it samples trials, has them trained, and reports their values.
 
-It alone touches the storage. Trainings are work items in folders; what they are worth is read from
-those folders. Killed at any instant and started again it goes on where it was: trials that were
-begun are the storage's RUNNING ones, and how far each is stands in its folders.
+Only the coordinator accesses the storage. Trainings are work items in folders, and their values
+are read from those folders. If it is killed and restarted, it resumes where it was: started trials
+have the state RUNNING in the storage, and their progress is in their folders.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, counted
 from gallop.evaluation.statistics import interquartile_mean
 from gallop.execution.work import Engine, WorkItem
 from gallop.experiments import seeding
@@ -47,31 +47,31 @@ class Verdict(NamedTuple):
     value: float | None
     reason: str
     scores: tuple[float, ...]
-    """Of each seed that came to its end."""
+    """The score of each seed that finished."""
 
 
 class Open(NamedTuple):
-    """A trial that was asked for and not told of."""
+    """A trial that has started and not ended."""
 
     trial: optuna.Trial
     values: dict[str, Value]
     folders: list[RunDirectory]
-    """One for each seed; empty where the values do not go together."""
+    """One per seed; empty if the values are inconsistent."""
     reason: str
-    """Why they do not."""
+    """Why the values are inconsistent; otherwise empty."""
 
 
 class Look(NamedTuple):
-    """What there is to show."""
+    """The state of a round, for display."""
 
     finished: list[optuna.trial.FrozenTrial]
     open: dict[int, Open]
     n_timesteps: dict[int, int]
-    """Trained so far in each that is open."""
+    """Timesteps trained so far, per open trial."""
 
 
 class Coordinator:
-    """Brings one round to its end."""
+    """Runs one round to its end."""
 
     def __init__(
         self,
@@ -85,11 +85,18 @@ class Coordinator:
         reproducible: bool,
         retry_failed: bool = False,
     ) -> None:
-        """
+        """Prepare a round.
+
         Args:
-            retry_failed: begin with the values of every trial that has failed.
-            fixed: values of the last round's winner, under the trial's own.
-            reproducible: ask in batches and tell in order, so that no timing decides anything.
+            directory: the round's folder.
+            search: the search.
+            round_number: counted from 0.
+            study: the round's study.
+            asker: samples the trials.
+            fixed: values of the last round's winner, which a trial's own values override.
+            engine: trains the work items.
+            reproducible: sample in batches and report in order, so that timing has no effect.
+            retry_failed: start by retrying every failed trial.
         """
         self._directory, self._search, self._round = directory, search, round_number
         self._study, self._asker, self._fixed = study, asker, fixed
@@ -103,10 +110,14 @@ class Coordinator:
         self._seeds = seeding.tuning_seeds(search.search_seed, round_number, search.n_seeds)
 
     def run(self, stop: Stop, show: Callable[[Look], None]) -> None:
-        """Until every trial of the round is told of.
+        """Run until every trial of the round has ended.
+
+        Args:
+            stop: whether a signal has arrived.
+            show: called with the state of the round, twice a second at most.
 
         Raises:
-            Stopped: after a signal; calling again goes on.
+            Stopped: after a signal; another call resumes the round.
         """
         for trial, values in self._asker.running():
             self._begin(trial, values)
@@ -117,7 +128,7 @@ class Coordinator:
         looked = 0.0
         while True:
             stop.check()
-            self._ask()  # before anything is told: after a kill, the rest of a batch
+            self._ask()  # before anything is reported: after a kill, the rest of a batch
             for ended in self._engine.poll():
                 if ended.exit_code != 0:
                     self._failures[ended.item.folder] = ended.reason
@@ -132,20 +143,20 @@ class Coordinator:
     # --- asking ---
 
     def _ask(self) -> None:
-        """As many trials as there is room for; in batches where nothing may hang on timing."""
+        """Sample as many trials as there is room for, or whole batches if reproducible."""
         while self._n_asked < self._n_trials and self._may_ask(self._n_asked):
             self._begin(*self._asker.ask())
             self._n_asked += 1
 
     def _may_ask(self, number: int) -> bool:
-        """A batch is asked for at once, when every trial before it has been told of."""
+        """Return whether the trial may be sampled: a batch waits for all trials before it."""
         if not self._reproducible:
             return self._engine.is_hungry
         first = number // self._search.batch * self._search.batch
         return not any(before < first for before in self._open)
 
     def _begin(self, trial: optuna.Trial, values: dict[str, Value]) -> None:
-        """Make the folders of a trial's seeds and have them trained."""
+        """Create the folders of a trial's seeds and submit them."""
         folders: list[RunDirectory] = []
         reason = ""
         try:
@@ -163,7 +174,7 @@ class Coordinator:
                 self._engine.submit(WorkItem(folder.path, command(folder)))
 
     def settings(self, values: dict[str, Value]) -> dict[str, object]:
-        """A trial's hyper-parameters, nested: the last winner's, then its own."""
+        """Return a trial's nested hyper-parameters: the last winner's, overridden by its own."""
         return hyperparameters(self._search.algo, beside(self._fixed, values))
 
     def _experiment(self, values: dict[str, Value], index: int) -> Experiment:
@@ -177,7 +188,7 @@ class Coordinator:
             if verdict is not None:
                 self._tell(number, verdict)
             elif self._reproducible:
-                return  # those after it are told after it, whatever they have come to
+                return  # later trials are reported after it, even if they have ended
 
     def _verdict(self, number: int) -> Verdict | None:
         opened = self._open[number]
@@ -215,9 +226,9 @@ class Coordinator:
 
 
 class _Judge:
-    """Reads one trial's folders, reports to the pruner, and says when it has ended.
+    """Reads one trial's folders, reports to the pruner, and decides when the trial has ended.
 
-    Reports go seed by seed, evaluation by evaluation: an order that no timing changes.
+    It reports seed by seed, evaluation by evaluation, an order that does not depend on timing.
     """
 
     def __init__(
@@ -228,11 +239,11 @@ class _Judge:
         self._reported = reported(trial)
         experiment = search.trial_experiment(round_number, {}, 0)
         self._n_evaluations = n_evaluations(experiment)
-        self._n_looked_at = 0  # evaluations of the seed that is looked at
+        self._n_looked_at = 0  # evaluations of the current seed
         self._scores: list[float] = []
 
     def verdict(self, failures: dict[Path, str]) -> Verdict | None:
-        """How the trial ended; None while it goes on."""
+        """Return how the trial ended; None while it is running."""
         while len(self._scores) < len(self._folders):
             folder = self._folders[len(self._scores)]
             verdict = self._look_at_evaluations(folder)
@@ -246,7 +257,9 @@ class _Judge:
             self._n_looked_at = 0
             last = len(self._scores) == len(self._folders)
             if self._by_seed and self._is_stopped(len(self._scores) - 1, self._scores[-1], last):
-                return self._ended("PRUNED", None, f"stopped after {len(self._scores)} seeds")
+                return self._ended(
+                    "PRUNED", None, f"stopped after {counted(len(self._scores), 'seed')}"
+                )
         return self._ended("COMPLETE", float(interquartile_mean(self._scores)), "")
 
     def _look_at_evaluations(self, folder: RunDirectory) -> Verdict | None:
@@ -255,7 +268,7 @@ class _Judge:
             self._n_looked_at += 1
             value = float(means[self._n_looked_at - 1])
             if not np.isfinite(value):
-                return self._ended("FAIL", None, f"an evaluation's return is {value}")
+                return self._ended("FAIL", None, f"the return of an evaluation is {value}")
             if self._by_seed:
                 continue
             step = len(self._scores) * self._n_evaluations + self._n_looked_at
@@ -267,12 +280,12 @@ class _Judge:
         return None
 
     def _is_stopped(self, step: int, value: float, last: bool) -> bool:
-        """Report, and ask the pruner; at the end there is nothing to save any more."""
+        """Report a value, and ask the pruner, except at the end, when nothing is left to save."""
         if step not in self._reported:
             self._trial.report(value, step)
             self._reported[step] = value
             return not last and self._trial.should_prune()
-        # It was reported before a kill. What went on after it, goes on.
+        # It was reported before a kill. If later values were reported, it was not stopped here.
         later = max(self._reported) > step
         return not last and not later and is_stopped_again(self._trial, value)
 
@@ -285,5 +298,5 @@ class _Judge:
 
 
 def timestep_of(folder: RunDirectory, last: int) -> int:
-    """Where a training stands: at its last boundary, or its end, `last`."""
+    """Return the timestep of a training's last boundary, or `last` if it is finished."""
     return last if folder.is_finished() else resume_state.last_timestep(folder.state)

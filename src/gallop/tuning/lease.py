@@ -1,9 +1,9 @@
-"""One coordinator a study: a lease in the study itself.
+"""A lease that lets only one process coordinate a study.
 
-A folder's lock holds for one folder. A study in a database can be asked for from two folders, or
-two machines, and the second coordinator would take the first one's running trials for those of a
-killed one. So whoever coordinates leaves a sign of life in the study, and a second one is refused
-while that goes on.
+A folder's lock protects only that folder. A study in a database can be opened from two folders or
+two machines, and the second coordinator would mistake the running trials of the first for those of
+a killed process. Therefore the coordinator writes a heartbeat into the study, and a second one is
+refused while the heartbeat continues.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from gallop.run_folder.holder import Holder, holder_from, ourselves
 
 HOLDER = "gallop_holder"  # user attribute of a study
 SECONDS_BETWEEN_BEATS = 2.0
-PATIENCE = 15.0  # seconds without a sign of life after which a study is free
-SECONDS_UNSAID = 2.0  # a wait that is shorter needs no word
-SECONDS_TO_RELEASE = 10.0  # for the last answer of a database
-SETTLE = 0.5  # seconds in which another one that begins at this very moment can be seen
+PATIENCE = 15.0  # seconds without a heartbeat after which a study is free
+SECONDS_UNSAID = 2.0  # shorter waits are not reported
+SECONDS_TO_RELEASE = 10.0  # for the database's last answer
+SETTLE = 0.5  # seconds after which a coordinator that started at the same moment is visible
 
 log = logging.getLogger(__name__)
 
 
 class Lease:
-    """Our hold of a study."""
+    """This process's hold on a study."""
 
     def __init__(self, study: optuna.Study) -> None:
+        """Prepare to hold a study; `take` holds it."""
         self._study = study
         self._token, self._holder = uuid.uuid4().hex, ourselves()
         self._n_beats, self._other = 0, ""
@@ -41,19 +42,22 @@ class Lease:
         self._thread = threading.Thread(target=self._live, name="lease", daemon=True)
 
     def check(self) -> None:
-        """See that we still hold it.
+        """Check that this process still holds the study.
 
         Raises:
-            HeldError: if another process took us for dead, as after a long suspension.
+            HeldError: if another process has taken it over, for example after a long suspension.
         """
         if self._other:
             raise HeldError(self._other)
 
     def take(self, settle: bool) -> None:
-        """Take the study, as nobody holds it.
+        """Take the study, which no process holds, and start the heartbeat.
+
+        Args:
+            settle: wait a moment, and check that no other process took it at the same time.
 
         Raises:
-            HeldError: if another process began at the same moment, and was later.
+            HeldError: if another process took it at the same moment, a little later.
         """
         self._beat()
         if settle:
@@ -63,20 +67,20 @@ class Lease:
         self._thread.start()
 
     def release(self) -> None:
-        """Give the study back."""
+        """Stop the heartbeat and free the study."""
         self._released.set()
         self._thread.join(SECONDS_TO_RELEASE)
         if self._thread.is_alive():
             log.warning(
-                "the study's database does not answer: the study is free %.0f s from now", PATIENCE
+                "the study's database does not respond; the study will be free in %.0f s", PATIENCE
             )
         elif not self._other:
-            with contextlib.suppress(Exception):  # a database that went away frees it by itself
+            with contextlib.suppress(Exception):  # without a heartbeat it becomes free anyway
                 self._study.set_user_attr(HOLDER, None)
 
     def _live(self) -> None:
         while not self._released.wait(SECONDS_BETWEEN_BEATS):
-            with contextlib.suppress(Exception):  # busy: the next one will come through
+            with contextlib.suppress(Exception):  # the database may be busy; try again later
                 self._look()
                 if self._other:
                     return
@@ -95,13 +99,14 @@ class Lease:
 
 @contextlib.contextmanager
 def held(study: optuna.Study, settle: bool) -> Iterator[Lease]:
-    """Hold a study.
+    """Hold a study within a `with` block.
 
     Args:
-        settle: look again after a moment, for databases that several may begin with at once.
+        study: the study.
+        settle: check again after a moment; needed for databases that several processes may open.
 
     Raises:
-        HeldError: if another process coordinates it.
+        HeldError: if another process coordinates the study.
     """
     wait_until_free(study)
     lease = Lease(study)
@@ -113,10 +118,10 @@ def held(study: optuna.Study, settle: bool) -> Iterator[Lease]:
 
 
 def wait_until_free(study: optuna.Study) -> None:
-    """Return if nobody coordinates the study: at once, or when its holder shows no sign of life.
+    """Wait until no process coordinates the study, or its holder's heartbeat has stopped.
 
     Raises:
-        HeldError: if another process does.
+        HeldError: if another process coordinates it.
     """
     first = study.user_attrs.get(HOLDER)
     holder = holder_from(first)
@@ -127,7 +132,7 @@ def wait_until_free(study: optuna.Study) -> None:
         if waited >= SECONDS_UNSAID and not is_said:
             is_said = True
             log.warning(
-                "study %r was being searched by %s: waiting %.0f s to see whether it still is",
+                "study %r was being searched by %s; waiting %.0f s to see whether it still is",
                 study.study_name,
                 holder,
                 PATIENCE,
@@ -143,5 +148,5 @@ def wait_until_free(study: optuna.Study) -> None:
 def _refusal(study: optuna.Study, holder: Holder | None) -> str:
     return (
         f"study {study.study_name!r} is being searched by {holder or 'another process'}; "
-        "a second search of it would take its trials (--study-name gives another)"
+        "choose another study with --study-name"
     )

@@ -1,7 +1,7 @@
-"""What names in a search space stand for, and a trial's values as hyper-parameters.
+"""The names in a search space, and conversion of a trial's values to hyper-parameters.
 
-Names are the hyper-parameters' own, or those that rl-baselines3-zoo searches with
-(rl_zoo3/hyperparams_opt.py): `one_minus_gamma`, `batch_size_pow`, `net_arch: small` and so on.
+Names are the hyper-parameters' own, or those that rl-baselines3-zoo uses in its searches
+(rl_zoo3/hyperparams_opt.py): `one_minus_gamma`, `batch_size_pow`, `net_arch: small` and others.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gallop.tuning.parameter import Value
 
 
 class _Zoo(NamedTuple):
-    """A name of the Zoo's for a hyper-parameter, and what its values mean."""
+    """One of the Zoo's names for a hyper-parameter, with conversions of its values."""
 
     target: str
     decode: Callable[[float], float]
@@ -25,7 +25,7 @@ class _Zoo(NamedTuple):
 
 
 def _one_minus(x: float) -> float:
-    """Rounded to a decimal that a person would write: 1 − 0.01 is 0.99, not 0.99 and a bit."""
+    """Return 1 − x without rounding errors: 1 − 0.01 is exactly 0.99."""
     return round(1 - x, 12)
 
 
@@ -40,14 +40,14 @@ ZOO = {
     "batch_size_pow": _Zoo("batch_size", _power_of_two, math.log2, True),
     "n_steps_pow": _Zoo("n_steps", _power_of_two, math.log2, True),
 }
-SCHEDULE, SUBSAMPLE = "lr_schedule", "subsample_steps"  # they change another parameter's meaning
+SCHEDULE, SUBSAMPLE = "lr_schedule", "subsample_steps"  # they modify another hyper-parameter
 SCHEDULES = ["constant", "linear"]
 NET_ARCH = "policy_kwargs.net_arch"
 _POLICY_KWARGS = {n for spec in ALGORITHMS.values() for n in spec.policy_kwargs.model_fields}
 
 
 def known_names(algo: str) -> list[str]:
-    """Every name that a space of this algorithm may hold."""
+    """Return every name that is allowed in a search space of this algorithm."""
     spec = ALGORITHMS[algo]
     own = [name for name in spec.hyperparameters.model_fields if name != "policy_kwargs"]
     inner = list(spec.policy_kwargs.model_fields)
@@ -57,7 +57,7 @@ def known_names(algo: str) -> list[str]:
 
 
 def target(name: str) -> str:
-    """The dotted hyper-parameter that a name sets."""
+    """Return the dotted name of the hyper-parameter that a name sets."""
     if name in ZOO:
         return ZOO[name].target
     if name == SCHEDULE:
@@ -68,14 +68,14 @@ def target(name: str) -> str:
 
 
 def subject(name: str) -> str:
-    """What a name stands for: two names for one thing have the same."""
+    """Return what a name sets: two names for the same setting give the same subject."""
     if name == SCHEDULE:
         return name
     return "utd" if target(name) == "gradient_steps" else target(name)
 
 
 def beside(winner: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
-    """A trial's values, and those of the last round's winner that they leave as they were.
+    """Combine a trial's values with those of the last round's winner that they do not replace.
 
     >>> beside({"lr_schedule": "linear", "gamma": 0.9}, {"one_minus_gamma": 0.2})
     {'lr_schedule': 'linear', 'one_minus_gamma': 0.2}
@@ -86,7 +86,7 @@ def beside(winner: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str
 
 
 def is_whole(algo: str, name: str) -> bool:
-    """Whether the parameter's values are whole numbers."""
+    """Return whether the parameter's values are whole numbers."""
     if name in ZOO:
         return ZOO[name].whole
     kinds = kinds_of(algo, name)
@@ -94,13 +94,13 @@ def is_whole(algo: str, name: str) -> bool:
 
 
 def kinds_of(algo: str, name: str) -> set[object]:
-    """Types that the hyper-parameter may have."""
+    """Return the types that the hyper-parameter may have."""
     section, _, last = target(name).rpartition(".")
     spec = ALGORITHMS[algo]
     model = spec.policy_kwargs if section else spec.hyperparameters
     found: set[object] = set()
     new: set[object] = {model.model_fields[last].annotation}
-    while new:  # Annotated types of a union hold theirs inside
+    while new:  # a union's annotated types are nested
         found |= new
         new = {
             inner for kind in new for inner in get_args(kind) if get_origin(kind) is not Literal
@@ -109,7 +109,7 @@ def kinds_of(algo: str, name: str) -> set[object]:
 
 
 def hyperparameters(algo: str, values: Mapping[str, Value]) -> dict[str, object]:
-    """Nested hyper-parameters, as an experiment's file has them, of a trial's values.
+    """Convert a trial's values to nested hyper-parameters, as in an experiment's file.
 
     >>> hyperparameters("sac", {"one_minus_gamma": 0.02, "net_arch": "small"})
     {'gamma': 0.98, 'policy_kwargs': {'net_arch': [64, 64]}}
@@ -132,10 +132,10 @@ def hyperparameters(algo: str, values: Mapping[str, Value]) -> dict[str, object]
 
 
 def _meaning(algo: str, name: str, value: Value) -> object:
-    """A value under the hyper-parameter's own name."""
+    """Convert a value to that of the hyper-parameter itself."""
     if name in ZOO:
         if not isinstance(value, int | float):
-            raise TypeError("a number is needed")
+            raise TypeError("must be a number")
         return ZOO[name].decode(value)
     if isinstance(value, str) and value[:1] in ("[", "{"):
         return json.loads(value)  # a choice that Optuna cannot hold as it is
@@ -146,5 +146,5 @@ def _meaning(algo: str, name: str, value: Value) -> object:
 
 def _whole(value: object) -> int:
     if not isinstance(value, int | float | str):
-        raise TypeError("a whole number is needed")
+        raise TypeError("must be a whole number")
     return int(value)

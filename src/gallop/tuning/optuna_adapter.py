@@ -1,6 +1,6 @@
-"""What Optuna offers no public way to do. No other file touches its internals.
+"""Access to Optuna's internals, where it has no public API. No other file accesses them.
 
-Another version of Optuna may need changes here, and only here.
+A new version of Optuna may require changes here, and only here.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from optuna.pruners import HyperbandPruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-# Successive halving notes in these system attributes with which value a trial reached each rung.
+# System attributes in which successive halving stores a trial's value at each rung.
 _RUNG = "completed_rung_"
 
 
 def running_trial(study: optuna.Study, frozen: FrozenTrial) -> optuna.Trial:
-    """The trial of a study that can be reported to and told, as `study.ask` returned it once."""
+    """Return the live trial of a frozen one, as `study.ask` returned it."""
     return optuna.trial.Trial(study, frozen._trial_id)
 
 
 def reported(trial: optuna.Trial) -> dict[int, float]:
-    """What was reported of a trial that is running: step → value."""
+    """Return the values that a running trial has reported, by step."""
     return dict(trial.study._storage.get_trial(trial._trial_id).intermediate_values)
 
 
 class KeyedHyperband(HyperbandPruner):
-    """Deals trials to brackets by a key of ours, where Optuna takes the study's name.
+    """Hyperband that assigns trials to brackets by a given key instead of the study's name.
 
-    So which trials are stopped does not depend on what a study is called.
+    Which trials are stopped then does not depend on the study's name.
     """
 
     def __init__(
         self, key: str, min_resource: int, max_resource: int, reduction_factor: int
     ) -> None:
+        """Create the pruner; the arguments after `key` are those of `HyperbandPruner`."""
         super().__init__(min_resource, max_resource, reduction_factor)
         self._key = key
 
@@ -45,7 +46,7 @@ class KeyedHyperband(HyperbandPruner):
 def in_memory(
     study: optuna.Study, trials: list[FrozenTrial], sampler: BaseSampler | None = None
 ) -> optuna.Study:
-    """A copy of a study to try things in, whose trials have the same numbers."""
+    """Return a copy of a study in memory, for experiments; its trials have the same numbers."""
     copied = optuna.create_study(
         storage=optuna.storages.InMemoryStorage(),
         direction="maximize",
@@ -57,13 +58,15 @@ def in_memory(
 
 
 def is_stopped_again(trial: optuna.Trial, value: float) -> bool:
-    """What the pruner says of a trial's last report, if it may have been asked already.
+    """Return whether the pruner stops a trial at its last report, asking possibly once more.
 
-    Successive halving writes down the rungs that a trial has reached, and would take the same
-    question for one about the next rung. So it is asked in a copy that does not know of the first.
+    Successive halving stores the rungs that a trial has reached, and would take a second question
+    about the same report for one about the next rung. Therefore it is asked in a copy of the study
+    without that rung.
 
     Args:
-        value: of the last report.
+        trial: a running trial.
+        value: its last reported value.
     """
     study = trial.study
     trials = study.get_trials()

@@ -9,26 +9,26 @@ from pydantic import Field, model_validator
 from gallop.fields import Float, Settings
 
 Value = bool | int | float | str | None
-"""What Optuna stores of a parameter."""
+"""The type of a parameter's value in Optuna's storage."""
 
 
 class Parameter(Settings):
-    """What one parameter may be: a range, choices, or a range around the last round's winner."""
+    """The values that a parameter may take."""
 
     low: Float | None = None
-    """Least value."""
+    """Smallest value."""
     high: Float | None = None
-    """Greatest value."""
+    """Largest value."""
     log: bool = False
-    """Draw evenly in the logarithm."""
+    """Whether to sample uniformly in the logarithm."""
     step: Float | None = Field(default=None, gt=0)
-    """Distance of allowed values, from low on."""
+    """Distance between allowed values, counted from `low`."""
     choices: list[object] | None = Field(default=None, min_length=1)
-    """Values without an order."""
+    """Categorical values."""
     around: tuple[Float, Float] | None = None
-    """Factors: low and high as multiples of the last round's winner, inside the last range."""
+    """Factors that multiply the last round's winner, giving low and high within its range."""
     when: dict[str, object] = Field(default={})
-    """Values of parameters above (or lists of values) for which this one exists."""
+    """Condition: name of an earlier parameter -> its value, or values, for which this exists."""
 
     @model_validator(mode="before")
     @classmethod
@@ -39,11 +39,13 @@ class Parameter(Settings):
     def _one_kind(self) -> Parameter:
         ranged = self.low is not None or self.high is not None
         if [ranged, self.choices is not None, self.around is not None].count(True) != 1:
-            raise ValueError("one of a range (low, high), choices, or around is needed")
+            raise ValueError("expected one of a range (low, high), choices, or around")
         if self.choices is not None:
             _check_choices(self.choices)
         if self.around is not None and not 0 < self.around[0] <= self.around[1]:
-            raise ValueError(f"around {list(self.around)}: two rising factors above 0 are needed")
+            raise ValueError(
+                f"around {list(self.around)}: expected two factors above 0 in rising order"
+            )
         if ranged:
             _check_range(self.low, self.high, self.log, self.step)
         for allowed in self.when.values():
@@ -53,13 +55,13 @@ class Parameter(Settings):
 
     @property
     def range(self) -> tuple[float, float]:
-        """Least and greatest value, of a parameter that has a range."""
+        """Smallest and largest value of a parameter with a range."""
         assert self.low is not None and self.high is not None, "`around` was narrowed to a range"
         return self.low, self.high
 
     @property
     def labels(self) -> list[Value]:
-        """The choices as Optuna stores them; empty where there is a range."""
+        """The choices as Optuna stores them; empty for a parameter with a range."""
         return [label(choice) for choice in self.choices or []]
 
 
@@ -67,7 +69,7 @@ Space = dict[str, Parameter]
 
 
 def label(choice: object) -> Value:
-    """A choice as Optuna stores it: lists and mappings as JSON.
+    """Return a choice as Optuna stores it: lists and mappings as JSON.
 
     Raises:
         TypeError, ValueError, RecursionError: if JSON cannot hold it.
@@ -76,7 +78,7 @@ def label(choice: object) -> Value:
 
 
 def options(allowed: object) -> list[Value]:
-    """The values that a condition (`when`) allows: one, or a list of them."""
+    """Return the values that a condition (`when`) allows, given one value or a list."""
     return [label(option) for option in (allowed if isinstance(allowed, list) else [allowed])]
 
 
@@ -84,23 +86,23 @@ def _check_choices(choices: list[object]) -> None:
     for choice in choices:
         _check_plain("choice", choice)
     if len({label(choice) for choice in choices}) < len(choices):
-        raise ValueError(f"choices {choices} hold a value twice")
+        raise ValueError(f"choices {choices} contain a value twice")
 
 
 def _check_plain(what: str, value: object) -> None:
-    """YAML has dates, bytes and sets as well, which JSON cannot hold."""
+    """Refuse dates, bytes and sets from YAML, which JSON cannot hold."""
     try:
         label(value)
     except (TypeError, ValueError, RecursionError):
-        raise ValueError(f"{what} {value!r} is no text, number, list or mapping") from None
+        raise ValueError(f"{what} {value!r} must be text, a number, a list or a mapping") from None
 
 
 def _check_range(low: float | None, high: float | None, log: bool, step: float | None) -> None:
     if low is None or high is None:
-        raise ValueError("a range needs low and high")
+        raise ValueError("a range requires both low and high")
     if low > high:
-        raise ValueError(f"low {low:g} is above high {high:g}: swap them")
+        raise ValueError(f"low {low:g} must not be above high {high:g}")
     if log and low <= 0:
-        raise ValueError(f"low {low:g}: a logarithmic range begins above 0")
+        raise ValueError(f"low {low:g} must be above 0 in a logarithmic range")
     if log and step is not None:
-        raise ValueError("log and step exclude each other")
+        raise ValueError("log and step are mutually exclusive")

@@ -1,7 +1,7 @@
-"""The best trials trained again on fresh seeds, beside SB3's defaults: what of the search holds.
+"""Retraining of the best trials and of SB3's defaults on fresh seeds.
 
-A search picks the highest of many noisy values, so the winner's own value flatters it. Training the
-best ones again, on training seeds and episodes that no trial had, tells what they are worth.
+A search picks the highest of many noisy values, so the winner's own value is biased upwards.
+Retraining on training seeds and episodes that no trial used gives an unbiased comparison.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ DEFAULTS = "defaults"
 
 
 class Candidate(NamedTuple):
-    """What is trained again."""
+    """Settings to be retrained."""
 
     name: str
-    """`trial-007`, or `defaults`; also the folder's."""
+    """`trial-007` or `defaults`; also the name of its folder."""
     trial: int | None
-    """Its number; None for the defaults, unless one of the best trials had them."""
+    """Number of the trial; None for the defaults, unless one of the best trials has them."""
     settings: Mapping[str, object]
     """Hyper-parameters, nested."""
     in_the_search: float | None
@@ -44,13 +44,13 @@ class Candidate(NamedTuple):
 
 
 class Again(NamedTuple):
-    """What a candidate came to on fresh seeds."""
+    """The results of a candidate on fresh seeds."""
 
     candidate: Candidate
     scores: tuple[float, ...]
-    """One for each fresh training seed, scored as in the search."""
+    """One score per fresh training seed, computed as in the search."""
     reason: str
-    """Why it has none, if it failed."""
+    """Why there are no scores, if a training failed."""
 
     @property
     def value(self) -> float | None:
@@ -67,7 +67,7 @@ class Again(NamedTuple):
 
 
 def gain(again: Again, defaults: Again) -> Difference | None:
-    """How much better than the defaults on the same fresh seeds, with Student's interval."""
+    """Return the gain over the defaults on the same fresh seeds, with Student's interval."""
     if not again.scores or len(again.scores) != len(defaults.scores):
         return None
     return paired_difference_of_few(again.scores, defaults.scores)
@@ -84,10 +84,18 @@ def train_again(
     """Train every candidate on every fresh seed.
 
     Args:
-        show: takes the timesteps trained so far, and of all.
+        directory: folder of the last round.
+        search: the search.
+        candidates: what to train.
+        engine: trains the work items.
+        stop: whether a signal has arrived.
+        show: called with the timesteps trained so far and in total.
+
+    Returns:
+        The results, in the order of the candidates.
 
     Raises:
-        Stopped: after a signal; calling again goes on.
+        Stopped: after a signal; another call resumes.
     """
     last_round = len(search.rounds) - 1
     seeds = seeding.fresh_seeds(search.search_seed, search.retraining.n_seeds)
@@ -101,7 +109,7 @@ def train_again(
             path = directory.retraining(candidate.name, index).path
             folders[candidate.name].append(make_folder(path, experiment, episodes))
             total += (timesteps := experiment.total_timesteps)
-    # Seed by seed: if it is stopped, every candidate has come as far.
+    # Seed by seed, so that all candidates have equally many results if it is stopped.
     for index in range(len(seeds)):
         for candidate in candidates:
             folder = folders[candidate.name][index]
@@ -129,7 +137,7 @@ def _again(
         reason = failures.get(str(folder.path))
         evaluations = folder.numbers.read_evaluations()
         if reason is not None or evaluations is None:
-            return Again(candidate, (), reason or "it was never evaluated")
+            return Again(candidate, (), reason or "there was no evaluation")
         means = evaluations.results.mean(axis=1)
         scores.append(float(means[-search.objective.n_last :].mean()))
     return Again(candidate, tuple(scores), "")

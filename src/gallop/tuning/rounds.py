@@ -1,4 +1,4 @@
-"""Begin a search, or go on with one; what it will cost."""
+"""Start a search or resume one, and estimate its cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from gallop.errors import ExperimentError, RunError
+from gallop.errors import ExperimentError, RunError, counted
 from gallop.execution.processes import n_workers
 from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
@@ -90,7 +90,9 @@ def tune(
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
     first = search_folder(Path(root), search.algo, search.env, name)
     if first.exists():
-        raise RunError(f"{first.path} exists already; gallop tune --resume {first.path} goes on")
+        raise RunError(
+            f"{first.path} already exists; to resume it: gallop tune --resume {first.path}"
+        )
     n = n_workers(workers, _threads(search))
     _announce(search, display, workers, n, str(first.path), reproducible)
     record = RoundRecord(
@@ -101,7 +103,7 @@ def tune(
         start=now(),
         reproducible=reproducible,
     )
-    # A storage that cannot be reached, or that holds another study, is found before the folder is.
+    # A storage that cannot be used is reported before the folder is created.
     if storage:
         ranges = spaces(search, 0, None)
         found = study.open_study(storage, record.study_name, study.identity(search, 0, ranges))
@@ -124,13 +126,19 @@ def go_on(
     retry_failed: bool = False,
     display: Display | None = None,
 ) -> RoundDirectory:
-    """Go on with a search from wherever its folders and its storage stand.
+    """Resume a search from the state of its folders and its storage.
 
     Args:
         first: any of its rounds.
-        n_trials: totals over all calls, by round, instead of the search's own.
-        retry_failed: try every failed trial of the last round again, as a new trial with the same
+        n_trials: new totals of trials over all calls, by round.
+        workers: as for `tune`.
+        storage: URL of Optuna's storage, if it has a password or was not named on this machine.
+        retry_failed: retry every failed trial of the last round as a new trial with the same
             values.
+        display: where to print.
+
+    Returns:
+        The folder of the last round.
 
     Raises:
         ExperimentError, Stopped: as `tune`.
@@ -144,7 +152,7 @@ def go_on(
     record, search = first.read_record(), first.read_search()
     if "***" in record.storage and not storage:
         raise ExperimentError(
-            f"the password of {record.storage} was not kept: give --storage again"
+            f"the password of {record.storage} is not stored; give --storage again"
         )
     if storage:
         storage_asked_for(without_password(storage))
@@ -161,7 +169,7 @@ def go_on(
 
 
 def _check_storages(first: RoundDirectory) -> None:
-    """Refuse a search that somebody else has told where its trials are kept."""
+    """Refuse a storage that this user has not named on this machine."""
     part: RoundDirectory | None = first
     while part is not None:
         url = part.read_record().storage
@@ -171,17 +179,18 @@ def _check_storages(first: RoundDirectory) -> None:
 
 
 def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:
-    """The search with other totals for its first rounds.
+    """Return the search with other totals of trials for its first rounds.
 
     Raises:
-        ExperimentError: if there are more totals than rounds, or one is no total.
+        ExperimentError: if there are more totals than rounds, or one is below 1.
     """
     if len(n_trials) > len(search.rounds):
         raise ExperimentError(
-            f"--n-trials {','.join(map(str, n_trials))}: the search has {len(search.rounds)} rounds"
+            f"--n-trials {','.join(map(str, n_trials))}: the search has only "
+            f"{counted(len(search.rounds), 'round')}"
         )
     if min(n_trials) < 1:
-        raise ExperimentError(f"--n-trials {min(n_trials)}: at least 1 is needed")
+        raise ExperimentError(f"--n-trials {min(n_trials)}: must be at least 1")
     rounds = list(search.rounds)
     for number, n in enumerate(n_trials):
         rounds[number] = rounds[number].model_copy(update={"n_trials": n})
@@ -189,7 +198,7 @@ def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:
 
 
 def dry_run(search: Search, display: Display, workers: int | None) -> None:
-    """Check everything and print what the search would do and cost."""
+    """Check a search, and print what it would do and cost."""
     n = n_workers(workers, _threads(search))
     _announce(search, display, workers, n, "", False)
 
@@ -200,13 +209,13 @@ def _announce(
     LiveTable(display).plan(search, expected_cost(search, n, display), n, folder)
     if asked is not None and asked > n:
         display.say(
-            f"{n} worker{'s' if n > 1 else ''} instead of {asked}: "
-            f"this machine has {available_processors()} cores, and more would only share them"
+            f"{counted(n, 'worker')} instead of {asked}: this machine has "
+            f"{counted(available_processors(), 'core')}, which more workers would only share"
         )
     if reproducible and n > search.batch:
         display.say(
-            f"--reproducible asks for {search.batch} trials at a time (batch): "
-            f"{n - search.batch} of {n} workers will have nothing to do"
+            f"--reproducible samples {counted(search.batch, 'trial')} at a time (batch): "
+            f"{n - search.batch} of {n} workers will be idle"
         )
 
 
@@ -232,15 +241,15 @@ def _threads(search: Search) -> int | None:
 
 
 def _check_growth(first: RoundDirectory, search: Search) -> None:
-    """A round that another one has begun from stays as long as it is."""
+    """Refuse another number of trials for a round whose winner a later round started from."""
     directory, before = first, first.read_search()
     for number, part in enumerate(search.rounds):
         following = directory.next_round()
         old = before.rounds[number].n_trials
         if following is not None and part.n_trials != old:
             raise ExperimentError(
-                f"--n-trials {part.n_trials}: round {number + 1} ended with {old} trials, and "
-                f"round {number + 2} began from its winner"
+                f"--n-trials {part.n_trials}: round {number + 1} ended with "
+                f"{counted(old, 'trial')}, and round {number + 2} started from its winner"
             )
         if following is None:
             return

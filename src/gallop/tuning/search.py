@@ -1,4 +1,4 @@
-"""A search from a YAML file, and back; its rounds' spaces, and what it will cost.
+"""Read a search from YAML and write it back; the spaces of its rounds, and its cost.
 
 Every number and range is a setting of the file (`configs/*_search*.yaml`, `configs/searches/`).
 """
@@ -24,19 +24,21 @@ from gallop.tuning.space import narrowed
 
 
 def load(path: Path, settings: Mapping[str, object] | None = None) -> Search:
-    """The search of a YAML file.
+    """Read a search from a YAML file.
 
     Args:
-        settings: on top of the file's, dotted: {"search_seed": 1, "experiment.env": "Hopper-v5"}.
+        path: the file.
+        settings: override the file's, by dotted name:
+            {"search_seed": 1, "experiment.env": "Hopper-v5"}.
 
     Raises:
-        ExperimentError: with one line that holds place, value and the nearest right thing.
+        ExperimentError: in one line, with the place, the value and what is allowed.
     """
     data, lines = read_yaml(path, named=True)
     if "algo" in data and "experiment" not in data:
         raise ExperimentError(
-            f"{path}: is an experiment; gallop run {path} trains it. A search has an experiment "
-            "and rounds, as the example halfcheetah_sac_search has"
+            f"{path}: is an experiment, not a search; to train it: gallop run {path}. A search has "
+            "an experiment and rounds, as the example halfcheetah_sac_search"
         )
     for name, value in (settings or {}).items():
         override(data, name, value)
@@ -49,7 +51,7 @@ def load(path: Path, settings: Mapping[str, object] | None = None) -> Search:
 
 
 def from_data(data: Mapping[str, object]) -> Search:
-    """The search of a plain dictionary, checked.
+    """Make a search from a plain dictionary, and check it.
 
     Raises:
         ExperimentError: naming the setting, the value and what is allowed.
@@ -65,7 +67,7 @@ def from_data(data: Mapping[str, object]) -> Search:
 
 
 def to_yaml(search: Search) -> str:
-    """YAML from which `load` makes an equal search."""
+    """Return YAML from which `load` makes an equal search."""
     data = plain(search.model_dump()) | {"experiment": plain(search.experiment)}
     for part in data["rounds"]:
         part["space"] = {
@@ -81,7 +83,7 @@ def to_yaml(search: Search) -> str:
 
 
 def spaces(search: Search, number: int, winner: Mapping[str, Value] | None) -> Space:
-    """The space of a round, each `around` as a range about the last round's winner."""
+    """Return the space of a round, with each `around` as a range about the last winner."""
     if number == 0:
         return search.rounds[0].space
     assert winner is not None
@@ -89,7 +91,7 @@ def spaces(search: Search, number: int, winner: Mapping[str, Value] | None) -> S
 
 
 def widest(search: Search, number: int) -> Space:
-    """For each parameter, the range of the latest round before that has one."""
+    """Return each parameter's range in the latest earlier round that has one."""
     found: Space = {}
     for earlier in search.rounds[:number]:
         found |= {n: p for n, p in earlier.space.items() if p.around is None}
@@ -101,7 +103,7 @@ class Cost(NamedTuple):
 
     n_trials: int
     n_runs: int
-    """Trainings: trials × seeds, and those of the retraining."""
+    """Number of trainings: trials × seeds, and those of the retraining."""
     timesteps: int
     seconds: float
     """Of wall-clock time, if one worker trained everything."""

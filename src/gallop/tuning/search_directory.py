@@ -1,14 +1,14 @@
-"""A search's folders: every file name in them.
+"""The folders of a search, and every file name in them.
 
-optuna_results/plots/<ALGO>_<ENV>/<timestamp>/      one folder a round; the second names its parent
-├── search.yaml        the whole search; reading it back gives the same object
-├── round.json         which round this is, its parent, storage and study
-├── study.db           Optuna's storage, unless another was asked for
-├── trials/007/seed-0/ a training each: experiment.yaml, seeds.json, evaluations.npz, …
-├── again/…/seed-0/    the best ones on fresh seeds (in the last round's folder)
+optuna_results/plots/<ALGO>_<ENV>/<timestamp>/      one folder per round; later ones name a parent
+├── search.yaml        the whole search; reading it gives an equal object
+├── round.json         number of the round, its parent, storage and study
+├── study.db           Optuna's storage, unless another one was given
+├── trials/007/seed-0/ one training each: experiment.yaml, seeds.json, evaluations.npz, …
+├── again/…/seed-0/    the best trials on fresh seeds (in the last round's folder)
 ├── history.png  importances.png  parallel.png  slice.png
-├── study.html         the same, to hover over, and what was trained again
-├── results.json       best_params, best_value, every trial's data
+├── study.html         the same figures, interactive, and the results of retraining
+├── results.json       best_params, best_value, the data of every trial
 └── trials.csv         columns of study.trials_dataframe()
 """
 
@@ -38,19 +38,19 @@ from gallop.tuning.search_settings import Search
 
 
 class RoundRecord(NamedTuple):
-    """What round.json holds."""
+    """The content of round.json."""
 
     number: int
-    """From 0."""
+    """Number of the round, counted from 0."""
     parent: str | None
-    """Folder name of the round before."""
+    """Folder name of the previous round."""
     storage: str
-    """URL without its password; relative SQLite files lie in the folder."""
+    """URL without its password; a relative SQLite file is in the folder."""
     study_name: str
     start: str
     reproducible: bool
     winner: dict[str, Value] | None = None
-    """Of the round before: values as searched, by name."""
+    """Values of the previous round's winner, by the names in the search space."""
 
 
 class RoundDirectory:
@@ -102,24 +102,24 @@ class RoundDirectory:
         return self.path / "study.html"
 
     def training(self, trial: int, seed_index: int) -> RunDirectory:
-        """The folder of one seed of a trial."""
+        """Return the folder of one seed of a trial."""
         return RunDirectory(self.path / "trials" / f"{trial:03d}" / f"seed-{seed_index}")
 
     def retraining(self, name: str, seed_index: int) -> RunDirectory:
-        """The folder of one fresh seed of what is trained again."""
+        """Return the folder of one fresh seed of a retrained candidate."""
         return RunDirectory(self.path / "again" / name / f"seed-{seed_index}")
 
     def forget_states(self) -> None:
-        """Delete what trials could be resumed from, when all of them have been told of."""
+        """Delete the resume states of trials, once all of them have ended."""
         for state in self.path.glob("trials/*/*/state"):
             resume_state.forget(state)
 
     def exists(self) -> bool:
-        """Whether the round has begun."""
+        """Return whether the round has started."""
         return self.record_file.exists()
 
     def create(self, search: Search, record: RoundRecord) -> None:
-        """Write search.yaml and round.json; round.json last: a folder without it is no round.
+        """Write search.yaml and then round.json, without which a folder is not a round.
 
         Raises:
             RunError: if the folder cannot be written.
@@ -136,10 +136,10 @@ class RoundDirectory:
 
     @contextlib.contextmanager
     def explaining_full_disk(self) -> Iterator[None]:
-        """A full disk becomes one line: the file, what is free, what is kept, how to go on.
+        """Report a full disk in one line: the file, the free space, what is kept, how to resume.
 
         Raises:
-            DiskFullError: instead of whatever a library raised for it.
+            DiskFullError: in place of the library's own exception.
         """
         try:
             yield
@@ -149,11 +149,11 @@ class RoundDirectory:
             rest = ""
             if self.exists():
                 rest = "); nothing is lost: every trial is kept up to its last boundary; "
-                rest += f"when there is room: gallop tune --resume {self.path}"
+                rest += f"free some space, then: gallop tune --resume {self.path}"
             raise DiskFullError(file_of(error, self.path), rest, error) from error
 
     def read_search(self) -> Search:
-        """The search that this round belongs to, whose code may be run.
+        """Read the search that this round belongs to, after checking consent to its code.
 
         Raises:
             ConsentError: if it names code that this user has not agreed to run.
@@ -162,25 +162,25 @@ class RoundDirectory:
         return load(self.search_file)
 
     def read_record(self) -> RoundRecord:
-        """What round.json holds.
+        """Read round.json.
 
         Raises:
-            RunError: if the folder is no round of a search.
+            RunError: if the folder is not a round of a search.
         """
         try:
             record = RoundRecord(**read_json(self.record_file))
         except (OSError, ValueError, TypeError):
-            raise RunError(f"{self.path} is no search: it holds no round.json") from None
+            raise RunError(f"{self.path}: not a search folder (no readable round.json)") from None
         texts = [record.storage, record.study_name, record.start, record.parent or "-"]
         are_texts = all(isinstance(text, str) and text for text in texts)
-        # The parent is a folder beside this one, not one that a path leads to.
+        # The parent must be a sibling folder, not an arbitrary path.
         if not isinstance(record.number, int) or not are_texts or not is_a_name(texts[-1]):
-            raise RunError(f"{self.path} is no search: its round.json is damaged")
+            raise RunError(f"{self.path}: not a search folder (round.json is damaged)")
         return record
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the search; a second coordinator is refused.
+        """Hold the search, so that a second coordinator is refused.
 
         Raises:
             HeldError: if another process holds it.
@@ -190,7 +190,7 @@ class RoundDirectory:
             yield
 
     def next_round(self) -> RoundDirectory | None:
-        """The round that has this one as its parent, if it has begun."""
+        """Return the round that has this one as its parent, if it has started."""
         for file in sorted(self.path.parent.glob("*/round.json")):
             with contextlib.suppress(RunError):
                 if RoundDirectory(file.parent).read_record().parent == self.path.name:
@@ -198,47 +198,47 @@ class RoundDirectory:
         return None
 
     def first_round(self) -> RoundDirectory:
-        """The round that the search began with."""
+        """Return the first round of the search."""
         record = self.read_record()
         if record.parent is None:
             return self
         before = RoundDirectory(self.path.parent / record.parent)
         if before.read_record().number >= record.number:
-            raise RunError(f"{self.path} is no search: its round.json is damaged")
+            raise RunError(f"{self.path}: not a search folder (round.json is damaged)")
         return before.first_round()
 
 
 def search_folder(root: Path, algo: str, env: str, name: str) -> RoundDirectory:
-    """optuna_results/plots/<ALGO>_<ENV>/<name>.
+    """Return the folder of a round, <root>/plots/<ALGO>_<ENV>/<name>.
 
     Raises:
-        RunError: if the name is no single path component.
+        RunError: if the name is not a single path component.
     """
     return RoundDirectory(run_path(root / "plots", algo, env, name))
 
 
 def newest_search(root: Path) -> RoundDirectory:
-    """The first round of the newest search that has not come to its end.
+    """Return the first round of the newest unfinished search.
 
     Raises:
         ExperimentError: if there is none.
     """
     files = sorted(root.glob("plots/*/*/round.json"), key=lambda f: (f.stat().st_mtime, str(f)))
     for file in reversed(files):
-        with contextlib.suppress(ExperimentError):  # a damaged one hides no other
+        with contextlib.suppress(ExperimentError):  # a damaged search does not hide others
             first = RoundDirectory(file.parent).first_round()
             if not is_finished(first):
                 return first
-    raise ExperimentError(f"there is no unfinished search below {root}")
+    raise ExperimentError(f"no unfinished search found in {root}")
 
 
 def is_finished(first: RoundDirectory) -> bool:
-    """Whether the search's last round has come to its end."""
-    # Only looked at: what a search names is code, and this one may not be the one that is wanted.
+    """Return whether the search's last round is finished."""
+    # Read as plain YAML: a search names code, and this may not be the search that is wanted.
     data, last = read_yaml(first.search_file)[0], first
     rounds, experiment = data.get("rounds"), data.get("experiment")
     if not isinstance(rounds, list) or not isinstance(experiment, dict):
-        raise RunError(f"{first.search_file} holds no search")
+        raise RunError(f"{first.search_file} is not a search")
     while (following := last.next_round()) is not None:
         last = following
     if last.read_record().number < len(rounds) - 1:
@@ -250,7 +250,7 @@ def is_finished(first: RoundDirectory) -> bool:
 
 
 def without_password(url: str) -> str:
-    """A storage's URL as it may be written down.
+    """Return a storage's URL with its password hidden.
 
     >>> without_password("postgresql://me:secret@host/db")
     'postgresql://me:***@host/db'

@@ -1,4 +1,4 @@
-"""A search under way: round after round, then the best trials trained again."""
+"""The loop of a search: round after round, then the retraining of the best trials."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OWN_DATABASE = "study.db"  # in a round's own folder
 
 
 class SearchLoop:
-    """A search under way."""
+    """A running search."""
 
     def __init__(
         self,
@@ -42,6 +42,16 @@ class SearchLoop:
         display: Display,
         retry_failed: bool = False,
     ) -> None:
+        """Prepare to run a search.
+
+        Args:
+            first: folder of the first round.
+            search: the search.
+            n_workers: trainings that run in parallel.
+            storage: URL of Optuna's storage; empty: as recorded in the folder.
+            display: where to print.
+            retry_failed: retry the failed trials of the last round.
+        """
         self.retry_failed = retry_failed
         self.first, self.search, self.n_workers = first, search, n_workers
         self.storage, self.display = storage, display
@@ -50,7 +60,7 @@ class SearchLoop:
         self.algo = search.algo
 
     def run(self) -> RoundDirectory:
-        """From wherever it stands to its end; the last round's folder."""
+        """Run the search from its current state to its end; return the last round's folder."""
         with self.first.locked(), self.stop.listening(self.display.say):
             engine = Processes(self.n_workers)
             try:
@@ -60,8 +70,8 @@ class SearchLoop:
             except Stopped as stopped:
                 engine.close()
                 self.display.say(
-                    f"stopped by {stopped}: every trial is kept, and those under way up to their "
-                    f"last boundary\nto go on: gallop tune --resume {self.first.path}"
+                    f"stopped by {stopped}: every trial is kept, running ones up to their last "
+                    f"boundary\nto resume: gallop tune --resume {self.first.path}"
                 )
                 raise
             finally:
@@ -85,7 +95,7 @@ class SearchLoop:
         opened: optuna.Study,
         engine: Processes,
     ) -> RoundDirectory | None:
-        """Bring a round to its end, and begin the next one, if there is one."""
+        """Run a round to its end, and start the next one, if any."""
         last = record.number == len(self.search.rounds) - 1
         with _clocked(opened):
             self._round(directory, record, opened, engine)
@@ -145,7 +155,7 @@ class SearchLoop:
 
         with self.table.shown():
             coordinator.run(self.stop, show)
-        engine.close()  # those that were stopped early have to put down their folders
+        engine.close()  # trials that were stopped early must release their folders
         directory.forget_states()
 
     def _first_trial(self, ranges: Space, record: RoundRecord) -> study.First | None:
@@ -162,7 +172,7 @@ class SearchLoop:
     def _next(
         self, directory: RoundDirectory, record: RoundRecord, winner: FrozenTrial
     ) -> RoundDirectory:
-        """The round after one, made if it is not there."""
+        """Return the next round, creating it if necessary."""
         found = directory.next_round()
         if found is not None:
             return found
@@ -189,7 +199,7 @@ class SearchLoop:
         )
         return following
 
-    # --- trained again ---
+    # --- retraining ---
 
     def _train_again(
         self,
@@ -221,7 +231,7 @@ class SearchLoop:
             return train_again(directory, self.search, candidates, engine, self.stop, show)
 
     def _defaults(self) -> Candidate:
-        """SB3's defaults, moved into the first round's space, and what they came to there."""
+        """Return SB3's defaults, moved into the first round's space, with their value there."""
         ranges = spaces(self.search, 0, None)
         values, _ = space.defaults(self.algo, ranges, self.search.defaults)
         settings = names.hyperparameters(self.algo, values)
@@ -239,12 +249,12 @@ class SearchLoop:
         reasons = [t.user_attrs.get("reason", "") for t in opened.get_trials(deepcopy=False)]
         said = next((reason for reason in reasons if reason), "no reason was given")
         return (
-            f"no trial of {self.first.path} came to its end; the first says: {said}; "
+            f"no trial of {self.first.path} finished; reason of the first failure: {said}; "
             f"{self._retry()}"
         )
 
     def _retry(self) -> str:
-        return f"gallop tune --resume {self.first.path} --retry-failed tries failed trials again"
+        return f"to retry failed trials: gallop tune --resume {self.first.path} --retry-failed"
 
     def _close(
         self,
@@ -270,12 +280,12 @@ class SearchLoop:
         self.table.tables(artefacts.again_tables(again))
         if record.number == len(self.search.rounds) - 1:
             say(f"page    {directory.page}")
-            say(f"to train with what was found: gallop run CONFIG --best_params {directory.path}")
+            say(f"to train with the best: gallop run CONFIG --best_params {directory.path}")
 
 
 @contextlib.contextmanager
 def _clocked(opened: optuna.Study) -> Iterator[None]:
-    """Add what passes to the study's time, on the clock and in cores."""
+    """Add the wall-clock and processor time of a block to the study's totals."""
     began, cores = time.monotonic(), _core_seconds()
     try:
         yield
@@ -289,7 +299,7 @@ def _clocked(opened: optuna.Study) -> Iterator[None]:
 
 
 def _core_seconds() -> float:
-    """Processor time of the children that have ended; 0 where the system does not tell."""
+    """Return the processor time of ended child processes; 0 on Windows."""
     if sys.platform == "win32":
         return 0.0
     import resource

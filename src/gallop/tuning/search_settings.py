@@ -1,4 +1,4 @@
-"""A search's settings: typed, frozen; each with its default, unit and range."""
+"""The settings of a search: typed and frozen, each with its default, unit and range."""
 
 from __future__ import annotations
 
@@ -16,87 +16,87 @@ from gallop.tuning.parameter import Space
 
 
 class Objective(Settings):
-    """What a trial is worth: the IQM over its seeds of each seed's score."""
+    """The value of a trial: the IQM of its seeds' scores."""
 
     n_last: PositiveInt = 1
-    """Evaluations at the end whose mean return is a seed's score."""
+    """Evaluations at the end of training whose mean return is a seed's score."""
 
 
 class Sampler(Settings):
-    """Optuna's sampler, seeded anew for each trial from (search seed, round, trial number)."""
+    """Optuna's sampler; the seed of each trial is (search seed, round, trial number)."""
 
     name: Literal["tpe", "random"] = "tpe"
-    """tpe: tree-structured Parzen estimator; random: evenly."""
+    """tpe: tree-structured Parzen estimator; random: uniform sampling."""
     n_startup_trials: Annotated[Int, Field(ge=0)] = 10
-    """Trials drawn evenly before TPE begins."""
+    """Trials sampled uniformly before TPE starts."""
     multivariate: bool = True
-    """TPE of all parameters together, not of each on its own."""
+    """Whether TPE models all parameters jointly instead of each on its own."""
     constant_liar: bool = True
-    """TPE stays away from what other workers are trying."""
+    """Whether TPE avoids the values that other workers are trying."""
 
 
 class Pruner(Settings):
-    """Which trials are stopped early, at a segment's boundary where they are evaluated."""
+    """Which trials are stopped early, at a segment boundary with an evaluation."""
 
     name: Literal["none", "median", "successive_halving", "hyperband", "wilcoxon"] = "none"
-    """wilcoxon looks at the scores of whole seeds, the others at every evaluation."""
+    """wilcoxon compares the scores of whole seeds, the others compare every evaluation."""
     n_startup_trials: Annotated[Int, Field(ge=0)] = 5
-    """median: trials that finish before any is stopped."""
+    """median: trials that finish before any is stopped early."""
     n_warmup_steps: Annotated[Int, Field(ge=0)] = 0
-    """median: evaluations of a trial before it can be stopped; wilcoxon: seeds."""
+    """Before a trial can be stopped: evaluations (median) or seeds (wilcoxon)."""
     min_resource: PositiveInt = 1
-    """successive halving, Hyperband: evaluations of the first rung."""
+    """successive_halving, hyperband: evaluations up to the first rung."""
     reduction_factor: Annotated[Int, Field(ge=2)] = 3
-    """successive halving, Hyperband: one in so many goes on to the next rung."""
+    """successive_halving, hyperband: one in this many trials reaches the next rung."""
     p_threshold: Annotated[Float, Field(gt=0, le=1)] = 0.1
-    """wilcoxon: p-value below which a trial is worse than the best one."""
+    """wilcoxon: p-value below which a trial counts as worse than the best one."""
 
 
 class Retraining(Settings):
-    """The best trials trained again on training seeds that the search has not seen."""
+    """Retraining of the best trials on fresh training seeds, which no trial used."""
 
     n_best: Annotated[Int, Field(ge=0, le=100)] = 1
-    """Trials; SB3's defaults are trained beside them. 0: none."""
+    """Trials to retrain, together with SB3's defaults; 0: none."""
     n_seeds: Annotated[Int, Field(ge=1, le=1000)] = 3
-    """Fresh training seeds of each."""
+    """Fresh training seeds per trial."""
 
 
 class Round(Settings):
-    """One study: a space, and how many trials."""
+    """One Optuna study: a space and a number of trials."""
 
     n_trials: PositiveInt
-    """Over all calls."""
+    """Trials in total, over all calls."""
     space: Space
-    """Name -> range or choices. In a later round, what is left out keeps the winner's value."""
+    """Name -> range or choices; parameters missing in a later round keep the winner's value."""
     total_timesteps: PositiveInt | None = None
-    """Timesteps of a trial's every seed; default: the experiment's."""
+    """Timesteps per seed of a trial; default: the experiment's."""
 
 
 class Search(Settings):
-    """A search, described completely."""
+    """The complete description of a search."""
 
     experiment: dict[str, object]
-    """What every trial trains, as in a file of `gallop run`."""
+    """The experiment that every trial trains, as in a file for `gallop run`."""
     rounds: Annotated[tuple[Round, ...], Field(min_length=1, max_length=20)]
-    """A later round begins with the winner of the one before."""
+    """Each later round starts with the winner of the previous one."""
     search_seed: Annotated[Int, Field(ge=0, lt=seeding.MAX_SEARCH_SEED)] = 0
-    """Seed of the sampler and of the training seeds of trials."""
+    """Seed of the sampler and of the trials' training seeds."""
     n_seeds: Annotated[Int, Field(ge=1, le=100)] = 1
-    """Training seeds of each trial, the same for every trial of a round."""
+    """Training seeds per trial, the same for every trial of a round."""
     objective: Objective = Objective()
-    """What a trial is worth."""
+    """The value of a trial."""
     sampler: Sampler = Sampler()
-    """How values are drawn."""
+    """How values are sampled."""
     pruner: Pruner = Pruner()
     """Which trials are stopped early."""
     first_trial: Literal["defaults", "sampled"] = "defaults"
-    """First trial of the first round: SB3's defaults, moved to the nearest values inside."""
+    """First trial: SB3's defaults, moved to the nearest values of the space, or sampled."""
     batch: PositiveInt = 4
-    """--reproducible: trials that are asked for before any of them is told."""
+    """With --reproducible: trials sampled together, before any of them has ended."""
     retraining: Retraining = Retraining()
-    """The best trials trained again."""
+    """Retraining of the best trials on fresh seeds."""
     source: str = ""
-    """Where the ranges come from; changes nothing."""
+    """Where the ranges come from; has no effect."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,35 +105,38 @@ class Search(Settings):
 
     @property
     def algo(self) -> str:
+        """The name of the algorithm, in lower case."""
         return str(self.experiment["algo"]).lower()
 
     @property
     def env(self) -> str:
+        """The id of the task."""
         return str(self.experiment["env"])
 
     @property
     def defaults(self) -> dict[str, object]:
-        """The experiment's own hyper-parameters, nested; SB3's where it says nothing."""
+        """The hyper-parameters that the experiment sets, nested."""
         given = self.experiment.get("hyperparameters")
         if given is not None and not isinstance(given, Mapping):
-            raise ExperimentError(f"{given!r}: a mapping is needed", "hyperparameters")
+            raise ExperimentError(f"{given!r}: must be a mapping", "hyperparameters")
         return dict(given or {})
 
     def trial_experiment(
         self, round_number: int, settings: Mapping[str, object], training_seed: int
     ) -> Experiment:
-        """What one seed of a trial trains.
+        """Return the experiment that one seed of a trial trains.
 
         Args:
-            round_number: from 0.
-            settings: hyper-parameters, nested, on top of the experiment's own.
+            round_number: counted from 0.
+            settings: nested hyper-parameters that override the experiment's.
+            training_seed: the training seed.
 
         Raises:
-            ExperimentError: where they do not go together.
+            ExperimentError: if the hyper-parameters are inconsistent.
         """
         data = dict(self.experiment)
         if settings:
-            # Unasked, the interval would follow the settings, and trials would be judged unlike.
+            # The default interval depends on the settings; every trial must have the same one.
             interval = self.trial_experiment(round_number, {}, 0).evaluation.interval
             given = data.get("evaluation")
             evaluation = given if isinstance(given, Mapping) else {}
@@ -158,6 +161,6 @@ class Search(Settings):
 
 
 def n_evaluations(experiment: Experiment) -> int:
-    """Evaluations of a trial's every seed."""
+    """Return the number of evaluations per seed of a trial."""
     assert experiment.evaluation.interval
     return experiment.total_timesteps // experiment.evaluation.interval

@@ -1,4 +1,4 @@
-"""A search space: what Optuna draws from it, SB3's defaults inside it, and later rounds' spaces."""
+"""Search spaces: sampling with Optuna, SB3's defaults within them, spaces of later rounds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def distribution(
     algo: str, name: str, parameter: Parameter
 ) -> CategoricalDistribution | FloatDistribution | IntDistribution:
-    """Optuna's distribution of a parameter."""
+    """Return Optuna's distribution of a parameter."""
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
@@ -48,12 +48,12 @@ def distribution(
 
 
 def _n_steps(low: float, high: float, step: float) -> int:
-    """Steps that fit into a range."""
+    """Return how many steps fit into a range."""
     return math.floor((high - low) / step + 1e-9)
 
 
 def exists(parameter: Parameter, values: Mapping[str, Value]) -> bool:
-    """Whether a parameter exists beside the values of those above it."""
+    """Return whether a parameter exists, given the values of earlier ones."""
     return all(
         name in values and values[name] in options(allowed)
         for name, allowed in parameter.when.items()
@@ -61,7 +61,7 @@ def exists(parameter: Parameter, values: Mapping[str, Value]) -> bool:
 
 
 def suggest(trial: optuna.Trial, algo: str, space: Space) -> dict[str, Value]:
-    """A value for each parameter that exists, in the order of the space."""
+    """Sample a value for each parameter that exists, in the order of the space."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     values: dict[str, Value] = {}
@@ -84,13 +84,15 @@ def suggest(trial: optuna.Trial, algo: str, space: Space) -> dict[str, Value]:
 def defaults(
     algo: str, space: Space, given: Mapping[str, object]
 ) -> tuple[dict[str, Value], list[str]]:
-    """SB3's defaults (or what the experiment gives), moved to the nearest values of the space.
+    """Return SB3's defaults, or the experiment's values, moved to the nearest ones in the space.
 
     Args:
-        given: the experiment's own hyper-parameters, nested.
+        algo: name of the algorithm.
+        space: the search space.
+        given: the hyper-parameters that the experiment sets, nested.
 
     Returns:
-        The values, and what was moved: "gamma 0.99 → 0.995".
+        The values, and the changes, such as "gamma 0.99 → 0.995".
     """
     model = ALGORITHMS[algo].hyperparameters.model_validate(dict(given))
     values: dict[str, Value] = {}
@@ -106,7 +108,7 @@ def defaults(
 
 
 def _default(algo: str, name: str, parameter: Parameter, model: Hyperparameters) -> object:
-    """What a parameter of the space would be at SB3's default; None where it cannot say."""
+    """Return SB3's default of a parameter of the space; None if it cannot be expressed."""
     if name == SCHEDULE:
         return "linear" if str(model.learning_rate).startswith("lin_") else "constant"
     if name == SUBSAMPLE:
@@ -133,7 +135,7 @@ def _default(algo: str, name: str, parameter: Parameter, model: Hyperparameters)
 
 
 def _default_of_policy_class(spec: AlgorithmSpec, name: str) -> object:
-    """What SB3's policy class takes where `policy_kwargs` is silent; None where it cannot say."""
+    """Return a default of SB3's policy class, for what `policy_kwargs` does not set; or None."""
     parameters = inspect.signature(imported(spec.networks.policy_classes[0])).parameters
     default: object = parameters[name].default if name in parameters else None
     return default if isinstance(default, bool | int | float) else None
@@ -172,7 +174,7 @@ def _nearest_choice(
 
 
 def narrowed(space: Space, last: Space, winner: Mapping[str, Value]) -> Space:
-    """A later round's space: each `around` as a range about the winner, inside the last one.
+    """Return a later round's space: each `around` becomes a range within the previous one.
 
     >>> last = {"learning_rate": Parameter(low=1e-4, high=3e-3, log=True)}
     >>> space = {"learning_rate": Parameter(around=(0.5, 4.0))}
@@ -185,7 +187,7 @@ def narrowed(space: Space, last: Space, winner: Mapping[str, Value]) -> Space:
         if parameter.around is not None:
             before, value = last[name], winner.get(name)
             low, high = least, greatest = before.range
-            if isinstance(value, int | float):  # the winner may lack a conditional one
+            if isinstance(value, int | float):  # the winner may lack a conditional parameter
                 ends = sorted(value * factor for factor in parameter.around)
                 low, high = (min(max(end, least), greatest) for end in ends)
             parameter = before.model_copy(update={"low": low, "high": high, "when": parameter.when})
@@ -194,7 +196,7 @@ def narrowed(space: Space, last: Space, winner: Mapping[str, Value]) -> Space:
 
 
 def extremes(space: Space) -> list[tuple[str, Value]]:
-    """Every choice and both ends of every range: what a search must be able to train."""
+    """Return every choice and both ends of every range: all of them must be valid settings."""
     found: list[tuple[str, Value]] = []
     for name, parameter in space.items():
         ends = parameter.labels or [parameter.low, parameter.high]

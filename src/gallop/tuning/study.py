@@ -1,8 +1,8 @@
-"""A round as an Optuna study: storage, sampler, pruner; asking for trials and telling of them.
+"""A round as an Optuna study: its storage, sampler and pruner, and the sampling of trials.
 
-The sampler of a trial is seeded by (search seed, round, trial number) alone, so a trial that is
-asked for again, after a kill or with other workers, draws the same from the same history. Nothing
-depends on what a study or a folder is called.
+A trial's sampler is seeded only by (search seed, round, trial number). So a trial that is sampled
+again, after a kill or with other workers, gets the same values from the same history. Nothing
+depends on the name of a study or folder.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ from gallop.tuning.search_directory import without_password
 from gallop.tuning.search_settings import Pruner, Sampler, Search, n_evaluations
 from gallop.tuning.space import suggest
 
-IDENTITY = "gallop"  # user attribute of a study: whose it is
-OPTUNA_VERSIONS = "optuna_versions"  # likewise: those that have drawn its trials, in order
+IDENTITY = "gallop"  # user attribute of a study: which search it belongs to
+OPTUNA_VERSIONS = "optuna_versions"  # likewise: versions that have sampled its trials, in order
 FIRST_TRIAL = "first_trial"  # user attribute of a trial: where the round's first values come from
-RETRY_OF = "retry_of"  # likewise: number of the failed trial whose values it tries again
+RETRY_OF = "retry_of"  # likewise: number of the failed trial that it retries
 SECONDS_TO_CONNECT = 10
 
 
 @contextlib.contextmanager
 def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
-    """Whatever a database does not like becomes one line, a full disk of this machine excepted.
+    """Report errors of the storage in one line, except a full disk on this machine.
 
     Args:
-        others: what else can only come from the storage.
+        url: of the storage.
+        others: further exceptions that only the storage can raise within the block.
+
+    Raises:
+        ExperimentError: in place of the library's own exception.
     """
-    # Optuna wraps some of its own around those of SQLAlchemy.
+    # Optuna wraps some of SQLAlchemy's exceptions.
     from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -56,29 +60,30 @@ def explaining_storage(url: str, *others: type[Exception]) -> Iterator[None]:
         lines = [line.strip() for line in str(getattr(cause, "orig", None) or cause).splitlines()]
         reason = next((line for line in lines if line), type(error).__name__)
         if isinstance(cause, ModuleNotFoundError) and cause.name == "psycopg":
-            reason += ': pip install "gallop-rl[postgresql]" mends that'
-        reason = re.sub(r"[^\s'\"]*@", "", reason)  # the end of a password that has an @ itself
+            reason += ': to fix it: pip install "gallop-rl[postgresql]"'
+        reason = re.sub(r"[^\s'\"]*@", "", reason)  # the rest of a password that contains an @
         raise ExperimentError(
             f"storage {without_password(url)} cannot be used: {reason[:200]}"
         ) from None
 
 
 def open_study(url: str, name: str, identity: Mapping[str, Value]) -> optuna.Study:
-    """A new study, or the one that is there under this name.
+    """Create a study, or open the existing one of this name.
 
     Args:
-        url: of the storage, as SQLAlchemy takes it.
-        identity: what the study is about; a study of something else is refused.
+        url: of the storage, in SQLAlchemy's form.
+        name: of the study.
+        identity: what the study is about; an existing study about something else is refused.
 
     Raises:
-        ExperimentError: if the storage cannot be reached, or holds another study of this name.
+        ExperimentError: if the storage cannot be used, or has another study of this name.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with explaining_storage(url, ImportError, ValueError):
         arguments = {"connect_timeout": SECONDS_TO_CONNECT} if url.startswith("postgres") else {}
         try:
             storage = optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": arguments})
-        except RuntimeError as error:  # another version of Optuna made the tables
+        except RuntimeError as error:  # the tables are of another Optuna version
             raise ValueError(str(error)) from None
         study = optuna.create_study(
             storage=storage, study_name=name, direction="maximize", load_if_exists=True
@@ -90,25 +95,25 @@ def open_study(url: str, name: str, identity: Mapping[str, Value]) -> optuna.Stu
             found = dict(identity)
     if not isinstance(found, dict):
         raise ExperimentError(
-            f"study {name!r} in {without_password(url)} was not made by this search; "
-            "--study-name gives another name"
+            f"study {name!r} in {without_password(url)} belongs to another search; "
+            "choose another name with --study-name"
         )
     if study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.WAITING,)):
         raise ExperimentError(
-            f"study {name!r} in {without_password(url)} holds enqueued trials, which this search "
-            "does not run; --study-name gives another name"
+            f"study {name!r} in {without_password(url)} has enqueued trials, which are not "
+            "supported; choose another name with --study-name"
         )
     for key, value in identity.items():
         if found.get(key) != value:
             raise ExperimentError(
-                f"study {name!r} in {without_password(url)} is of another search: its {key} is "
-                f"{found.get(key)!r}, not {value!r}; --study-name gives another name"
+                f"study {name!r} in {without_password(url)} belongs to another search: its {key} "
+                f"is {found.get(key)!r}, not {value!r}; choose another name with --study-name"
             )
     return study
 
 
 def identity(search: Search, round_number: int, space: Space) -> dict[str, Value]:
-    """What a round's study is about: trials of another one would mean something else."""
+    """Return what a round's study is about; trials of another study would not be comparable."""
     return {
         "algo": search.algo,
         "env": search.env,
@@ -120,22 +125,22 @@ def identity(search: Search, round_number: int, space: Space) -> dict[str, Value
 
 
 def optuna_versions(study: optuna.Study) -> list[str]:
-    """Versions of Optuna that have drawn the study's trials, in order."""
-    # Gallop recorded none while it needed 5.0.0 exactly.
+    """Return the versions of Optuna that have sampled the study's trials, in order."""
+    # Early versions of Gallop required Optuna 5.0.0 and recorded nothing.
     return [str(version) for version in study.user_attrs.get(OPTUNA_VERSIONS) or ["5.0.0"]]
 
 
 def check_optuna_version(study: optuna.Study, reproducible: bool) -> str:
-    """Whether the installed Optuna is the one that has drawn the study's trials.
+    """Check whether the installed Optuna is the version that has sampled the study's trials.
 
-    From the same seed and the same history, another version may draw other trials. What the
-    trials are worth is the same, so a search that promises no particular trials can go on.
+    From the same seed and history, another version may sample other trials. Their values mean the
+    same, so a search that need not be reproducible can be resumed.
 
     Returns:
-        What to tell the user of another version; empty if it is the same.
+        What to tell the user about another version; empty if it is the same.
 
     Raises:
-        ExperimentError: if it is another, and the search is reproducible.
+        ExperimentError: if the version differs, and the search is reproducible.
     """
     last, installed = optuna_versions(study)[-1], optuna.__version__
     if last == installed:
@@ -146,27 +151,38 @@ def check_optuna_version(study: optuna.Study, reproducible: bool) -> str:
     back = f'pip install "optuna=={last}"'
     if reproducible:
         raise ExperimentError(
-            f"{both}, which may draw other trials from the same seed, and the search is "
-            f"reproducible: {back} goes on with the same trials"
+            f"{both}, which may sample other trials from the same seed, but the search must be "
+            f"reproducible; to get the same trials: {back}"
         )
-    return f"{both}: it goes on with {installed}, which may draw other trials ({back} for the same)"
+    return (
+        f"{both}: it resumes with {installed}, which may sample other trials (to get the same "
+        f"ones: {back})"
+    )
 
 
 def add_optuna_version(study: optuna.Study) -> None:
-    """Record that the installed Optuna goes on with the study."""
+    """Record that the installed Optuna continues the study."""
     study.set_user_attr(OPTUNA_VERSIONS, [*optuna_versions(study), optuna.__version__])
 
 
 def make_sampler(
     settings: Sampler, search_seed: int, round_number: int, trial: int, conditional: bool
 ) -> BaseSampler:
-    """The sampler of one trial."""
+    """Make the sampler of one trial.
+
+    Args:
+        settings: of the sampler.
+        search_seed: the search's seed.
+        round_number: counted from 0.
+        trial: number of the trial.
+        conditional: whether some parameters exist only under a condition.
+    """
     seed = int(np.random.SeedSequence((search_seed, round_number, trial)).generate_state(1)[0])
     if settings.name == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # With conditions the parameters fall into groups that exist together.
+        # Conditions divide the parameters into groups that exist together.
         return optuna.samplers.TPESampler(
             n_startup_trials=settings.n_startup_trials,
             multivariate=settings.multivariate,
@@ -177,10 +193,12 @@ def make_sampler(
 
 
 def make_pruner(settings: Pruner, n_steps: int, key: str) -> optuna.pruners.BasePruner:
-    """The pruner of a round; `n_steps` reports make a whole trial.
+    """Make the pruner of a round.
 
     Args:
-        key: of the round; Hyperband deals trials to its brackets by it.
+        settings: of the pruner.
+        n_steps: reports of a whole trial.
+        key: of the round, by which Hyperband assigns trials to brackets.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -202,7 +220,7 @@ def make_pruner(settings: Pruner, n_steps: int, key: str) -> optuna.pruners.Base
 
 
 def n_steps(search: Search, round_number: int) -> int:
-    """Reports that make a whole trial: seeds for Wilcoxon's test, else every seed's evaluations."""
+    """Return the number of reports of a trial: of seeds for wilcoxon, otherwise of evaluations."""
     if search.pruner.name == "wilcoxon":
         return search.n_seeds
     experiment = search.trial_experiment(round_number, {}, 0)
@@ -210,7 +228,7 @@ def n_steps(search: Search, round_number: int) -> int:
 
 
 def failed(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that failed and were not tried again."""
+    """Return the trials that failed and were not retried."""
     trials = study.get_trials(deepcopy=False)
     again = {trial.user_attrs.get(RETRY_OF) for trial in trials}
     state = optuna.trial.TrialState.FAIL
@@ -218,7 +236,7 @@ def failed(study: optuna.Study) -> list[FrozenTrial]:
 
 
 class First(NamedTuple):
-    """What a round begins with."""
+    """The first trial of a round."""
 
     values: Mapping[str, Value]
     note: str
@@ -226,7 +244,7 @@ class First(NamedTuple):
 
 
 class Asker:
-    """Asks for trials of one round."""
+    """Samples the trials of one round."""
 
     def __init__(
         self,
@@ -236,6 +254,15 @@ class Asker:
         space: Space,
         first: First | None,
     ) -> None:
+        """Set the study's pruner, and prepare to sample trials.
+
+        Args:
+            study: of the round.
+            search: the search.
+            round_number: counted from 0.
+            space: the round's search space.
+            first: the first trial; None: it is sampled, too.
+        """
         self._study, self._search, self._round, self._space = study, search, round_number, space
         self._first = first
         self._conditional = any(parameter.when for parameter in space.values())
@@ -243,9 +270,9 @@ class Asker:
         study.pruner = make_pruner(search.pruner, n_steps(search, round_number), key)
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Value]]:
-        """The next trial and its values.
+        """Sample the next trial, and return it with its values.
 
-        They are drawn in a copy and stored at once: no kill leaves a trial half drawn.
+        They are sampled in a copy and stored at once, so that a kill leaves no incomplete trial.
         """
         before = self._study.get_trials()
         settings, seed = self._search.sampler, self._search.search_seed
@@ -259,7 +286,7 @@ class Asker:
         return self._add(copied.get_trials()[-1], attributes)
 
     def ask_again(self, failed: FrozenTrial) -> tuple[optuna.Trial, dict[str, Value]]:
-        """A new trial with the values of one that failed."""
+        """Add a trial with the values of one that failed; return it with its values."""
         note = {k: v for k, v in failed.user_attrs.items() if k == FIRST_TRIAL}
         return self._add(failed, {**note, RETRY_OF: failed.number})
 
@@ -277,12 +304,12 @@ class Asker:
         return self._begun(self._study.get_trials()[-1])
 
     def running(self) -> list[tuple[optuna.Trial, dict[str, Value]]]:
-        """Trials that were begun and not told of, by number: a killed coordinator's."""
+        """Return running trials with their values, by number; a killed coordinator left them."""
         running = self._study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
         return [self._begun(frozen) for frozen in running]
 
     def n_asked(self) -> int:
-        """Trials that were begun, over all calls; those tried again count once."""
+        """Return the number of trials started over all calls, without counting retries."""
         trials = self._study.get_trials(deepcopy=False)
         return sum(RETRY_OF not in trial.user_attrs for trial in trials)
 

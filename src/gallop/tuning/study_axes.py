@@ -1,4 +1,4 @@
-"""Gallop's look for Optuna's figures: size, colours, and ticks that can be read."""
+"""Gallop's style for Optuna's figures: size, colours and readable ticks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTH = 10.0  # inches, 1200 pixels
 
 
 def sentence(title: str, text: str) -> Figure:
-    """A figure of the usual width that says why there is none."""
+    """Return a figure with a sentence that says why there is no plot."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, 2.4))
@@ -38,9 +38,10 @@ def sentence(title: str, text: str) -> Figure:
 
 
 class SearchedParameter:
-    """What the finished trials took of one parameter."""
+    """The values of one parameter in the finished trials."""
 
     def __init__(self, study: optuna.Study, name: str) -> None:
+        """Collect the parameter's values."""
         finished = finished_trials(study)
         having = [trial for trial in finished if name in trial.params]
         distribution = having[0].distributions[name]
@@ -54,7 +55,7 @@ class SearchedParameter:
         self.everywhere = len(having) == len(finished)
 
     def ticks(self, most: int) -> list[float]:
-        """At most so many round numbers between the least and the greatest value."""
+        """Return at most this many round numbers between the smallest and the largest value."""
         from matplotlib.ticker import MaxNLocator
 
         if self.low == self.high:
@@ -68,7 +69,7 @@ class SearchedParameter:
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.2, 1.5, 2, 3, 4, 5, 6, 8)):
-        # Read from text: 10.0**-5 is not 1e-5.
+        # Parsed from text, since 10.0**-5 differs from 1e-5.
         places = [float(f"{step}e{exponent}") for exponent in exponents for step in steps]
         inside = [place for place in places if low <= place <= high]
         if len(inside) >= 2:
@@ -77,7 +78,7 @@ def _log_ticks(low: float, high: float, most: int) -> list[float]:
 
 
 def restyle(axes: Axes, title: str, height: float) -> Figure:
-    """Gallop's look for the figure of Optuna's axes."""
+    """Apply Gallop's style to the figure of Optuna's axes, and return it."""
     from matplotlib.figure import Figure
 
     figure = axes.get_figure()
@@ -91,12 +92,12 @@ def restyle(axes: Axes, title: str, height: float) -> Figure:
 
 
 def lay_out(figure: Figure) -> None:
-    """Leave a little room around everything."""
+    """Use the constrained layout with a small margin."""
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
 
 
 def plain(axes: Axes) -> None:
-    """White ground, two spines, no grid."""
+    """Give axes a white background, two spines and no grid."""
     axes.set_facecolor("white")
     axes.spines[["left", "bottom"]].set(color=INK, linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -107,7 +108,7 @@ def plain(axes: Axes) -> None:
 
 
 def slice_ticks(axes: Axes, parameter: SearchedParameter) -> None:
-    """Few ticks along a parameter; every choice that was taken."""
+    """Set a few ticks along a parameter, or one per choice that was used."""
     axes.grid(axis="y", alpha=0.3, color=INK)
     if not parameter.choices:
         _set_ticks(axes.xaxis, parameter.ticks(most=3))
@@ -125,7 +126,7 @@ def slice_ticks(axes: Axes, parameter: SearchedParameter) -> None:
 
 
 def parallel_ticks(scale: Axes, parameter: SearchedParameter) -> None:
-    """Few ticks of one axis, on white, so that the lines below do not hide their labels."""
+    """Set a few ticks of one axis, with white boxes that keep their labels readable."""
     scale.spines["right"].set(color=INK, linewidth=0.8)
     scale.tick_params(colors=INK, labelsize=8)
     if parameter.choices:
@@ -139,7 +140,7 @@ def parallel_ticks(scale: Axes, parameter: SearchedParameter) -> None:
         if not parameter.everywhere and parameter.log:
             places = [math.log10(place) for place in places]
     if not parameter.everywhere:
-        # Optuna draws the trials without this parameter at the lower end, and calls it "None".
+        # Optuna plots trials without this parameter at the lower end, labelled "None".
         places, labels = [scale.get_ylim()[0], *places], ["not used", *labels]
         if parameter.choices:
             del places[1], labels[1]
@@ -149,7 +150,7 @@ def parallel_ticks(scale: Axes, parameter: SearchedParameter) -> None:
 
 
 def _set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None = None) -> None:
-    """Just these ticks, within the limits as they are."""
+    """Set exactly these ticks, without changing the limits."""
     limits = axis.get_view_interval()
     labels = [_number(place) for place in places] if labels is None else labels
     axis.set_ticks(places, labels=labels)
@@ -158,7 +159,7 @@ def _set_ticks(axis: Axis, places: Sequence[float], labels: Sequence[str] | None
 
 
 def label_places(axes: Axes, names: Sequence[str]) -> None:
-    """Name the axes of the parallel coordinates."""
+    """Label the axes of the parallel coordinates."""
     slanted = len(names) > 5
     axes.set_xticks(
         range(len(names)),
@@ -170,7 +171,7 @@ def label_places(axes: Axes, names: Sequence[str]) -> None:
 
 
 def best_on_top(lines: LineCollection) -> None:
-    """Draw the best tenth last and thicker, so that many trials do not bury it."""
+    """Plot the best 10 % last and thicker, so that many other trials do not hide them."""
     returns, segments = np.asarray(lines.get_array(), dtype=float), lines.get_segments()
     order = np.argsort(returns, kind="stable")
     best = returns[order] >= max(np.quantile(returns, 0.9), np.nextafter(returns.min(), np.inf))
@@ -185,7 +186,7 @@ def best_on_top(lines: LineCollection) -> None:
 
 
 def trial_bar(figure: Figure, panels: list[Axes], rows: int) -> None:
-    """A colour bar for all panels: the later the trial, the darker."""
+    """Add a colour bar for all panels, on which later trials are darker."""
     from matplotlib.ticker import MaxNLocator
 
     bar = figure.colorbar(panels[0].collections[0], ax=panels, pad=0.02, aspect=25 * rows)
@@ -197,14 +198,14 @@ def trial_bar(figure: Figure, panels: list[Axes], rows: int) -> None:
 
 
 def pale_to_dark() -> Colormap:
-    """From pale to Gallop's blue, and on to dark: the later, or the better, the darker."""
+    """Return a colour map from pale to dark, for later or better trials."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("gallop", ["#a9bcc5", TRAINED, "#0b2a36"])
 
 
 def shorten(text: str, n: int) -> str:
-    """At most n characters."""
+    """Return the text in at most n characters, its end replaced by "…"."""
     return text if len(text) <= n else f"{text[: n - 1]}…"
 
 

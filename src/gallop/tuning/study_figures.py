@@ -1,7 +1,7 @@
-"""A study → four PNGs: its history, importances, parallel coordinates and slices.
+"""Four figures of a study as PNG: history, importances, parallel coordinates and slices.
 
-Optuna draws; here its figures get Gallop's words and look, ticks that can be read and a size that
-holds them. Returns are maximised: the higher, the better.
+Optuna plots them; this module gives them Gallop's labels and style, readable ticks and a suitable
+size. Returns are maximised: higher is better.
 """
 
 from __future__ import annotations
@@ -47,16 +47,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_MOST_AXES = 8  # of parallel.png; more would not leave room for their ticks
-_COLUMNS = 4  # of slice.png
+_MOST_AXES = 8  # in parallel.png; more would leave no room for tick labels
+_COLUMNS = 4  # in slice.png
 
 
 def draw(study: optuna.Study, folder: Path, title: str | None = None) -> list[Path]:
     """Write history.png, importances.png, parallel.png and slice.png; return their paths.
 
-    All four are written for every study of one objective, also for one without finished trials or
-    parameters: what cannot be drawn is a sentence. The same study gives the same files. `title` is
-    the study's name if there is none.
+    All four are written for every study with one objective: where something cannot be plotted, for
+    example without finished trials, the figure says so. The same study gives the same files.
+
+    Args:
+        study: the study.
+        folder: where to write.
+        title: of the figures; default: the study's name.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -79,7 +83,7 @@ def draw(study: optuna.Study, folder: Path, title: str | None = None) -> list[Pa
 
 @contextlib.contextmanager
 def _drawing() -> Iterator[None]:
-    """Let Optuna use pyplot without a screen, and leave no trace of it."""
+    """Let Optuna use pyplot without a display, and restore pyplot's state."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -87,7 +91,7 @@ def _drawing() -> Iterator[None]:
     others = set(pyplot.get_fignums())
     pyplot.switch_backend("agg")
     try:
-        # A "$" in a name is a dollar, not mathematics.
+        # A "$" in a name does not start a formula.
         with quiet(), matplotlib.rc_context({"text.parse_math": False}):
             yield
     finally:
@@ -113,7 +117,7 @@ def _history(study: optuna.Study, title: str) -> Figure:
     dots, best = axes.collections[0], axes.lines[0]
     dots.set(color=TRAINED, sizes=[24 if len(finished) <= 200 else 10])
     best.set(color=BASELINE, alpha=1, drawstyle="steps-post")
-    # Before the first finished trial there is no best one.
+    # There is no best trial before the first finished one.
     heights = np.asarray(best.get_ydata(), dtype=float)
     best.set_ydata(np.where(np.isfinite(heights), heights, np.nan))
     axes.legend(
@@ -132,7 +136,7 @@ def _importances(study: optuna.Study, title: str) -> Figure:
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization.matplotlib import plot_param_importances
 
-    title = f"{title}: importance of the parameters"
+    title = f"{title}: importance of the hyper-parameters"
     n_finished, shares = len(finished_trials(study)), importances(study)
     if not shares:
         return sentence(title, why_nothing(study) or NO_IMPORTANCES)
@@ -154,8 +158,8 @@ def _importances(study: optuna.Study, title: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_ylabel("")
     axes.set_xlabel(
-        f"share in telling the best tenth of {counted(n_finished, 'finished trial')} from the "
-        "others (PED-ANOVA)"
+        "share in distinguishing the best 10 % of "
+        f"{counted(n_finished, 'finished trial')} (PED-ANOVA)"
     )
     return figure
 
@@ -164,26 +168,26 @@ def _parallel(study: optuna.Study, title: str) -> Figure:
     from matplotlib.collections import LineCollection
     from optuna.visualization.matplotlib import plot_parallel_coordinate
 
-    title = f"{title}: parameters and return of every finished trial"
+    title = f"{title}: hyper-parameters and return of every finished trial"
     nothing = why_nothing(study)
     if nothing is not None:
         return sentence(title, nothing)
     names, everything = _most_important(study), parameter_names(study)
     if len(names) < len(everything):
-        title += f" ({len(names)} of {len(everything)} parameters)"
+        title += f" ({len(names)} of {len(everything)} hyper-parameters)"
     axes = plot_parallel_coordinate(study, params=names, target_name="return")
     figure = restyle(axes, title, height=6)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.tick_params(axis="x", length=0, pad=8)
     lines = axes.collections[0]
     assert isinstance(lines, LineCollection) and lines.colorbar is not None
-    lines.colorbar.remove()  # the leftmost axis says the same
+    lines.colorbar.remove()  # the leftmost axis shows the same
     place = axes.get_subplotspec()
     assert place is not None
     best_on_top(lines)
     label_places(axes, ["return", *names])
     for name, scale in zip(names, figure.axes[1:], strict=True):
-        scale.set_subplotspec(place)  # the bar had narrowed it
+        scale.set_subplotspec(place)  # the colour bar had narrowed it
         scale.spines[["top", "left", "bottom"]].set_visible(False)
         parallel_ticks(scale, SearchedParameter(study, name))
     return figure
@@ -194,7 +198,7 @@ def _slice(study: optuna.Study, title: str) -> Figure:
     from matplotlib.figure import Figure
     from optuna.visualization.matplotlib import plot_slice
 
-    title = f"{title}: return over each parameter"
+    title = f"{title}: return against each hyper-parameter"
     nothing = why_nothing(study)
     if nothing is not None:
         return sentence(title, nothing)
@@ -203,7 +207,7 @@ def _slice(study: optuna.Study, title: str) -> Figure:
     panels = list(drawn.flat) if isinstance(drawn, np.ndarray) else [drawn]
     figure = panels[0].get_figure()
     assert isinstance(figure, Figure)
-    # Optuna's bar holds for the last panel only: each has its own colours.
+    # Optuna's colour bar applies to the last panel only; each has its own scale.
     norm, colours = Normalize(finished[0].number, max(finished[-1].number, 1)), pale_to_dark()
     bar = panels[-1].collections[0].colorbar
     assert bar is not None

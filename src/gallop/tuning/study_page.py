@@ -33,23 +33,23 @@ if TYPE_CHECKING:
 
 
 class PageTable(NamedTuple):
-    """A table of texts; numbers are formatted already. The first column names its row."""
+    """A table of formatted texts, whose first column identifies the rows."""
 
     title: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    note: str = ""  # one or two sentences below it
+    note: str = ""  # text below the table
 
 
 class _Drawing(NamedTuple):
-    """A figure of the page, or the sentence in its place."""
+    """A figure of the page, or the text in its place."""
 
     name: str
     heading: str
     figure: Figure | str
 
 
-# 12, -1,234.5, 1e-4, 85 %, 12.3 ± 4.5, [1.2, 3.4] and what stands for none.
+# 12, -1,234.5, 1e-4, 85 %, 12.3 ± 4.5, [1.2, 3.4], and dashes for missing numbers.
 _NUMBER = re.compile(r"[-+−±~≈<>≤≥\s\d.,%e×()\[\]–—]*", re.IGNORECASE)
 
 _STYLE = """
@@ -76,8 +76,8 @@ thead th { color: var(--faint); }
 @media (max-width: 600px) { dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
 """
 
-# The buttons are named, for one of Plotly's own choice uploads the data to its maker's server.
-# Saving as an image needs blob: addresses; the PNGs are there instead.
+# The buttons are listed because one of Plotly's default buttons uploads the data to a server.
+# Saving as an image would require blob: addresses; the PNG files serve that purpose.
 _CONFIG = {
     "responsive": True,
     "displaylogo": False,
@@ -93,13 +93,19 @@ def write(
     facts: Sequence[tuple[str, str]],
     tables: Sequence[PageTable],
 ) -> None:
-    """Write the page of a study of one objective; the same study gives the same bytes.
+    """Write the page of a study with one objective; the same study gives the same bytes.
 
-    A figure that cannot be drawn, as without finished trials, is a sentence. `facts` are pairs of
-    a name and what it is.
+    Where a figure cannot be plotted, for example without finished trials, there is a sentence.
+
+    Args:
+        path: of the page.
+        study: the study.
+        title: of the page.
+        facts: names and values, shown at the top.
+        tables: shown above the figures.
 
     Raises:
-        ValueError: if a row of a table has not as many texts as there are headings.
+        ValueError: if a row of a table does not have as many cells as there are headings.
         OSError: if the file cannot be written.
     """
     drawings = _drawings(study)
@@ -120,8 +126,8 @@ def write(
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
         f"<body>\n{body}\n</body>\n</html>\n"
     )
-    # Bytes, so that no system changes the line ends: the hashes hold for these. A name may hold
-    # half a surrogate pair, which UTF-8 cannot.
+    # Bytes, so that no system changes the line ends, which the hashes cover. A name may contain
+    # half a surrogate pair, which UTF-8 cannot encode.
     write_bytes(path, page.encode("utf-8", "replace"))
 
 
@@ -147,7 +153,7 @@ def _table(table: PageTable) -> str:
     return "\n".join(
         [
             f"<section>\n<h2>{title}</h2>",
-            # A region that scrolls must be reachable by keyboard.
+            # A scrolling region must be reachable by keyboard.
             f'<div class="wide" role="region" aria-label="{title}" tabindex="0">\n<table>',
             f"<thead><tr>{''.join(headings)}</tr></thead>\n<tbody>",
             *(_row(row, classes) for row in table.rows),
@@ -180,7 +186,7 @@ def _section(drawing: _Drawing) -> str:
     return (
         f'{heading}<div class="wide" role="region" aria-label="{drawing.heading}" tabindex="0">'
         f'<div class="figure" id="{drawing.name}"></div></div>\n'
-        f"<noscript><p>This figure needs JavaScript; {drawing.name}.png shows the same.</p>"
+        f"<noscript><p>This figure needs JavaScript; see {drawing.name}.png instead.</p>"
         "</noscript>\n</section>"
     )
 
@@ -200,15 +206,20 @@ def _policy(scripts: Sequence[str]) -> str:
 
 def _drawings(study: optuna.Study) -> list[_Drawing]:
     kinds: list[tuple[str, str, str | None, Callable[[optuna.Study], Figure]]] = [
-        ("history", "Returns", None if finished_trials(study) else NOTHING_YET, _history),
+        (
+            "history",
+            "Returns of the trials",
+            None if finished_trials(study) else NOTHING_YET,
+            _history,
+        ),
         (
             "importances",
-            "Importance of the parameters",
+            "Importance of the hyper-parameters",
             why_nothing(study) or (None if importances(study) else NO_IMPORTANCES),
             _importances,
         ),
-        ("parallel", "Parameters and return of every trial", why_nothing(study), _parallel),
-        ("slice", "Return over each parameter", why_nothing(study), _slice),
+        ("parallel", "Hyper-parameters and return of every trial", why_nothing(study), _parallel),
+        ("slice", "Return against each hyper-parameter", why_nothing(study), _slice),
     ]
     with quiet():
         return [
@@ -231,14 +242,14 @@ def _importances(study: optuna.Study) -> Figure:
     from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.visualization import plot_param_importances
 
-    # Optuna's own order of the names differs from process to process.
+    # Optuna's default order of the names varies between processes.
     figure = plot_param_importances(
         study,
         evaluator=PedAnovaImportanceEvaluator(),
         params=parameter_names(study),
         target_name="return",
     )
-    figure.update_xaxes(title_text="share in telling the best tenth of the trials from the others")
+    figure.update_xaxes(title_text="share in distinguishing the best 10 % of trials (PED-ANOVA)")
     figure.update_yaxes(title_text="")
     return figure
 
@@ -258,26 +269,26 @@ def _slice(study: optuna.Study) -> Figure:
 
     finished = finished_trials(study)
     figure = plot_slice(study, target_name="return")
-    # Without limits every panel has colours of its own, and the bar is the first one's.
+    # Without limits each panel has its own colour scale, and the bar shows only the first one's.
     figure.update_traces(marker_cmin=finished[0].number, marker_cmax=max(finished[-1].number, 1))
     figure.update_traces(marker_colorbar_title_text="trial", selector=0)
     return figure
 
 
 def _scripts(drawings: Sequence[_Drawing]) -> list[str]:
-    """Plotly, and one script a figure; none where nothing is drawn."""
+    """Return Plotly and one script per figure; nothing if there are no figures."""
     scripts = [_script(d.name, d.figure) for d in drawings if not isinstance(d.figure, str)]
     if not scripts:
         return []
     from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-    # A browser hashes what it parsed, and parsing makes every line end \n.
+    # Browsers hash scripts after parsing, which turns every line end into \n.
     return [get_plotlyjs().replace("\r\n", "\n").replace("\r", "\n"), *scripts]
 
 
 def _script(name: str, figure: Figure) -> str:
-    # Not plotly.io.to_html: its scripts come inside its HTML, where they cannot be hashed for the
-    # content security policy, and texts have to be escaped before they become JSON.
+    # Not plotly.io.to_html: it embeds its scripts in HTML, where they cannot be hashed for the
+    # content security policy, and texts must be escaped before they become JSON.
     figure.update_layout(
         title=None,
         template="plotly_white",
@@ -293,7 +304,7 @@ def _script(name: str, figure: Figure) -> str:
 
 
 def _as_text(value: Any, key: str = "") -> Any:
-    """The same figure, its texts escaped: Plotly reads links and bold type out of them."""
+    """Return the figure with its texts escaped: Plotly interprets links and markup in them."""
     if isinstance(value, dict):
         return {name: _as_text(part, name) for name, part in value.items()}
     if isinstance(value, list):
@@ -301,14 +312,14 @@ def _as_text(value: Any, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     text = html.escape(value, quote=False)
-    if key == "hovertemplate":  # what Optuna writes there, and no link
+    if key == "hovertemplate":  # the tags that Optuna writes, and no others
         text = text.replace("&lt;extra&gt;&lt;/extra&gt;", "<extra></extra>")
         text = text.replace("&lt;br&gt;", "<br>")
     return text
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end a script, whatever its strings hold."""
+    """Return JSON that cannot end a script element, whatever its strings contain."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
 
 

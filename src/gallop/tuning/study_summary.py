@@ -1,4 +1,4 @@
-"""What a study tells so far: its finished trials, their parameters, and which of them matter."""
+"""Summary of a study: its finished trials, their parameters, and which parameters matter."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     import optuna
 
 
-NOTHING_YET = "No trial has finished yet, so there is nothing to see."
+NOTHING_YET = "No trial has finished yet, so there is nothing to plot."
 NO_PARAMETERS = "The finished trials have no parameters to compare."
-_FEWEST = 5  # finished trials; of two, PED-ANOVA finds every parameter as important
+_FEWEST = 5  # finished trials; with two, PED-ANOVA finds all parameters equally important
 NO_IMPORTANCES = (
-    "Importances cannot be told yet: they take different returns, of at least "
-    f"{_FEWEST} finished trials, and parameters that differ between the best and the others."
+    f"Importances are not available yet. They require at least {_FEWEST} finished trials with "
+    "different returns, and parameters that differ between the best trials and the others."
 )
 
-# What Optuna and matplotlib say of one trial, of equal values and of rare parameters. Figures of
-# them are drawn all the same, or replaced by a sentence that says it.
+# Warnings of Optuna and matplotlib about single trials, equal values and rare parameters. The
+# figures are plotted all the same, or replaced by a sentence.
 _EXPECTED_WARNINGS = (
     "Attempting to set identical low and high",
     "The number of trials is too small to compute importances",
@@ -31,7 +31,7 @@ _EXPECTED_WARNINGS = (
 
 
 def finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials whose return is known, in order; neither pruned, failed nor infinite."""
+    """Return the trials with a finite return, in order, without pruned and failed ones."""
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
@@ -39,15 +39,15 @@ def finished_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
 
 
 def parameter_names(study: optuna.Study) -> list[str]:
-    """Of all finished trials, sorted, those that only some of them have included."""
+    """Return the names of all parameters of finished trials, sorted."""
     return sorted({name for trial in finished_trials(study) for name in trial.params})
 
 
 def importances(study: optuna.Study) -> dict[str, float]:
-    """Share of each parameter in reaching the best returns; they sum to 1, the greatest first.
+    """Return each parameter's share of the importance, largest first; the shares sum to 1.
 
-    Empty where they cannot be told: with fewer than 5 finished trials, or where no parameter tells
-    the best tenth of them from the others (as of equal returns). Of a single parameter it is 1.
+    Empty if unavailable: with fewer than 5 finished trials, or if no parameter distinguishes the
+    best 10 % of trials from the others (as with equal returns). A single parameter has share 1.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -65,14 +65,14 @@ def importances(study: optuna.Study) -> dict[str, float]:
 
 
 def why_nothing(study: optuna.Study) -> str | None:
-    """Why no parameter can be drawn, in a sentence; None if one can."""
+    """Return a sentence that says why no parameter can be plotted; None if one can."""
     if not finished_trials(study):
         return NOTHING_YET
     return None if parameter_names(study) else NO_PARAMETERS
 
 
 def counts(study: optuna.Study) -> str:
-    """12 finished, 1 pruned, 2 failed."""
+    """Return counts of trials as text, such as "12 finished, 1 pruned, 2 failed"."""
     from optuna.trial import TrialState
 
     words = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -85,7 +85,7 @@ def counts(study: optuna.Study) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Optuna's remarks on small studies, and on functions that it calls experimental."""
+    """Silence Optuna's messages about small studies and experimental functions."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()

@@ -1,10 +1,10 @@
-"""One training of a search, in a process of its own: one seed of a trial, to its end.
+"""One training of a search, in its own process: one seed of a trial.
 
 python -m gallop.tuning.trial FOLDER
 
-The folder is a run's: experiment.yaml, seeds.json, evaluations.npz, state/, provenance.json. But
-it is judged on search seeds alone, and keeps no policy: a trial is there for its evaluations.
-Killed and started again, it goes on from its last boundary and ends with the same bits.
+The folder is like a run's: experiment.yaml, seeds.json, evaluations.npz, state/, provenance.json.
+But the policy is evaluated only on search seeds and not kept, since a trial serves its evaluations
+alone. If it is killed and restarted, it resumes from its last boundary, with the same bits.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ from gallop.runs.training import learner_for, train
 
 
 def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) -> RunDirectory:
-    """Make the folder of a training, unless it is there; what a kill left half made is completed.
+    """Create the folder of a training, or complete one that a kill left incomplete.
 
     Args:
-        episode_seeds: of the episodes that judge it.
+        path: of the folder.
+        experiment: what to train.
+        episode_seeds: seeds of the evaluation episodes.
     """
     folder = RunDirectory(path)
     folder.state.mkdir(parents=True, exist_ok=True)
@@ -56,16 +58,16 @@ def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) ->
 
 
 def command(folder: RunDirectory) -> tuple[str, ...]:
-    """Module and arguments that bring the folder to its end."""
+    """Return the module and arguments of the process that trains the folder."""
     return ("gallop.tuning.trial", str(folder.path))
 
 
 def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
-    """Train and evaluate from wherever the folder stands.
+    """Train and evaluate from the folder's last boundary to the end.
 
     Raises:
-        ExperimentError: if the hyper-parameters do not go together.
-        DivergedError: if training or a return leaves the finite numbers.
+        ExperimentError: if the hyper-parameters are inconsistent.
+        DivergedError: if training diverges or a return is not finite.
         Stopped: after a signal; the last boundary is kept.
     """
     experiment = folder.read_experiment()
@@ -89,7 +91,9 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
                 )
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
-                    raise DivergedError(f"a return is {episodes.returns.tolist()}")
+                    raise DivergedError(
+                        f"the returns {episodes.returns.tolist()} are not all finite"
+                    )
             resume_state.save_boundary(folder.state, learner, outcome.boundary.segment + 1)
             stop.check()
     record = folder.read_json("provenance.json")
@@ -101,7 +105,7 @@ def _tick(stop: Stop, timestep: int) -> None:
 
 
 def main(path: Path) -> int:
-    """The process of one training; its exit code: 0 done, 1 diverged, 2 refused, or of work.py."""
+    """Run one training; return the exit code: 0 done, 1 failed, 2 refused, or one of work.py."""
     folder = RunDirectory(path)
     stop = Stop()
     try:
