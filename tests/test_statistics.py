@@ -208,7 +208,9 @@ def test_the_slope_tells_whether_the_return_still_rises():
     for gain, trend in ((50.0, "rising"), (-50.0, "falling"), (0.0, "level")):
         slope = slope_of_last_quarter(timesteps, gain * np.arange(20) + noise)
         assert slope is not None and slope.trend == trend
-    assert slope_of_last_quarter(timesteps[:8], noise[:8]) is None, "two evaluations are too few for a line"
+    assert slope_of_last_quarter(timesteps[:8], noise[:8]) is None, (
+        "two evaluations are too few for a line"
+    )
     assert slope_of_last_quarter([], []) is None
 
 
