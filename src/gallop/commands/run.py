@@ -173,6 +173,7 @@ class Setting(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
+        """Record the setting that argparse has read."""
         namespace.settings = {**namespace.settings, self.flag.name: values}
 
 
