@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import shutil
 from collections.abc import Callable, Iterable
@@ -163,13 +164,11 @@ def whole_number(text: str, flag: str, least: int = 1) -> int:
     Raises:
         ExperimentError: if the value is not a whole number, or too small.
     """
-    try:
+    with contextlib.suppress(ValueError):
         value = fields.whole_number(text)
-    except ValueError as error:
-        raise ExperimentError(f"{flag} {text}: {error}") from None
-    if value < least:
-        raise ExperimentError(f"{flag} {text}: must be a whole number of at least {least}")
-    return value
+        if value >= least:
+            return value
+    raise ExperimentError(f"{flag} {text}: must be a whole number of at least {least}")
 
 
 def n_workers(options: argparse.Namespace) -> int | None:
@@ -197,7 +196,7 @@ def add_trust(parser: argparse._ActionsContainer, more: str = "") -> None:
     """
     parser.add_argument(
         "--trust", action="store_true",
-        help="Run the custom task and wrappers that a run folder names, even if you did not create "
+        help="Run the custom task and wrappers that a folder names, even if you did not create "
         f"the folder{more}; prints what it runs",
     )  # fmt: skip
 

@@ -27,7 +27,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "what", nargs="?", type=Path, metavar="RUN|CONFIG|TASK",
-        help="Run, experiment file or task id; or give --env",
+        help="Run, experiment file or id of a task; or use --env",
     )  # fmt: skip
     parser.add_argument("--env", metavar="ID", help="Task")
     add_task_flags(parser)

@@ -33,11 +33,8 @@ _USERS_PATH = "GALLOP_PYTHONPATH"
 _ISOLATED_VARIABLE = "PYTHONSAFEPATH"  # the same, for processes that multiprocessing starts
 _isolating = threading.Lock()  # all threads share the environment
 
-MAX_FILES, MAX_BYTES, MAX_ENTRIES = (
-    1_000,
-    20_000_000,
-    20_000,
-)  # limits of a folder whose code is hashed
+# Limits of a folder whose code is hashed as a whole.
+MAX_FILES, MAX_BYTES, MAX_ENTRIES = 1_000, 20_000_000, 20_000
 
 
 def import_module(name: str) -> ModuleType:

@@ -73,13 +73,24 @@ def fresh_seeds(search_seed: int, n: int) -> list[int]:
 
 
 def search_episodes(n: int, fresh: bool = False) -> list[int]:
-    """Search seeds for n episodes: the first half is for trials, the second for retraining."""
+    """Search seeds for evaluation episodes.
+
+    Args:
+        n: number of episodes.
+        fresh: take them from the half for retraining instead of from the half for trials.
+    """
     first = MAX_SEARCH_EPISODES if fresh else 0
     return list(SEARCH_SEEDS[first : first + n])
 
 
 def families(training_seed: int, n_validation: int, n_segments: int) -> dict[str, object]:
-    """The content of seeds.json."""
+    """The content of seeds.json.
+
+    Args:
+        training_seed: of the run.
+        n_validation: number of validation seeds that the run uses.
+        n_segments: number of segments of the run.
+    """
     return {
         "evaluation_seeds": list(EVALUATION_SEEDS),
         "validation_seeds": list(VALIDATION_SEEDS[:n_validation]),
