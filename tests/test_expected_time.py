@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import signal
+import sys
 import time
 
 import gymnasium
@@ -25,7 +26,7 @@ from gallop.run_folder.prepared import prepare
 from gallop.runs import workflow
 from gallop.tuning import rounds
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="measured in a forked process")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measured in a forked process")
 
 LEARNERS = [
     (algo, learner)

@@ -36,7 +36,7 @@ def test_the_learning_curve_is_the_mean_with_a_band_of_one_std():
     band = axes.collections[0].get_paths()[0].vertices
     assert {(20_000, 10), (20_000, 20)} <= {tuple(point) for point in band}
     shown = texts(figure)
-    for words in ("timesteps", "return", "± 1 std over these 2 episodes", "mean of 2", "best 15"):
+    for words in ("timesteps", "return", "± 1 std over 2 episodes", "mean of 2", "best 15"):
         assert words in shown
 
 
@@ -45,7 +45,7 @@ def test_the_comparison_adds_the_random_policys_band():
     assert figure.axes[0].lines[1].get_ydata()[0] == -250
     box = figure.axes[0].patches[0].get_bbox()
     assert (box.y0, box.y1) == pytest.approx((-250 - BASELINE.std(), -250 + BASELINE.std()))
-    assert "random policy, mean ± 1 std of 3 episodes" in texts(figure)
+    assert "random policy: mean ± 1 std of 3 episodes" in texts(figure)
 
 
 def test_the_curves_over_seeds_show_every_run_their_iqm_and_its_band():

@@ -439,14 +439,14 @@ def test_a_later_round_changes_what_it_names_and_keeps_the_rest_of_the_winner():
         "activation_fn": "relu",
     }
     values = {"learning_rate": 2e-3, "gamma": 0.5, "train_freq": 4, "net_arch": "small"}
-    assert names.hyperparameters("sac", names.beside(winner, values)) == {
+    assert names.hyperparameters("sac", names.merged(winner, values)) == {
         "learning_rate": "lin_0.002",  # the winner's schedule
         "gamma": 0.5,
         "train_freq": 4,
         "gradient_steps": 2,  # every second timestep, as the winner's
         "policy_kwargs": {"net_arch": [64, 64], "activation_fn": "relu"},
     }
-    assert names.beside({"gradient_steps": 2}, {"utd": 1}) == {"utd": 1}
+    assert names.merged({"gradient_steps": 2}, {"utd": 1}) == {"utd": 1}
 
 
 # --- mistakes ------------------------------------------------------------------------------------

@@ -238,7 +238,7 @@ def _films() -> Check:
     backend = video.find_backend()  # already probed above
     if backend is None:
         found = f"{video.NO_BACKEND}; MuJoCo tasks train but are not filmed"
-        return Check("films", "missing", found, video.mend())
+        return Check("films", "missing", found, video.how_to_fix())
     how = _drawn_by(backend.renderer, backend.is_software)
     return Check(
         "films", "works", f"rendered with {backend.name or 'the default backend'}: {how}", ""

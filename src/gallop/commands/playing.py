@@ -111,7 +111,7 @@ def watch(
         output = named.path.with_name(f"{named.path.stem}_watch.mp4")
         check_run_around(output)
     if backend is None and video.is_mujoco(named.task.env):
-        display.say(f"{video.NO_BACKEND}; to fix it: {video.mend()}")
+        display.say(f"{video.NO_BACKEND}; to fix it: {video.how_to_fix()}")
         return 1
     if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]

@@ -1,4 +1,4 @@
-"""How long a run will take: what it will do, times what each part costs on this machine."""
+"""The expected duration of a run: its plan, times what each part takes on this machine."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ BUSY = 1.5
 
 
 class Expected(NamedTuple):
-    """What a run is expected to take, in seconds of wall-clock time."""
+    """The expected duration of a run, in seconds of wall-clock time."""
 
     training: float
     evaluations: float
     rest: float
-    """Figures, saving, making environments anew."""
+    """Figures, saving, and rebuilding environments for each segment."""
     note: str
     """Where the numbers come from, and what they leave out."""
     busy: float = 1.0
-    """How many times as long it takes while the processors are as busy as now."""
+    """Factor by which it takes longer while the processors are as busy as now."""
 
     @property
     def seconds(self) -> float:
-        """All of it; with other programs on the processors if they slow it down a little only."""
+        """The total; it includes the slowdown by other programs unless that is large."""
         alone = self.training + self.evaluations + self.rest
         return alone if self.is_busy else alone * self.busy
 
     @property
     def is_busy(self) -> bool:
-        """Whether other programs use the processors so much that they are worth a mention."""
+        """Whether other programs slow this machine down so much that it is worth mentioning."""
         return self.busy > BUSY
 
     def of_runs(self, n_runs: int, n_workers: int) -> str:
-        """For so many runs like this one: ", about 2 h 10 min in all"; empty for a single one."""
+        """Return ", about 2 h 10 min in all" for several such runs; empty for one run."""
         seconds = self.seconds * math.ceil(n_runs / n_workers)
         return f", about {duration(seconds)} in all" if n_runs > 1 else ""
 
     def __str__(self) -> str:
-        """For a plan, with the number of seconds as people say it."""
+        """Return text for a plan."""
         text = f"about {duration(self.seconds)} on this machine"
         if self.is_busy:
             now = duration(self.seconds * self.busy)
@@ -68,14 +68,14 @@ class Expected(NamedTuple):
 def expected_time(
     prepared: PreparedRun, speed: Speed | None, done: int = 0, is_trial: bool = False
 ) -> Expected:
-    """Add up what a run's parts take on this machine.
+    """Add up what the parts of a run take on this machine.
 
     Args:
         prepared: the run.
-        speed: as `measure` found it; None if it could not be measured.
-        done: timesteps that the run has trained already.
-        is_trial: it is a trial of a search, which starts a process, and does without milestones
-            and figures.
+        speed: from `measure`; None if it could not be measured.
+        done: timesteps that the run has already trained.
+        is_trial: whether it is a trial of a search, which needs a new process, and has no
+            milestones and figures.
     """
     if speed is None or speed.env_step is None:
         return _rough(prepared, done)
@@ -103,14 +103,14 @@ def expected_time(
 
 
 def _left(prepared: PreparedRun, done: int) -> tuple[int, int]:
-    """Timesteps and gradient steps that are still to be done."""
+    """Return the remaining timesteps and gradient steps."""
     experiment, plan = prepared.experiment, prepared.plan
     before = experiment.hyperparameters.n_gradient_steps(done, experiment.n_envs) if done else 0
     return max(0, plan.horizon - done), max(0, plan.n_gradient_steps - before)
 
 
 def _rough(prepared: PreparedRun, done: int) -> Expected:
-    """From a table of costs, which knows neither this machine nor this task."""
+    """Estimate from typical costs, which depend neither on this machine nor on this task."""
     cost, (n_timesteps, n_gradient_steps) = _table_of_costs(prepared), _left(prepared, done)
     training = n_timesteps * cost.timestep + n_gradient_steps * _rough_gradient_step(prepared)
     note = "rough: could not be measured here; evaluations and films not counted"
@@ -129,7 +129,7 @@ def _rough_gradient_step(prepared: PreparedRun) -> float:
 
 
 def _costs(prepared: PreparedRun, speed: Speed) -> tuple[float, float, str]:
-    """Seconds of a timestep and of a gradient step, and what to say about them."""
+    """Return seconds per timestep and per gradient step, and a note about them."""
     experiment, env_step = prepared.experiment, speed.env_step or 0.0
     measured = speed.timestep is not None
     timestep = speed.timestep or env_step + _table_of_costs(prepared).timestep
@@ -150,7 +150,7 @@ def _costs(prepared: PreparedRun, speed: Speed) -> tuple[float, float, str]:
 
 
 def _short(seconds: float) -> str:
-    """62 µs, 3.1 ms, 1.2 s.
+    """Return a short duration as text.
 
     >>> _short(62.4e-6), _short(0.0031), _short(0.25), _short(1.23)
     ('62 µs', '3.1 ms', '250 ms', '1.2 s')

@@ -229,7 +229,7 @@ def _draw_curve(axes: Axes, evaluations: Evaluations) -> None:
     mean, std = (np.array([f(row) for row in rows]) for f in (np.mean, np.std))
     axes.fill_between(
         timesteps, mean - std, mean + std, color=TRAINED, alpha=0.25, linewidth=0,
-        label=f"± 1 std over {'this' if n == 1 else 'these'} {counted(n, 'episode')}",
+        label=f"± 1 std over {counted(n, 'episode')}",
     )  # fmt: skip
     axes.plot(
         timesteps, mean, color=TRAINED, marker="o", markersize=4,

@@ -1,9 +1,9 @@
-"""How fast this machine trains an experiment, measured within a second or two.
+"""Measurement of how fast this machine trains an experiment, within a second or two.
 
-The measurement runs in a forked child process, which is killed when it takes too long. So nothing
-that it does reaches this process: no random stream moves, no module changes, nothing is printed or
-written, and a task that hangs or crashes takes the child alone with it. The child runs no code
-that preparing the run has not run in this process before.
+It runs in a forked child process, which is killed if it takes too long. So it has no effect on this
+process: random streams and modules do not change, nothing is printed or written, and a task that
+hangs or crashes affects only the child. The child runs no code that was not already run here to
+prepare the experiment.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import os
 import select
 import signal
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -43,8 +44,10 @@ MANY = 10**9  # timesteps: more than are ever measured
 
 @dataclass
 class Speed:
-    """Seconds that each part of a run takes if nothing else uses the processors; None where it was
-    not measured."""
+    """Seconds that each part of a run takes if nothing else uses the processors.
+
+    A part that was not measured is None.
+    """
 
     make: float | None = None
     """To make one environment."""
@@ -57,17 +60,17 @@ class Speed:
     act: float | None = None
     """The policy's actions for all episodes of an evaluation."""
     busy: float = 1.0
-    """How many times as long it took in fact: above 1 where others use the processors, too."""
+    """Factor by which it took longer, because other programs use the processors, too."""
 
 
 def measure(prepared: PreparedRun) -> Speed | None:
     """Measure the speed of a run's environments and learner in a child process.
 
     Returns:
-        What could be measured; None where nothing could: on systems without `fork`, on other
-        devices than the CPU, and with a task that does not answer in time.
+        What could be measured; None if nothing could: on systems other than Linux (where a fork
+        is not safe), on devices other than the CPU, and for a task that does not respond in time.
     """
-    if not hasattr(os, "fork") or not _on_cpu(prepared):
+    if sys.platform != "linux" or not _on_cpu(prepared):
         return None
     try:
         _import_learner(prepared)
@@ -104,7 +107,7 @@ def _import_learner(prepared: PreparedRun) -> None:
 
 
 def _measured_in_child(task: Callable[[Callable[[Speed], None]], None]) -> Speed | None:
-    """Run `task` in a forked child, and return the last thing that it told."""
+    """Run `task` in a forked child process, and return the last value that it reported."""
     ours, theirs = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12, of other threads
@@ -125,7 +128,7 @@ def _measured_in_child(task: Callable[[Callable[[Speed], None]], None]) -> Speed
 
 
 def _read_all(pipe: int, until: float) -> bytes:
-    """Everything that comes through a pipe until then, or until it is closed."""
+    """Read from a pipe until then, or until it is closed."""
     parts = b""
     while (left := until - time.monotonic()) > 0:
         if select.select([pipe], [], [], left)[0]:
@@ -137,17 +140,17 @@ def _read_all(pipe: int, until: float) -> bytes:
 
 
 def _be_child(pipe: int, task: Callable[[Callable[[Speed], None]], None]) -> None:
-    """Do the task, silently, and leave without any of Python's clean-up: it is the parent's."""
+    """Run the task silently, and exit without Python's clean-up, which belongs to the parent."""
     try:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS_TO_WAIT)  # should the parent be killed
+        signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS_TO_WAIT)  # if the parent is killed
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
         warnings.simplefilter("ignore")
         task(lambda speed: _tell(pipe, speed))
-    except BaseException:  # whatever it is, the run itself will report it
+    except BaseException:  # if it matters, the run itself will report it
         os._exit(1)
     os._exit(0)
 
@@ -160,7 +163,7 @@ def _tell(pipe: int, speed: Speed) -> None:
 
 
 def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
-    """Measure part after part; tell after each, should a later one fail."""
+    """Measure part by part, reporting after each, as a later part may fail."""
     speed = Speed()
     experiment = _in_short_rounds(prepared.experiment)
     began, cpu = time.perf_counter(), time.thread_time()
@@ -173,7 +176,7 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
     if prepared.choice.name == "native" or prepared.choice.n_threads == 1:
         import torch
 
-        # The threads of a pool that this process has used are not there after a fork.
+        # A thread pool that the parent process has used does not survive a fork.
         torch.set_num_threads(1)
     environments = training_environments(experiment)
     learner = make_learner(experiment, prepared.choice, environments, 0)
@@ -185,8 +188,10 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
 
 
 def _in_short_rounds(experiment: Experiment) -> Experiment:
-    """The experiment with rounds of timesteps and gradient steps that are soon over, learning from
-    the first timestep on, in environments of this process."""
+    """Return the experiment with short rounds, learning from the first timestep on.
+
+    Its environments are in this process.
+    """
     settings = experiment.hyperparameters
     n_envs = experiment.n_envs
     if experiment.algorithm.on_policy:
@@ -200,7 +205,7 @@ def _in_short_rounds(experiment: Experiment) -> Experiment:
 
 
 def _stepped(env: Env) -> tuple[Any, float]:
-    """An observation, and the seconds that a timestep takes."""
+    """Return an observation, and the processor time of a timestep."""
     observation, _ = env.reset(seed=0)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(64)]
@@ -216,7 +221,7 @@ def _stepped(env: Env) -> tuple[Any, float]:
 
 
 def _seconds_of(call: Callable[[], object]) -> float:
-    """Processor time of the fastest of a few calls: the first ones are slow."""
+    """Return the processor time of the fastest of a few calls, as the first ones are slow."""
     taken = []
     for _ in range(5):
         began = time.thread_time()
@@ -226,11 +231,11 @@ def _seconds_of(call: Callable[[], object]) -> float:
 
 
 class _Enough(BaseException):
-    """Ends a call of `learn`: no learner catches it."""
+    """Ends a call of `learn`; learners do not catch it."""
 
 
 class _Mark(NamedTuple):
-    """An instant of learning."""
+    """A moment during learning."""
 
     seconds: float
     cpu_seconds: float
@@ -247,7 +252,7 @@ class _Round(NamedTuple):
 
 
 def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experiment) -> None:
-    """Learn for a moment, and fill in what a timestep and a gradient step take."""
+    """Learn for a moment, and set what a timestep and a gradient step take."""
     rounds, marks = _clocked_rounds(learner), list[_Mark]()
 
     def on_tick(timestep: int) -> None:
@@ -265,8 +270,8 @@ def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experi
     between = rounds[first.n_rounds : last.n_rounds]
     n_steps = sum(each.n_steps for each in between)
     learning = sum(each.cpu_seconds for each in between)
-    # Processor time: what the wall clock would show if no other process came between. Threads that
-    # share the work of a gradient step share its time evenly.
+    # Processor time of this thread is the wall-clock time on an idle machine, also if several
+    # threads divide the work of a gradient step evenly.
     speed.gradient_step = learning / n_steps
     cpu_seconds = last.cpu_seconds - first.cpu_seconds
     speed.timestep = (cpu_seconds - learning) / (last.timestep - first.timestep)
@@ -274,7 +279,7 @@ def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experi
 
 
 def _clocked_rounds(learner: Learner) -> list[_Round]:
-    """Clock the method of a learner that does gradient steps; its rounds so far."""
+    """Wrap the learner's method that does gradient steps; return a list that collects rounds."""
     rounds: list[_Round] = []
     own = [name for name in ("_train_round", "_train") if hasattr(learner, name)]
     owner, name = (learner, own[0]) if own else (getattr(learner, "_model"), "train")  # noqa: B009

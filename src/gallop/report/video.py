@@ -138,7 +138,7 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def mend() -> str:
+def how_to_fix() -> str:
     """Return the command that gives this machine an OpenGL backend."""
     return _HINTS.get(sys.platform, _HINTS["linux"])
 

@@ -15,8 +15,8 @@ from gallop.report.video import (
     NO_BACKEND,
     Backend,
     find_backend,
+    how_to_fix,
     is_mujoco_job,
-    mend,
     why_not_filmed,
 )
 from gallop.run_folder import manifest
@@ -145,7 +145,7 @@ class FilmQueue:
                 continue
             backend = find_backend()
             if backend is None and is_mujoco_job(job):
-                self._note(percent, f"{NO_BACKEND}; to fix it: {mend()}")
+                self._note(percent, f"{NO_BACKEND}; to fix it: {how_to_fix()}")
                 continue
             milestone = self._folder.milestone(percent)
             manifest.forget(milestone.path, (milestone.film.name, milestone.gif.name))

@@ -23,7 +23,7 @@ from gallop.policies.policy import Array
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.stopping import Stop
-from gallop.tuning.names import beside, hyperparameters
+from gallop.tuning.names import hyperparameters, merged
 from gallop.tuning.optuna_adapter import is_stopped_again, reported
 from gallop.tuning.parameter import Value
 from gallop.tuning.search_directory import RoundDirectory
@@ -175,7 +175,7 @@ class Coordinator:
 
     def settings(self, values: dict[str, Value]) -> dict[str, object]:
         """Return a trial's nested hyper-parameters: the last winner's, overridden by its own."""
-        return hyperparameters(self._search.algo, beside(self._fixed, values))
+        return hyperparameters(self._search.algo, merged(self._fixed, values))
 
     def _experiment(self, values: dict[str, Value], index: int) -> Experiment:
         return self._search.trial_experiment(self._round, self.settings(values), self._seeds[index])

@@ -74,10 +74,10 @@ def subject(name: str) -> str:
     return "utd" if target(name) == "gradient_steps" else target(name)
 
 
-def beside(winner: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
+def merged(winner: Mapping[str, Value], values: Mapping[str, Value]) -> dict[str, Value]:
     """Combine a trial's values with those of the last round's winner that they do not replace.
 
-    >>> beside({"lr_schedule": "linear", "gamma": 0.9}, {"one_minus_gamma": 0.2})
+    >>> merged({"lr_schedule": "linear", "gamma": 0.9}, {"one_minus_gamma": 0.2})
     {'lr_schedule': 'linear', 'one_minus_gamma': 0.2}
     """
     taken = {subject(name) for name in values}

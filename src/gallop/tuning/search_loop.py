@@ -194,7 +194,7 @@ class SearchLoop:
                 else f"{base}-round{number + 1}",
                 start=now(),
                 reproducible=record.reproducible,
-                winner=names.beside(record.winner or {}, winner.params),
+                winner=names.merged(record.winner or {}, winner.params),
             ),
         )
         return following
