@@ -78,7 +78,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["tune", "--algo", "sac", "--env", "CartPole-v1"],
          ["sac needs Box actions", "CartPole-v1 has Discrete actions", "use algo: ppo"]),
         (["tune", "none.yaml"], ["none.yaml", "No such file"]),
-        (["tune", REFERENCE], ["is an experiment", f"gallop run {REFERENCE} trains it"]),
+        (["tune", REFERENCE], ["is an experiment", f"gallop run {REFERENCE}"]),
         (["run", SEARCH], ["is a search", f"gallop tune {SEARCH} runs it"]),
         (["tune", SEARCH, "--env", "Humanoid-v5", "-n", "-5"], ["total_timesteps", "-5"]),
         (["tune", SEARCH, "-n", "31000"], ["15000", "must divide", "31000"]),
