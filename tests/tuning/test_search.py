@@ -158,7 +158,7 @@ def test_what_a_search_costs():
     expected = [Expected(seconds, 0.0, 0.0, "measured") for seconds in (10.0, 20.0)]
     cost = searches.cost(from_data(yaml.safe_load(SMALL)), expected, 2)
     assert cost == (3, 9, 36_000, 2 * 10 + 1 * 20 + 6 * 20, 2, "measured")
-    assert cost.core_hours == cost.seconds * 2 / 3600
+    assert cost.core_seconds == cost.seconds * 2
     busy = searches.cost(
         from_data(yaml.safe_load(SMALL)), [each._replace(busy=8.0) for each in expected], 2
     )

@@ -102,6 +102,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def core_time(seconds: float) -> str:
+    """Return processor time as text.
+
+    >>> core_time(7200), core_time(40)
+    ('2.0 core hours', '40 s on one core')
+    """
+    hours = seconds / 3600
+    return f"{hours:.1f} core hours" if hours >= 0.1 else f"{duration(seconds)} on one core"
+
+
 def time_left(seconds: float) -> str:
     """Return "1 h 30 min left"."""
     return f"{duration(seconds)} left"

@@ -56,7 +56,7 @@ class NameTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
-            yield Text(printable(self.title), "bold", no_wrap=False, overflow="fold")
+            yield Text(shortened(printable(self.title), options.max_width), "bold", no_wrap=True)
         for number, places in enumerate(self._blocks(options.max_width)):
             if number:
                 yield Text("")

@@ -16,6 +16,7 @@ from gallop.errors import ExperimentError, counted
 from gallop.experiments import search_results
 from gallop.experiments.search_results import SearchResults
 from gallop.fields import plain
+from gallop.report.progress_line import core_time, duration
 from gallop.run_folder.files import write_bytes
 from gallop.strict_json import strict
 from gallop.tuning import study_figures, study_page
@@ -198,8 +199,8 @@ def facts(
         ("pruner", f"{search.pruner.name}; {saved(search, record, study)}"),
         (
             "time",
-            f"{study.user_attrs.get(SECONDS, 0.0) / 60:.1f} min of wall-clock time, "
-            f"{study.user_attrs.get(CORE_SECONDS, 0.0) / 3600:.2f} core hours",
+            f"{duration(study.user_attrs.get(SECONDS, 0.0))} of wall-clock time, "
+            f"{core_time(study.user_attrs.get(CORE_SECONDS, 0.0))}",
         ),
         ("previous round", record.parent or "none (this is the first)"),
         ("folder", directory.path.name),

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from gallop.errors import counted
 from gallop.report.display import Display
-from gallop.report.progress_line import duration, time_left
+from gallop.report.progress_line import core_time, duration, time_left
 from gallop.report.tables import Column, NameTable, number
 from gallop.tuning.artefacts import parameters
 from gallop.tuning.coordinator import Look
@@ -67,7 +67,7 @@ class LiveTable:
             rows["pruner"] += " (it makes the search cheaper than estimated)"
         rows["cost"] = (
             f"{counted(cost.n_runs, 'training')}, {counted(cost.timesteps, 'timestep')}, about "
-            f"{cost.core_hours:.1f} core hours, {duration(cost.seconds / n_workers)} with "
+            f"{core_time(cost.core_seconds)}, {duration(cost.seconds / n_workers)} with "
             f"{counted(n_workers, 'worker')} ({cost.note})"
         )
         if folder:
@@ -138,6 +138,7 @@ class LiveTable:
         for page in tables:
             first, *others = page.headings
             columns = [Column(first, "name"), *map(Column, others)]
+            self.display.say("")
             self.display.table(NameTable(columns, page.rows, page.title))
             if page.note:
                 self.display.say(page.note)

@@ -113,9 +113,9 @@ class Cost(NamedTuple):
     """Where the number of seconds comes from."""
 
     @property
-    def core_hours(self) -> float:
-        """Processor time of all trainings, in hours."""
-        return self.seconds * self.n_threads / 3600
+    def core_seconds(self) -> float:
+        """Processor time of all trainings, in seconds."""
+        return self.seconds * self.n_threads
 
 
 def cost(search: Search, expected: Sequence[Expected], n_threads: int) -> Cost:
