@@ -30,8 +30,11 @@ class Interval(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """Statistics of n returns of one policy. The interval is about the mean return of this policy
-    over starts, not about the algorithm over training seeds."""
+    """Statistics of n returns of one policy.
+
+    The interval is about this policy's mean return over initial states, not about the algorithm
+    over training seeds.
+    """
 
     n: int
     mean: float
@@ -70,8 +73,11 @@ class Comparison(NamedTuple):
 
 
 class SeedSummary(NamedTuple):
-    """Summary of one return of each of n training seeds. The interval is about the algorithm over
-    training seeds, not about the starts of one policy."""
+    """Statistics of n returns, one per training seed.
+
+    The interval is about the algorithm over training seeds, not about the initial states of one
+    policy.
+    """
 
     n: int
     mean: float

@@ -382,8 +382,8 @@ class Display:
     def meaning(self, n: int) -> None:
         """Print what the returns and intervals of `results` are."""
         self.say(
-            f"Returns of {counted(n, 'deterministic episode')} on the evaluation seeds. Intervals "
-            "are over the episodes\nof one trained policy, not over training seeds."
+            f"Returns of {counted(n, 'deterministic episode')} on the evaluation seeds.\n"
+            "Intervals are over initial states for one trained policy, not over training seeds."
         )
 
     def slope(self, slope: Slope | None, n_evaluations: int) -> None:
