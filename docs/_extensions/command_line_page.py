@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
 from collections.abc import Iterator
-from unittest import mock
 
 from markdown import block, code, escaped, listed
 
 from gallop.commands.cli import make_parser
 
-COLUMNS = "80"  # of a usage line
-PLAIN_GROUPS = {"positional arguments": "Arguments", "options": "Options"}
-
-
-def commands() -> dict[str, argparse.ArgumentParser]:
-    """Name -> parser, in the order of `gallop --help`."""
-    return dict(_subparsers(make_parser()).choices)
-
 
 def _subparsers(parser: argparse.ArgumentParser) -> argparse._SubParsersAction:
     return next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-
-
-def _usage(parser: argparse.ArgumentParser) -> str:
-    with mock.patch.dict(os.environ, {"COLUMNS": COLUMNS, "NO_COLOR": "1"}):
-        return parser.format_usage().removeprefix("usage: ").replace("\n       ", "\n")
 
 
 def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
@@ -36,8 +21,8 @@ def _summaries(parser: argparse.ArgumentParser) -> dict[str, str]:
     return {action.dest: action.help or "" for action in found}
 
 
-def shown_groups(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
-    """Title -> its arguments and flags, those of most use first."""
+def _groups(parser: argparse.ArgumentParser) -> dict[str, list[argparse.Action]]:
+    """Title of a group -> its arguments and flags; the general options come last, as in help."""
     found: dict[str, list[argparse.Action]] = {}
     general = parser._optionals
     for group in [*(g for g in parser._action_groups if g is not general), general]:
@@ -62,7 +47,7 @@ def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
 def _group(
     title: str, actions: list[argparse.Action], parser: argparse.ArgumentParser
 ) -> Iterator[str]:
-    yield f"### {escaped(PLAIN_GROUPS.get(title, title[:1].upper() + title[1:]))}\n"
+    yield f"### {escaped(title[:1].upper() + title[1:])}\n"
     described = (group.description for group in parser._action_groups if group.title == title)
     yield from (escaped(text) + "\n" for text in described if text)
     for action in actions:
@@ -77,8 +62,8 @@ def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"```{{program}} {parser.prog}\n```\n"
     if parser.description:
         yield escaped(parser.description) + "\n"
-    yield block("text", _usage(parser))
-    for title, actions in shown_groups(parser).items():
+    yield block("text", parser.format_usage().removeprefix("usage: "))
+    for title, actions in _groups(parser).items():
         yield from _group(title, actions, parser)
     if parser.epilog:
         first, _, rest = parser.epilog.partition("\n")
@@ -97,6 +82,6 @@ def page() -> str:
         for name, summary in _summaries(parser).items()
     ]
     parts.append("")
-    for command in commands().values():
+    for command in _subparsers(parser).choices.values():
         parts += _command(command)
     return "\n".join(parts)
