@@ -56,7 +56,7 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["run", *PENDULUM, "-n", "100"], ["100", "at least 800"]),
         (["run", "--resume"], ["results: no unfinished run found"]),
         (["run", "--resume", "none"], ["none: not a run folder"]),
-        (["run", "--resume", "none", "--seed", "3"], ["leave out --training_seed"]),
+        (["run", "--resume", "none", "--seed", "3"], ["leave out --seed"]),
         (["run", "--resume", "none", "-params", "gamma:1"], ["leave out --hyperparameters.gamma"]),
         (["run", REFERENCE, "--resume"], ["--resume continues", "leave out CONFIG"]),
         (["run", "--resume", "none", "--seeds", "0..1"], ["leave out --seeds"]),

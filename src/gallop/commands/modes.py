@@ -45,6 +45,11 @@ def choose_mode(modes: Sequence[Mode], options: argparse.Namespace) -> Mode:
     return mode
 
 
+def setting_flag(name: str, options: argparse.Namespace) -> str:
+    """The flag of a setting as it was written on the command line, such as `--seed`."""
+    return str(getattr(options, "as_written", {}).get(name, f"--{name}"))
+
+
 def _is_given(name: str, options: argparse.Namespace) -> bool:
     return getattr(options, name) not in (None, False, {})
 
@@ -54,5 +59,5 @@ def _shown(name: str, options: argparse.Namespace) -> str:
     if name == "config":
         return "CONFIG"
     if name == "settings":
-        return f"--{next(iter(options.settings))}"
+        return setting_flag(next(iter(options.settings)), options)
     return f"--{name.replace('_', '-')}"

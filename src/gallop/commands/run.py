@@ -19,7 +19,7 @@ from gallop.commands.arguments import (
     add_trust,
     n_workers,
 )
-from gallop.commands.modes import Mode, choose_mode
+from gallop.commands.modes import Mode, choose_mode, setting_flag
 from gallop.errors import ExperimentError, counted, nearest
 from gallop.experiments.flags import COMMON, HYPERPARAMETERS, Flag, flags
 from gallop.experiments.presets import config_file
@@ -160,7 +160,7 @@ def _for_algorithm(algo: str | None, action: argparse.Action) -> argparse.Action
 
 
 class Setting(argparse.Action):
-    """Collect settings as `options.settings`: dotted name -> text."""
+    """Collect settings as `options.settings`, dotted name -> text, and how the flag was written."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, *, flag: Flag) -> None:
         super().__init__(option_strings, dest, default={}, metavar=flag.metavar, help=_help(flag))
@@ -175,6 +175,8 @@ class Setting(argparse.Action):
     ) -> None:
         """Record the setting that argparse has read."""
         namespace.settings = {**namespace.settings, self.flag.name: values}
+        as_written = getattr(namespace, "as_written", {})
+        namespace.as_written = {**as_written, self.flag.name: option_string}
 
 
 def _help(flag: Flag) -> str:
@@ -317,7 +319,7 @@ def resume(options: argparse.Namespace) -> int:
 
     for name in options.settings:
         if name != "watchdog":  # does not change results, and a new value may let the run continue
-            raise ExperimentError(f"{RESUMES}: leave out --{name}")
+            raise ExperimentError(f"{RESUMES}: leave out {setting_flag(name, options)}")
     watchdog = parse(options.settings["watchdog"]) if options.settings else None
     display = _display(options)
     newest = options.resume == Path()
