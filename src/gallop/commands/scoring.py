@@ -235,7 +235,7 @@ def evaluate_all(
     display.say(
         f"Returns of {counted(len(seeds), f'{kind} episode')}, {_seeds(seeds)}"
         + ("" if reset_noise_scale is None else f", reset noise {reset_noise_scale:g}")
-        + ".\nIntervals are over initial states for one trained policy, not over training seeds."
+        + ".\nIntervals are over initial states of one policy, not over training seeds."
     )
     for episodes, named in zip(judged, found, strict=True):
         if episodes.n_unstable:

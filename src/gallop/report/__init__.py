@@ -1,1 +1,1 @@
-"""What a person looks at: figures, tables, progress, films."""
+"""What a run prints and plots: plans, progress, tables, figures and films."""

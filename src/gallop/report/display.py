@@ -383,7 +383,7 @@ class Display:
         """Print what the returns and intervals of `results` are."""
         self.say(
             f"Returns of {counted(n, 'deterministic episode')} on the evaluation seeds.\n"
-            "Intervals are over initial states for one trained policy, not over training seeds."
+            "Intervals are over initial states of one policy, not over training seeds."
         )
 
     def slope(self, slope: Slope | None, n_evaluations: int) -> None:

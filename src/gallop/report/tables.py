@@ -1,8 +1,8 @@
 """Tables for a terminal: names are shortened to fit its width, numbers never.
 
-Rich shrinks whichever column it likes when a table is too wide, numbers included. Here each column
-says what it holds. Where not even the numbers fit side by side, the table continues below itself,
-with the names repeated.
+Rich shrinks any column when a table is too wide, including numbers. Here each column declares what
+it contains. If the numbers do not fit side by side, the table continues below, with the names
+repeated.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rich.text import Text
 
 from gallop.errors import printable
 
-MIN_NAME = 12  # cells: below this a shortened name says nothing
-READABLE_NAME = 24  # for more than this, columns do not move closer together
+MIN_NAME = 12  # cells: a shorter name could not be recognised
+READABLE_NAME = 24  # cells: columns move closer together only for names shortened below this
 MIN_PROSE = 24
 ELLIPSIS = "…"
 UNBROKEN = "\N{NO-BREAK SPACE}"  # in headings; printed as an ordinary space
@@ -43,7 +43,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class NameTable:
-    """A table whose columns fit the width of the console. Renders like a Rich table.
+    """A Rich renderable: a table that fits the width of the console.
 
     The first column identifies the rows. It is repeated where the table has to be split.
     """
@@ -66,7 +66,7 @@ class NameTable:
         return Measurement(1, options.max_width)
 
     def _blocks(self, width: int) -> list[list[int]]:
-        """Columns that are printed side by side; more than one list only where they do not fit."""
+        """Return the columns to print side by side; more than one list only if they do not fit."""
         blocks = [[0]]
         for place in range(1, len(self.columns)):
             block = [*blocks[-1], place]
@@ -77,7 +77,7 @@ class NameTable:
         return blocks
 
     def _least(self, places: Sequence[int]) -> int:
-        """Cells that these columns need with every name shortened as far as it may be."""
+        """Return the cells that these columns need with every name as short as allowed."""
         return sum(self._narrowest(place) for place in places) + len(places) - 1
 
     def _heading(self, place: int) -> str:
@@ -88,7 +88,7 @@ class NameTable:
         return [printable(row[place]) for row in self.rows]
 
     def _widest(self, place: int) -> int:
-        """Cells that the column would take with everything on one line."""
+        """Return the cells that the column takes with everything on one line."""
         column = [self._heading(place), *self._cells(place)]
         return max(map(cell_len, column))
 
@@ -109,8 +109,8 @@ class NameTable:
         )
         gap = "  " if wide_gap else " "
         room = width - sum(widths.values()) - len(gap) * (len(places) - 1)
-        # What is left goes to names first, then to headings above numbers, then to the rest; within
-        # a kind to the narrowest column first.
+        # Spare cells go to names first, then to headings above numbers, then to the rest; within a
+        # kind, to the narrowest column first.
         for kinds in (("name",), ("number", "word"), ("list", "prose")):
             group = [place for place in places if self.columns[place].kind in kinds]
             while room > 0:
@@ -140,7 +140,7 @@ class NameTable:
                 yield self._line(parts, places, widths, gap, style)
 
     def _wrapped(self, row: int, place: int, width: int) -> list[str]:
-        """The lines of a cell."""
+        """Return the lines of a cell."""
         text = printable(self.rows[row][place])
         kind = self.columns[place].kind
         if kind == "prose":
@@ -167,7 +167,7 @@ class NameTable:
 
 
 def shortened(name: str, width: int) -> str:
-    """A name in at most `width` cells of a terminal, its middle replaced by "…".
+    """Return a name in at most `width` cells of a terminal, its middle replaced by "…".
 
     >>> shortened("results/SAC_HalfCheetah-v5/first", 20)
     'results/SA…-v5/first'
@@ -187,7 +187,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def whole_items(text: str, width: int) -> str:
-    """A list in at most `width` cells: items that do not fit are replaced by "…".
+    """Return a list in at most `width` cells: items that do not fit are replaced by "…".
 
     >>> whole_items("gamma 0.99, tau 0.005, net_arch [64, 64]", 26)
     'gamma 0.99, tau 0.005, …'
@@ -204,7 +204,7 @@ def whole_items(text: str, width: int) -> str:
 
 
 def number(value: float, sign: str = "") -> str:
-    """A return as text; a dash where it is not finite.
+    """Return a number, such as an episode's return, as text; a dash if it is not finite.
 
     >>> number(6143.2), number(-3.14), number(250, "+"), number(float("nan"))
     ('6,143', '-3.1', '+250', '–')
@@ -215,7 +215,7 @@ def number(value: float, sign: str = "") -> str:
 
 
 def interval(bounds: Sequence[float], sign: str = "") -> str:
-    """The two bounds of an interval as text.
+    """Return the two bounds of an interval as text.
 
     >>> interval((5800, 6400.4)), interval((-3.14, 2), "+")
     ('[5,800, 6,400]', '[-3.1, +2.0]')
@@ -225,7 +225,7 @@ def interval(bounds: Sequence[float], sign: str = "") -> str:
 
 
 def exact(timesteps: int) -> str:
-    """A number of timesteps in few characters, nothing rounded away.
+    """Return a number of timesteps in few characters, without rounding.
 
     >>> exact(1_500_000), exact(250_000), exact(100_352), exact(640)
     ('1.5M', '250k', '100,352', '640')

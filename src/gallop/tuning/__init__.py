@@ -1,1 +1,1 @@
-"""Search for hyperparameters: studies of Optuna, and what is shown of them."""
+"""Search for hyper-parameters with Optuna: spaces, rounds, retraining, and their results."""
