@@ -153,6 +153,7 @@ def test_statistics_cover_finite_returns_and_count_the_others():
 def test_every_figure_shows_the_finite_returns(returns, tmp_path):
     returns = np.array(returns)
     n = int((~np.isfinite(returns)).sum())
+    words = "1 return is not finite" if n == 1 else f"{n} returns are not finite"
     found = evaluations(returns, [1, 2, 3])
     for number, figure in enumerate(
         [
@@ -164,7 +165,7 @@ def test_every_figure_shows_the_finite_returns(returns, tmp_path):
             figures.histogram("t", returns),
         ]
     ):
-        assert f"{n} returns are not finite" in figure.axes[0].get_title(loc="left")
+        assert words in figure.axes[0].get_title(loc="left")
         figures.save(figure, tmp_path / f"{number}.png")
 
 
