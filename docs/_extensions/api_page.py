@@ -89,12 +89,12 @@ ERRORS = (
 
 
 INTRODUCTIONS = {
-    "What they return": "Objects that stand for a folder hold nothing of it: they read a file when "
-    "they are asked for it. The attributes of an `Experiment` are the "
+    "What they return": "Objects that represent a folder read its files only when you call a "
+    "method. The attributes of an `Experiment` are the "
     "[settings of experiment files](settings.md#experiment-files).",
     "What they take": "The attributes of a `Search` are the "
     "[settings of search files](settings.md#search-files).",
-    "Errors": "Each is one line that a user can read. The command line prints it without a "
+    "Errors": "The message of each error is one line. The command line prints it without a "
     "traceback.",
 }
 

@@ -1,4 +1,4 @@
-"""The documentation site: built without a warning, no dead link, everything that it should list."""
+"""The documentation site builds without warnings, has no dead link, and lists what it should."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXTENSIONS = DOCS / "_extensions"
 
 
 class Page(HTMLParser):
-    """The anchors of a page, and what it links to."""
+    """The anchors and links of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def served(built) -> Iterator[str]:
-    """The address of the site on this machine: a search reads pages, which files may not."""
+    """URL of the site on a local server: the search loads pages, which file:// URLs forbid."""
     handler = partial(Quiet, directory=built[0])
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
