@@ -6,8 +6,10 @@ import dataclasses
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -137,6 +139,19 @@ def test_what_was_measured_before_a_failure_is_used(monkeypatch):
     speed = measure(prepared)
     assert speed.env_step > 0 and speed.gradient_step is None
     assert "gradient steps are a rough guess" in str(expected_time(prepared, speed))
+
+
+def test_what_a_task_started_ends_with_the_measurement(tmp_path, monkeypatch):
+    def start_and_hang(*_):
+        child = subprocess.Popen(["sleep", "1000"])
+        (tmp_path / "pid").write_text(str(child.pid))
+        time.sleep(1000)
+
+    monkeypatch.setattr(measured_speed, "_learn", start_and_hang)
+    monkeypatch.setattr(measured_speed, "SECONDS_TO_WAIT", 10.0)
+    measure(prepare(tiny("ppo")))
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text()}/stat")
+    assert not state.exists() or ") Z " in state.read_text()
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])

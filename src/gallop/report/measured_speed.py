@@ -119,8 +119,9 @@ def _measured_in_child(task: Callable[[Callable[[Speed], None]], None]) -> Speed
         text = _read_all(ours, time.monotonic() + SECONDS_TO_WAIT)
     finally:
         os.close(ours)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        for kill in (os.killpg, os.kill):  # also what the task may have started
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                kill(child, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(child, 0)
     lines = text.decode().split("\n")[:-1]  # what follows the last line end is incomplete
@@ -142,6 +143,7 @@ def _read_all(pipe: int, until: float) -> bytes:
 def _be_child(pipe: int, task: Callable[[Callable[[Speed], None]], None]) -> None:
     """Run the task silently, and exit without Python's clean-up, which belongs to the parent."""
     try:
+        os.setsid()  # the parent kills this process group
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(number, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, 2 * SECONDS_TO_WAIT)  # if the parent is killed
@@ -173,6 +175,8 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
     passed = time.perf_counter() - began
     speed.busy = max(1.0, passed / max(time.thread_time() - cpu, passed / 100))
     tell(speed)
+    with contextlib.suppress(Exception):
+        env.close()
     if prepared.choice.name == "native" or prepared.choice.n_threads == 1:
         import torch
 
@@ -185,6 +189,7 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
     tell(speed)
     _learn(speed, learner, environments, experiment)
     tell(speed)
+    environments.close()
 
 
 def _in_short_rounds(experiment: Experiment) -> Experiment:
