@@ -1,7 +1,7 @@
 """A guard around a task: what it gives is checked, and what cannot be used is named in one line.
 
 It is the outermost wrapper of every environment that is stepped. The checks cost a few
-microseconds a timestep (benchmarks/guard.py).
+microseconds per timestep (benchmarks/guard.py).
 
 Importing this module imports Gymnasium.
 """
