@@ -109,7 +109,7 @@ def test_a_machine_on_which_everything_works_is_reported_as_such(tmp_path):
     assert "torch 2." in found["dependencies"] and "gymnasium 1." in found["dependencies"]
     assert "built; instruction set: " in found["kernels"]
     assert "default n_threads: native" in found["threads"]
-    assert "results (not there yet, in .): writable" in found["results folder"]
+    assert "results (to be created in .): writable" in found["results folder"]
     assert f"rendered with {video.find_backend().name}: " in found["films"]
     assert "encodes H.264" in found["ffmpeg"]
     assert found["display"].startswith("note")

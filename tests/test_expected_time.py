@@ -17,6 +17,7 @@ import pytest
 import torch
 from algorithm_rows import ROWS
 from conftest import tiny
+from runs import children_of
 
 from gallop.commands.cli import main
 from gallop.report import display as displays
@@ -123,13 +124,13 @@ def test_a_task_that_fails_later_is_left_to_the_run(how, odd, monkeypatch, capfd
     monkeypatch.setattr(measured_speed, "SECONDS_TO_WAIT", 1.5)
     prepared = odd()
     monkeypatch.setattr(Odd, "how", how)
+    before = set(children_of(os.getpid()))  # of other tests in this process
     began = time.monotonic()
     assert measure(prepared) is None
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert "could not be measured" in str(expected_time(prepared, None))
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(ChildProcessError):  # nothing is left behind
-        os.waitpid(-1, os.WNOHANG)
+    assert set(children_of(os.getpid())) <= before  # not even a zombie
 
 
 def test_what_was_measured_before_a_failure_is_used(monkeypatch):

@@ -92,7 +92,7 @@ def test_watch_takes_what_run_returns_and_any_path(run, tmp_path, capsys):
     output = str(tmp_path / "n.mp4")
     assert gallop.watch(run, n_episodes=1, output=output, normalizer=normalizer) == 0
     shown = capsys.readouterr().out
-    returns = [line for line in shown.splitlines() if "return" in line]
+    returns = [line for line in shown.splitlines() if " return " in line]
     assert len(returns) == 5 and len(set(returns)) == 1
 
 

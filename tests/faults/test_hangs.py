@@ -265,13 +265,15 @@ def test_each_thread_is_watched_for_its_own_calls(caplog):
 def test_a_frozen_worker_is_killed_even_if_it_holds_the_gil():
     settings = experiment("locked", at_worker=3, vec_env="subproc")
     environments = training_environments(from_dict(settings))
+    started = time.monotonic()
     try:
         with watching(1.0), pytest.raises(FrozenError, match=r"environment 0 .* step\(\) has not"):
             environments.reset()
             for _ in range(3):
                 environments.step([environments.action_space.sample()] * 2)
     finally:
-        environments.close()  # although the task never returns
+        environments.close()
+    assert time.monotonic() - started < 60  # the task itself never returns
 
 
 @pytest.mark.slow
@@ -335,8 +337,8 @@ def test_the_first_ctrl_c_is_acknowledged_and_the_second_ends_the_process(how, v
     run.interrupt()
     run.wait_for(lambda: "stopping at the next safe point" in run.output())
     run.interrupt()
-    code, output = run.finish()  # although the task never returns
-    assert code == 130
+    code, output = run.finish()
+    assert code == 130 and "(watchdog)" not in output  # nothing but the signal ends this task
     assert "saved up to timestep 200" in output
     assert "to resume: gallop run --resume" in output
 
@@ -381,8 +383,8 @@ def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, comm
     run.interrupt()
     run.wait_for(lambda: "stopping at the next safe point" in run.output())
     run.interrupt()
-    code, _ = run.finish()
-    assert code == 130
+    code, output = run.finish()
+    assert code == 130 and "(watchdog)" not in output
 
 
 @pytest.mark.slow

@@ -287,7 +287,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(reference, tmp_path):
     assert "stopped by SIGINT: every trial is kept" in last[0]
     assert last[1] == f"to resume: gallop tune --resume {folder(tmp_path)}"
     assert nobody_is_left(tmp_path, 1), processes_of(tmp_path)
-    code, text = run(tmp_path, *last[1].split()[5:])
+    code, text = run(tmp_path, *last[1].split()[4:])
     assert code == 0, text
     assert outcome(folder(tmp_path)) == expected
 
