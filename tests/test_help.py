@@ -16,6 +16,7 @@ from gallop.errors import ExperimentError
 from gallop.experiments.flags import flags
 from gallop.experiments.settings import EXPERIMENTS
 from gallop.experiments.yaml_file import from_dict, load, parse, to_yaml
+from gallop.tuning.parameter import Parameter
 
 COMMANDS = next(a for a in make_parser()._actions if a.dest == "command").choices
 BASE = {"algo": "sac", "env": "Pendulum-v1", "total_timesteps": 16_000}
@@ -213,6 +214,13 @@ def test_what_is_not_whole_is_refused_in_one_line(text):
     message = str(caught.value)
     assert message.startswith("total_timesteps: ") and "\n" not in message
     assert "must be a whole number" in message or "is out of range" in message, message
+
+
+def test_ranges_of_a_search_take_them():
+    assert Parameter(low="10k", high="1.5M").range == (10_000.0, 1_500_000.0)
+    for text in ("fook", "k", "1e-40k", "nank"):
+        with pytest.raises(ValueError, match="valid number"):
+            Parameter(low=text, high=1)
 
 
 def test_flags_of_every_command_take_them(monkeypatch, capsys, tmp_path):

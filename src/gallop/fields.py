@@ -108,8 +108,14 @@ def _whole_number(value: Any) -> Any:
 
 
 def _real_number(value: Any) -> Any:
+    """Accept "100k" and "1.5M" where no fraction remains; refuse true."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
+    if isinstance(value, str) and value.strip()[-1:].lower() in _POWERS:
+        try:
+            return float(whole_number(value))
+        except ValueError:
+            pass  # refused by the caller, as a number that may be real
     return value
 
 

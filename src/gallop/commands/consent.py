@@ -46,7 +46,7 @@ def _ask(request: Request) -> bool:
     """Ask the user; without a terminal, refuse."""
     if not sys.stdin.isatty() or not sys.stderr.isatty():
         return False
-    say = [f"{request.file} names custom code, and you did not create this folder. It would run:"]
+    say = [f"{request.file} runs code and was not created by you on this machine:"]
     say += [f"  {line}" for line in request.lines()]
     print("\n".join(say), file=sys.stderr)
     question = "Run this code, now and later as long as it is unchanged? [y/N] "
