@@ -20,8 +20,7 @@ START = 3.0  # of a process that trains one trial
 SAVING = 0.1  # of a segment's end: the learner, and the new rows of the replay buffer
 WORKER_MESSAGE = 5e-5  # to and from a worker process, of each environment each timestep
 
-
-BUSY = 1.5
+BUSY = 1.5  # slower than alone by this factor: a plan then gives both durations
 
 
 class Expected(NamedTuple):
