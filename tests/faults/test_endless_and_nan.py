@@ -212,7 +212,7 @@ def test_a_diverged_run_is_listed_as_such_and_not_resumed(run, capsys):
     assert listed.status == "diverged" and "learning_rate" in listed.reason
     assert main(["run", "--resume", str(said.folder)]) == 2
     errors = capsys.readouterr().err
-    assert "diverged: " in errors and "repeat this bit by bit" in errors
+    assert "diverged: " in errors and "repeat this bit for bit" in errors
     (said.folder / "diverged.json").unlink()
     assert main(["run", "--resume", str(said.folder)]) == 1  # resumed anyway
     assert (said.folder / "diverged.json").exists()

@@ -239,7 +239,7 @@ class _Runs:
         return "finished" if self.runs[seed].is_finished() else "waiting"
 
     def _leave_out_diverged(self) -> None:
-        """Do not retry runs that would only repeat their divergence, bit by bit."""
+        """Do not retry runs that would only repeat their divergence, bit for bit."""
         for seed, run in self.runs.items():
             told = run.read_diverged() if self.states[seed] == "waiting" else None
             if told is not None and told.would_again:

@@ -239,7 +239,7 @@ def _look_at_divergence(folder: RunDirectory, display: Display) -> None:
     best = folder.best_model
     instead = f", start a new run from its best policy (--init-from {best})"
     raise RunError(
-        f"{folder.path} diverged: {told.message}. Resuming would repeat this bit by bit: train "
+        f"{folder.path} diverged: {told.message}. Resuming would repeat this bit for bit: train "
         f"with other settings{instead if best.exists() else ''}, or delete {folder.diverged_file} "
         "to resume anyway"
     )
