@@ -83,7 +83,8 @@ def test_evaluate_refuses_a_folder_that_holds_no_policy(tmp_path):
         gallop.evaluate(str(tmp_path))
 
 
-def test_watch_takes_what_run_returns_and_any_path(run, tmp_path, capsys):
+def test_watch_takes_what_run_returns_and_any_path(run, tmp_path, capfd):
+    # `capfd`, since a process that has loaded MuJoCo films in a child.
     for number, what in enumerate((run, run.path, str(run.path), str(run.best_model))):
         film = tmp_path / f"{number}.mp4"
         assert gallop.watch(what, n_episodes=1, output=str(film)) == 0
@@ -91,7 +92,7 @@ def test_watch_takes_what_run_returns_and_any_path(run, tmp_path, capsys):
     normalizer = str(run.path / "best_model.normalizer.npz")
     output = str(tmp_path / "n.mp4")
     assert gallop.watch(run, n_episodes=1, output=output, normalizer=normalizer) == 0
-    shown = capsys.readouterr().out
+    shown = capfd.readouterr().out
     returns = [line for line in shown.splitlines() if " return " in line]
     assert len(returns) == 5 and len(set(returns)) == 1
 
