@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import tiny
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 import gallop
 from gallop.commands.cli import main
 from gallop.environments.make import Task, make_env
 from gallop.errors import ExperimentError
 from gallop.experiments import seeding
+from gallop.policies import sb3_zip
 from gallop.report.display import Display
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.find_policy import TIME_FEATURE, find_policy, task_in_name
@@ -206,6 +209,67 @@ def test_a_mistake_gets_one_line(arguments, words, run, other, tmp_path, monkeyp
     assert printed.err.startswith("gallop: ") and printed.err.count("\n") == 1, printed.err
     assert words in printed.err
     assert not list(empty.iterdir()), "nothing was written"
+
+
+@pytest.fixture
+def neighbours(tmp_path, monkeypatch):
+    """Zips of PPO and SAC trained on raw observations, and another policy's vecnormalize.pkl."""
+    monkeypatch.chdir(tmp_path)
+    task = {"max_episode_steps": 20}
+    PPO("MlpPolicy", make_env("Pendulum-v1", seed=0, **task), n_steps=8, batch_size=8,
+        policy_kwargs={"net_arch": [4]}).learn(8).save("ppo.zip")  # fmt: skip
+    SAC("MlpPolicy", make_env("Pendulum-v1", seed=0, **task), learning_starts=9,
+        policy_kwargs={"net_arch": [4]}).learn(8).save("sac.zip")  # fmt: skip
+    others = VecNormalize(DummyVecEnv([lambda: make_env("Pendulum-v1", seed=0)]))
+    others.obs_rms.mean = np.array([5.0, 5.0, 5.0])
+    expected = {name: returns(name) for name in ("ppo.zip", "sac.zip")}
+    others.save("vecnormalize.pkl")
+    return expected
+
+
+def returns(path, **options):
+    return gallop.evaluate(path, env="Pendulum-v1", seeds=[1, 2], **options).returns.tolist()
+
+
+def test_a_policy_trained_on_raw_observations_ignores_its_neighbours_normaliser(neighbours, capsys):
+    assert returns("ppo.zip") == neighbours["ppo.zip"]
+    forced = returns("ppo.zip", normalizer="vecnormalize.pkl")
+    assert forced != neighbours["ppo.zip"], "another result, where it is requested"
+    assert main(["evaluate", "ppo.zip", "--env", "Pendulum-v1", "--seeds", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ppo.zip: vecnormalize.pkl is not used, because the policy was trained on" in printed
+    assert "--normalizer vecnormalize.pkl applies it" in printed
+    shutil.copy("ppo.zip", "none.zip")
+    assert sb3_zip.read_training(Path("none.zip")).normalizer is None, "nor does --init-from"
+
+
+def test_an_uncertain_normaliser_is_reported_and_can_be_left_out(neighbours, capfd):
+    assert returns("sac.zip") != neighbours["sac.zip"]
+    assert returns("sac.zip", normalizer="none") == neighbours["sac.zip"]
+    shutil.copy("vecnormalize.pkl", "none")
+    assert isinstance(sb3_zip.normalizer_option("./none"), Path), "a file of that name"
+    task = ["--env", "Pendulum-v1", "--env-kwargs", "{max_episode_steps: 3}"]
+    film = ["--output", "a.mp4", "--episodes", "1"]
+    for command in (["evaluate", "--seeds", "1"], ["watch", *film]):
+        assert main([*command, "sac.zip", *task]) == 0  # a film may be made in a child process
+        printed = " ".join(capfd.readouterr().out.split())
+        assert "warning: observations are normalised with vecnormalize.pkl, but" in printed
+        assert "--normalizer none leaves it out" in printed
+        assert main([*command, "sac.zip", *task, "--normalizer", "none"]) == 0
+        assert "vecnormalize" not in capfd.readouterr().out
+
+
+def test_a_certain_normaliser_is_reported_without_a_warning(neighbours, capsys):
+    made = VecNormalize(DummyVecEnv([lambda: make_env("Pendulum-v1", seed=0)]))
+    PPO("MlpPolicy", made, n_steps=8, batch_size=8).learn(8).save("normalised.zip")
+    assert main(["evaluate", "normalised.zip", "--env", "Pendulum-v1", "--seeds", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "normalised.zip: observations are normalised with vecnormalize.pkl" in printed
+    assert "warning" not in printed
+    Path("vecnormalize.pkl").unlink()
+    with pytest.raises(ExperimentError, match="--normalizer FILE names its normaliser file"):
+        returns("normalised.zip")
+    assert returns("normalised.zip", normalizer="none")
 
 
 @pytest.mark.parametrize("command", [["figures"], ["export", "--zoo", "zoo"]])

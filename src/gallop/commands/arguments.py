@@ -218,8 +218,8 @@ def add_policy_flags(parser: argparse._ActionsContainer) -> None:
     """Add the flags that say how to read a policy file."""
     parser.add_argument("--env", metavar="ID", help="Task of a zip that is not in a run folder")
     parser.add_argument(
-        "--normalizer", type=Path, metavar="FILE",
-        help=".normalizer.npz or vecnormalize.pkl (default: the one next to the zip)",
+        "--normalizer", metavar="FILE",
+        help=".normalizer.npz or vecnormalize.pkl, or none (default: the one next to the zip)",
     )  # fmt: skip
     add_trust(
         parser, ". With a single zip outside a run folder: run the code in it if it cannot be read "

@@ -41,12 +41,12 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     seeds = episode_seeds(options)
     from gallop.commands.scoring import evaluate_all
-    from gallop.policies.sb3_zip import Options
+    from gallop.policies.sb3_zip import Options, normalizer_option
     from gallop.report.display import Display
     from gallop.run_folder.find_policy import stands_alone
 
     reading = Options(
-        normalizer=options.normalizer,
+        normalizer=normalizer_option(options.normalizer),
         stochastic_seed=0 if options.stochastic else None,
         trust=options.trust and stands_alone(options.what, options.env),
     )

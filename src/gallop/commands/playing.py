@@ -24,7 +24,7 @@ from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import TaskArguments
 from gallop.experiments.yaml_file import task_arguments
 from gallop.policies.policy import Policy
-from gallop.policies.sb3_zip import Options
+from gallop.policies.sb3_zip import Options, normalizer_option
 from gallop.report import video
 from gallop.report.display import Display
 from gallop.report.frames import FilmError
@@ -61,7 +61,7 @@ def watch(
         output: the .mp4 file to write instead of opening a window. Default without a display:
             ``<policy>_watch.mp4`` next to the policy file.
         results: the folder that holds all runs.
-        normalizer: the policy's normaliser file, if it is not next to the zip.
+        normalizer: as in `gallop.evaluate`.
         trust: as in `gallop.evaluate`.
 
     Returns:
@@ -79,7 +79,7 @@ def watch(
 
             gallop.watch(n_episodes=1, output="pendulum.mp4")
     """
-    output, normalizer, results = _path(output), _path(normalizer), Path(results)
+    output, results = _path(output), Path(results)
     if n_episodes < 1:
         raise ExperimentError(f"--episodes {n_episodes}: must be at least 1")
     if output is not None and output.suffix != ".mp4":
@@ -103,7 +103,9 @@ def watch(
         note = named.task.reward_wrappers().note
     if note:
         display.say(f"{named.path}: returns are {note}")
-    options = Options(normalizer=normalizer, trust=trust and stands_alone([path], env))
+    options = Options(
+        normalizer=normalizer_option(normalizer), trust=trust and stands_alone([path], env)
+    )
     if not filming:
         _show(named, options, n_episodes, seed, display)
         return 0
@@ -117,7 +119,10 @@ def watch(
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
         arguments += ["--output", str(output), *(["--env", env] if env else [])]
         arguments += _as_flags(task_settings)
-        arguments += [*(["--normalizer", str(normalizer)] if normalizer else [])]
+        if options.normalizer is not None:
+            chosen = options.normalizer
+            file = chosen.absolute() if isinstance(chosen, Path) else chosen  # `./none` is a file
+            arguments += ["--normalizer", str(file)]
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     software = backend is not None and backend.is_software
@@ -156,7 +161,7 @@ def _in_a_child(arguments: list[str], backend: str) -> int:
 def _show(named: Named, options: Options, n: int, seed: int, display: Display) -> None:
     env = _guarded(named, "human")
     try:
-        policy = named.read_for(env, options)
+        policy = _read(named, env, options, display)
         display.say(f"{named.path} on {named.task.env}; press Ctrl-C to stop")
         for number in range(n):
             for _ in _episode(policy, env, seed + number, named.task.cut_after(env), display):
@@ -179,7 +184,7 @@ def _film(
     env = _guarded(named, None if mujoco else "rgb_array")
     with contextlib.ExitStack() as open_things:
         open_things.callback(env.close)
-        policy = named.read_for(env, options)
+        policy = _read(named, env, options, display)
         camera, limit = video.Camera(env, software), named.task.cut_after(env)
         open_things.callback(camera.close)
 
@@ -189,6 +194,13 @@ def _film(
                     yield camera.frame()
 
         return video.record(frames(), output, video.fps(env))
+
+
+def _read(named: Named, env: Env, options: Options, display: Display) -> Policy:
+    policy = named.read_for(env, options)
+    if note := named.normalizer_note(options):
+        display.say(f"{named.path}: {note}")
+    return policy
 
 
 def _guarded(named: Named, render_mode: str | None) -> Env:

@@ -20,9 +20,8 @@ from gallop.experiments.seeding import spans
 from gallop.experiments.settings import TaskArguments
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.experiments.yaml_file import load, task_arguments
-from gallop.policies.normalizer_file import normalizer_beside
 from gallop.policies.policy import Array, Observations, Policy
-from gallop.policies.sb3_zip import Options
+from gallop.policies.sb3_zip import Options, normalizer_option
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.consent import with_consent
 from gallop.run_folder.directory import RunDirectory
@@ -68,7 +67,8 @@ def evaluate(
         reset_noise_scale: spread of the initial states, instead of the run's or the task's own.
         stochastic: sample actions from the policy's distribution, with a fixed seed, instead of
             taking the deterministic action.
-        normalizer: the policy's normaliser file, if it is not next to the zip.
+        normalizer: the policy's normaliser file, if it is not next to the zip; "none": leave
+            observations as they are.
         trust: run the task and wrappers that an untrusted folder names. For a single zip outside a
             run folder: let SB3's own loader run the code in it, if it cannot be read otherwise.
         results: the folder that holds all runs.
@@ -103,8 +103,7 @@ def evaluate(
         lambda request: trust and trusted(request),
     )
     trusts_zip = trust and stands_alone([path] if path else [], env)
-    normalizer_file = None if normalizer is None else Path(normalizer)
-    options = Options(normalizer_file, 0 if stochastic else None, trusts_zip)
+    options = Options(normalizer_option(normalizer), 0 if stochastic else None, trusts_zip)
     policy = named.read(options)
     with watching(named.task.watchdog):
         return _play(policy, named.task, chosen_seeds(n_episodes, seeds))
@@ -211,9 +210,8 @@ def evaluate_all(
     judged = []
     for named in found:
         policy = named.read(options)
-        normalizer = options.normalizer or normalizer_beside(named.path)
-        if normalizer is not None:
-            display.say(f"{named.label}: observations are normalised with {normalizer}")
+        if note := named.normalizer_note(options):
+            display.say(f"{named.label}: {note}")
         bar = display.episodes(named.label, len(seeds), _limit(named.task))
         with bar as on_timestep, watching(named.task.watchdog):
             judged.append(_play(_Counted(policy, on_timestep), named.task, seeds))

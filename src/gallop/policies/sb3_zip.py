@@ -15,8 +15,9 @@ import json
 import logging
 import zipfile
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from gallop.algorithms.spec import imported
 from gallop.algorithms.table import ALGORITHMS
@@ -94,11 +95,15 @@ def write(model: BaseAlgorithm, normalizer: Normalizer | None, path: Path) -> No
         normalizer.save(normalizer_path(path))
 
 
+NO_NORMALIZER: Final = "none"
+"""The value of --normalizer that leaves observations as they are."""
+
+
 class Options(NamedTuple):
     """How to read a policy file."""
 
-    normalizer: Path | None = None
-    """Its normaliser file; default: searched for next to the policy file."""
+    normalizer: Path | Literal["none"] | None = None
+    """Its normaliser file, or `NO_NORMALIZER`; default: searched for next to the policy file."""
     stochastic_seed: int | None = None
     """Sample actions from the policy's distribution with this seed; default: deterministic."""
     trust: bool = False
@@ -127,16 +132,16 @@ def read(
     """
     options = options or Options()
     try:
-        policy, data = _read(path, observation_space, action_space)
+        policy = _read(path, observation_space, action_space)
     except UnsafeFileError as error:
         if not options.trust:
             raise UnsafeFileError(f"{error}; {TRUST}") from None
         log.warning(
             "%s: SB3's own loader runs the code in it (%s): %s", path, error, _pickled_names(path)
         )
-        policy, data = _load_with_sb3(path, observation_space, action_space), {}
+        policy = _load_with_sb3(path, observation_space, action_space)
     policy.set_training_mode(False)
-    normalizer = _find_normalizer(path, options, data, policy)
+    normalizer = _find_normalizer(path, options, policy)
     if options.stochastic_seed is None:
         return acting(policy, normalizer)
     if not hasattr(policy, "evaluate_actions") and not hasattr(
@@ -165,9 +170,90 @@ def observation_shape(path: Path) -> tuple[int, ...] | None:
     return None
 
 
-def _read(
-    path: Path, observation_space: Space, action_space: Space
-) -> tuple[BasePolicy, dict[str, Any]]:
+def normalizer_option(text: str | PathLike[str] | None) -> Path | Literal["none"] | None:
+    """Convert a value of --normalizer to one of `Options.normalizer`.
+
+    >>> normalizer_option("none"), normalizer_option("./none").name
+    ('none', 'none')
+    """
+    return NO_NORMALIZER if text == NO_NORMALIZER else None if text is None else Path(text)
+
+
+def normalizer_note(path: Path, options: Options) -> str:
+    """Return how the observations of a policy file are normalised, for the user.
+
+    Args:
+        path: an SB3 zip.
+        options: how it is read.
+
+    Returns:
+        Empty if they are not normalised, and no file suggests that they should be.
+
+    Raises:
+        PolicyFileError: if the zip or the normaliser file is damaged.
+    """
+    chosen = _choose_normalizer(path, options)
+    if chosen.unused is not None:
+        return (
+            f"{chosen.unused} is not used, because the policy was trained on observations that "
+            f"were not normalised (--normalizer {chosen.unused} applies it)"
+        )
+    if chosen.file is None or read_normalizer(chosen.file) is None:
+        return ""
+    note = f"observations are normalised with {chosen.file}"
+    if chosen.is_certain:
+        return note
+    return (
+        f"warning: {note}, but the zip does not record whether the policy was trained with it; "
+        f"--normalizer {NO_NORMALIZER} leaves it out"
+    )
+
+
+class _Chosen(NamedTuple):
+    """The normaliser file of a policy file."""
+
+    file: Path | None
+    unused: Path | None = None
+    """A file next to the zip that this policy does not need."""
+    is_certain: bool = True
+    """Whether the file is known to be the policy's."""
+
+
+def _choose_normalizer(path: Path, options: Options) -> _Chosen:
+    """Find the normaliser file.
+
+    A .pkl next to the zip may be another policy's, and is not used if this one was trained on raw
+    observations.
+    """
+    if options.normalizer == NO_NORMALIZER:
+        return _Chosen(None)
+    if options.normalizer is not None:
+        return _Chosen(options.normalizer)
+    found = normalizer_beside(path)
+    if found is None or found == normalizer_path(path):
+        return _Chosen(found)
+    normalized = False if options.takes_raw else _was_normalized(path)
+    if normalized is False:
+        return _Chosen(None, unused=found)
+    return _Chosen(found, is_certain=normalized is True)
+
+
+def _was_normalized(path: Path) -> bool | None:
+    """Whether a policy was trained on normalised observations; None if the zip does not record it.
+
+    SB3 keeps raw observations whenever it trains with VecNormalize. Without VecNormalize,
+    off-policy algorithms keep them, too.
+    """
+    with opened(path) as archive:
+        data = _json(path, archive)
+    if data.get("_last_original_obs") is not None:
+        return True if "gae_lambda" in data else None
+    timesteps = data.get("num_timesteps")
+    is_trained = isinstance(timesteps, int) and timesteps > 0
+    return False if is_trained and "_last_original_obs" in data else None
+
+
+def _read(path: Path, observation_space: Space, action_space: Space) -> BasePolicy:
     data, tensors = _members(path)
     _check_policy_class(path, data)
     check_spaces(path, data, observation_space, action_space)
@@ -181,7 +267,7 @@ def _read(
     except (RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[-1].strip()[:200]
         raise PolicyFileError(f"{path}: its networks do not fit the task: {reason}") from None
-    return policy, data
+    return policy
 
 
 def _pickled_names(path: Path) -> str:
@@ -222,20 +308,20 @@ def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm
         yield imported(spec.sb3_class)
 
 
-def _find_normalizer(
-    path: Path, options: Options, data: Mapping[str, Any], policy: BasePolicy
-) -> Normalizer | None:
+def _find_normalizer(path: Path, options: Options, policy: BasePolicy) -> Normalizer | None:
     """Read the normaliser of a policy file, if it needs one."""
-    found = options.normalizer or normalizer_beside(path)
+    found = _choose_normalizer(path, options).file
     if found is not None:
         normalizer = read_normalizer(found)
         if normalizer is not None:
             _check_normalizer(found, normalizer, policy)
         return normalizer
-    if not options.takes_raw and _was_normalised(data, policy):
+    takes_raw = options.takes_raw or options.normalizer == NO_NORMALIZER
+    if not takes_raw and _was_normalized(path):
         raise PolicyFileError(
             f"{path}: it was trained on normalised observations, and neither "
-            f"{normalizer_path(path).name} nor vecnormalize.pkl is next to it"
+            f"{normalizer_path(path).name} nor vecnormalize.pkl is next to it: --normalizer FILE "
+            "names its normaliser file"
         )
     return None
 
@@ -252,14 +338,6 @@ def _check_normalizer(path: Path, normalizer: Normalizer, policy: BasePolicy) ->
                 f"{path}: it normalises observations of shape {list(mean.shape)}, but the policy's "
                 f"have {f'shape {list(shape)}' if shape is not None else f'no key {key!r}'}"
             )
-
-
-def _was_normalised(data: Mapping[str, Any], policy: BasePolicy) -> bool:
-    """Whether an on-policy algorithm normalised its observations: only then it kept raw ones.
-
-    Off-policy algorithms always keep them, so nothing is known of those.
-    """
-    return hasattr(policy, "evaluate_actions") and data.get("_last_original_obs") is not None
 
 
 def read_training(path: Path) -> Training:
@@ -283,7 +361,7 @@ def read_training(path: Path) -> Training:
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     if not finite(tensors):
         raise PolicyFileError(f"{path}: its weights contain NaN or infinity")
-    beside = normalizer_beside(path)
+    beside = _choose_normalizer(path, Options()).file
     normalizer = read_normalizer(beside) if beside else None
     return Training(data, arrays, optimizers, variables, normalizer)
 

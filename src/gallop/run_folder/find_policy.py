@@ -61,9 +61,17 @@ class Named(NamedTuple):
         """Read the policy for an existing environment of its task."""
         from gallop.policies import sb3_zip
 
-        options = options or sb3_zip.Options()
-        options = options._replace(takes_raw=options.takes_raw or self.takes_raw)
+        options = self._with_raw(options or sb3_zip.Options())
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
+
+    def normalizer_note(self, options: Options) -> str:
+        """How its observations are normalised, to be printed; see `sb3_zip.normalizer_note`."""
+        from gallop.policies import sb3_zip
+
+        return sb3_zip.normalizer_note(self.path, self._with_raw(options))
+
+    def _with_raw(self, options: Options) -> Options:
+        return options._replace(takes_raw=options.takes_raw or self.takes_raw)
 
 
 def find_policy(
