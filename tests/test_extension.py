@@ -5,21 +5,23 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import tiny
 
 from gallop.algorithms.table import ALGORITHMS
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, RunError
 from gallop.policies import sb3_zip
 from gallop.report.display import Display
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs import workflow
-from gallop.runs.extend import extend
+from gallop.runs.extend import CHANGEABLE, extend, longer
 
 CONSTANT = {"learning_rate": 1e-3}
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def experiment(algo, total, milestones, **settings):
@@ -160,7 +162,16 @@ def finished(tmp_path_factory):
     [
         ({}, r"more than 120 timesteps, such as -n 240"),
         ({"total_timesteps": 120}, "total_timesteps: 120 must be more than the 120"),
-        ({"total_timesteps": 250}, "120 must divide the milestones 250"),
+        ({"total_timesteps": 100}, "total_timesteps: 100 must be more than the 120"),
+        ({"total_timesteps": 250}, r"250 does not .* multiples of .* 120; nearest .*: 240, 360$"),
+        (
+            {"total_timesteps": 250, "milestones": [25, 50, 100]},
+            r"nearest total that fits: 480; --milestones \[100\] allows any multiple of 120",
+        ),
+        (
+            {"total_timesteps": 480, "evaluation.interval": 200},
+            r"200 must be a multiple of the segment of the finished run, 120; nearest: 120, 240",
+        ),
         (
             {"total_timesteps": 240, "hyperparameters.gamma": 0.9},
             r"--hyperparameters\.gamma cannot",
@@ -172,6 +183,40 @@ def test_invalid_extensions_are_refused(finished, overrides, words, tmp_path):
     with pytest.raises(ExperimentError, match=words):
         extend(finished, overrides, results=tmp_path, display=Display(quiet=True))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("total", [240, 360])
+def test_the_totals_that_a_refusal_names_fit(finished, total):
+    before = finished.read_experiment()
+    after = longer(before, {"total_timesteps": total}, new_horizon=False)
+    same = ("segment", "milestones", "evaluation")
+    assert after.total_timesteps == total
+    assert all(getattr(after, name) == getattr(before, name) for name in same)
+
+
+@pytest.mark.parametrize("page", ["guides/resume.md", "decisions/11-longer-runs-and-beginnings.md"])
+def test_the_pages_list_the_settings_that_may_change(page):
+    text = " ".join((DOCS / page).read_text().split())
+    *others, last = (f"`{name}`" for name in CHANGEABLE)
+    assert f"{', '.join(others)} and {last}" in text
+
+
+def test_an_existing_folder_is_refused_before_the_plan(finished, monkeypatch, capsys):
+    monkeypatch.setattr("gallop.runs.extend.prepare", lambda _: pytest.fail("prepared"))
+    results, name = finished.path.parents[1], finished.path.name
+    with pytest.raises(RunError, match=r"already exists.* --extend .*another --name"):
+        extend(finished, {"total_timesteps": 240}, results=results, name=name)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_folder_that_appears_during_the_plan_is_refused(finished, tmp_path):
+    class Plan(Display):
+        def plan(self, prepared, folder, done=0):
+            folder.mkdir(parents=True)
+
+    more = {"total_timesteps": 240}
+    with pytest.raises(RunError, match=r"already exists.*; choose another --name"):
+        extend(finished, more, results=tmp_path, name="b", display=Plan(quiet=True))
 
 
 def test_a_schedule_that_reached_its_end_requires_a_new_horizon(tmp_path):

@@ -207,6 +207,7 @@ def test_an_existing_run_is_not_overwritten(folder):
     again = gallop("run", "config.yaml", "--name", "a", cwd=home)
     assert again.returncode == 2
     assert again.stderr.count("\n") == 1 and "already exists" in again.stderr
+    assert again.stdout == "" and "--extend" in again.stderr and "--resume" not in again.stderr
     assert (folder / "final_model.zip").read_bytes() == before
 
 

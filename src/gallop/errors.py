@@ -93,6 +93,17 @@ class ExperimentError(ValueError):
         self.field = field
 
 
+class PlanError(ExperimentError):
+    """Total, milestones, evaluation interval and segment do not fit each other.
+
+    `experiment` has the settings, each of which is valid by itself.
+    """
+
+    def __init__(self, message: str, field: str, experiment: object) -> None:
+        super().__init__(message, field)
+        self.experiment = experiment
+
+
 class DivergedError(RuntimeError):
     """Training diverged to NaN or infinity; the last boundary is still valid.
 

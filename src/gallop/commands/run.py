@@ -20,7 +20,7 @@ from gallop.commands.arguments import (
     n_workers,
 )
 from gallop.commands.modes import Mode, choose_mode, setting_flag
-from gallop.errors import ExperimentError, counted, nearest
+from gallop.errors import ExperimentError, PlanError, counted, nearest
 from gallop.experiments.flags import COMMON, HYPERPARAMETERS, Flag, flags
 from gallop.experiments.presets import config_file
 from gallop.experiments.settings import Experiment
@@ -284,7 +284,15 @@ def _experiment(options: argparse.Namespace) -> tuple[Experiment, str]:
     config, note = options.config and config_file(options.config), ""
     if config is None and not options.no_preset:
         config, note = _preset(options.settings)
-    return load(config, options.settings), note
+    try:
+        return load(config, options.settings), note
+    except PlanError as error:
+        # A task that cannot be trained at all is the more basic error.
+        from gallop.run_folder.prepared import check_task
+
+        assert isinstance(error.experiment, Experiment)
+        check_task(error.experiment)
+        raise
 
 
 def _preset(settings: dict[str, str]) -> tuple[Path | None, str]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from gallop.algorithms.hyperparameters import NetArch
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, PlanError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.fields import MAX_TIMESTEPS
@@ -18,55 +18,139 @@ def resolve(experiment: Experiment) -> Experiment:
     """Fill in the defaults that depend on other settings, and check that all settings fit.
 
     Raises:
-        ExperimentError: if two settings do not fit each other, with the nearest values that do.
+        ExperimentError: if two settings do not fit each other, with the nearest values that do; a
+            `PlanError` if these are the total, milestones, evaluation interval and segment.
     """
     if experiment.total_timesteps > MAX_TIMESTEPS:
         raise ExperimentError(
             f"{experiment.total_timesteps:,}: must be at most {MAX_TIMESTEPS:,}", "total_timesteps"
         )
-    quantum = experiment.hyperparameters.quantum(experiment.n_envs)
+    rules = _rules(experiment)
+    _check_networks(experiment)
+    experiment.hyperparameters.utd_ratio(
+        experiment.n_envs
+    )  # raises if it gives no whole number of gradient steps
+    try:
+        segment, interval = _segment_and_interval(experiment, rules)
+    except ExperimentError as error:
+        raise PlanError(error.message, error.field, experiment) from None
+    return experiment.model_copy(
+        update={
+            "segment": segment,
+            "evaluation": experiment.evaluation.model_copy(update={"interval": interval}),
+            "log_interval": experiment.log_interval or (1 if experiment.algorithm.on_policy else 4),
+        }
+    )
+
+
+class _Rules(NamedTuple):
+    """What segments, intervals and milestones must keep to."""
+
+    grid: int
+    """Divides them all."""
+    episode: int
+    """Timesteps of one full episode of each environment."""
+    quantum: int
+    """The update interval; for PPO, one rollout."""
+    on_policy: bool
+
+    @property
+    def least(self) -> int:
+        """Timesteps that each must have."""
+        return max(self.episode, self.quantum)
+
+    @property
+    def least_is(self) -> str:
+        """What these timesteps are."""
+        if self.episode >= self.quantum:
+            return "one full episode of each environment"
+        return "one rollout" if self.on_policy else "one update interval (train_freq × n_envs)"
+
+
+def _rules(experiment: Experiment) -> _Rules:
     limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
     limit = experiment.env_kwargs.get("max_episode_steps", limit)
     if not isinstance(limit, int) or limit < 1:
         raise ExperimentError(
             f"{limit!r}: must be a whole number of at least 1", "env_kwargs.max_episode_steps"
         )
-    episode = limit * experiment.n_envs
-    # On-policy algorithms round boundaries up to whole rollouts; the others need exact ones.
+    quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     on_policy = experiment.algorithm.on_policy
+    # On-policy algorithms round boundaries up to whole rollouts; the others need exact ones.
     grid = 1 if on_policy else quantum
-    _check_networks(experiment)
-    experiment.hyperparameters.utd_ratio(
-        experiment.n_envs
-    )  # raises if it gives no whole number of gradient steps
-    _check_total(experiment, grid, max(episode, quantum))
+    return _Rules(grid, limit * experiment.n_envs, quantum, on_policy)
+
+
+def _segment_and_interval(experiment: Experiment, rules: _Rules) -> tuple[int, int]:
+    grid = rules.grid
+    _check_total(experiment, rules)
     marks = milestone_timesteps(experiment)
     gap = math.gcd(*marks)
     interval = experiment.evaluation.interval
     if interval is None:
-        floor = max(episode, quantum)
-        tenths = [gap // n for n in (10, 5, 4, 2) if gap % n == 0 and gap // n >= floor]
+        tenths = [gap // n for n in (10, 5, 4, 2) if gap % n == 0 and gap // n >= rules.least]
         interval = next((part for part in tenths if part % grid == 0), gap)
     _check_divides(interval, gap, grid, "evaluation.interval", f"the milestones {_list(marks)}")
     segment = experiment.segment
     if segment is None:
-        wanted = max(EPISODES_PER_SEGMENT * episode, quantum)
+        wanted = max(EPISODES_PER_SEGMENT * rules.episode, rules.quantum)
         parts = [part for part in _divisors(interval) if part % grid == 0 and part >= wanted]
         segment = min(parts, default=interval)
     _check_divides(segment, interval, grid, "segment", f"evaluation.interval {interval}")
-    if segment < max(episode, quantum):
-        least = "one full episode of each environment" if episode >= quantum else "one rollout"
+    if segment < rules.least:
         raise ExperimentError(
-            f"{segment} timesteps are less than {least}, {max(episode, quantum)} timesteps; "
+            f"{segment} timesteps are less than {rules.least_is}, {rules.least} timesteps; "
             "use at least that, and make evaluation.interval a multiple of it",
             "segment" if experiment.segment else "evaluation.interval",
         )
-    return experiment.model_copy(
-        update={
-            "segment": segment,
-            "evaluation": experiment.evaluation.model_copy(update={"interval": interval}),
-            "log_interval": experiment.log_interval or (1 if on_policy else 4),
-        }
+    return segment, interval
+
+
+def shorter_intervals(experiment: Experiment) -> list[int]:
+    """Evaluation intervals shorter than that of a resolved experiment, ascending.
+
+    A new run with one of them and the default segment is possible.
+    """
+    rules, interval = _rules(experiment), experiment.evaluation.interval
+    assert interval, "resolve() sets it"
+    gap = math.gcd(*milestone_timesteps(experiment))
+    return [n for n in _divisors(gap) if rules.least <= n < interval and n % rules.grid == 0]
+
+
+def check_extension(before: Experiment, longer: Experiment) -> None:
+    """Check that a longer run fits the segment of the finished one.
+
+    Args:
+        before: the resolved experiment of the finished run.
+        longer: that of the longer run, not yet resolved.
+
+    Raises:
+        ExperimentError: if it does not, with the nearest totals or intervals that do.
+    """
+    total, interval, segment = longer.total_timesteps, longer.evaluation.interval, before.segment
+    assert segment, "resolve() sets it"
+    if interval is None:
+        return
+    if interval % segment:
+        below = interval // segment * segment
+        nearby = [value for value in (below, below + segment) if value]
+        raise ExperimentError(
+            f"{interval} must be a multiple of the segment of the finished run, {segment}; "
+            f"nearest: {_list(nearby)}",
+            "evaluation.interval",
+        )
+    # The milestones are multiples of the interval if their greatest common divisor is.
+    unit = interval * (100 // math.gcd(*longer.milestones))
+    if total % unit == 0:
+        return
+    below = total // unit * unit
+    fitting = [value for value in (below, below + unit) if value > before.total_timesteps]
+    alone = "" if unit == interval else f"; --milestones [100] allows any multiple of {interval}"
+    raise ExperimentError(
+        f"{total} does not put the milestones ({_list(longer.milestones)} %) at multiples of "
+        f"evaluation.interval, {interval}; nearest total{'s' * (len(fitting) > 1)} that "
+        f"{'fit' if len(fitting) > 1 else 'fits'}: {_list(fitting)}{alone}",
+        "total_timesteps",
     )
 
 
@@ -87,8 +171,9 @@ def milestone_timesteps(experiment: Experiment) -> list[int]:
     return [experiment.total_timesteps * percent // 100 for percent in experiment.milestones]
 
 
-def _check_total(experiment: Experiment, grid: int, least: int) -> None:
-    """Milestones must be whole numbers of timesteps, multiples of `grid`, `least` apart."""
+def _check_total(experiment: Experiment, rules: _Rules) -> None:
+    """Milestones must be whole numbers of timesteps, multiples of the grid, far enough apart."""
+    grid, least = rules.grid, rules.least
     total, percentages = experiment.total_timesteps, experiment.milestones
     whole = 100 // math.gcd(100, *percentages)  # its multiples give whole numbers
     # The greatest common divisor of the milestones of that total.
@@ -105,9 +190,15 @@ def _check_total(experiment: Experiment, grid: int, least: int) -> None:
     gap = math.gcd(*milestone_timesteps(experiment))
     if gap < least:
         needed = math.ceil(least * total / gap / unit) * unit
+        leaves = "is" if gap == total else f"leaves {gap} timesteps between milestones,"
+        fewer = ""
+        if gap < total:
+            alone = math.ceil(least / grid) * grid  # the least total with one milestone
+            fewer = ", or fewer milestones, such as --milestones [100]"
+            fewer += f" with at least {alone}" if total < alone else ""
         raise ExperimentError(
-            f"{total} leaves {gap} timesteps between milestones, less than one full episode of "
-            f"each environment (PPO: one rollout), {least}; use at least {needed}",
+            f"{total} {leaves} less than {rules.least_is}, {least} timesteps; use at least "
+            f"{needed}{fewer}",
             "total_timesteps",
         )
 

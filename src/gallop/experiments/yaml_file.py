@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, PlanError
 from gallop.experiments import yaml_text
 from gallop.experiments.explain import explain
 from gallop.experiments.resolve import resolve
@@ -125,7 +125,10 @@ def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     except ExperimentError as error:
         at = place(error.field, path, lines, flags)
         name = f"{error.field}: " if error.field else ""
-        raise ExperimentError(f"{at}{name}{error.message}", error.field) from None
+        message = f"{at}{name}{error.message}"
+        if isinstance(error, PlanError):
+            raise PlanError(message, error.field, error.experiment) from None
+        raise ExperimentError(message, error.field) from None
 
 
 def _take_best_params(data: dict[str, Any]) -> tuple[SearchResults, int] | None:
@@ -208,14 +211,23 @@ def parse_setting(name: str, text: str) -> Any:
     return parse(text)
 
 
-def from_dict(data: Mapping[str, Any]) -> Experiment:
+def from_dict(
+    data: Mapping[str, Any], check: Callable[[Experiment], None] | None = None
+) -> Experiment:
     """Make an experiment from a plain dictionary, check it and resolve it.
+
+    Args:
+        data: all settings, nested as in YAML.
+        check: called with the experiment before it is resolved; may raise an `ExperimentError`.
 
     Raises:
         ExperimentError: with the setting, the value and what is allowed.
     """
     try:
-        return resolve(_validate(dict(data)))
+        experiment = _validate(dict(data))
+        if check is not None:
+            check(experiment)
+        return resolve(experiment)
     except ExperimentError as error:
         name = f"{error.field}: " if error.field else ""
         raise ExperimentError(f"{name}{error.message}", error.field) from None

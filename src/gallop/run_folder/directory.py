@@ -182,6 +182,28 @@ class RunDirectory:
 
     # --- the run as a whole ---
 
+    def check_is_new(self) -> None:
+        """Check that a new run can be made here.
+
+        Raises:
+            RunError: if the folder already exists, because runs are never overwritten.
+        """
+        try:
+            exists = self.path.exists() and not self.is_leftover()
+        except OSError as error:
+            raise RunError(f"{self.path} cannot be created: {error.strerror}") from None
+        if exists:
+            raise self.exists_error()
+
+    def exists_error(self) -> RunError:
+        """Return the error for a new run where a folder already exists."""
+        hint = "choose another --name"
+        if self.is_finished():
+            hint = f"extend it with gallop run --extend {self.path} -n TIMESTEPS, or {hint}"
+        elif self.experiment_file.exists():
+            hint = f"resume it with gallop run --resume {self.path}, or {hint}"
+        return RunError(f"{self.path} already exists, and runs are never overwritten; {hint}")
+
     def create(
         self, experiment: Experiment, fill: Callable[[RunDirectory], None] | None = None
     ) -> None:
@@ -195,13 +217,10 @@ class RunDirectory:
             RunError: if the folder already exists (runs are never overwritten) or cannot be
                 written.
         """
-        hint = f"resume it with gallop run --resume {self.path}, or choose another --name"
-        exists = RunError(f"{self.path} already exists, and runs are never overwritten; {hint}")
         try:
             if self.is_leftover():
                 remove_folder(self.path)
-            if self.path.exists():
-                raise exists
+            self.check_is_new()
             with new_folder(self.path) as temporary:
                 folder = RunDirectory(temporary)
                 folder.state.mkdir()
@@ -210,7 +229,7 @@ class RunDirectory:
                 folder.write_experiment(experiment)
                 manifest.begin(temporary)
         except FileExistsError:
-            raise exists from None
+            raise self.exists_error() from None
         except OSError as error:
             if is_full(error):
                 raise

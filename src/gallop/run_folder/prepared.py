@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gallop.environments.make import RewardWrappers, evaluation_task, try_out
+from gallop.environments.make import RewardWrappers, TriedOut, evaluation_task, try_out
 from gallop.environments.spaces import Space
 from gallop.environments.watchdog import watching
 from gallop.experiments.plan import Plan, make_plan
@@ -45,6 +45,23 @@ class PreparedRun:
         return replace(self, choice=self.choice._replace(n_threads=n_threads))
 
 
+def check_task(experiment: Experiment) -> None:
+    """Check the task of an experiment that need not be resolved.
+
+    Raises:
+        ExperimentError: if the task does not work or is not supported by the algorithm.
+    """
+    _try_task(experiment)
+
+
+def _try_task(experiment: Experiment) -> tuple[TriedOut, RewardWrappers, Choice]:
+    with watching(experiment.watchdog):
+        tried = try_out(experiment)
+        changed = evaluation_task(experiment).reward_wrappers()
+    choice = choose_learner(experiment, tried.observation_space, tried.action_space)
+    return tried, changed, choice
+
+
 def prepare(experiment: Experiment) -> PreparedRun:
     """Try out the task, choose the learner and plan the run. Nothing is written.
 
@@ -54,10 +71,7 @@ def prepare(experiment: Experiment) -> PreparedRun:
     """
     to_yaml(experiment)  # fails now, not when the folder is made
     check_installed(experiment.trackers)
-    with watching(experiment.watchdog):
-        observation_space, action_space, limit = try_out(experiment)
-        changed = evaluation_task(experiment).reward_wrappers()
-    choice = choose_learner(experiment, observation_space, action_space)
+    (observation_space, action_space, limit), changed, choice = _try_task(experiment)
     transition_bytes = 0
     if hasattr(experiment.hyperparameters, "buffer_size"):
         rounded = choice.name == "native"

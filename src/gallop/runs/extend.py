@@ -12,12 +12,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from gallop.errors import ExperimentError, RunError, alternatives
 from gallop.experiments.plan import Plan, make_plan
+from gallop.experiments.resolve import check_extension
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import compose, settings_of
+from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import manifest, resume_state
@@ -74,9 +76,10 @@ def extend(
     check_contents(run.path)
     before = run.read_experiment()
     experiment = longer(before, overrides, new_horizon)
-    prepared = prepare(experiment)
     path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
+    folder.check_is_new()
+    prepared = prepare(experiment)
     with run.locked():
         old_plan = make_plan(before)
         _check_finished(run, old_plan)
@@ -84,12 +87,14 @@ def extend(
         check_results(run, display)
         display.plan(prepared, path, old_plan.horizon)
         space.check_before(path, prepared.plan, display)
-        if path.exists():
-            raise RunError(f"{path} already exists; choose another name with --name")
-        with new_folder(path) as temporary:
-            begun = RunDirectory(temporary)
-            _begin(run, begun, prepared, old_plan)
-            manifest.begin(temporary, begun.results())
+        folder.check_is_new()  # since the plan was printed
+        try:
+            with new_folder(path) as temporary:
+                begun = RunDirectory(temporary)
+                _begin(run, begun, prepared, old_plan)
+                manifest.begin(temporary, begun.results())
+        except FileExistsError:
+            raise folder.exists_error() from None
     display.say(f"extending {run.path} from timestep {old_plan.horizon:,}")
     with folder.locked():
         go_on(folder, prepared, display)
@@ -131,14 +136,17 @@ def longer(before: Experiment, overrides: Mapping[str, object], new_horizon: boo
     for name, value in overrides.items():
         section, _, last = name.rpartition(".")
         (settings[section] if section else settings)[last] = value
-    experiment = compose(None, settings)
+    return from_dict(settings, partial(_check_longer, before))
+
+
+def _check_longer(before: Experiment, experiment: Experiment) -> None:
     if experiment.total_timesteps <= before.total_timesteps:
         raise ExperimentError(
-            f"total_timesteps: {experiment.total_timesteps} must be more than the "
-            f"{before.total_timesteps} timesteps of the finished run",
+            f"{experiment.total_timesteps} must be more than the {before.total_timesteps} "
+            "timesteps of the finished run",
             "total_timesteps",
         )
-    return experiment
+    check_extension(before, experiment)
 
 
 def _check_finished(run: RunDirectory, plan: Plan) -> None:

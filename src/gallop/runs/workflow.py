@@ -71,9 +71,10 @@ def run(
             print(run.path, run.best_model)
     """
     display = display or Display()
-    prepared = prepare(experiment)
     path = run_path(Path(results), experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
+    folder.check_is_new()
+    prepared = prepare(experiment)
     display.plan(prepared, path)
     space.check_before(path, prepared.plan, display)
     # Before anything is written, so that failures leave no folder.
