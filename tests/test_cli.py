@@ -195,6 +195,39 @@ def test_the_zoos_flags_mean_what_they_mean_there(capsys):
         assert words in shown
 
 
+@pytest.mark.parametrize(
+    ("total", "words"),
+    [
+        ("60_000", ["61,440 in 1 environment (60,000 rounded up to whole rollouts of 2,048)",
+                    "20 of about 3,000 timesteps", "20, about every 3,000 timesteps"]),
+        ("7_500", ["8,192 in 1", "(7,500 rounded", "2 of 4,096", "2, every 4,096 timesteps"]),
+        ("14_336", ["14,336 in 1 environment (segments rounded", "4, about every 3,584 timesteps"]),
+        ("8_192", ["8,192 in 1 environment segments", "4, every 2,048 timesteps"]),
+    ],
+)  # fmt: skip
+def test_the_plan_of_ppo_shows_whole_rollouts(total, words, capsys):
+    task = ["--algo", "ppo", "--env", "Pendulum-v1", "--no-preset"]
+    two = ["--milestones", "[100]", "--eval-freq", "3750"] if total == "7_500" else []
+    assert main(["run", *task, "-n", total, *two, "--dry-run"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in words:
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--env", "CartPole-v1"], "Discrete actions"),
+        (["--env", "Pendulum-v1", "--wrappers", "[nowhere:X]"], "nowhere:X cannot be imported"),
+        (["--env", "Pendulum-v1", "--env-kwargs", "{gg: 1}"], "no keyword argument 'gg'"),
+        (["--env", "Pendulum-v1"], "100 leaves 25 timesteps between milestones"),
+    ],
+)
+def test_errors_of_the_task_come_before_those_of_the_plan(arguments, words, capsys):
+    assert main(["run", "--algo", "sac", "-n", "100", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
 def test_version(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

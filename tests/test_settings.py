@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from gallop.errors import ExperimentError
 from gallop.experiments.flags import flags
-from gallop.experiments.plan import make_plan
+from gallop.experiments.plan import interval_for_slope, make_plan
 from gallop.experiments.yaml_file import from_dict, load, to_yaml
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -107,6 +107,10 @@ def test_an_experiment_is_frozen():
         ),
         ({"segment": "7000"}, ["7000", "evaluation.interval 50000", "6250, 10000"]),
         ({"segment": "500"}, ["500", "one full episode", "1000"]),
+        (
+            {"total_timesteps": "2000"},
+            ["2000 leaves 500", "one full episode of each", "at least 4000, or", "[100]"],
+        ),
         ({"total_timesteps": "1000001"}, ["1000001", "1000000, 1000004"]),
         ({"hyperparameters.utd": "0.3"}, ["0.3", "whole numbers are utd 0 and 1"]),
         (
@@ -232,6 +236,44 @@ def test_every_resolved_experiment_lines_up(algo, total, n_envs, train_freq):
     assert experiment.segment >= 200 * n_envs  # one full episode of each environment
     if algo != "ppo":
         assert all(b.timestep == b.nominal for b in plan.boundaries)
+
+
+@pytest.mark.parametrize(
+    ("algo", "total", "milestones", "words"),
+    [
+        (
+            "ppo",
+            4_000,
+            [25, 50, 100],
+            r"than one rollout, 2048 timesteps; .* 8192, .*\[100\]$",
+        ),
+        (
+            "ppo",
+            1_000,
+            [50, 100],
+            r"at least 4096, .* --milestones \[100\] with at least 2048$",
+        ),
+        ("ppo", 2_000, [100], r"2000 is less than one rollout, 2048 timesteps; use at least 2048$"),
+        ("sac", 100, [100], r"100 is less than one full episode of .* 200 timesteps; .* 200$"),
+    ],
+)
+def test_a_total_that_is_too_short_names_what_it_lacks(algo, total, milestones, words):
+    settings = {"env": "Pendulum-v1", "total_timesteps": total, "milestones": milestones}
+    with pytest.raises(ExperimentError, match=words):
+        from_dict({"algo": algo, "hyperparameters": {}, **settings})
+
+
+def test_a_shorter_interval_that_has_enough_evaluations():
+    settings = {"env": "Pendulum-v1", "total_timesteps": 4_000, "milestones": [100]}
+
+    def interval(algo, **more):
+        return interval_for_slope(
+            from_dict({"algo": algo, "hyperparameters": {}, **settings, **more})
+        )
+
+    assert interval("sac", evaluation={"interval": 2_000}) == 400
+    assert interval("sac", evaluation={"interval": 400}) is None, "it has enough"
+    assert interval("ppo", total_timesteps=4_096) is None, "a rollout has 2,048 timesteps"
 
 
 def test_every_flag_is_a_setting_that_can_be_overridden():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gallop.experiments.resolve import milestone_timesteps
+from gallop.experiments.resolve import milestone_timesteps, shorter_intervals
 from gallop.experiments.settings import Experiment
 
 
@@ -54,6 +54,30 @@ def last_timestep(experiment: Experiment) -> int:
     nominal = experiment.total_timesteps // experiment.segment * experiment.segment
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     return math.ceil(nominal / quantum) * quantum
+
+
+def interval_for_slope(experiment: Experiment) -> int | None:
+    """Find a shorter evaluation interval, for three evaluations in the last quarter of training.
+
+    Args:
+        experiment: a resolved experiment.
+
+    Returns:
+        The longest such interval; None if the experiment plans enough evaluations, or a run of this
+        length cannot have them.
+    """
+
+    def is_enough(plan: Plan) -> bool:
+        return sum(b.evaluates and b.timestep > 0.75 * plan.horizon for b in plan.boundaries) >= 3
+
+    if is_enough(make_plan(experiment)):  # some returns were not finite
+        return None
+    for interval in reversed(shorter_intervals(experiment)):
+        evaluation = experiment.evaluation.model_copy(update={"interval": interval})
+        update = {"segment": interval, "evaluation": evaluation}
+        if is_enough(make_plan(experiment.model_copy(update=update))):
+            return interval
+    return None
 
 
 def make_plan(experiment: Experiment, transition_bytes: int = 0) -> Plan:

@@ -40,7 +40,7 @@ class Evaluation(Settings):
 
     interval: Annotated[PositiveInt | None, Shown(metavar="TIMESTEPS")] = None
     """Timesteps between evaluations. Default: a tenth of the distance between milestones, or more
-    where that is shorter than an episode."""
+    where that is shorter than an episode or (PPO) a rollout."""
     n_episodes: Annotated[Int, Field(ge=1, le=1000)] = 5
     """Episodes per evaluation."""
     max_episode_timesteps: Annotated[PositiveInt | None, Shown(metavar="TIMESTEPS", rare=True)] = (

@@ -8,6 +8,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from rich.text import Text
 
 from gallop.errors import counted, printable, printable_lines
 from gallop.evaluation.statistics import Comparison, SeedSummary, Slope, Summary
+from gallop.experiments.plan import Boundary
 from gallop.experiments.presets import Preset
 from gallop.plain_output import keep_printable
 from gallop.report.expected_time import Expected, expected_time
@@ -153,16 +155,19 @@ class Display:
             return None
         experiment, plan, choice = prepared.experiment, prepared.plan, prepared.choice
         marks = [b for b in plan.boundaries if b.milestone is not None]
-        rounded = [b for b in plan.boundaries if b.timestep != b.nominal]
+        evaluations = [b for b in plan.boundaries if b.evaluates]
+        assert experiment.segment and experiment.evaluation.interval, "resolve() sets them"
+        segments = _gap(plan.boundaries, experiment.segment)
+        between = _gap(evaluations, experiment.evaluation.interval, "every ")
         given = experiment.evaluation.max_episode_timesteps
         rows = {
             "experiment": f"{experiment.algorithm.title} on {experiment.env}, "
             f"training seed {experiment.training_seed}",
-            "timesteps": f"{plan.horizon:,} in {counted(experiment.n_envs, 'environment')}",
-            "segments": f"{len(plan.boundaries):,} of {experiment.segment:,} timesteps, each "
-            "ending in a state that can be resumed",
-            "evaluations": f"{sum(b.evaluates for b in plan.boundaries):,}, every "
-            f"{experiment.evaluation.interval:,} timesteps, "
+            "timesteps": f"{plan.horizon:,} in {counted(experiment.n_envs, 'environment')}"
+            f"{_rounded_up(prepared)}",
+            "segments": f"{len(plan.boundaries):,} of {segments} timesteps, each ending in a state "
+            "that can be resumed",
+            "evaluations": f"{len(evaluations):,}, {between} timesteps, "
             f"{counted(experiment.evaluation.n_episodes, 'episode')} each"
             + (f", cut after {counted(given, 'timestep')}" if given else ""),
             "milestones": ", ".join(f"{b.milestone} % at {b.timestep:,}" for b in marks),
@@ -176,12 +181,6 @@ class Display:
         if done < plan.horizon:
             expected = expected_time(prepared, measure(prepared), done)
             rows["time left" if done else "expected time"] = str(expected)
-        if rounded:
-            quantum = experiment.hyperparameters.quantum(experiment.n_envs)
-            rows["rounded up"] = (
-                f"{counted(len(rounded), 'segment end')}, to whole PPO rollouts of {quantum:,} "
-                "timesteps"
-            )
         if prepared.time_limit is None:
             rows["time limit"] = (
                 "the task declares none: episodes may never end in training, and evaluations "
@@ -386,12 +385,23 @@ class Display:
             "Intervals are over initial states of one policy, not over training seeds."
         )
 
-    def slope(self, slope: Slope | None, n_evaluations: int) -> None:
-        """Print whether the return is still rising at the end of training."""
+    def slope(
+        self, slope: Slope | None, n_evaluations: int, interval_for: int | None = None
+    ) -> None:
+        """Print whether the return is still rising at the end of training.
+
+        Args:
+            slope: of the evaluations in the last quarter; None if there are too few.
+            n_evaluations: in all.
+            interval_for: evaluation interval that would give enough evaluations; None if there is
+                none.
+        """
         if slope is None:
+            enough = f" A run with --eval-freq {interval_for} has enough."
             self.say(
                 f"Too few evaluations ({n_evaluations}) to tell whether the return is still "
                 "rising: at least 3\nare needed in the last quarter."
+                + ("" if interval_for is None else enough)
             )
             return
         words = {
@@ -404,3 +414,23 @@ class Display:
             f"(95 % CI {interval(slope.interval, '+')}; last quarter, "
             f"{counted(slope.n, 'evaluation')})."
         )
+
+
+def _gap(boundaries: Sequence[Boundary], nominal: int, every: str = "") -> str:
+    """Return the timesteps between boundaries; "about" if they differ, after rounding up."""
+    gaps = {later.timestep - before.timestep for before, later in pairwise(boundaries)}
+    gaps |= {b.timestep for b in boundaries[:1]}
+    if len(gaps) == 1:
+        return f"{every}{gaps.pop():,}"
+    return f"about {every}{nominal:,}"
+
+
+def _rounded_up(prepared: PreparedRun) -> str:
+    """Return what was rounded up to whole rollouts, in parentheses; empty if nothing was."""
+    experiment, plan = prepared.experiment, prepared.plan
+    if all(b.timestep == b.nominal for b in plan.boundaries):
+        return ""
+    total = experiment.total_timesteps
+    what = "segments" if plan.horizon == total else f"{total:,}"
+    rollout = experiment.hyperparameters.quantum(experiment.n_envs)
+    return f" ({what} rounded up to whole rollouts of {rollout:,})"

@@ -5,7 +5,9 @@ Both `gallop run` and `gallop figures` end with `show`.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.make import RewardWrappers
-from gallop.errors import RunError
+from gallop.errors import ExperimentError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import (
@@ -27,7 +29,7 @@ from gallop.evaluation.statistics import (
     summarise,
 )
 from gallop.experiments import seeding
-from gallop.experiments.plan import Plan, make_plan
+from gallop.experiments.plan import Plan, interval_for_slope, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.report.display import Display, Pair, Row
 from gallop.report.run_figures import draw_all, milestone_returns, title_of
@@ -94,8 +96,19 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     if note := _reward_note(folder, experiment):
         display.say(f"Returns: {note}.")
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
-    display.slope(slope_at(folder, plan.horizon), n_evaluations)
+    slope = slope_at(folder, plan.horizon)
+    display.slope(slope, n_evaluations, _interval_for_slope(experiment) if slope is None else None)
     _show_where_things_are(folder, experiment, display)
+
+
+def _interval_for_slope(experiment: Experiment) -> int | None:
+    """Return `interval_for_slope`, without importing the module of a custom task."""
+    module = experiment.env.rpartition(":")[0]
+    if module and module not in sys.modules:
+        return None
+    with contextlib.suppress(ExperimentError):  # such as a task that is no longer registered
+        return interval_for_slope(experiment)
+    return None
 
 
 def _judged(folder: RunDirectory, plan: Plan) -> tuple[list[_Judged], list[_Judged]]:
