@@ -62,6 +62,40 @@ def gallop(folder, *arguments, **environment):
     )
 
 
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ("my_task:Mine", "did you mean my_task:Mine-v0?"),
+        ("my_task:Other-v7", "my_task:Mine-v0"),
+        ("my_task.py:Mine-v0", "leave out .py: my_task:Mine-v0"),
+        ("./my_task.py:Mine-v0", "leave out .py: my_task:Mine-v0"),
+        ("Mine-v0", "MODULE:Mine-v0"),
+        ("CartPool-v1", "did you mean CartPole-v1"),
+    ],
+)
+def test_a_wrong_name_of_a_custom_task_is_answered_with_the_right_one(folder, env, words):
+    done = gallop(folder, "baseline", "--env", env, "--episodes", "1")
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 1
+    if env.startswith("Cart"):
+        assert "MODULE" not in done.stderr, "short where a name is close"
+
+
+@pytest.mark.parametrize(
+    ("wrappers", "words"),
+    [
+        ("my_robot:Half", "'my_robot:Half': must be a list: [my_robot:Half]"),
+        ("[my_robot:Hlaf]", "did you mean Half?"),
+        ("[my_robot.py:Half]", "leave out .py: my_robot:Half"),
+    ],
+)
+def test_a_wrong_name_of_a_wrapper_is_answered_with_the_right_one(folder, wrappers, words):
+    with (folder / "my_robot.py").open("a") as file:
+        file.write("\nimport gymnasium\n\nclass Half(gymnasium.Wrapper):\n    pass\n")
+    done = gallop(folder, "baseline", "my_task:Mine-v0", "--episodes", "1", "--wrappers", wrappers)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
 def was_run(folder):
     return sorted(path.stem for path in folder.rglob("*.was_run"))
 

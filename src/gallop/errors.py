@@ -177,6 +177,16 @@ def nearest(name: str, allowed: list[str]) -> str:
     return f"allowed: {shown}"
 
 
+def is_close(name: str, allowed: list[str], similarity: float) -> bool:
+    """Whether an allowed name is at least this similar, from 0 to 1; case does not matter.
+
+    >>> is_close("Hoper-v5", ["Hopper-v5"], 0.8), is_close("Catch-v0", ["CartPole-v0"], 0.8)
+    (True, False)
+    """
+    lower = [candidate.lower() for candidate in allowed]
+    return bool(difflib.get_close_matches(name.lower(), lower, n=1, cutoff=similarity))
+
+
 class RunError(ExperimentError):
     """A run folder cannot be used; the message says why and what to do about it."""
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from gallop.environments.spaces import Env, Space, time_limit
 from gallop.environments.task_errors import close, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
-from gallop.errors import ExperimentError, TaskError, described
+from gallop.errors import ExperimentError, TaskError, described, nearest
 from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import cut_after, task_spec
@@ -361,10 +361,21 @@ def _task_keywords(task: str) -> tuple[str, ...]:
 def _import(path: str) -> Callable[..., Env]:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
-        found: Callable[..., Env] = getattr(own_code.import_module(module), name)
+        imported = own_code.import_module(module)
     except (Exception, SystemExit) as error:  # it is custom code
+        if right := own_code.module_of_file(path[: -len(name) - 1]):
+            raise ExperimentError(f"{path}: leave out .py: {right}:{name}", "wrappers") from None
         raise ExperimentError(
             f"{path} cannot be imported: {_described(error)}", "wrappers"
+        ) from None
+    try:
+        found: Callable[..., Env] = getattr(imported, name)
+    except (Exception, SystemExit) as error:
+        known = [key for key, value in vars(imported).items() if callable(value)]
+        hint = nearest(name, known)
+        hint = f"; {hint}" if hint.startswith("did") else ""
+        raise ExperimentError(
+            f"{path} cannot be imported: {_described(error)}{hint}", "wrappers"
         ) from None
     if not callable(found):
         raise ExperimentError(f"{path} is not a wrapper: it is not callable", "wrappers")

@@ -40,11 +40,14 @@ def explain(
         return ExperimentError(f"{value!r} is unknown; {hint}", name)
     message = _MESSAGES.get(kind, detail["msg"].removeprefix("Value error, "))
     message = message.format_map(detail.get("ctx", {})) if kind in _MESSAGES else message
+    if kind in _NO_LIST and isinstance(value, str | int | float):
+        message += f": [{value}]"
     hidden = (dict, list, tuple) if keys_and_indices else (dict,)
     shown = "" if isinstance(value, hidden) else f"{value!r}: "
     return ExperimentError(f"{shown}{message[:1].lower()}{message[1:]}", name)
 
 
+_NO_LIST = ("list_type", "tuple_type")
 _MESSAGES = {  # pydantic's type of error -> our message
     "greater_than_equal": "must be at least {ge:g}",
     "greater_than": "must be greater than {gt:g}",
@@ -55,7 +58,7 @@ _MESSAGES = {  # pydantic's type of error -> our message
     **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
     "string_type": "must be text",
-    **dict.fromkeys(("list_type", "tuple_type"), "must be a list"),
+    **dict.fromkeys(_NO_LIST, "must be a list"),
     **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "must be a mapping"),
     "too_long": "must have at most {max_length} items",
 }

@@ -23,7 +23,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import CodeType, FrameType, ModuleType
 from typing import NamedTuple
 
@@ -45,6 +45,18 @@ def import_module(name: str) -> ModuleType:
     """
     with _named(name):
         return importlib.import_module(name)
+
+
+def module_of_file(name: str) -> str | None:
+    """Return the module that is meant by the name of a file in the current folder.
+
+    >>> module_of_file("robots/arm.py"), module_of_file("robots.arm")
+    ('robots.arm', None)
+    """
+    parts = PurePath(name.removesuffix(".py")).parts
+    if not name.endswith(".py") or not all(part.isidentifier() for part in parts):
+        return None
+    return ".".join(parts)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gallop.errors import ExperimentError, described, nearest
+from gallop.errors import ExperimentError, described, is_close, nearest
 from gallop.experiments import own_code
 
 if TYPE_CHECKING:
@@ -36,13 +38,43 @@ def task_spec(env: str) -> EnvSpec:
         try:
             own_code.import_module(module)
         except (Exception, SystemExit) as error:  # custom code may raise anything
+            if right := own_code.module_of_file(module):
+                raise ExperimentError(f"{env!r}: leave out .py: {right}:{name}", "env") from None
             raise ExperimentError(
                 f"{env!r}: {module!r} cannot be imported: {described(error)}", "env"
             ) from None
     try:
         return gymnasium.spec(name)
     except (gymnasium.error.Error, ValueError):
-        known = [key for key in gymnasium.registry if not key.startswith(("GymV", "phys2d"))]
-        hint = nearest(name, known)
-        hint = hint if hint.startswith("did") else "`module:Name-v0` imports a custom task"
+        hint = _hint(module, name, gymnasium.registry)
         raise ExperimentError(f"{env!r} is not registered in Gymnasium; {hint}", "env") from None
+
+
+_VERY_CLOSE = 0.8  # similarity from which a name is surely meant
+
+
+def _hint(module: str, name: str, registry: Mapping[str, EnvSpec]) -> str:
+    """Return the end of an error message: the nearest tasks, or how to name a custom one."""
+    known = [key for key in registry if not key.startswith(("GymV", "phys2d"))]
+    if module:
+        package = module.partition(".")[0]
+        packages = {key: _module_of(registry[key]).partition(".")[0] for key in known}
+        own = [key for key in known if packages[key] == package]
+        own = own or [key for key in known if packages[key] != "gymnasium"]
+        if own:
+            return nearest(f"{module}:{name}", [f"{module}:{key}" for key in own])
+        return f"importing {module!r} does not register it"
+    if is_close(name, known, _VERY_CLOSE):
+        return nearest(name, known)
+    hint = nearest(name, known)
+    own_id = name if re.fullmatch(r"[\w-]+-v\d+", name) else "Name-v0"
+    way = f"an environment of your own needs its module: MODULE:{own_id}"
+    return f"{hint} {way[:1].upper()}{way[1:]}" if hint.startswith("did") else way
+
+
+def _module_of(spec: EnvSpec) -> str:
+    """The module of a task's class or function."""
+    made_by = spec.entry_point
+    if isinstance(made_by, str):
+        return made_by.partition(":")[0]
+    return getattr(made_by, "__module__", "")
