@@ -76,6 +76,15 @@ def test_the_bars_are_the_means_of_the_milestones():
         assert words in shown
 
 
+@pytest.mark.parametrize("scale", [1.0, -1.0])
+def test_the_numbers_of_the_bars_are_inside_the_figure(scale):
+    returns = {25: scale * np.array([700.0, 900.0]), 100: scale * np.array([120.0, 160.0])}
+    figure = figures.milestone_bars("t", returns, {25: 500, 100: 2_000}, scale * -BASELINE)
+    figure.canvas.draw()
+    top = figure.axes[0].get_window_extent().y1
+    assert max(text.get_window_extent().y1 for text in figure.axes[0].texts) < top
+
+
 def test_the_box_plot_and_the_histogram_show_every_episode():
     returns = np.array([1.0, 2.0, 2.0, 9.0])
     boxes = figures.trained_vs_random("t", returns, BASELINE)

@@ -12,7 +12,12 @@ import pytest
 from rich.console import Console
 
 from gallop.evaluation.intervals import interval_generator
-from gallop.evaluation.statistics import compare, summarise, summarise_seeds
+from gallop.evaluation.statistics import (
+    compare,
+    slope_of_last_quarter,
+    summarise,
+    summarise_seeds,
+)
 from gallop.experiments.presets import all_presets
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.listing import Listed
@@ -112,6 +117,24 @@ def test_the_seeds_of_a_group_are_printed_whole():
 
 
 # --- gallop list, gallop presets -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("slope", "words"),
+    [
+        (2_000.0, "is still rising: +250 in the last quarter of training, or +2,000 per 100k"),
+        (-2_000.0, "is falling: -250 in the last quarter of training, or -2,000 per 100k"),
+        (0.0, "is neither clearly rising nor falling: "),
+    ],
+)
+def test_the_trend_is_printed_with_the_change_in_the_last_quarter(slope, words, capsys):
+    timesteps = np.arange(1, 21) * 2_500  # 50k: the last quarter has 12,500 timesteps
+    noise = np.tile([1.0, -2.0, 2.0, -2.0, 1.0], 4)  # without a slope in the last 5
+    found = slope_of_last_quarter(timesteps, timesteps * slope / 100_000 + noise)
+    Display().slope(found, 20, 50_000)
+    lines = capsys.readouterr().out.splitlines()
+    assert words in " ".join(lines) and "; 5 evaluations)." in " ".join(lines)
+    assert max(map(len, lines)) <= 80
 
 
 def test_runs_are_listed_in_80_columns():

@@ -110,7 +110,7 @@ def test_an_episode_that_does_not_replay_exactly_has_no_film(changes, words, tmp
 def test_identical_frames_cause_a_note_and_black_ones_are_refused(tmp_path):
     still = np.full((32, 32, 3), 200, dtype=np.uint8)
     note = video.record(iter([still] * 30), tmp_path / "a.mp4", 20)
-    assert note == "only 0 of 30 frames differ from the previous one"
+    assert note == "nothing moves in 29 of 30 frames"
     with pytest.raises(FilmError, match="black"):
         video.record(iter([still * 0] * 30), tmp_path / "b.mp4", 20)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -253,7 +253,7 @@ class Display:
     def _speed(self) -> str:
         seconds = time.monotonic() - self._learning_since
         done = self._now - self._segment_start
-        return f"{done / seconds:,.0f} SPS" if done and seconds > 0.5 else ""
+        return f"{done / seconds:,.0f} SPS" if done and seconds > 0.05 else ""
 
     def _left(self) -> str:
         done = self._now - self._first
@@ -386,13 +386,18 @@ class Display:
         )
 
     def slope(
-        self, slope: Slope | None, n_evaluations: int, interval_for: int | None = None
+        self,
+        slope: Slope | None,
+        n_evaluations: int,
+        horizon: int,
+        interval_for: int | None = None,
     ) -> None:
         """Print whether the return is still rising at the end of training.
 
         Args:
             slope: of the evaluations in the last quarter; None if there are too few.
-            n_evaluations: in all.
+            n_evaluations: in all of training.
+            horizon: timesteps of training, up to which the slope was taken.
             interval_for: evaluation interval that would give enough evaluations; None if there is
                 none.
         """
@@ -404,16 +409,18 @@ class Display:
                 + ("" if interval_for is None else enough)
             )
             return
-        words = {
-            "rising": f"is still rising by {number(slope.per_100k)}",
-            "falling": f"is falling by {number(-slope.per_100k)}",
-            "level": f"is neither clearly rising nor falling: {number(slope.per_100k, '+')}",
+        trend = {
+            "rising": "is still rising",
+            "falling": "is falling",
+            "level": "is neither clearly rising nor falling",
         }[slope.trend]
-        self.say(
-            f"The evaluation return {words} per 100k timesteps\n"
-            f"(95 % CI {interval(slope.interval, '+')}; last quarter, "
-            f"{counted(slope.n, 'evaluation')})."
+        in_quarter = slope.per_100k * horizon / 4 / 100_000
+        sentence = (
+            f"The evaluation return {trend}: {number(in_quarter, '+')} in the last quarter of "
+            f"training, or {number(slope.per_100k, '+')} per 100k timesteps (95 % CI "
+            f"{interval(slope.interval, '+')}; {counted(slope.n, 'evaluation')})."
         )
+        self.say("\n".join(textwrap.wrap(sentence, 80)))
 
 
 def _gap(boundaries: Sequence[Boundary], nominal: int, every: str = "") -> str:

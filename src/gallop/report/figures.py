@@ -125,7 +125,7 @@ def milestone_bars(
         axes.annotate(
             f"{means[place]:,.0f}" if group.size else "not finite",
             (place, max(tops[place], 0)),
-            xytext=(0, 6),
+            xytext=(0, 5),
             textcoords="offset points",
             ha="center",
         )
@@ -133,7 +133,8 @@ def milestone_bars(
     axes.set_xlabel(f"bars: mean; whiskers: ± 1 std; dots: {counted(n, 'evaluation episode')}")
     axes.set_ylabel("episode return")
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.margins(y=0.12)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.08 * (high - low))  # room for the numbers above the bars
     return figure
 
 

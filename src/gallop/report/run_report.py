@@ -97,7 +97,8 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
         display.say(f"Returns: {note}.")
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
     slope = slope_at(folder, plan.horizon)
-    display.slope(slope, n_evaluations, _interval_for_slope(experiment) if slope is None else None)
+    enough = _interval_for_slope(experiment) if slope is None else None
+    display.slope(slope, n_evaluations, plan.horizon, enough)
     _show_where_things_are(folder, experiment, display)
 
 

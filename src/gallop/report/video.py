@@ -441,7 +441,7 @@ def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
         raise FilmError("the film is black: the task renders nothing")
     still = ""
     if n_frames > 2 and n_changes < n_frames // 10:
-        still = f"only {n_changes} of {n_frames} frames differ from the previous one"
+        still = f"nothing moves in {n_frames - n_changes - 1:,} of {n_frames:,} frames"
     return "; ".join(filter(None, (still, frames.note)))
 
 
