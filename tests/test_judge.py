@@ -187,6 +187,10 @@ def other(tmp_path):
          "no such file"),
         (["run", "--algo", "ppo", "--env", "Hoper-v5"], "did you mean Hopper-v5"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gama:1"], "gamma"),
+        (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "learning_rat:1"],
+         "did you mean learning_rate?"),
+        (["run", "quickstart", "--algo", "PPO", "-params", "learning_rat:1"],
+         "did you mean learning_rate?"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gamma"], "NAME:VALUE"),
         (["run", "--algo", "ppo", "--env", "Pendulum-v1", "-params", "gamma:2"],
          "hyperparameters.gamma"),
@@ -270,6 +274,32 @@ def test_a_certain_normaliser_is_reported_without_a_warning(neighbours, capsys):
     with pytest.raises(ExperimentError, match="--normalizer FILE names its normaliser file"):
         returns("normalised.zip")
     assert returns("normalised.zip", normalizer="none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "foreign"),
+    [
+        (["--algo", "ppo", "--env", "Pendulum-v1", "-params", "learning_rat:1"], "learning_starts"),
+        (["--algo", "ppo", "--hyperparameters.learning_rat", "1"], "learning_starts"),
+        (["quickstart", "-params", "gae_lamda:1"], "gae_lambda"),
+    ],
+)
+def test_only_settings_of_the_chosen_algorithm_are_suggested(arguments, foreign, capsys):
+    assert main(["run", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert "learning_rate" in error or "gamma" in error, error
+    assert foreign not in error
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch", "figures", "verify", "baseline"])
+def test_a_folder_that_holds_runs_names_the_newest(command, run, tmp_path, capsys):
+    folder = tmp_path / "results" / "PPO_Pendulum-v1"
+    for name in ("b", "a"):
+        shutil.copytree(run.path, folder / name)
+    for path in (folder, folder.parent):
+        assert main([command, str(path)]) == 2
+        error = capsys.readouterr().err
+        assert error.endswith(f"; the newest run in it is {folder / 'a'}\n"), error
 
 
 @pytest.mark.parametrize("command", [["figures"], ["export", "--zoo", "zoo"]])

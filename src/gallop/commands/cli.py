@@ -6,6 +6,7 @@ so that `gallop --help` answers at once.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options, unknown = make_parser().parse_known_args(arguments)
         if unknown:
-            _refuse(unknown[0], options.parser)
+            _refuse(unknown[0], options)
         with answering_signals():
             return consenting(options)
     except ExperimentError as error:
@@ -113,12 +114,22 @@ def make_parser() -> Parser:
     return parser
 
 
-def _refuse(argument: str, parser: Parser) -> NoReturn:
+def _refuse(argument: str, options: argparse.Namespace) -> NoReturn:
     """Refuse an unknown argument, with the nearest flag that the command has."""
+    parser: Parser = options.parser
     if not argument.startswith("-"):
         raise ExperimentError(f"{argument!r}: unexpected argument of {parser.prog}")
     name = argument.split("=")[0]
     known = [flag for flag in parser._option_string_actions if flag != "-h"]
+    if options.command == "run":  # not the settings of other algorithms
+        able = set(run.chosen_algorithms(options.settings, options.config))
+        actions = parser._option_string_actions
+        known = [
+            flag
+            for flag in known
+            if not isinstance(setting := actions[flag], run.Setting)
+            or able.intersection(setting.flag.algorithms)
+        ]
     last = name.lstrip("-").replace("-", "_")
     dotted = [flag for flag in known if flag.rpartition(".")[2] == last and "." in flag]
     hint = f"did you mean {alternatives(dotted)}?" if dotted else nearest(name, known)

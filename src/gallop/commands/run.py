@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,9 +23,9 @@ from gallop.commands.arguments import (
 from gallop.commands.modes import Mode, choose_mode, setting_flag
 from gallop.errors import ExperimentError, PlanError, counted, nearest
 from gallop.experiments.flags import COMMON, HYPERPARAMETERS, Flag, flags
-from gallop.experiments.presets import config_file
+from gallop.experiments.presets import config_file, find_example
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import load, parse
+from gallop.experiments.yaml_file import load, parse, read_setting
 
 if TYPE_CHECKING:
     from gallop.report.display import Display
@@ -211,8 +212,16 @@ def _add_settings(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def _zoo_params(given: list[str], others: dict[str, str]) -> dict[str, str]:
-    """Convert the Zoo's `-params gamma:0.99` to settings with dotted names."""
+def _zoo_params(
+    given: list[str], others: dict[str, str], config: Path | None = None
+) -> dict[str, str]:
+    """Convert the Zoo's `-params gamma:0.99` to settings with dotted names.
+
+    Args:
+        given: as on the command line.
+        others: the settings that were given as flags.
+        config: the experiment file, if there is one.
+    """
     found: dict[str, str] = {}
     for text in given:
         name, colon, value = text.partition(":")
@@ -221,12 +230,29 @@ def _zoo_params(given: list[str], others: dict[str, str]) -> dict[str, str]:
             raise ExperimentError(f"-params {text}: expected NAME:VALUE, such as gamma:0.99")
         known = [flag.name for flag in flags() if flag.name.startswith("hyperparameters.")]
         if dotted not in known:
-            names = [flag.removeprefix("hyperparameters.") for flag in known]
+            able = [flag.name for flag in flags(chosen_algorithms(others, config))]
+            names = [flag.removeprefix("hyperparameters.") for flag in known if flag in able]
             raise ExperimentError(f"-params {name}: unknown setting; {nearest(name, names)}")
         if dotted in found or dotted in others:
             raise ExperimentError(f"-params {name}: is given twice")
         found[dotted] = value
     return found
+
+
+def chosen_algorithms(settings: Mapping[str, str], config: Path | None) -> Iterable[str]:
+    """The algorithm that the settings or the experiment file choose; all, if that is not known.
+
+    Args:
+        settings: those that were given as flags, by dotted name.
+        config: the experiment file or example, if there is one.
+    """
+    algo: object = settings.get("algo")
+    file = None if config is None else find_example(config) or config
+    if algo is None and file is not None and file.is_file():  # a pipe can be read only once
+        with contextlib.suppress(ExperimentError, OSError):  # reported where it is loaded
+            algo = read_setting(file, "algo")
+    name = str(algo).lower()
+    return [name] if name in ALGORITHMS else ALGORITHMS
 
 
 # --- a new run, or several -----------------------------------------------------------------------
@@ -418,5 +444,5 @@ MODES = (
 
 def _run(options: argparse.Namespace) -> int:
     settings = options.settings
-    options.settings = {**settings, **_zoo_params(options.params, settings)}
+    options.settings = {**settings, **_zoo_params(options.params, settings, options.config)}
     return choose_mode(MODES, options).call(options)

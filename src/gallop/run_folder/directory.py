@@ -282,7 +282,10 @@ class RunDirectory:
                 hint = "; its run was killed just after its start, and the name can be used again"
             elif manifest.root_of(self.path) is not None:
                 hint = "; it was deleted: restore it from a copy"
-            raise RunError(f"{self.path}: not a run folder (no experiment.yaml{hint})")
+            from gallop.run_folder.lookup import newest_inside  # which imports this module
+
+            inside = newest_inside(self.path)
+            raise RunError(f"{self.path}: not a run folder (no experiment.yaml{hint}){inside}")
         manifest.check(self.experiment_file)
 
     @contextlib.contextmanager

@@ -19,7 +19,7 @@ from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
-from gallop.run_folder.lookup import all_runs, containing_run
+from gallop.run_folder.lookup import all_runs, containing_run, newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def _policy_path(what: Path | None, results: Path) -> Path:
                 f"{what}: a group of training seeds, not a run; choose a run, such as {one.path}"
             )
         names = " or ".join(path.name for path in candidates[:2])
-        raise RunError(f"{what}: not a run or milestone folder (no {names})")
+        raise RunError(f"{what}: not a run or milestone folder (no {names}){newest_inside(what)}")
     if not what.exists():
         raise RunError(f"{what}: no such file or folder")
     return what

@@ -13,6 +13,7 @@ from gallop.errors import HeldError, RunError
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, read_json, write_json
+from gallop.run_folder.lookup import newest_inside
 from gallop.run_folder.provenance import VOUCHED, made_again, now, read_provenance
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
@@ -73,7 +74,7 @@ def accept(path: Path) -> list[manifest.Damage]:
         return _accept_group(SeedGroup(path))
     run = RunDirectory(path)
     if not run.experiment_file.is_file():
-        raise RunError(f"{path}: not a run folder (no experiment.yaml)")
+        raise RunError(f"{path}: not a run folder (no experiment.yaml){newest_inside(path)}")
     with run.locked():
         found, record = _unlike(path), read_provenance(run)
         if record is None:
@@ -173,7 +174,9 @@ def _verify_one_of(run: RunDirectory, found: Found) -> None:
 
 def _verify_run(run: RunDirectory, found: Found) -> None:
     if not run.experiment_file.exists() and not (run.path / manifest.NAME).exists():
-        raise RunError(f"{run.path}: not a run folder (no experiment.yaml)")
+        raise RunError(
+            f"{run.path}: not a run folder (no experiment.yaml){newest_inside(run.path)}"
+        )
     _verify_results(run.path, found)
     _verify_state(run, found)
 
