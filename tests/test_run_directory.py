@@ -53,6 +53,17 @@ def test_a_run_is_never_overwritten(folder):
     assert folder.read_experiment() == tiny("sac")
 
 
+def test_a_taken_name_says_what_can_be_done_with_the_folder(folder):
+    with pytest.raises(RunError, match=r"resume it with gallop run --resume .*or choose another"):
+        folder.check_is_new()
+    folder.write_json("provenance.json", {"end": "2026-01-01"})
+    with pytest.raises(RunError, match=r"extend it with gallop run --extend .*or choose another"):
+        folder.check_is_new()
+    with pytest.raises(RunError, match=r"overwritten; choose another --name$"):
+        RunDirectory(folder.path.parent).check_is_new()  # not a run
+    RunDirectory(folder.path.with_name("new")).check_is_new()
+
+
 def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match="not a run folder"):
         RunDirectory(tmp_path).read_experiment()

@@ -10,14 +10,19 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import tiny
 from stable_baselines3 import SAC
 
 from gallop import machine
 from gallop.environments.make import evaluation_env
+from gallop.errors import RunError
 from gallop.evaluation.episodes import evaluate
 from gallop.experiments import seeding
 from gallop.experiments.yaml_file import load
 from gallop.policies import kernels, sb3_zip
+from gallop.report.display import Display
+from gallop.run_folder.directory import RunDirectory
+from gallop.runs import workflow
 
 CONFIG = """
 algo: sac
@@ -209,6 +214,23 @@ def test_an_existing_run_is_not_overwritten(folder):
     assert again.stderr.count("\n") == 1 and "already exists" in again.stderr
     assert again.stdout == "" and "--extend" in again.stderr and "--resume" not in again.stderr
     assert (folder / "final_model.zip").read_bytes() == before
+
+
+def test_a_folder_that_appears_during_the_plan_is_not_overwritten(tmp_path):
+    class Plan(Display):
+        def plan(self, prepared, folder, done=0):
+            RunDirectory(folder).create(prepared.experiment)
+
+    with pytest.raises(RunError, match=r"already exists.*--resume"):
+        workflow.run(tiny("ppo"), tmp_path, "a", Plan(quiet=True))
+
+
+def test_too_few_evaluations_name_an_interval_that_has_enough(tmp_path, capsys):
+    few = {"interval": 200, "n_episodes": 1}
+    short = tiny("sac", total_timesteps=600, segment=200, evaluation=few)
+    workflow.run(short, tmp_path, "a", Display())
+    assert "Too few evaluations (3)" in (shown := capsys.readouterr().out)
+    assert "last quarter. A run with --eval-freq 60 has enough." in shown
 
 
 def test_resuming_a_finished_run_changes_nothing(folder):
