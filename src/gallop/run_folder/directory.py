@@ -35,8 +35,7 @@ from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
-
-GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
+from gallop.run_folder.run_paths import GROUP_FILE, newest_inside
 
 
 class Diverged(NamedTuple):
@@ -282,8 +281,6 @@ class RunDirectory:
                 hint = "; its run was killed just after its start, and the name can be used again"
             elif manifest.root_of(self.path) is not None:
                 hint = "; it was deleted: restore it from a copy"
-            from gallop.run_folder.lookup import newest_inside  # which imports this module
-
             inside = newest_inside(self.path)
             raise RunError(f"{self.path}: not a run folder (no experiment.yaml{hint}){inside}")
         manifest.check(self.experiment_file)

@@ -19,7 +19,8 @@ from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
-from gallop.run_folder.lookup import all_runs, containing_run, newest_inside
+from gallop.run_folder.lookup import all_runs, containing_run
+from gallop.run_folder.run_paths import newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 from gallop.errors import RunError
-from gallop.run_folder.directory import GROUP_FILE, RunDirectory
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.run_paths import run_paths
 
 
 def run_path(results: Path, algo: str, env: str, name: str) -> Path:
@@ -36,32 +36,7 @@ def name_of_now() -> str:
 
 def all_runs(results: Path) -> list[RunDirectory]:
     """Return all runs in a results folder, including those in groups, oldest first."""
-    found = [file.parent for file in results.glob("*/*/experiment.yaml")]
-    groups = [file.parent for file in results.glob(f"*/*/{GROUP_FILE}")]
-    found += [file.parent for group in groups for file in group.glob("*/experiment.yaml")]
-    return _oldest_first(found)
-
-
-def _oldest_first(found: Iterable[Path]) -> list[RunDirectory]:
-    found = [path for path in found if not path.name.startswith(".")]  # incomplete: `new_folder`
-    return [RunDirectory(path) for path in sorted(found, key=lambda p: (p.stat().st_ctime, p.name))]
-
-
-def newest_inside(path: Path) -> str:
-    """Return the end of an error message: the newest run in a folder that is not one itself.
-
-    Args:
-        path: any folder, such as that of all runs, or of those of one algorithm and task.
-
-    Returns:
-        Empty if there is no run in it.
-    """
-    try:
-        runs = _oldest_first(file.parent for file in path.glob("*/experiment.yaml"))
-        runs = runs or all_runs(path)
-    except OSError:  # an entry that has just disappeared, or cannot be read
-        return ""
-    return f"; the newest run in it is {runs[-1].path}" if runs else ""
+    return [RunDirectory(path) for path in run_paths(results)]
 
 
 def containing_run(path: Path) -> RunDirectory | None:

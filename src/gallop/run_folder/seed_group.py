@@ -21,9 +21,10 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import read_resolved, to_yaml
 from gallop.run_folder import manifest
 from gallop.run_folder.consent import read_trained
-from gallop.run_folder.directory import GROUP_FILE, RunDirectory
+from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, read_json
 from gallop.run_folder.manifest import write_json_result, write_result
+from gallop.run_folder.run_paths import GROUP_FILE
 
 LOCK = "lock"
 

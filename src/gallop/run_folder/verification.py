@@ -13,8 +13,8 @@ from gallop.errors import HeldError, RunError
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, read_json, write_json
-from gallop.run_folder.lookup import newest_inside
 from gallop.run_folder.provenance import VOUCHED, made_again, now, read_provenance
+from gallop.run_folder.run_paths import newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
 

@@ -1,0 +1,38 @@
+"""Paths of the runs in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
+
+
+def run_paths(results: Path) -> list[Path]:
+    """Return the paths of all runs in a results folder, including those in groups, oldest first."""
+    found = [file.parent for file in results.glob("*/*/experiment.yaml")]
+    groups = [file.parent for file in results.glob(f"*/*/{GROUP_FILE}")]
+    found += [file.parent for group in groups for file in group.glob("*/experiment.yaml")]
+    return _oldest_first(found)
+
+
+def newest_inside(path: Path) -> str:
+    """Return the end of an error message: the newest run in a folder that is not one itself.
+
+    Args:
+        path: any folder, such as that of all runs, or of those of one algorithm and task.
+
+    Returns:
+        Empty if there is no run in it.
+    """
+    try:
+        found = _oldest_first(file.parent for file in path.glob("*/experiment.yaml"))
+        found = found or run_paths(path)
+    except OSError:  # an entry that has just disappeared, or cannot be read
+        return ""
+    return f"; the newest run in it is {found[-1]}" if found else ""
+
+
+def _oldest_first(paths: Iterable[Path]) -> list[Path]:
+    complete = [path for path in paths if not path.name.startswith(".")]  # see `new_folder`
+    return sorted(complete, key=lambda path: (path.stat().st_ctime, path.name))
