@@ -261,6 +261,12 @@ def test_an_uncertain_normaliser_is_reported_and_can_be_left_out(neighbours, cap
         assert "--normalizer none leaves it out" in printed
         assert main([*command, "sac.zip", *task, "--normalizer", "none"]) == 0
         assert "vecnormalize" not in capfd.readouterr().out
+    Path("sac").mkdir()
+    Path("vecnormalize.pkl").rename("sac/vecnormalize.pkl")
+    assert main(["evaluate", "sac.zip", *task, "--seeds", "1"]) == 0
+    printed = " ".join(capfd.readouterr().out.split())
+    assert "sac.zip: observations are normalised with sac/vecnormalize.pkl" in printed
+    assert "warning" not in printed, "the Zoo's layout shows whose it is"
 
 
 def test_a_certain_normaliser_is_reported_without_a_warning(neighbours, capsys):

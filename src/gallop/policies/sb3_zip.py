@@ -10,6 +10,7 @@ sb3_*.py modules next to it know SB3's format.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -194,6 +195,9 @@ def normalizer_note(path: Path, options: Options) -> str:
     """
     chosen = _choose_normalizer(path, options)
     if chosen.unused is not None:
+        with contextlib.suppress(PolicyFileError):  # another policy's file may be damaged
+            if read_normalizer(chosen.unused) is None:
+                return ""
         return (
             f"{chosen.unused} is not used, because the policy was trained on observations that "
             f"were not normalised (--normalizer {chosen.unused} applies it)"
@@ -235,7 +239,8 @@ def _choose_normalizer(path: Path, options: Options) -> _Chosen:
     normalized = False if options.takes_raw else _was_normalized(path)
     if normalized is False:
         return _Chosen(None, unused=found)
-    return _Chosen(found, is_certain=normalized is True)
+    in_zoo_layout = found.parent != path.parent  # in a folder of this policy
+    return _Chosen(found, is_certain=normalized is True or in_zoo_layout)
 
 
 def _was_normalized(path: Path) -> bool | None:
