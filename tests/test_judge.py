@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -219,6 +220,8 @@ def test_a_mistake_gets_one_line(arguments, words, run, other, tmp_path, monkeyp
 def neighbours(tmp_path, monkeypatch):
     """Zips of PPO and SAC trained on raw observations, and another policy's vecnormalize.pkl."""
     monkeypatch.chdir(tmp_path)
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):  # a film sets them
+        monkeypatch.setenv(name, os.environ.get(name, ""))
     task = {"max_episode_steps": 20}
     PPO("MlpPolicy", make_env("Pendulum-v1", seed=0, **task), n_steps=8, batch_size=8,
         policy_kwargs={"net_arch": [4]}).learn(8).save("ppo.zip")  # fmt: skip

@@ -165,6 +165,8 @@ hyperparameters: {n_steps: 50, batch_size: 50, n_epochs: 1}
 """
     )
     environment = {**os.environ, "LD_PRELOAD": str(no_gl), "COLUMNS": "300"}
+    for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):  # an earlier test may have made a film
+        environment.pop(name, None)
     done = subprocess.run(
         [sys.executable, "-m", "gallop", "run", str(config), "--name", "a"],
         cwd=tmp_path,
