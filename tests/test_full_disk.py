@@ -135,7 +135,7 @@ def test_every_command_reports_the_full_disk_and_leaves_no_partial_output(disk, 
         assert code != 0
         said = [line for line in lines if line.startswith("gallop: ")]
         assert len(said) == 1 and str(made.parent) in said[0], lines
-        assert re.search("no space left|no room", said[0], re.IGNORECASE), lines
+        assert re.search("no space left|not enough disk space", said[0], re.IGNORECASE), lines
         assert (made.read_bytes() if made.is_file() else None) == before
         assert not list(new.rglob("*.yaml"))
         assert verify(run.path).problems == []
@@ -152,7 +152,7 @@ def test_a_search_whose_disk_filled_up_resumes(left, disk, tmp_path, capsys):
     more = ["tune", "--resume", search, "--n-trials", "4", "--quiet"]
     code, lines = gallop(capsys, *more)
     assert code == 1 and lines[-1].startswith("gallop: "), lines
-    assert " free" in lines[-1] and "the run is saved up to" in lines[-1]
+    assert " free" in lines[-1] and "nothing is lost: every trial is kept" in lines[-1]
     assert lines[-1].endswith(f"gallop tune --resume {search}")
     (disk / "ballast").unlink()
     code, lines = gallop(capsys, *more)

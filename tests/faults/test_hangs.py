@@ -313,11 +313,11 @@ def test_the_watchdog_can_be_changed_when_resuming(command):
     assert run.finish()[0] == 1
     folder = next(run.home.glob("results/*/a"))
     again = command({}, "run", "--resume", folder, "--watchdog", "0")
-    again.wait_until_frozen(200)
-    time.sleep(6)
+    again.wait_for(lambda: "resuming from timestep" in again.output())
+    time.sleep(8)  # longer than the watchdog of the first run
     assert again.process.poll() is None
     again.interrupt()
-    time.sleep(0.5)
+    again.wait_for(lambda: "stopping at the next safe point" in again.output())
     again.interrupt()
     assert again.finish()[0] == 130
     refused = command({}, "run", "--resume", folder, "--gamma", "0.9")
