@@ -166,25 +166,29 @@ class FrozenError(BaseException):
 def nearest(name: str, allowed: list[str]) -> str:
     """Return the end of an error message: the nearest allowed names, else the allowed names.
 
-    >>> nearest("learning_rte", ["learning_rate", "gamma"])
-    'did you mean learning_rate?'
+    >>> names = ["learning_rate", "gamma"]
+    >>> nearest("learning_rte", names), nearest("x", names)
+    ('did you mean learning_rate?', 'allowed: learning_rate, gamma')
+    """
+    shown = ", ".join(allowed[:24]) + (", …" if len(allowed) > 24 else "")
+    return did_you_mean(name, allowed) or f"allowed: {shown}"
+
+
+def did_you_mean(name: str, allowed: list[str], similarity: float = 0.6) -> str:
+    """Return the question whether an allowed name was meant; empty if none is similar.
+
+    >>> did_you_mean("Hoper-v5", ["Hopper-v5"], 0.8), did_you_mean("Catch-v0", ["CartPole-v0"], 0.8)
+    ('did you mean Hopper-v5?', '')
+
+    Args:
+        name: the name that is not allowed; case does not matter.
+        allowed: the allowed names.
+        similarity: from 0 to 1, that a name must have at least (`difflib.get_close_matches`).
     """
     by_lower_case = {candidate.lower(): candidate for candidate in allowed}
-    close = difflib.get_close_matches(name.lower(), list(by_lower_case), n=2, cutoff=0.6)
-    if close:
-        return f"did you mean {' or '.join(by_lower_case[match] for match in close)}?"
-    shown = ", ".join(allowed[:24]) + (", …" if len(allowed) > 24 else "")
-    return f"allowed: {shown}"
-
-
-def is_close(name: str, allowed: list[str], similarity: float) -> bool:
-    """Whether an allowed name is at least this similar, from 0 to 1; case does not matter.
-
-    >>> is_close("Hoper-v5", ["Hopper-v5"], 0.8), is_close("Catch-v0", ["CartPole-v0"], 0.8)
-    (True, False)
-    """
-    lower = [candidate.lower() for candidate in allowed]
-    return bool(difflib.get_close_matches(name.lower(), lower, n=1, cutoff=similarity))
+    close = difflib.get_close_matches(name.lower(), list(by_lower_case), n=2, cutoff=similarity)
+    names = " or ".join(by_lower_case[match] for match in close)
+    return f"did you mean {names}?" if close else ""
 
 
 class RunError(ExperimentError):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias
 from gallop.environments.spaces import Env, Space, time_limit
 from gallop.environments.task_errors import close, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
-from gallop.errors import ExperimentError, TaskError, described, nearest
+from gallop.errors import ExperimentError, TaskError, described, did_you_mean
 from gallop.experiments import own_code
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import cut_after, task_spec
@@ -372,10 +372,9 @@ def _import(path: str) -> Callable[..., Env]:
         found: Callable[..., Env] = getattr(imported, name)
     except (Exception, SystemExit) as error:
         known = [key for key, value in vars(imported).items() if callable(value)]
-        hint = nearest(name, known)
-        hint = f"; {hint}" if hint.startswith("did") else ""
+        hint = did_you_mean(name, known)
         raise ExperimentError(
-            f"{path} cannot be imported: {_described(error)}{hint}", "wrappers"
+            f"{path} cannot be imported: {_described(error)}{'; ' * bool(hint)}{hint}", "wrappers"
         ) from None
     if not callable(found):
         raise ExperimentError(f"{path} is not a wrapper: it is not callable", "wrappers")

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError, did_you_mean, nearest
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import compose, read_setting
 
@@ -55,8 +55,7 @@ def hint(algo: str, env: str) -> str:
     same = [other for other in others if re.sub(r"-v\d+$", "", other) == task]
     if same:
         return f"there is one for {same[0]}"
-    found = nearest(env, others)
-    return found if found.startswith("did") else "gallop presets lists all presets"
+    return did_you_mean(env, others) or "gallop presets lists all presets"
 
 
 def examples() -> list[Path]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gallop.errors import ExperimentError, described, is_close, nearest
+from gallop.errors import ExperimentError, described, did_you_mean, nearest
 from gallop.experiments import own_code
 
 if TYPE_CHECKING:
@@ -64,12 +64,12 @@ def _hint(module: str, name: str, registry: Mapping[str, EnvSpec]) -> str:
         if own:
             return nearest(f"{module}:{name}", [f"{module}:{key}" for key in own])
         return f"importing {module!r} does not register it"
-    if is_close(name, known, _VERY_CLOSE):
-        return nearest(name, known)
-    hint = nearest(name, known)
+    hint = did_you_mean(name, known)
+    if did_you_mean(name, known, _VERY_CLOSE):
+        return hint
     own_id = name if re.fullmatch(r"[\w-]+-v\d+", name) else "Name-v0"
-    way = f"an environment of your own needs its module: MODULE:{own_id}"
-    return f"{hint} {way[:1].upper()}{way[1:]}" if hint.startswith("did") else way
+    way = f"environment of your own needs its module: MODULE:{own_id}"
+    return f"{hint} An {way}" if hint else f"an {way}"
 
 
 def _module_of(spec: EnvSpec) -> str:

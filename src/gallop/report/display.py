@@ -390,7 +390,7 @@ class Display:
         slope: Slope | None,
         n_evaluations: int,
         horizon: int,
-        interval_for: int | None = None,
+        shorter_interval: int | None = None,
     ) -> None:
         """Print whether the return is still rising at the end of training.
 
@@ -398,15 +398,15 @@ class Display:
             slope: of the evaluations in the last quarter; None if there are too few.
             n_evaluations: in all of training.
             horizon: timesteps of training, up to which the slope was taken.
-            interval_for: evaluation interval that would give enough evaluations; None if there is
-                none.
+            shorter_interval: evaluation interval that would give enough evaluations; None if there
+                is none.
         """
         if slope is None:
-            enough = f" A run with --eval-freq {interval_for} has enough."
+            enough = f" A run with --eval-freq {shorter_interval} has enough."
             self.say(
                 f"Too few evaluations ({n_evaluations}) to tell whether the return is still "
                 "rising: at least 3\nare needed in the last quarter."
-                + ("" if interval_for is None else enough)
+                + ("" if shorter_interval is None else enough)
             )
             return
         trend = {
