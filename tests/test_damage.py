@@ -780,9 +780,6 @@ def test_clean_does_not_write_to_a_damaged_record(finished, capsys):
 # --- locks, and runs killed just after their start -----------------------------------------------
 
 
-@pytest.mark.filterwarnings(  # TensorBoard's thread loses its file, too
-    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
-)
 def test_a_run_whose_folder_is_moved_away_commits_nothing(tmp_path):
     class Mover:
         def log(self, row):

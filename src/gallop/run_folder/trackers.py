@@ -140,7 +140,11 @@ def opened(
 
 
 class TensorBoard:
-    """Event files in the run's folder."""
+    """Event files in the run's folder.
+
+    Written in the caller's thread: the thread of SummaryWriter prints a traceback if it cannot
+    write, and importing it imports TensorFlow where that is installed.
+    """
 
     def __init__(self, folder: RunDirectory, timestep: int) -> None:
         """
@@ -148,34 +152,50 @@ class TensorBoard:
             folder: the run.
             timestep: of the boundary from which the run resumes.
         """
-        from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
-        # Makes readers discard what a killed run wrote after its last boundary.
-        purge_step = timestep + 1 if folder.tensorboard.exists() else None
-        _wait_for_a_new_second(folder.tensorboard)
-        self._writer = SummaryWriter(str(folder.tensorboard), purge_step=purge_step)
+        is_resumed = folder.tensorboard.exists()
+        folder.tensorboard.mkdir(parents=True, exist_ok=True)
+        second = _wait_for_a_new_second(folder.tensorboard)
+        path = folder.tensorboard / f"events.out.tfevents.{second}.gallop"
+        self._records = RecordWriter(path.open("xb"))
+        self._write(file_version="brain.Event:2")
+        if is_resumed:
+            # Makes readers discard what a killed run wrote after its last boundary.
+            self._write(step=timestep + 1, session_log=SessionLog(status=SessionLog.START))
+        self._records.flush()
 
     def log(self, row: LogRow) -> None:
-        """Send one row of the log."""
-        for name, value in row.values.items():
-            self._writer.add_scalar(name, value, row.timestep)
-        self._writer.flush()
+        """Write one row of the log."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [
+            Summary.Value(tag=name, simple_value=float(value)) for name, value in row.values.items()
+        ]
+        self._write(step=row.timestep, summary=Summary(value=values))
+        self._records.flush()
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()
+        self._records.close()
+
+    def _write(self, **fields: object) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        self._records.write(Event(wall_time=time.time(), **fields).SerializeToString())
 
 
-def _wait_for_a_new_second(tensorboard: Path) -> None:
-    """Wait until the next event file will be read after all others.
+def _wait_for_a_new_second(tensorboard: Path) -> int:
+    """Wait until the current second, which is returned, is that of no event file.
 
-    Readers sort files by name: by the second in which they were opened, then by the digits of a
-    counter, where 10 comes before 9.
+    Readers sort files by name, hence by the second in which they were opened.
     """
     names = (file.name.split(".") for file in tensorboard.glob("events.out.tfevents.*"))
     newest = max((int(parts[3]) for parts in names), default=0)
-    while int(time.time()) == newest:
+    while (second := int(time.time())) == newest:
         time.sleep(0.02)
+    return second
 
 
 class WeightsAndBiases:
