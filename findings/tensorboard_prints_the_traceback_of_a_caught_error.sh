@@ -2,9 +2,9 @@
 # tensorboard 2.21.0: an event file whose folder was renamed makes EventFileWriter print a traceback
 # on stderr from a thread of its own, even if the caller catches the error.
 #
-# The writer's thread opens the file anew for every write. Its exception is raised again in the
-# thread, where nobody can catch it, and then a second time in the caller's flush(). A program that
-# handles the error still shows a traceback, and a test runner blames whatever test is running.
+# The writer's thread reopens the file for every write. Its exception goes uncaught there, and is
+# raised in the caller's flush() as well. A program that handles the error still shows a traceback,
+# and a test runner blames whatever test is running.
 #
 # Output:
 #   the caller caught FileNotFoundError; the thread printed FileNotFoundError
@@ -28,7 +28,7 @@ writer = EventFileWriter("events")
 writer.flush()
 pathlib.Path("events").rename("moved")
 try:
-    for step in range(100):  # the thread writes when it likes
+    for step in range(100):  # the thread may not have written yet
         summary = Summary(value=[Summary.Value(tag="x", simple_value=step)])
         writer.add_event(Event(wall_time=step, step=step, summary=summary))
         writer.flush()

@@ -27,9 +27,8 @@ def resolve(experiment: Experiment) -> Experiment:
         )
     rules = _rules(experiment)
     _check_networks(experiment)
-    experiment.hyperparameters.utd_ratio(
-        experiment.n_envs
-    )  # raises if it gives no whole number of gradient steps
+    # Raises if it gives no whole number of gradient steps.
+    experiment.hyperparameters.utd_ratio(experiment.n_envs)
     try:
         segment, interval = _segment_and_interval(experiment, rules)
     except ExperimentError as error:

@@ -140,10 +140,9 @@ def opened(
 
 
 class TensorBoard:
-    """Event files in the run's folder.
+    """Event files in the run's folder, written in the calling thread.
 
-    Written in the caller's thread: the thread of SummaryWriter prints a traceback if it cannot
-    write, and importing it imports TensorFlow where that is installed.
+    SummaryWriter writes in a thread of its own, which prints a traceback if that fails.
     """
 
     def __init__(self, folder: RunDirectory, timestep: int) -> None:
@@ -187,9 +186,9 @@ class TensorBoard:
 
 
 def _wait_for_a_new_second(tensorboard: Path) -> int:
-    """Wait until the current second, which is returned, is that of no event file.
+    """Wait for a second in which no event file was opened, and return it.
 
-    Readers sort files by name, hence by the second in which they were opened.
+    Readers sort the files by name, and so by the second in which they were opened.
     """
     names = (file.name.split(".") for file in tensorboard.glob("events.out.tfevents.*"))
     newest = max((int(parts[3]) for parts in names), default=0)
