@@ -1,4 +1,4 @@
-"""A task that kills its own process, or returns NaN, when it trains `trials/001` of a search.
+"""Tasks that kill their own process, return NaN or wait when they train trials of a search.
 
 A task cannot see the hyper-parameters of a trial, so it looks at the folder in the worker's command
 line.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 import gymnasium
 from gallop_shapes_task import Shapes
@@ -34,5 +36,19 @@ class Nan(Shapes):
         return observation, float("nan") if "/trials/001/" in sys.argv[-1] else reward, *rest
 
 
+class Waiting(Shapes):
+    """Random observations and rewards; a trial does not go on until the file `until` exists."""
+
+    def __init__(self, until=None):
+        super().__init__()
+        self._until = until
+
+    def step(self, action):
+        while "/trials/" in sys.argv[-1] and not Path(self._until).exists():
+            time.sleep(0.05)
+        return super().step(action)
+
+
 gymnasium.register("Dying-v0", Dying, max_episode_steps=50)
 gymnasium.register("Nan-v0", Nan, max_episode_steps=50)
+gymnasium.register("Waiting-v0", Waiting, max_episode_steps=50)

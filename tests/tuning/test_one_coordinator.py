@@ -208,7 +208,9 @@ def test_a_database_that_does_not_answer_holds_up_nobody(studies, monkeypatch):
 def test_two_searches_of_one_study(tmp_path):
     """The first comes to its end as if alone; the second is refused before it writes anything."""
     database = f"sqlite:///{tmp_path}/shared.db"
-    data = one_round(2)
+    refused = tmp_path / "refused"  # the first waits for it
+    task = {"env": "gallop_dying_task:Waiting-v0", "env_kwargs": {"until": str(refused)}}
+    data = one_round(2, experiment=task)
     arguments = ("--workers", "1", "--storage", database, "--study-name", "shared", "--name", "x")
     homes = []
     for name in ("first", "second"):
@@ -226,6 +228,7 @@ def test_two_searches_of_one_study(tmp_path):
     assert not (homes[1] / "o").exists()
     code, output = finish(start(homes[1], "--resume", folder(homes[0])), homes[1])
     assert code == 2 and f"process {first.pid} on" in output, output
+    refused.touch()
     assert first.wait(200) == 0
     states = [row["state"] for row in trials(folder(homes[0]))]
     assert states == ["COMPLETE", "COMPLETE"]
@@ -271,7 +274,7 @@ def test_failed_trials_are_named_and_tried_again(tmp_path):
 @pytest.mark.slow
 def test_two_groups_of_one_name_and_two_resumes_of_one_run(tmp_path):
     evaluation = {"interval": 12_000, "n_episodes": 2}
-    experiment = tiny("sac", total_timesteps=60_000, segment=12_000, evaluation=evaluation)
+    experiment = tiny("sac", total_timesteps=1_200_000, segment=12_000, evaluation=evaluation)
     experiment = experiment.model_dump(mode="json")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(experiment))
 
