@@ -465,11 +465,14 @@ def test_nothing_outlives_a_killed_parent(case, n_processes, command):
         data = experiment("render", films=True, n_envs=1)
     run = command(data, *arguments)
 
-    def all_exist():
+    def all_stay():
+        """Some processes, such as the plan's measurement, soon end."""
+        if len(marked(run.home)) < n_processes:
+            return False
+        time.sleep(5)
         return len(marked(run.home)) >= n_processes
 
-    # For five seconds: the plan's measurement is a process that soon ends.
-    run.wait_for(lambda: all_exist() and (time.sleep(5) or all_exist()), 90)
+    run.wait_for(all_stay, 90)
     run.process.kill()
     run.process.wait()
     assert left_behind(run.home) == []

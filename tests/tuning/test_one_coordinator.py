@@ -221,14 +221,16 @@ def test_two_searches_of_one_study(tmp_path):
     while not list(homes[0].glob("o/plots/*/*/trials/000/seed-0/experiment.yaml")):
         assert first.poll() is None
         time.sleep(0.05)
-    code, output = finish(start(homes[1], "search.yaml", *arguments), homes[1])
-    assert code == 2, output
-    assert f"study 'shared' is being searched by process {first.pid} on" in output
-    assert "Traceback" not in output
-    assert not (homes[1] / "o").exists()
-    code, output = finish(start(homes[1], "--resume", folder(homes[0])), homes[1])
-    assert code == 2 and f"process {first.pid} on" in output, output
-    refused.touch()
+    try:
+        code, output = finish(start(homes[1], "search.yaml", *arguments), homes[1])
+        assert code == 2, output
+        assert f"study 'shared' is being searched by process {first.pid} on" in output
+        assert "Traceback" not in output
+        assert not (homes[1] / "o").exists()
+        code, output = finish(start(homes[1], "--resume", folder(homes[0])), homes[1])
+        assert code == 2 and f"process {first.pid} on" in output, output
+    finally:
+        refused.touch()
     assert first.wait(200) == 0
     states = [row["state"] for row in trials(folder(homes[0]))]
     assert states == ["COMPLETE", "COMPLETE"]
@@ -290,13 +292,15 @@ def test_two_groups_of_one_name_and_two_resumes_of_one_run(tmp_path):
         assert first.poll() is None
         time.sleep(0.02)
     worker = json.loads((run / "state" / "lock.holder").read_text())["pid"]
-    for arguments, pid in (
-        (("config.yaml", "--seeds", "0", "--name", "a"), first.pid),
-        (("--resume", run), worker),
-    ):
-        second = gallop(*arguments)
-        output = second.communicate(timeout=60)[0]
-        assert second.returncode == 2 and "Traceback" not in output, output
-        assert f"is being run by another process (process {pid} on" in output, output
-    first.terminate()
-    first.communicate(timeout=60)
+    try:
+        for arguments, pid in (
+            (("config.yaml", "--seeds", "0", "--name", "a"), first.pid),
+            (("--resume", run), worker),
+        ):
+            second = gallop(*arguments)
+            output = second.communicate(timeout=60)[0]
+            assert second.returncode == 2 and "Traceback" not in output, output
+            assert f"is being run by another process (process {pid} on" in output, output
+    finally:
+        first.terminate()
+        first.communicate(timeout=60)
