@@ -1,4 +1,4 @@
-r"""Compare learning of the native learner and SB3, and of bfloat16 and float32, over many seeds.
+r"""Compare learning of the native learner and SB3 over many seeds.
 
     python benchmarks/learning_against_sb3.py RESULTS_FOLDER OUTPUT_FOLDER
 
@@ -9,7 +9,6 @@ The runs in RESULTS_FOLDER come from these commands (bash), once per training se
             --films false --evaluation.interval 10000 --seed $S "${@:2}"; }
     sac sac_f32  --learner native -n 100000 --milestones '[50,100]'
     sac sac_f32  --learner native -n 300000 --milestones '[100]'       # instead, for S = 0, 1, 2
-    sac sac_bf16 --learner native -n 100000 --milestones '[50,100]' --precision bf16
     sac sac_sb3  --learner sb3    -n 100000 --milestones '[50,100]'
     sac sac_sb3  --learner sb3    -n 30000  --milestones '[100]'       # S = 4 … 15
 
@@ -25,9 +24,10 @@ The runs in RESULTS_FOLDER come from these commands (bash), once per training se
 
 Writes every evaluation (learning.csv) and two figures, and prints tables in Markdown. Runs that are
 already in learning.csv stay there unless the folder has them too, so that hours of training need
-not happen on one day. The compared value is the mean return of the validation episodes at one
-timestep, the same for every run. By 30,000 timesteps, runs of SAC that will stay low can be told
-from those that learn to run: one table has all runs that reached that timestep.
+not happen on one day. So do the runs in bfloat16 (sac_bf16), which Gallop no longer trains. The
+compared value is the mean return of the validation episodes at one timestep, the same for every
+run. By 30,000 timesteps, runs of SAC that will stay low can be told from those that learn to run:
+one table has all runs that reached that timestep.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 from reference_against_published import PUBLISHED
-from scipy.stats import ttest_1samp
 
 from gallop.evaluation.statistics import N_RESAMPLES, bootstrap_interval, interquartile_mean
 from gallop.report import figures
@@ -54,11 +53,9 @@ from gallop.run_folder.files import write_bytes
 HEADER = "arm,training_seed,timestep,mean_return"
 COMPARED_AT = {"sac": 100_000, "td3": 15_000, "ppo": 102_400}
 SEPARATED_AT, LOW = 30_000, 1_600  # of SAC; chosen after looking at the runs
-LABELS = {"f32": "native float32", "bf16": "native bf16", "native": "native", "sb3": "SB3"}
-BLUE, RED, YELLOW = figures.TRAINED, figures.BASELINE, "#e0a030"
-STYLES = {"f32": (BLUE, "o"), "bf16": (YELLOW, "^"), "native": (BLUE, "o"), "sb3": (RED, "s")}
-MARGIN = 0.15  # of the float32 mean; declared before any run
-LEVEL = 0.05
+LABELS = {"f32": "native", "native": "native", "sb3": "SB3"}  # f32: the name in learning.csv
+BLUE, RED = figures.TRAINED, figures.BASELINE
+STYLES = {"f32": (BLUE, "o"), "native": (BLUE, "o"), "sb3": (RED, "s")}
 
 Array = NDArray[np.float64]
 Curve = dict[int, float]  # timestep → mean return of the validation episodes, ascending
@@ -68,22 +65,20 @@ Returns = dict[int, float]  # by training seed, ascending
 
 def main(results: Path, output: Path) -> None:
     found: dict[str, dict[str, Runs]] = {}
-    earlier = recorded(output / "learning.csv")
-    lines = [HEADER]
+    every = recorded(output / "learning.csv")
     for algorithm, end in COMPARED_AT.items():
-        names = ("f32", "bf16", "sb3") if algorithm == "sac" else ("native", "sb3")
-        every = {
-            arm: dict(
-                sorted((earlier[f"{algorithm}_{arm}"] | read(results, algorithm, arm)).items())
-            )
-            for arm in names
-        }
-        for arm, runs in every.items():
-            for seed, curve in runs.items():
-                lines += [f"{algorithm}_{arm},{seed},{t},{v!r}" for t, v in curve.items()]
-        found[algorithm] = {arm: so_far for arm in names if (so_far := reaching(every[arm], end))}
+        names = ("f32", "sb3") if algorithm == "sac" else ("native", "sb3")
+        arms = {}
+        for arm in names:
+            runs = every[f"{algorithm}_{arm}"] | read(results, algorithm, arm)
+            arms[arm] = every[f"{algorithm}_{arm}"] = dict(sorted(runs.items()))
+        found[algorithm] = {arm: so_far for arm in names if (so_far := reaching(arms[arm], end))}
         if algorithm == "sac":
-            report_separated(every)
+            report_separated(arms)
+    lines = [HEADER]
+    for name, runs in every.items():
+        for seed, curve in runs.items():
+            lines += [f"{name},{seed},{t},{v!r}" for t, v in curve.items()]
     write_bytes(output / "learning.csv", ("\n".join(lines) + "\n").encode())
     draw(output / "td3_ppo.png", {name.upper(): found[name] for name in ("td3", "ppo")})
     until = {
@@ -124,9 +119,9 @@ def read(results: Path, algorithm: str, arm: str) -> Runs:
         # A run with a wrong name would be counted in the wrong arm.
         said = yaml.safe_load((path / "experiment.yaml").read_text(encoding="utf-8"))
         seed, learner = int(path.name.rpartition("_s")[2]), "sb3" if arm == "sb3" else "native"
-        used = said["training_seed"], said["learner"], said.get("precision") == "bf16"
-        if used != (seed, learner, arm == "bf16"):
-            raise SystemExit(f"{path}: the name does not match seed, learner and precision {used}")
+        used = said["training_seed"], said["learner"]
+        if used != (seed, learner):
+            raise SystemExit(f"{path}: the name does not match seed and learner {used}")
         means = evaluations.results.mean(axis=1).tolist()
         runs[seed] = dict(zip(evaluations.timesteps.tolist(), means, strict=True))
     return runs
@@ -181,30 +176,6 @@ def compare(ours: Returns, theirs: Returns) -> list[str]:
     ]
 
 
-def equivalence(bf16: Returns, float32: Returns, seeds: Sequence[int]) -> list[str]:
-    """Cells of two one-sided paired t-tests (TOST) of the difference against ±15 % of float32.
-
-    Equivalent: both tests reject, so the 90 % interval is within the margin. Different: not
-    equivalent, and a two-sided paired t-test rejects the hypothesis of no difference.
-    """
-    base = float(np.mean([float32[seed] for seed in seeds]))
-    percent = np.array([100 * (bf16[seed] - float32[seed]) / base for seed in seeds])
-    lower = ttest_1samp(percent, -100 * MARGIN, alternative="greater").pvalue
-    upper = ttest_1samp(percent, 100 * MARGIN, alternative="less").pvalue
-    none = ttest_1samp(percent, 0)
-    verdict = "different" if none.pvalue < LEVEL else "inconclusive"
-    mean, interval = float(percent.mean()), none.confidence_interval(1 - 2 * LEVEL)
-    return [
-        str(len(seeds)),
-        f"{base:,.0f}",
-        f"{base * (1 + mean / 100):,.0f}",
-        f"{1 + mean / 100:.3f}",
-        shown(mean, interval, len(seeds), "+.1f"),
-        *(f"{p:.2g}" for p in (lower, upper, none.pvalue)),
-        "equivalent" if max(lower, upper) < LEVEL else verdict,
-    ]
-
-
 def report(algorithm: str, arms: dict[str, Runs]) -> None:
     """Print the tables of one algorithm, with the primary and the secondary measure."""
     if not arms:
@@ -226,12 +197,6 @@ def report(algorithm: str, arms: dict[str, Runs]) -> None:
         rows = [[measure, *compare(by[native], by["sb3"])] for measure, by in measures.items()]
         header = "n | difference [95 %] | ratio [95 %] | probability of improvement [95 %]"
         table(f"{name}: {LABELS[native]} − SB3 | {header}", rows)
-    seeds = sorted(arms.get("f32", {}).keys() & arms.get("bf16", {}).keys())
-    if len(seeds) > 1:
-        rows = [[m, *equivalence(by["bf16"], by["f32"], seeds)] for m, by in measures.items()]
-        header = "n | float32 | bf16 | ratio | difference, % of float32 [90 %]"
-        tests = "p, not above −15 % | p, not below +15 % | p, no difference | verdict"
-        table(f"{name}: bf16 − float32, paired | {header} | {tests}", rows)
 
 
 def report_separated(arms: dict[str, Runs]) -> None:

@@ -91,7 +91,6 @@ def test_help_shows_true_defaults_and_choices(capsys):
         "--hyperparameters.gamma": "X Discount factor, 0 to 1 (default: 0.99)",
         "--learner": "{auto,native,sb3}",
         "--vec-env": "{dummy,subproc}",
-        "--precision": "{float32,bf16x3,bf16}",
         "--films": "{true,false}",
         "-n, --n-timesteps, --total-timesteps": "N Timesteps to train",
         "-f, --log-folder": "DIR Folder of all runs (default: results)",

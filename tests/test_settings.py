@@ -128,7 +128,6 @@ def test_an_experiment_is_frozen():
         ({"wrappers": "[nowhere]"}, ["wrappers", "'nowhere'", "package.module:Class"]),
         ({"milestones": "[25, 50]"}, ["milestones", "end with 100"]),
         ({"learner": "jax"}, ["learner", "'jax'", "auto, native, sb3"]),
-        ({"precision": "fp8"}, ["precision", "'fp8'", "float32, bf16x3, bf16"]),
         ({"device": "gpu"}, ["device", "'gpu'", "must be cpu, cuda, cuda:N, mps or auto"]),
         ({"films": "maybe"}, ["films", "'maybe'", "must be true or false"]),
         ({"hyperparameters.gamma": "x"}, ["'x'", "must be a number"]),

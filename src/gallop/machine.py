@@ -20,13 +20,6 @@ def instruction_set() -> str:
     return _kernels.instruction_sets()[0]
 
 
-def has_bf16() -> bool:
-    """Whether precisions other than float32 are available on this machine."""
-    from gallop import _kernels
-
-    return _kernels.has_bf16()
-
-
 def available_processors(control_group: Path = CONTROL_GROUP) -> int:
     """Return how many processors this process may use, given its affinity and cgroup quota."""
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

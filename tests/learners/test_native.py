@@ -186,17 +186,6 @@ def test_auto_chooses_the_native_learner_and_sb3_can_be_requested():
     assert asked == ("sb3", "requested", 1, "")
 
 
-def test_bfloat16_is_refused_where_it_is_not_supported(monkeypatch):
-    experiment = tiny("sac", precision="bf16")
-    spaces = try_out(experiment)[:2]
-    with pytest.raises(ExperimentError, match="native learner, and the learner is sb3"):
-        choose_learner(experiment.model_copy(update={"learner": "sb3"}), *spaces)
-    # A processor without bfloat16.
-    monkeypatch.setattr(machine, "has_bf16", lambda: False)
-    with pytest.raises(ExperimentError, match="bf16 needs a processor with AVX512-BF16 or AMX"):
-        choose_learner(experiment, *spaces)
-
-
 @pytest.mark.parametrize("kind", ["observation_nan", "reward_inf"])
 def test_a_task_that_returns_nan_causes_an_error_and_not_a_crash(kind, trainers):
     task = "gallop_misbehaving_task:Misbehaving-v0"

@@ -138,11 +138,6 @@ class Experiment(Settings):
     """Hyper-parameters of the algorithm, with SB3's names and defaults."""
     learner: Annotated[Literal["auto", "native", "sb3"], Shown(group=MACHINE)] = "auto"
     """Implementation that trains; auto: the native one where it supports the experiment."""
-    precision: Annotated[Literal["float32", "bf16x3", "bf16"], Shown(group=MACHINE, rare=True)] = (
-        "float32"
-    )
-    """Arithmetic of hidden layers in the native learner's gradient steps. bf16x3 and bf16 need a
-    processor with bfloat16; weights, sums, losses and policies are always float32."""
     device: Annotated[str, AfterValidator(_device), Shown(group=MACHINE, metavar="DEVICE")] = "cpu"
     """PyTorch device: cpu, cuda, cuda:N, mps or auto."""
     n_threads: Annotated[

@@ -40,6 +40,9 @@ ARGUMENTS = (
     "eval_env_kwargs",
     "wrappers",
 )  # settings that are passed to a task or wrapper
+# Settings of earlier versions, which files may still contain: the only value that still means the
+# same, and why there is no other.
+REMOVED = {"precision": ("float32", "kernels compute in float32")}
 
 
 def load(path: Path | None, overrides: Mapping[str, str] | None = None) -> Experiment:
@@ -458,7 +461,23 @@ def place(field: str, path: Path | None, lines: Mapping[str, int], flags: Mappin
     return f"{path}: " if path else ""
 
 
+def _without_removed(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that earlier versions had.
+
+    Raises:
+        ExperimentError: if one of these has a value that is no longer supported.
+    """
+    for name in REMOVED.keys() & data.keys():
+        remaining, why = REMOVED[name]
+        if data[name] not in (remaining, None):  # null: left out
+            raise ExperimentError(
+                f"{data[name]!r}: no longer supported: {why}; remove the setting", name
+            )
+    return {name: value for name, value in data.items() if name not in REMOVED}
+
+
 def _validate(data: dict[str, Any]) -> Experiment:
+    data = _without_removed(data)
     algo = str(data.get("algo", "")).lower()
     model = EXPERIMENTS.get(algo, Experiment)
     try:

@@ -80,18 +80,6 @@ def choose_learner(
     reason = why_not_native(experiment, observation_space, action_space)
     if experiment.learner == "native" and reason:
         raise ExperimentError(f"native: {reason}; auto or sb3 trains it on SB3", "learner")
-    if experiment.precision != "float32":
-        why_not = "the learner is sb3" if experiment.learner == "sb3" else reason
-        if why_not:
-            raise ExperimentError(
-                f"{experiment.precision} needs the native learner, and {why_not}", "precision"
-            )
-        if not machine.has_bf16():
-            raise ExperimentError(
-                f"{experiment.precision} needs a processor with AVX512-BF16 or AMX; this one has "
-                f"{machine.instruction_set()}; use float32",
-                "precision",
-            )
     if reason or experiment.learner == "sb3":
         return Choice(
             "sb3",

@@ -99,10 +99,7 @@ class NativeLearner(Generic[H]):
         for name, layers in self._layers.items():
             shape = acting.shape_of(policy, name, layers, tensors)
             has_target = self._targets and (name != "actor" or self._target_of_actor)
-            self.networks[name] = Mlp(
-                self._engine, shape, learns=True, target=has_target, precision=experiment.precision
-            )
-        self._acting = self.networks["actor"].in_float32()
+            self.networks[name] = Mlp(self._engine, shape, learns=True, target=has_target)
         self._head = acting.head_of(policy)
         if self._head != "choice":
             self._low, self._high = bounds(environments.action_space)
@@ -123,7 +120,9 @@ class NativeLearner(Generic[H]):
     def policy(self) -> Policy:
         """The current policy; its networks change with the learner."""
         normalizer = self._normalization.normalizer()
-        return MlpPolicy(self._acting, self._head, self._template.action_space, normalizer)
+        return MlpPolicy(
+            self.networks["actor"], self._head, self._template.action_space, normalizer
+        )
 
     def learn(
         self, environments: VecEnv, seed: int, timesteps: int, horizon: int, on_tick: Tick

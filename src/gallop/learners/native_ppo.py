@@ -52,7 +52,6 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         from gallop import _kernels
 
         self._discrete = self._head == "choice"
-        self._acting_value = self.networks["value"].in_float32()
         n_actions = self.networks["actor"].kernel.layout[-1][1]
         self._n_actions = n_actions
         padded = -(-n_actions // _kernels.PANEL) * _kernels.PANEL
@@ -118,7 +117,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             The rollout, the observations that follow, and whether these start an episode.
         """
         n_steps, n_envs = self._settings.n_steps, environments.num_envs
-        actor, value = self._acting, self._acting_value
+        actor, value = self.networks["actor"], self.networks["value"]
         n_actions = 1 if self._discrete else self._n_actions
         n_observations = actor.kernel.layout[0][0]
         of_rows = {

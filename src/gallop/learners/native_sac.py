@@ -62,7 +62,7 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
     def _explore(
         self, observations: NDArray[np.float32], rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        outputs = self._acting.forward(observations)
+        outputs = self.networks["actor"].forward(observations)
         mean, log_std = outputs[:, : self._n_actions], outputs[:, self._n_actions :]
         std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
         return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32)))

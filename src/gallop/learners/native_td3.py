@@ -35,7 +35,7 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
     def _explore(
         self, observations: NDArray[np.float32], rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        return self._acting.forward(observations)
+        return self.networks["actor"].forward(observations)
 
     def _step(
         self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int

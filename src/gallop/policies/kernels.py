@@ -6,7 +6,6 @@ installs without it, and everything runs on SB3.
 
 from __future__ import annotations
 
-import copy
 import functools
 import os
 from typing import TYPE_CHECKING, NamedTuple
@@ -98,7 +97,6 @@ class Mlp:
         shape: Shape,
         learns: bool = False,
         target: bool = False,
-        precision: str = "float32",
     ) -> None:
         """
         Args:
@@ -106,15 +104,11 @@ class Mlp:
             shape: sizes and activation functions.
             learns: whether to allocate Adam's moments.
             target: whether to allocate a target network.
-            precision: of the products between two hidden layers: float32, bf16x3 or bf16.
         """
         from gallop import _kernels
 
         self._panel = _kernels.PANEL
-        self._engine, self._shape = engine, shape
-        self.kernel = _kernels.Mlp(
-            engine=engine, **shape._asdict(), precision=precision, has_target=target
-        )
+        self.kernel = _kernels.Mlp(engine=engine, **shape._asdict(), has_target=target)
         size = self.kernel.size
         self.parameters = aligned_zeros(size, 0)
         self.first_moment = aligned_zeros(size, 1) if learns else None
@@ -126,21 +120,6 @@ class Mlp:
             second_moment=self.second_moment,
             target=self.target,
         )
-
-    def in_float32(self) -> Mlp:
-        """Return the same network, sharing the parameters, with products in float32.
-
-        It is for acting: regardless of the precision of the gradient steps, a policy returns what
-        its file returns.
-        """
-        twin = copy.copy(self)
-        twin.kernel = type(self.kernel)(
-            engine=self._engine, **self._shape._asdict(), precision="float32", has_target=False
-        )
-        twin.kernel.use(
-            parameters=self.parameters, first_moment=None, second_moment=None, target=None
-        )
-        return twin
 
     def forward(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the outputs [n, outputs] of inputs [n, inputs].
