@@ -176,7 +176,9 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             rewards=of_steps["rewards"],
             values=of_steps["values"],
             starts=of_steps["starts"],
-            last_values=np.ascontiguousarray(self._acting_value.forward(last_observations)[:, 0]),
+            last_values=np.ascontiguousarray(
+                self.networks["value"].forward(last_observations)[:, 0]
+            ),
             last_starts=last_starts,
             gamma=self._settings.gamma,
             gae_lambda=self._settings.gae_lambda,
@@ -217,7 +219,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         for i in np.flatnonzero(dones):
             last = infos[i].get("terminal_observation")
             if last is not None and infos[i].get("TimeLimit.truncated", False):
-                following = self._acting_value.forward(as_rows(last[None]))
+                following = self.networks["value"].forward(as_rows(last[None]))
                 rewards[i] += self._settings.gamma * following[0, 0]
         return rewards
 
