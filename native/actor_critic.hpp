@@ -8,10 +8,7 @@ namespace gallop::ISA {
 
 constexpr float HALF_LOG_2_PI = 0.918938533f;
 
-// First row of a thread; even, because fast layers process rows in pairs.
-INLINE int first_row(int batch, int thread, int n_threads) {
-  return thread == n_threads ? batch : batch * thread / n_threads / 2 * 2;
-}
+INLINE int first_row(int batch, int thread, int n_threads) { return batch * thread / n_threads; }
 
 INLINE float minimum(float a, float b) { return b < a ? b : a; }
 INLINE float clipped(float x, float bound) { return x > bound ? bound : x < -bound ? -bound : x; }

@@ -133,8 +133,7 @@ struct Ppo : PpoSettings, PpoClipping {
 // The functions that are compiled for one instruction set.
 struct Kernels {
   const char* name;
-  bool bf16;   // whether precisions other than float32 are supported
-  bool tiles;  // whether AMX multiplies them
+  float pays_below;  // the density below which leaving out zeros pays
   void (*refresh)(const Network&);
   void (*forward)(const Network&, const float* parameters, const Batch&);
   void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);

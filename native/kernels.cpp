@@ -10,7 +10,6 @@ namespace gallop::ISA {
 namespace {
 
 void forward_all(const Network& network, const float* parameters, const Batch& batch) {
-  const Tiles tiles;
   forward(network, parameters, batch, 0, batch.rows);
 }
 
@@ -28,7 +27,6 @@ void run_off_policy(Algorithm& algorithm, const Replay& replay, const Steps& ste
   team.run(
       [](void* context, int thread) {
         Job& j = *static_cast<Job*>(context);
-        const Tiles tiles;
         Losses elsewhere{};
         for (int i = 0; i < j.steps.n; i++)
           step(j.algorithm, j.replay, j.steps, i, j.team, thread,
@@ -53,7 +51,6 @@ int run_ppo(Ppo& ppo, const Rollout& rollout, const std::int64_t* indices, int n
   PpoJob job{ppo, rollout, indices, n, adam, team, losses, 0};
   team.run(
       [](void* context, int thread) {
-        const Tiles tiles;
         PpoJob& j = *static_cast<PpoJob*>(context);
         int done = 0;
         for (int at = 0; at < j.n; at += j.ppo.batch, done++) {
@@ -90,14 +87,8 @@ double peak(long n, float* sink) {
 #define NAME_OF(isa) NAME_OF_(isa)
 #define NAME_OF_(isa) #isa
 extern const Kernels kernels;
-#ifdef AMX
-constexpr bool HAS_TILES = true;
-#else
-constexpr bool HAS_TILES = false;
-#endif
 const Kernels kernels{NAME_OF(ISA),
-                      HAS_BF16,
-                      HAS_TILES,
+                      PAYS_BELOW,
                       refresh,
                       forward_all,
                       run_off_policy<sac_step>,

@@ -4,7 +4,7 @@
 // threads can work on one network without adding up partial sums.
 #pragma once
 
-#include "round.hpp"
+#include "sparse.hpp"
 
 namespace gallop::ISA {
 
@@ -60,16 +60,15 @@ inline void forward_layer(const Network& network, const float* parameters, const
     const Vec z = total + load(bias + column);
     store(y + element(rows, row, column), is_relu ? at_least(z, Vec{}) : z);
   };
-  if (network.fast(l)) {
-    const auto& w = parameters == network.target ? network.target_pairs : network.pairs;
-    rounded_rows_times_matrix(parts_of(network.parts(), batch.rounded[l - 1], w[l]), rows,
-                              (layer.inputs + 1) / 2, layer.outputs, begin, end, keep);
-  } else {
-    rows_times_matrix(one(input_of(batch, l), parameters + layer.weights), rows, layer.inputs,
-                      layer.outputs, begin, end, keep);
-  }
+  const float* w = parameters + layer.weights;
+  if (network.sparse_input(l) &&
+      is_sparser(batch.nonzeros[l - 1], layer.inputs, begin, end, network.sparse_below))
+    sparse_times_matrix(batch.nonzeros[l - 1], w, layer.inputs, layer.outputs, begin, end, keep);
+  else
+    rows_times_matrix(input_of(batch, l), w, rows, layer.inputs, layer.outputs, begin, end, keep);
   if (layer.activation == Activation::tanh) apply_tanh(y, rows, layer.outputs, begin, end);
-  if (network.fast(l + 1)) round_rows(network, batch, l, begin, end);
+  if (network.sparse_input(l + 1))
+    list_rows(y, rows, layer.outputs, begin, end, network.sparse_below, batch.nonzeros[l]);
 }
 
 // Computes rows [begin, end) of every layer, with the network's parameters or its target's.
@@ -95,28 +94,27 @@ inline void backward_layer(const Network& network, const Batch& batch, const Bat
   if (layer.single) {
     const float* w = network.parameters + layer.weights;
     for (int panel = 0; panel < panels(layer.inputs); panel++)
-      for (int row = begin; row < end; row++)
-        for (int offset = 0; offset < PANEL; offset += LANES) {
-          const auto at = element(rows, row, panel * PANEL) + offset;
-          const auto of = element(rows, gradients.row_of(row), panel * PANEL) + offset;
-          store(out + at,
-                all(d[row]) * load(w + panel * PANEL + offset) * slope(below, load(x + of)));
-        }
+      for (int row = begin; row < end; row++) {
+        const float* from = x + element(rows, gradients.row_of(row), panel * PANEL);
+        float* to = out + element(rows, row, panel * PANEL);
+        for (int offset = 0; offset < PANEL; offset += LANES)
+          store(to + offset,
+                all(d[row]) * load(w + panel * PANEL + offset) * slope(below, load(from + offset)));
+      }
   } else {
     const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
       const auto of = element(rows, gradients.row_of(row), column);
       store(out + element(rows, row, column), total * slope(below, load(x + of)));
     };
-    if (network.fast(l)) {
-      rounded_rows_times_matrix(
-          parts_of(network.parts(), gradients.rounded[l], network.transposed_pairs[l]), rows,
-          (layer.outputs + 1) / 2, layer.inputs, begin, end, keep);
-    } else {
-      rows_times_matrix(one(d, network.transposed[l]), rows, layer.outputs, layer.inputs, begin,
-                        end, keep);
-    }
+    const float* w = network.transposed[l];
+    if (network.sparse_gradient(l) &&
+        is_sparser(gradients.nonzeros[l], layer.outputs, begin, end, network.sparse_below))
+      sparse_times_matrix(gradients.nonzeros[l], w, layer.outputs, layer.inputs, begin, end, keep);
+    else
+      rows_times_matrix(d, w, rows, layer.outputs, layer.inputs, begin, end, keep);
   }
-  if (l > 0 && network.fast(l - 1)) round_rows(network, gradients, l - 1, begin, end);
+  if (l > 0 && network.sparse_gradient(l - 1))
+    list_rows(out, rows, layer.inputs, begin, end, network.sparse_below, gradients.nonzeros[l - 1]);
 }
 
 // From gradients.layer[last] down to the first layer, and to the input if gradients.input is set.
@@ -182,46 +180,13 @@ inline void transpose_block(const Network& network, int l, int input_panel, int 
     }
 }
 
-// Updates the transposed or rounded copies of one 32 x 32 block of weights.
-inline void follow_block(const Network& network, int l, int input_panel, int output_panel) {
-  if (network.fast(l))
-    round_block(network, l, input_panel, output_panel);
-  else
-    transpose_block(network, l, input_panel, output_panel);
-}
-
-// Updates all copies of the weights after the parameters were changed from outside.
+// Updates the transposed copies of the weights after the parameters were changed from outside.
 inline void refresh(const Network& network) {
   for (int l = 0; l < network.n_layers; l++)
     if (!network.layers[l].single)
       for (int i = 0; i < panels(network.layers[l].inputs); i++)
-        for (int o = 0; o < panels(network.layers[l].outputs); o++) follow_block(network, l, i, o);
-}
-
-// One block of X^T D of a fast layer. Calls keep(row in the block, column in the block, sums).
-template <class Keep>
-INLINE void rounded_weight_gradient(const Network& network, const Batch& batch,
-                                    const Batch& gradients, int l, int input_panel,
-                                    int output_panel, const Keep& keep) {
-  const Layer& layer = network.layers[l];
-  const int n_pairs = (batch.rows + 1) / 2, n_inputs = columns_of(input_panel, layer.inputs);
-#ifdef AMX
-  const int first = input_panel * PANEL;
-  tiled_block(parts_of(network.parts(), batch.rounded_columns[l - 1], gradients.rounded_pairs[l]),
-              layer.inputs, n_pairs, first, n_inputs, output_panel, layer.outputs,
-              [&](int row, int column, Vec total)
-                  INLINE_LAMBDA { keep(row - first, column - output_panel * PANEL, total); });
-#else
-  Operands<Halves> operands =
-      parts_of(network.parts(), batch.rounded_pairs[l - 1], gradients.rounded_pairs[l]);
-  for (int part = 0; part < operands.n; part++) {
-    operands.left[part] += panel_floats(n_pairs, PANEL) * input_panel;
-    operands.right[part] += panel_floats(n_pairs, PANEL) * output_panel;
-  }
-  if constexpr (HAS_BF16)
-    transposed_times_matrix(operands, n_inputs, columns_of(output_panel, layer.outputs), n_pairs,
-                            keep);
-#endif
+        for (int o = 0; o < panels(network.layers[l].outputs); o++)
+          transpose_block(network, l, i, o);
 }
 
 // Computes the gradient of every parameter in this share of the columns, and passes it to `consume`
@@ -246,6 +211,10 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
     consume(layer.biases, total);
     return;
   }
+  // Listing columns costs more than listing rows.
+  const bool is_sparse =
+      network.sparse_gradient(l) &&
+      is_sparser(gradients.nonzeros[l], layer.outputs, 0, rows, 0.75f * network.sparse_below);
   const int n_panels = panels(layer.outputs);
   for (int o = n_panels * share / n_shares; o < n_panels * (share + 1) / n_shares; o++) {
     const float* d_panel = d + panel_floats(rows, PANEL) * o;
@@ -255,19 +224,24 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
         total += load(d_panel + static_cast<std::ptrdiff_t>(row) * PANEL + offset);
       consume(layer.biases + o * PANEL + offset, total);
     }
-    for (int i = 0; i < panels(layer.inputs); i++) {
-      const int n_x = columns_of(i, layer.inputs), n_d = columns_of(o, layer.outputs);
-      const auto keep = [&](int row, int column, Vec total) INLINE_LAMBDA {
-        consume(layer.weights + element(layer.inputs, i * PANEL + row, o * PANEL + column), total);
-      };
-      if (network.fast(l)) {
-        rounded_weight_gradient(network, batch, gradients, l, i, o, keep);
-      } else {
-        transposed_times_matrix(one(x + panel_floats(rows, PANEL) * i, d_panel), n_x, n_d, rows,
-                                keep);
-      }
-      if constexpr (!requires { consume.out; }) follow_block(network, l, i, o);
+    const int n_d = columns_of(o, layer.outputs), n_inputs = panels(layer.inputs);
+    if (is_sparse) {
+      const Nonzeros columns = list_columns(d_panel, rows, gradients.columns[share]);
+      transposed_times_sparse(
+          x, columns, layer.inputs, n_d, rows, [&](int row, int column, Vec total) INLINE_LAMBDA {
+            consume(layer.weights + element(layer.inputs, row, o * PANEL + column), total);
+          });
+    } else {
+      for (int i = 0; i < n_inputs; i++)
+        transposed_times_matrix(
+            x + panel_floats(rows, PANEL) * i, d_panel, columns_of(i, layer.inputs), n_d, rows,
+            [&](int row, int column, Vec total) INLINE_LAMBDA {
+              consume(layer.weights + element(layer.inputs, i * PANEL + row, o * PANEL + column),
+                      total);
+            });
     }
+    if constexpr (!requires { consume.out; })
+      for (int i = 0; i < n_inputs; i++) transpose_block(network, l, i, o);
   }
 }
 

@@ -22,29 +22,13 @@ INLINE constexpr std::ptrdiff_t element(std::ptrdiff_t rows, std::ptrdiff_t row,
   return (column / PANEL * rows + row) * PANEL + column % PANEL;
 }
 
+// Sparse products go through their right matrix in blocks of so many rows (panels of the left one).
+constexpr int BLOCK_PANELS = 2, SPARSE_BLOCK = BLOCK_PANELS * PANEL;
+
 enum class Activation { none, relu, tanh };
 
 constexpr int MAX_LAYERS = 33;  // 32 hidden layers and the last one
-
-// The precision of products in layers between hidden units. bfloat16 has float32's range and 8 bits
-// of precision, and is multiplied at least twice as fast. bf16 replaces a float by one such number;
-// bf16x3 replaces it by two, whose sum is nearly the float, and computes the three larger ones of
-// their four products. Everything else is float32: first and last layers, sums, biases, losses,
-// Adam, targets.
-enum class Precision { float32, bf16, bf16x3 };
-constexpr int MAX_PARTS = 2;
-
-// Two bfloat16 numbers. A separate type, so that the compiler rejects words in a product of floats
-// and floats in a product of words.
-struct Word {
-  std::uint32_t bits;
-};
-
-// A matrix of words, in one of three layouts. Along a row: [rows, columns / 2] in panels of 16
-// words. In pairs: a word holds rows 2i and 2i + 1 of a column, [rows / 2, columns] in panels of 32
-// words. Down columns, for AMX only: the transposed matrix along its rows.
-using Words = Word*;
-constexpr int HALF_PANEL = PANEL / 2;
+constexpr int MAX_THREADS = 64;
 
 // y = activation(x W + b). W is [inputs, outputs] in panels. A last layer with one output has a
 // plain vector [inputs] instead, padded to whole panels.
@@ -74,20 +58,37 @@ struct Network : Weights {
   std::ptrdiff_t size;  // floats in each array
   // W transposed, [outputs, inputs] in panels, for the backward pass; follows the parameters.
   float* transposed[MAX_LAYERS];
-  // In bfloat16, for layers that are `fast`: W and the target's W in pairs of inputs, and the
-  // transposed W in pairs of outputs; one or two parts.
-  Precision precision;
-  Words pairs[MAX_LAYERS][MAX_PARTS];
-  Words target_pairs[MAX_LAYERS][MAX_PARTS];
-  Words transposed_pairs[MAX_LAYERS][MAX_PARTS];
 
-  INLINE int parts() const { return precision == Precision::bf16x3 ? 2 : 1; }
-  INLINE bool fast(int layer) const {
-    return precision != Precision::float32 && layer > 0 && layer < n_layers - 1;
+  // The density below which products leave out zeros; 0: never.
+  float sparse_below;
+
+  // Whether a layer is large enough to leave out zeros.
+  INLINE bool large(int l) const {
+    return !layers[l].single && layers[l].inputs >= SPARSE_BLOCK &&
+           layers[l].outputs >= SPARSE_BLOCK;
+  }
+  // Whether the input of layer l may have many zeros, and listing them pays.
+  INLINE bool sparse_input(int l) const {
+    return l > 0 && l < n_layers && layers[l - 1].activation == Activation::relu && large(l);
+  }
+  // The same for the gradient of its output.
+  INLINE bool sparse_gradient(int l) const {
+    return l > 0 && layers[l].activation == Activation::relu && large(l);
   }
 
   INLINE int inputs() const { return layers[0].inputs; }
   INLINE int outputs() const { return layers[n_layers - 1].outputs; }
+};
+
+// The numbers of a matrix that are not zero, row by row: `values`, and where in a panel of the right
+// matrix the row begins that each of them multiplies. Block b of row r is in [ends[r][b],
+// ends[r][b + 1]).
+constexpr int NOT_LISTED = -1;  // ends[r][0] of a row in a matrix that is too dense
+struct Nonzeros {
+  int n_blocks, capacity;  // of a row
+  int* ends;               // [rows, n_blocks + 1]
+  float* values;
+  int* offsets;
 };
 
 // The data of a batch: either what the forward pass stores for the backward pass (outputs after the
@@ -103,10 +104,10 @@ struct Batch {
 
   INLINE int row_of(int row) const { return rows_of == nullptr ? row : rows_of[row]; }
 
-  // In bfloat16, as inputs of fast layers: along rows, and in pairs of rows.
-  Words rounded[MAX_LAYERS][MAX_PARTS];
-  // Null if no weight gradient is needed.
-  Words rounded_pairs[MAX_LAYERS][MAX_PARTS], rounded_columns[MAX_LAYERS][MAX_PARTS];
+  // Of layers whose rows are the left matrix of a sparse product.
+  Nonzeros nonzeros[MAX_LAYERS];
+  // Of one panel of gradients on each thread, for weight gradients.
+  Nonzeros columns[MAX_THREADS];
 
   // An element of the network's output, or of its gradient.
   INLINE float& output(const Network& network, int row, int column) const {

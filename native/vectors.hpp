@@ -9,10 +9,6 @@
 #include <cstring>
 #include <utility>
 
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
 #include "network.hpp"
 
 #if !defined(LANES) || !defined(ISA)
@@ -21,12 +17,6 @@
 
 namespace gallop::ISA {
 
-#ifdef __AVX512BF16__
-constexpr bool HAS_BF16 = true;
-#else
-constexpr bool HAS_BF16 = false;
-#endif
-
 using Vec = float __attribute__((vector_size(LANES * 4)));
 using Ints = std::int32_t __attribute__((vector_size(LANES * 4)));
 using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -34,12 +24,6 @@ using Unaligned = float __attribute__((vector_size(LANES * 4), aligned(4), may_a
 INLINE Vec load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 INLINE void store(float* p, Vec x) { *reinterpret_cast<Unaligned*>(p) = x; }
 INLINE Vec all(float x) { return x - Vec{}; }
-
-// The same for words, in vectors of integers.
-using UnalignedInts = std::int32_t __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-INLINE Ints load(const Word* p) { return *reinterpret_cast<const UnalignedInts*>(p); }
-INLINE void store(Word* p, Ints x) { *reinterpret_cast<UnalignedInts*>(p) = x; }
-INLINE Ints all(Word x) { return static_cast<std::int32_t>(x.bits) + Ints{}; }
 
 INLINE Vec bits(Ints x) { return reinterpret_cast<Vec>(x); }
 INLINE Ints bits(Vec x) { return reinterpret_cast<Ints>(x); }

@@ -10,15 +10,10 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
-
-#ifdef HAVE_AMX
-#include <cpuid.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
 
 #include "algorithms.hpp"
 
@@ -26,16 +21,6 @@ namespace gallop {
 
 namespace nb = nanobind;
 
-#ifdef HAVE_AMX
-namespace amx {
-extern const Kernels kernels;
-}
-#endif
-#ifdef HAVE_AVX512BF16
-namespace avx512bf16 {
-extern const Kernels kernels;
-}
-#endif
 #ifdef HAVE_AVX512
 namespace avx512 {
 extern const Kernels kernels;
@@ -56,40 +41,13 @@ using Indices = nb::ndarray<const std::int64_t, nb::numpy, nb::c_contig, nb::dev
 using Rows = nb::ndarray<const std::int32_t, nb::numpy, nb::c_contig, nb::device::cpu>;
 using Flags = nb::ndarray<const bool, nb::numpy, nb::c_contig, nb::device::cpu>;
 
-#ifdef HAVE_AMX
-// Whether the processor has tiles for bfloat16, and Linux lets this process use them. A process
-// must request that once (Documentation/arch/x86/xstate.rst), because tiles enlarge every thread's
-// saved state.
-inline bool may_use_tiles() {
-#ifdef EMULATE_AMX
-  return true;
-#else
-  unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned AMX_BF16 = 1u << 22, AMX_TILE = 1u << 24;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return false;
-  constexpr long REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;
-  static const bool granted = syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
-  return granted;
-#endif
-}
-#endif
-
 // The instruction sets of this build that this processor supports, best first.
 inline std::vector<const Kernels*> available() {
   std::vector<const Kernels*> found;
 #ifdef HAVE_AVX512
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
-#ifdef HAVE_AVX512BF16
-    if (__builtin_cpu_supports("avx512bf16")) {
-#ifdef HAVE_AMX
-      if (may_use_tiles()) found.push_back(&amx::kernels);
-#endif
-      found.push_back(&avx512bf16::kernels);
-    }
-#endif
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
     found.push_back(&avx512::kernels);
-  }
 #endif
 #ifdef HAVE_AVX2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
@@ -124,10 +82,7 @@ class Memory {
     return reinterpret_cast<float*>(static_cast<char*>(piece) + total - bytes);
   }
 
-  Word* words(std::ptrdiff_t n) {
-    static_assert(sizeof(Word) == sizeof(float));
-    return reinterpret_cast<Word*>(floats(n));
-  }
+  int* ints(std::ptrdiff_t n) { return reinterpret_cast<int*>(floats(n)); }
 
  private:
   struct Free {
@@ -139,11 +94,14 @@ class Memory {
 // An instruction set and the threads that use it. `busy` allows one call at a time.
 struct Engine {
   const Kernels* kernels;
+  float sparse_below;  // see Network
   Team team;
   std::mutex busy;
 
-  Engine(const std::string& instruction_set, int n_threads)
-      : kernels(find(instruction_set)), team(std::clamp(n_threads, 1, 64)) {}
+  Engine(const std::string& instruction_set, int n_threads, std::optional<float> sparse_below_)
+      : kernels(find(instruction_set)),
+        sparse_below(sparse_below_.value_or(kernels->pays_below)),
+        team(std::clamp(n_threads, 1, MAX_THREADS)) {}
 
   static const Kernels* find(const std::string& name) {
     std::string known;

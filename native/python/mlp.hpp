@@ -9,14 +9,6 @@
 
 namespace gallop {
 
-inline Precision precision_of(const std::string& name, const Kernels& kernels) {
-  if (name == "float32") return Precision::float32;
-  require(name == "bf16" || name == "bf16x3", name + ": precision must be float32, bf16x3 or bf16");
-  require(kernels.bf16,
-          name + " needs AVX512-BF16 or AMX, which " + kernels.name + " does not have");
-  return name == "bf16" ? Precision::bf16 : Precision::bf16x3;
-}
-
 inline Activation activation_of(const std::string& name) {
   if (name == "relu") return Activation::relu;
   if (name == "tanh") return Activation::tanh;
@@ -27,8 +19,6 @@ inline Activation activation_of(const std::string& name) {
 struct MlpSettings {
   std::vector<int> widths;   // inputs, then outputs of every layer
   std::string hidden, last;  // activations
-  std::string precision;
-  bool has_target;
 };
 
 // Arrays of `size` floats each. Moments and target are only needed for learning.
@@ -53,7 +43,7 @@ struct Mlp {
     require(*std::min_element(widths.begin(), widths.end()) >= 1, "a width must be at least 1");
     network.n_layers = static_cast<int>(widths.size()) - 1;
     require(engine != nullptr, "engine must not be None");
-    network.precision = precision_of(settings.precision, *engine->kernels);
+    network.sparse_below = engine->sparse_below;
     const Activation of_hidden = activation_of(settings.hidden),
                      of_last = activation_of(settings.last);
     std::ptrdiff_t at = 0;
@@ -69,17 +59,8 @@ struct Mlp {
       at += layer.weight_floats();
       layer.biases = at;
       at += panel_floats(1, layer.outputs);
-      if (network.fast(l)) {
-        const auto pairs = panel_floats((layer.inputs + 1) / 2, layer.outputs);
-        for (int part = 0; part < network.parts(); part++) {
-          network.pairs[l][part] = memory.words(pairs);
-          if (settings.has_target) network.target_pairs[l][part] = memory.words(pairs);
-          network.transposed_pairs[l][part] =
-              memory.words(panel_floats((layer.outputs + 1) / 2, layer.inputs));
-        }
-      } else if (!layer.single) {
+      if (!layer.single)
         network.transposed[l] = memory.floats(panel_floats(layer.outputs, layer.inputs));
-      }
     }
     network.size = at;
   }
@@ -90,9 +71,6 @@ struct Mlp {
     network.first_moment = given.first_moment ? adopt(*given.first_moment) : nullptr;
     network.second_moment = given.second_moment ? adopt(*given.second_moment) : nullptr;
     network.target = given.target ? adopt(*given.target) : nullptr;
-    for (int l = 0; l < network.n_layers; l++)
-      require(!given.target || !network.fast(l) || network.target_pairs[l][0] != nullptr,
-              "the network was created with has_target=False");
     engine->kernels->refresh(network);
   }
 
@@ -129,7 +107,7 @@ struct Mlp {
       nb::gil_scoped_release released;
       const std::lock_guard lock(engine->busy);
       if (rows > acting_rows) {
-        acting = make_batch(memory, *engine, network, rows, true, false);
+        acting = make_batch(memory, network, rows, {.input = true});
         acting_rows = rows;
       }
       acting.rows = rows;
@@ -143,10 +121,14 @@ struct Mlp {
     return {out, {static_cast<std::size_t>(rows), static_cast<std::size_t>(outputs)}, owner};
   }
 
-  // Allocates a batch. `pairs`: whether weight gradients will be computed from it. A batch of
-  // gradients rounds a fast layer's own gradients; a batch of activations rounds its inputs.
-  static Batch make_batch(Memory& memory, const Engine& engine, const Network& network, int rows,
-                          bool with_input, bool pairs = true) {
+  // What a batch is for: whether it has an input of its own, and how many threads will compute
+  // weight gradients from it.
+  struct BatchUse {
+    bool input = false;
+    int update_threads = 0;
+  };
+
+  static Batch make_batch(Memory& memory, const Network& network, int rows, const BatchUse& use) {
     Batch batch{};
     batch.rows = rows;
     std::ptrdiff_t at = 0;
@@ -157,27 +139,33 @@ struct Mlp {
       at += (single ? panel_floats(1, rows) : panel_floats(rows, columns)) + 17 * 16;
       return here;
     };
-    const std::ptrdiff_t input = with_input ? take(network.inputs(), false) : 0;
+    const std::ptrdiff_t input = use.input ? take(network.inputs(), false) : 0;
     for (int l = 0; l < network.n_layers; l++)
       offsets[l] = take(network.layers[l].outputs, network.layers[l].single);
     batch.memory = memory.floats(at);
     batch.size = at;
-    if (with_input) batch.input = batch.memory + input;
+    if (use.input) batch.input = batch.memory + input;
     for (int l = 0; l < network.n_layers; l++) {
       batch.layer[l] = batch.memory + offsets[l];
-      if (!network.fast(l) && !network.fast(l + 1)) continue;
-      const int columns = network.layers[l].outputs;
-      for (int part = 0; part < network.parts(); part++) {
-        batch.rounded[l][part] =
-            memory.words(static_cast<std::ptrdiff_t>(rows) * panels(columns) * HALF_PANEL);
-        if (!pairs) continue;
-        batch.rounded_pairs[l][part] = memory.words(panel_floats((rows + 1) / 2, columns));
-        if (engine.kernels->tiles)
-          batch.rounded_columns[l][part] =
-              memory.words(static_cast<std::ptrdiff_t>(columns) * panels(rows) * HALF_PANEL);
-      }
+      if (network.sparse_input(l + 1) || network.sparse_gradient(l))
+        batch.nonzeros[l] = make_nonzeros(memory, rows, network.layers[l].outputs);
     }
+    for (int i = 0; i < use.update_threads; i++)
+      batch.columns[i] = make_nonzeros(memory, PANEL, rows);
     return batch;
+  }
+
+  // Room for the numbers of a matrix [rows, columns] that are not zero. The kernels write whole
+  // vectors, of up to 16 floats.
+  static Nonzeros make_nonzeros(Memory& memory, int rows, int columns) {
+    Nonzeros made{};
+    made.n_blocks = (columns + SPARSE_BLOCK - 1) / SPARSE_BLOCK;
+    made.capacity = panels(columns) * PANEL + 16;
+    const std::ptrdiff_t n = static_cast<std::ptrdiff_t>(rows) * made.capacity;
+    made.ends = memory.ints(static_cast<std::ptrdiff_t>(rows) * (made.n_blocks + 1));
+    made.values = memory.floats(n);
+    made.offsets = memory.ints(n);
+    return made;
   }
 };
 

@@ -58,9 +58,6 @@ std::vector<std::string> instruction_sets() {
 void bind_functions(nb::module_& m) {
   m.def("instruction_sets", &instruction_sets,
         "Instruction sets of this build that this processor supports, best first.");
-  m.def(
-      "has_bf16", [] { return available().front()->bf16; },
-      "Whether the best instruction set multiplies bfloat16 numbers.");
   m.def("peak", &peak, nb::kw_only(), "engine"_a, "seconds"_a,
         R"(
 Measure the peak FLOP per second of all threads of the engine together.
@@ -98,7 +95,14 @@ Returns:
 
 void bind_networks(nb::module_& m) {
   nb::class_<Engine>(m, "Engine", "An instruction set and the threads that use it.")
-      .def(nb::init<const std::string&, int>(), nb::kw_only(), "instruction_set"_a, "n_threads"_a)
+      .def(nb::init<const std::string&, int, std::optional<float>>(), nb::kw_only(),
+           "instruction_set"_a, "n_threads"_a, "sparse_below"_a.none() = nb::none(), R"(
+Args:
+    instruction_set: one of instruction_sets().
+    n_threads: the caller's and n - 1 others, which live as long as the engine.
+    sparse_below: density below which products leave out zeros; 0: never; None: where it pays.
+        The results have the same bits.
+)")
       .def_prop_ro(
           "instruction_set", [](const Engine& e) { return std::string(e.kernels->name); },
           "One of instruction_sets().")
@@ -108,23 +112,15 @@ void bind_networks(nb::module_& m) {
       .def(
           "__init__",
           [](Mlp* self, std::shared_ptr<Engine> engine, const std::vector<int>& widths,
-             const std::string& hidden, const std::string& last, const std::string& precision,
-             bool has_target) {
-            new (self) Mlp(std::move(engine), {.widths = widths,
-                                               .hidden = hidden,
-                                               .last = last,
-                                               .precision = precision,
-                                               .has_target = has_target});
+             const std::string& hidden, const std::string& last) {
+            new (self) Mlp(std::move(engine), {.widths = widths, .hidden = hidden, .last = last});
           },
-          nb::kw_only(), "engine"_a, "widths"_a, "hidden"_a, "last"_a, "precision"_a = "float32",
-          "has_target"_a = true, R"(
+          nb::kw_only(), "engine"_a, "widths"_a, "hidden"_a, "last"_a, R"(
 Args:
     engine: the instruction set and threads to use.
     widths: number of inputs, then the outputs of every layer.
     hidden: activation of the hidden layers: relu, tanh or none.
     last: activation of the last layer.
-    precision: of products in layers between hidden units: float32, bf16x3 or bf16.
-    has_target: whether `use` may be given a target network.
 )")
       .def(
           "use",

@@ -73,17 +73,19 @@ struct OffPolicy {
     s.n_critics = static_cast<int>(critics.size());
     const int n_inputs = s.n_observations + n_actions;
     require_moments(actor->network);
-    s.actor_now = Mlp::make_batch(memory, *engine, actor->network, batch, true);
-    s.actor_next = Mlp::make_batch(memory, *engine, actor->network, batch, true, false);
-    s.actor_gradients = Mlp::make_batch(memory, *engine, actor->network, batch, false);
+    s.actor_now = Mlp::make_batch(memory, actor->network, batch, {.input = true});
+    s.actor_next = Mlp::make_batch(memory, actor->network, batch, {.input = true});
+    s.actor_gradients = Mlp::make_batch(memory, actor->network, batch,
+                                        {.update_threads = engine->team.n_threads()});
     for (int i = 0; i < s.n_critics; i++) {
       const Network& critic = critics[i]->network;
       require_moments(critic);
       require(critic.inputs() == n_inputs && critic.outputs() == 1 && critic.target != nullptr,
               "a critic must take observation and action, return one value, and have a target");
       require(critics[i]->engine == engine, "all networks must use the same engine");
-      s.critic[i] = Mlp::make_batch(memory, *engine, critic, batch, false);
-      s.critic_gradients[i] = Mlp::make_batch(memory, *engine, critic, batch, true);
+      s.critic[i] = Mlp::make_batch(memory, critic, batch, {});
+      s.critic_gradients[i] =
+          Mlp::make_batch(memory, critic, batch, {.input = true, .update_threads = 1});
       s.q_target[i] = memory.floats(batch);
       s.q[i] = memory.floats(batch);
       s.q_policy[i] = memory.floats(batch);

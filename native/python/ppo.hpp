@@ -44,10 +44,10 @@ struct PpoLearner {
     static_cast<PpoSettings&>(ppo) = settings;
     ppo.n_observations = policy->network.inputs();
     ppo.n_actions = n;
-    ppo.policy_batch = Mlp::make_batch(memory, *policy->engine, policy->network, batch, true);
-    ppo.value_batch = Mlp::make_batch(memory, *policy->engine, value->network, batch, true);
-    ppo.policy_gradients = Mlp::make_batch(memory, *policy->engine, policy->network, batch, false);
-    ppo.value_gradients = Mlp::make_batch(memory, *policy->engine, value->network, batch, false);
+    ppo.policy_batch = Mlp::make_batch(memory, policy->network, batch, {.input = true});
+    ppo.value_batch = Mlp::make_batch(memory, value->network, batch, {.input = true});
+    ppo.policy_gradients = Mlp::make_batch(memory, policy->network, batch, {.update_threads = 1});
+    ppo.value_gradients = Mlp::make_batch(memory, value->network, batch, {.update_threads = 1});
     ppo.policy_gradient = memory.floats(policy->network.size);
     ppo.value_gradient = memory.floats(value->network.size);
     ppo.log_std_gradient = memory.floats(panel_floats(1, n));
