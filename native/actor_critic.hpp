@@ -8,7 +8,29 @@ namespace gallop::ISA {
 
 constexpr float HALF_LOG_2_PI = 0.918938533f;
 
-INLINE int first_row(int batch, int thread, int n_threads) { return batch * thread / n_threads; }
+// An update is divided into so many shares of the columns.
+constexpr int UPDATE_SHARES = 4;
+
+INLINE int end_of_block(int batch, int begin) {
+  return begin + ROW_BLOCK < batch ? begin + ROW_BLOCK : batch;
+}
+
+// Divides work(i, begin, end) on the rows of `n` batches.
+template <class Work>
+INLINE void divide_rows_of_each(Worker& worker, int n, int batch, Work&& work) {
+  const int n_blocks = row_blocks(batch);
+  worker.divide(n * n_blocks, [&](int item) INLINE_LAMBDA {
+    const int begin = item % n_blocks * ROW_BLOCK;
+    work(item / n_blocks, begin, end_of_block(batch, begin));
+  });
+}
+
+// Divides work(begin, end) on the rows of a batch.
+template <class Work>
+INLINE void divide_rows(Worker& worker, int batch, Work&& work) {
+  divide_rows_of_each(worker, 1, batch,
+                      [&](int, int begin, int end) INLINE_LAMBDA { work(begin, end); });
+}
 
 INLINE float minimum(float a, float b) { return b < a ? b : a; }
 INLINE float clipped(float x, float bound) { return x > bound ? bound : x < -bound ? -bound : x; }
@@ -16,10 +38,14 @@ INLINE float clipped(float x, float bound) { return x > bound ? bound : x < -bou
 // Writes one observation to columns 0, 1, ... of a row, normalised.
 INLINE void put_observation(const Normalization& how, const float* observation, int n, float* to,
                             int rows, int row) {
+  if (how.mean == nullptr) {
+    for (int first = 0; first < n; first += PANEL)
+      std::memcpy(to + element(rows, row, first), observation + first,
+                  sizeof(float) * static_cast<std::size_t>(columns_of(first / PANEL, n)));
+    return;
+  }
   for (int i = 0; i < n; i++) {
-    float x = observation[i];
-    if (how.mean != nullptr) x = clipped((x - how.mean[i]) * how.scale[i], how.clip);
-    to[element(rows, row, i)] = x;
+    to[element(rows, row, i)] = clipped((observation[i] - how.mean[i]) * how.scale[i], how.clip);
   }
 }
 
@@ -78,9 +104,15 @@ inline Batch critic_batch(const ActorCritic& s, int i, float* input, float* q) {
 }
 
 // Values of the next observation and action, from a critic's target network.
-inline void target_values(const ActorCritic& s, int i) {
-  forward(s.critics[i], s.critics[i].target, critic_batch(s, i, s.input_next, s.q_target[i]), 0,
-          s.batch);
+inline void target_values(const ActorCritic& s, int i, int begin, int end) {
+  forward(s.critics[i], s.critics[i].target, critic_batch(s, i, s.input_next, s.q_target[i]), begin,
+          end);
+}
+
+// Values of the policy's action.
+inline void policy_values(const ActorCritic& s, int i, int begin, int end) {
+  forward(s.critics[i], s.critics[i].parameters, critic_batch(s, i, s.input_policy, s.q_policy[i]),
+          begin, end);
 }
 
 INLINE float smallest(const ActorCritic& s, float* const* q, int row) {
@@ -89,24 +121,42 @@ INLINE float smallest(const ActorCritic& s, float* const* q, int row) {
   return least;
 }
 
-// One critic's Adam step on the mean squared error to `target(row)`, times `weight`.
+// The gradient of one critic's mean squared error to `target(row)`, times `weight`, up to the
+// outputs of its layers.
 template <class Target>
-inline void learn_values(ActorCritic& s, int i, float weight, const Adam& adam, float tau,
-                         Target&& target) {
+inline void value_gradients(const ActorCritic& s, int i, float weight, int begin, int end,
+                            Target&& target) {
   const Network& network = s.critics[i];
   const Batch batch = critic_batch(s, i, s.input_data, s.q[i]);
-  forward(network, network.parameters, batch, 0, s.batch);
+  forward(network, network.parameters, batch, begin, end);
   Batch gradients = s.critic_gradients[i];
   gradients.input = nullptr;
-  double loss = 0;
-  for (int row = 0; row < s.batch; row++) {
-    const float error = s.q[i][row] - target(row);
-    gradients.output(network, row, 0) = error * (2 * weight / static_cast<float>(s.batch));
-    loss += static_cast<double>(error) * error;
+  for (int row = begin; row < end; row++) {
+    s.error[i][row] = s.q[i][row] - target(row);
+    gradients.output(network, row, 0) =
+        s.error[i][row] * (2 * weight / static_cast<float>(s.batch));
   }
-  s.critic_loss[i] = static_cast<float>(weight * loss / s.batch);
-  backward(network, batch, gradients, 0, s.batch);
-  update(network, batch, gradients, 0, 1, AdamStep{network, adam, tau});
+  backward(network, batch, gradients, begin, end);
+}
+
+// One share of a critic's Adam step.
+inline void update_critic(const ActorCritic& s, int i, int share, const Adam& adam, float tau,
+                          const Worker& worker) {
+  const Batch batch = critic_batch(s, i, s.input_data, s.q[i]);
+  update(s.critics[i], batch, s.critic_gradients[i], share, UPDATE_SHARES, worker.index(),
+         AdamStep{s.critics[i], adam, tau});
+}
+
+// The critics' losses, added up.
+inline double critic_loss(const ActorCritic& s, float weight) {
+  double total = 0;
+  for (int i = 0; i < s.n_critics; i++) {
+    double loss = 0;
+    for (int row = 0; row < s.batch; row++)
+      loss += static_cast<double>(s.error[i][row]) * s.error[i][row];
+    total += static_cast<float>(weight * loss / s.batch);
+  }
+  return total;
 }
 
 }  // namespace gallop::ISA

@@ -11,6 +11,11 @@ namespace gallop {
 
 constexpr int MAX_CRITICS = 16;
 
+// Threads divide a batch into blocks of so many rows: large enough for a block of weights to be
+// read from the cache many times, and a multiple of a vector, so that vectors do not cross blocks.
+constexpr int ROW_BLOCK = 64;
+INLINE int row_blocks(int batch) { return (batch + ROW_BLOCK - 1) / ROW_BLOCK; }
+
 // How observations and rewards are normalised: clip((x - mean) * scale).
 struct Normalization {
   const float* mean;  // [observations], or null: not normalised
@@ -36,7 +41,7 @@ struct ActorCriticSettings {
   float tau;    // Polyak factor of the target networks
 };
 
-// Shared by SAC and TD3. Each critic belongs to one thread.
+// Shared by SAC and TD3.
 struct ActorCritic : ActorCriticSettings {
   int n_observations, n_actions, n_critics;
   Network actor, critics[MAX_CRITICS];
@@ -45,8 +50,8 @@ struct ActorCritic : ActorCriticSettings {
   Batch critic[MAX_CRITICS], critic_gradients[MAX_CRITICS];
   float *input_data, *input_policy, *input_next;  // [batch, observations + actions] in panels
   float *q_target[MAX_CRITICS], *q[MAX_CRITICS], *q_policy[MAX_CRITICS];  // [batch]
+  float* error[MAX_CRITICS];                                              // [batch], of q
   float *rewards, *ends;                                                  // [batch]
-  float critic_loss[MAX_CRITICS];
 };
 
 struct SacLosses {
@@ -69,7 +74,9 @@ struct SacSettings {
 struct Sac : ActorCritic, SacSettings {
   float* entropy;  // logarithm of the coefficient, and its two moments in Adam
   // Work space.
+  float alpha;  // the entropy coefficient before its update
   GaussianSample now, next;
+  int n_rows_of[MAX_CRITICS];
   int* rows_of[MAX_CRITICS];  // [batch]: rows where this critic has the smallest value
   int* place;                 // [batch]: index of a row among them
 };
@@ -94,6 +101,17 @@ struct Steps {
   const Adam *actor, *critic, *entropy;  // [n] each
   const bool* delayed;  // [n]: whether targets are updated, and in TD3 the actor too
 };
+
+// What the threads of a job share.
+template <class Algorithm, class Losses>
+struct OffPolicyJob {
+  Algorithm& algorithm;
+  const Replay& replay;
+  Steps steps;
+  Losses* losses;  // [n]
+};
+using SacJob = OffPolicyJob<Sac, SacLosses>;
+using Td3Job = OffPolicyJob<Td3, Td3Losses>;
 
 // A rollout: n transitions in any order.
 struct Rollout {
@@ -127,7 +145,6 @@ struct Ppo : PpoSettings, PpoClipping {
   float *policy_gradient, *value_gradient, *log_std_gradient;  // in the parameters' layout
   float* advantages;                                           // [batch]
   double policy_norm, value_norm;                              // squared
-  PpoLosses losses;
 };
 
 // The functions that are compiled for one instruction set.
@@ -136,8 +153,7 @@ struct Kernels {
   float pays_below;  // the density below which leaving out zeros pays
   void (*refresh)(const Network&);
   void (*forward)(const Network&, const float* parameters, const Batch&);
-  void (*sac)(Sac&, const Replay&, const Steps&, Team&, SacLosses*);
-  void (*td3)(Td3&, const Replay&, const Steps&, Team&, Td3Losses*);
+  Team::Job sac, td3;  // of an OffPolicyJob
   // One pass over `n` indices. Returns the number of minibatches that changed the networks; fewer
   // than all of them if target_kl was exceeded. Writes the losses of each.
   int (*ppo)(Ppo&, const Rollout&, const std::int64_t* indices, int n, const Adam*, Team&,

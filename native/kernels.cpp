@@ -13,26 +13,12 @@ void forward_all(const Network& network, const float* parameters, const Batch& b
   forward(network, parameters, batch, 0, batch.rows);
 }
 
-// Runs `step` on every thread for every gradient step. Only the first thread writes the losses.
-template <auto step, class Algorithm, class Losses>
-void run_off_policy(Algorithm& algorithm, const Replay& replay, const Steps& steps, Team& team,
-                    Losses* losses) {
-  struct Job {
-    Algorithm& algorithm;
-    const Replay& replay;
-    const Steps& steps;
-    Team& team;
-    Losses* losses;
-  } job{algorithm, replay, steps, team, losses};
-  team.run(
-      [](void* context, int thread) {
-        Job& j = *static_cast<Job*>(context);
-        Losses elsewhere{};
-        for (int i = 0; i < j.steps.n; i++)
-          step(j.algorithm, j.replay, j.steps, i, j.team, thread,
-               thread == 0 ? j.losses[i] : elsewhere);
-      },
-      &job);
+// One thread's part in n gradient steps.
+template <class Job, auto step>
+void off_policy_job(void* context, Worker& worker) {
+  Job& job = *static_cast<Job*>(context);
+  for (int i = 0; i < job.steps.n; i++)
+    step(job.algorithm, job.replay, job.steps, i, worker, job.losses[i]);
 }
 
 struct PpoJob {
@@ -41,27 +27,29 @@ struct PpoJob {
   const std::int64_t* indices;
   int n;
   const Adam* adam;
-  Team& team;
   PpoLosses* losses;
   int n_done;
 };
 
+void ppo_job(void* context, Worker& worker) {
+  PpoJob& job = *static_cast<PpoJob*>(context);
+  int done = 0;
+  for (int at = 0; at < job.n; at += job.ppo.batch, done++) {
+    const int rows = job.n - at < job.ppo.batch ? job.n - at : job.ppo.batch;
+    if (!ppo_step(job.ppo, job.rollout, job.indices + at, rows, job.adam[done], worker,
+                  job.losses[done]))
+      break;
+  }
+  if (worker.index() == 0) job.n_done = done;
+}
+
 int run_ppo(Ppo& ppo, const Rollout& rollout, const std::int64_t* indices, int n, const Adam* adam,
             Team& team, PpoLosses* losses) {
-  PpoJob job{ppo, rollout, indices, n, adam, team, losses, 0};
-  team.run(
-      [](void* context, int thread) {
-        PpoJob& j = *static_cast<PpoJob*>(context);
-        int done = 0;
-        for (int at = 0; at < j.n; at += j.ppo.batch, done++) {
-          const int rows = j.n - at < j.ppo.batch ? j.n - at : j.ppo.batch;
-          if (!ppo_step(j.ppo, j.rollout, j.indices + at, rows, j.adam[done], j.team, thread,
-                        j.losses[done]))
-            break;
-        }
-        if (thread == 0) j.n_done = done;
-      },
-      &job);
+  PpoJob job{ppo, rollout, indices, n, adam, losses, 0};
+  team.run(ppo_job, &job);
+  for (int i = 0; i * ppo.batch < n && i <= job.n_done; i++)
+    losses[i].total = losses[i].policy + ppo.entropy_weight * losses[i].entropy +
+                      ppo.value_weight * losses[i].value;
   return job.n_done;
 }
 
@@ -91,8 +79,8 @@ const Kernels kernels{NAME_OF(ISA),
                       PAYS_BELOW,
                       refresh,
                       forward_all,
-                      run_off_policy<sac_step>,
-                      run_off_policy<td3_step>,
+                      off_policy_job<SacJob, sac_step>,
+                      off_policy_job<Td3Job, td3_step>,
                       run_ppo,
                       peak};
 

@@ -1,7 +1,7 @@
 // Forward pass, backward pass and Adam step of a network.
 //
-// forward() and backward() take a range of rows, update() takes a share of the columns. So two
-// threads can work on one network without adding up partial sums.
+// forward() and backward() take a range of rows, update() takes a share of the columns. So threads
+// can work on one network without adding up partial sums.
 #pragma once
 
 #include "sparse.hpp"
@@ -193,7 +193,7 @@ inline void refresh(const Network& network) {
 // (AdamStep or KeepGradient) while it is still in a register.
 template <class Consume>
 INLINE void update_layer(const Network& network, const Batch& batch, const Batch& gradients, int l,
-                         int share, int n_shares, const Consume& consume) {
+                         int share, int n_shares, int thread, const Consume& consume) {
   const Layer& layer = network.layers[l];
   const int rows = batch.rows;
   const float *x = input_of(batch, l), *d = gradients.layer[l];
@@ -226,7 +226,7 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
     }
     const int n_d = columns_of(o, layer.outputs), n_inputs = panels(layer.inputs);
     if (is_sparse) {
-      const Nonzeros columns = list_columns(d_panel, rows, gradients.columns[share]);
+      const Nonzeros columns = list_columns(d_panel, rows, gradients.columns[thread]);
       transposed_times_sparse(
           x, columns, layer.inputs, n_d, rows, [&](int row, int column, Vec total) INLINE_LAMBDA {
             consume(layer.weights + element(layer.inputs, row, o * PANEL + column), total);
@@ -245,11 +245,12 @@ INLINE void update_layer(const Network& network, const Batch& batch, const Batch
   }
 }
 
+// `thread` is the number of this thread, for its work space.
 template <class Consume>
 inline void update(const Network& network, const Batch& batch, const Batch& gradients, int share,
-                   int n_shares, const Consume& consume) {
+                   int n_shares, int thread, const Consume& consume) {
   for (int l = network.n_layers - 1; l >= 0; l--)
-    update_layer(network, batch, gradients, l, share, n_shares, consume);
+    update_layer(network, batch, gradients, l, share, n_shares, thread, consume);
 }
 
 }  // namespace gallop::ISA

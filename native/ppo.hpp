@@ -67,17 +67,18 @@ struct Surrogate {
   }
 };
 
-inline void finish(Ppo& s, const Surrogate& surrogate, double entropy, int rows) {
-  s.losses.policy = static_cast<float>(surrogate.policy / rows);
-  s.losses.clip_fraction = static_cast<float>(surrogate.clipped / rows);
-  s.losses.approximate_kl = static_cast<float>(surrogate.divergence / rows);
-  s.losses.entropy = static_cast<float>(-entropy);
+inline void finish(PpoLosses& losses, const Surrogate& surrogate, double entropy, int rows) {
+  losses.policy = static_cast<float>(surrogate.policy / rows);
+  losses.clip_fraction = static_cast<float>(surrogate.clipped / rows);
+  losses.approximate_kl = static_cast<float>(surrogate.divergence / rows);
+  losses.entropy = static_cast<float>(-entropy);
 }
 
 // Losses and gradients of a diagonal Gaussian whose standard deviation does not depend on the
 // observation.
 inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
-                            const Rollout& rollout, const std::int64_t* indices) {
+                            const Rollout& rollout, const std::int64_t* indices,
+                            PpoLosses& losses) {
   const int rows = batch.rows;
   double entropy = 0, normalizer = 0;
   for (int i = 0; i < s.n_actions; i++) {
@@ -103,12 +104,13 @@ inline void gaussian_policy(Ppo& s, const Batch& batch, const Batch& gradients,
       s.log_std_gradient[i] += slope * (z * z - 1);
     }
   }
-  finish(s, surrogate, entropy, rows);
+  finish(losses, surrogate, entropy, rows);
 }
 
 // Losses and gradients of a categorical distribution.
 inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradients,
-                               const Rollout& rollout, const std::int64_t* indices) {
+                               const Rollout& rollout, const std::int64_t* indices,
+                               PpoLosses& losses) {
   const int rows = batch.rows;
   double entropy = 0;
   Surrogate surrogate;
@@ -137,7 +139,7 @@ inline void categorical_policy(Ppo& s, const Batch& batch, const Batch& gradient
           s.entropy_weight / static_cast<float>(rows) * p * (log_p + uncertainty);
     }
   }
-  finish(s, surrogate, entropy / rows, rows);
+  finish(losses, surrogate, entropy / rows, rows);
 }
 
 // Forward pass of a network on these rows of the rollout. Its observations are already normalised.
@@ -153,19 +155,20 @@ inline void forward_minibatch(const Ppo& s, const Network& network, const Rollou
 }
 
 inline void ppo_policy_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
-                                int rows) {
+                                int rows, PpoLosses& losses) {
   Batch &batch = s.policy_batch, &gradients = s.policy_gradients;
   forward_minibatch(s, s.policy, rollout, indices, rows, batch, gradients);
   gather_advantages(s, rollout, indices, rows);
-  (s.discrete ? categorical_policy : gaussian_policy)(s, batch, gradients, rollout, indices);
+  (s.discrete ? categorical_policy : gaussian_policy)(s, batch, gradients, rollout, indices,
+                                                      losses);
   backward(s.policy, batch, gradients, 0, rows);
-  update(s.policy, batch, gradients, 0, 1, KeepGradient{s.policy_gradient});
+  update(s.policy, batch, gradients, 0, 1, 0, KeepGradient{s.policy_gradient});
   s.policy_norm = squares(s.policy_gradient, s.policy.size);
   if (!s.discrete) s.policy_norm += squares(s.log_std_gradient, panel_floats(1, s.n_actions));
 }
 
 inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_t* indices,
-                               int rows) {
+                               int rows, PpoLosses& losses) {
   Batch &batch = s.value_batch, &gradients = s.value_gradients;
   forward_minibatch(s, s.value, rollout, indices, rows, batch, gradients);
   double loss = 0;
@@ -183,43 +186,35 @@ inline void ppo_value_gradient(Ppo& s, const Rollout& rollout, const std::int64_
     gradients.output(s.value, row, 0) =
         moves ? 2 * s.value_weight * error / static_cast<float>(rows) : 0;
   }
-  s.losses.value = static_cast<float>(loss / rows);
+  losses.value = static_cast<float>(loss / rows);
   backward(s.value, batch, gradients, 0, rows);
-  update(s.value, batch, gradients, 0, 1, KeepGradient{s.value_gradient});
+  update(s.value, batch, gradients, 0, 1, 0, KeepGradient{s.value_gradient});
   s.value_norm = squares(s.value_gradient, s.value.size);
 }
 
 // One minibatch. Returns whether to continue: false if the policy moved further than target_kl
 // allows.
 inline bool ppo_step(Ppo& s, const Rollout& rollout, const std::int64_t* indices, int rows,
-                     const Adam& how, Team& team, int thread, PpoLosses& losses) {
-  const bool first = thread == 0, last = thread == team.n_threads() - 1;
-  if (first) ppo_policy_gradient(s, rollout, indices, rows);
-  if (last) ppo_value_gradient(s, rollout, indices, rows);
-  team.meet();
-  const bool goes_on = s.target_kl == 0 || s.losses.approximate_kl <= 1.5 * s.target_kl;
-  if (first) {  // now, while no thread writes them
-    losses = s.losses;
-    losses.total =
-        losses.policy + s.entropy_weight * losses.entropy + s.value_weight * losses.value;
-  }
-  if (goes_on) {
+                     const Adam& how, Worker& worker, PpoLosses& losses) {
+  worker.divide(2, [&](int which) INLINE_LAMBDA {
+    (which == 0 ? ppo_policy_gradient : ppo_value_gradient)(s, rollout, indices, rows, losses);
+  });
+  if (s.target_kl != 0 && !(losses.approximate_kl <= 1.5 * s.target_kl)) return false;
+  worker.divide(2, [&](int which) INLINE_LAMBDA {
     const double norm = __builtin_sqrt(s.policy_norm + s.value_norm);
     const double bound = s.max_gradient_norm / (norm + 1e-6);
     const float scale = bound < 1 ? static_cast<float>(bound) : 1.0f;
-    if (first) {
+    if (which == 0) {
       adam(s.policy, s.policy_gradient, s.policy.size, scale, how);
       refresh(s.policy);
       if (!s.discrete)
         adam(s.log_std, s.log_std_gradient, panel_floats(1, s.n_actions), scale, how);
-    }
-    if (last) {
+    } else {
       adam(s.value, s.value_gradient, s.value.size, scale, how);
       refresh(s.value);
     }
-  }
-  team.meet();
-  return goes_on;
+  });
+  return true;
 }
 
 }  // namespace gallop::ISA

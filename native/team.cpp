@@ -57,40 +57,108 @@ Team::Team(int n_threads) : n_threads_(n_threads) {
 
 Team::~Team() {
   job_ = nullptr;
-  start_.advance();
+  inside_.store(0, std::memory_order_release);
+  begun_.advance();
   for (auto& thread : threads_) thread.join();
 }
 
-int Team::n_threads() const { return n_threads_; }
-
-void Team::run(void (*job)(void*, int), void* context) {
+void Team::begin(Job job, void* context) {
   job_ = job;
   context_ = context;
-  start_.advance();
-  const FlushTiny flush;
-  job(context, 0);
-  meet();
+  progress_.store(0, std::memory_order_relaxed);
+  inside_.store(0, std::memory_order_release);
+  begun_.advance();
 }
 
-void Team::meet() {
-  if (n_threads_ == 1) return;
-  const int seen = met_.now();
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
-    arrived_.store(0, std::memory_order_relaxed);
-    met_.advance();
-  } else {
-    met_.wait_while(seen);
+void Team::join() {
+  {
+    const FlushTiny flush;
+    Worker worker(*this, 0);
+    job_(context_, worker);
   }
+  inside_.fetch_add(CLOSED, std::memory_order_acq_rel);
+  for (int seen; seen = left_.now(), inside_.load(std::memory_order_acquire) != CLOSED;)
+    left_.wait_while(seen);
+}
+
+// A thread that wakes up when the job is over must not enter it: its context may be gone.
+bool Team::enter() {
+  int inside = inside_.load(std::memory_order_relaxed);
+  while (inside < CLOSED)
+    if (inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acquire)) return true;
+  return false;
+}
+
+void Team::leave() {
+  if (inside_.fetch_sub(1, std::memory_order_release) > CLOSED) left_.advance();
 }
 
 void Team::serve(int index) {
   const FlushTiny flush;
-  for (int seen = 0;; seen++) {
-    start_.wait_while(seen);
+  for (int seen = 0;;) {
+    begun_.wait_while(seen);
+    seen = begun_.now();
+    if (!enter()) continue;
     if (job_ == nullptr) return;
-    job_(context_, index);
-    meet();
+    Worker worker(*this, index);
+    job_(context_, worker);
+    leave();
   }
+}
+
+namespace {
+
+// Team::progress_ in one number, so that it changes in one piece.
+struct Progress {
+  std::uint64_t phase;
+  int front, back, done;
+
+  static constexpr int BITS = 14;
+  static constexpr std::uint64_t MASK = (1 << BITS) - 1;
+
+  static Progress of(std::uint64_t packed) {
+    return {packed >> 3 * BITS, static_cast<int>(packed >> 2 * BITS & MASK),
+            static_cast<int>(packed >> BITS & MASK), static_cast<int>(packed & MASK)};
+  }
+  std::uint64_t packed() const {
+    return phase << 3 * BITS | static_cast<std::uint64_t>(front) << 2 * BITS |
+           static_cast<std::uint64_t>(back) << BITS | static_cast<std::uint64_t>(done);
+  }
+};
+static_assert(Worker::MOST_ITEMS <= static_cast<int>(Progress::MASK));
+
+}  // namespace
+
+int Worker::claim(int n) {
+  std::uint64_t packed = team_.progress_.load(std::memory_order_acquire);
+  for (;;) {
+    Progress now = Progress::of(packed);
+    if (now.phase != phase_ || now.front + now.back >= n) return -1;
+    const int item = index_ == 0 ? now.front++ : n - 1 - now.back++;
+    if (team_.progress_.compare_exchange_weak(packed, now.packed(), std::memory_order_acq_rel))
+      return item;
+  }
+}
+
+void Worker::finish(int n) {
+  std::uint64_t packed = team_.progress_.load(std::memory_order_relaxed);
+  for (;;) {
+    Progress now = Progress::of(packed);
+    const bool last = ++now.done == n;
+    if (last) now = {now.phase + 1, 0, 0, 0};
+    if (!team_.progress_.compare_exchange_weak(packed, now.packed(), std::memory_order_acq_rel))
+      continue;
+    if (last && team_.n_threads_ > 1) team_.phases_.advance();
+    return;
+  }
+}
+
+void Worker::wait() {
+  const auto is_over = [&] {
+    return Progress::of(team_.progress_.load(std::memory_order_acquire)).phase > phase_;
+  };
+  for (int seen; seen = team_.phases_.now(), !is_over();) team_.phases_.wait_while(seen);
+  phase_++;
 }
 
 }  // namespace gallop

@@ -5,14 +5,16 @@
 #include <nanobind/ndarray.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "algorithms.hpp"
@@ -91,17 +93,29 @@ class Memory {
   std::vector<std::unique_ptr<void, Free>> pieces_;
 };
 
-// An instruction set and the threads that use it. `busy` allows one call at a time.
+// An instruction set and the threads that use it.
 struct Engine {
   const Kernels* kernels;
   float sparse_below;  // see Network
   Team team;
-  std::mutex busy;
 
   Engine(const std::string& instruction_set, int n_threads, std::optional<float> sparse_below_)
       : kernels(find(instruction_set)),
         sparse_below(sparse_below_.value_or(kernels->pays_below)),
         team(std::clamp(n_threads, 1, MAX_THREADS)) {}
+
+  // Waits, without the GIL, until no other thread uses the engine.
+  void acquire() {
+    if (begun_by_ == std::this_thread::get_id())
+      throw std::runtime_error("gradient steps have begun on this engine: call finish() first");
+    free_.acquire();
+  }
+  void release() {
+    begun_by_ = std::thread::id();
+    free_.release();
+  }
+  // After acquire(): the engine stays in use when the call returns, until release().
+  void keep() { begun_by_ = std::this_thread::get_id(); }
 
   static const Kernels* find(const std::string& name) {
     std::string known;
@@ -112,6 +126,22 @@ struct Engine {
     throw std::invalid_argument(name + ": not an instruction set of this machine, which has " +
                                 known);
   }
+
+ private:
+  std::binary_semaphore free_{1};  // not a mutex: another thread may call finish()
+  std::atomic<std::thread::id> begun_by_{};
+};
+
+// Uses an engine for one call.
+class Use {
+ public:
+  explicit Use(Engine& engine) : engine_(engine) { engine.acquire(); }
+  ~Use() { engine_.release(); }
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
+
+ private:
+  Engine& engine_;
 };
 
 }  // namespace gallop

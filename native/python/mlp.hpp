@@ -105,7 +105,7 @@ struct Mlp {
     nb::capsule owner(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
     {
       nb::gil_scoped_release released;
-      const std::lock_guard lock(engine->busy);
+      const Use use(*engine);
       if (rows > acting_rows) {
         acting = make_batch(memory, network, rows, {.input = true});
         acting_rows = rows;

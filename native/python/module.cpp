@@ -23,25 +23,28 @@ namespace {
 // Peak FLOP per second of all threads of the engine together.
 double peak(Engine& engine, double seconds) {
   nb::gil_scoped_release released;
-  const std::lock_guard lock(engine.busy);
+  const Use use(engine);
   struct Job {
     const Kernels* kernels;
     double seconds;
-    double rate[64];
-  } job{engine.kernels, seconds, {}};
+    double rate[MAX_THREADS];
+    int n;
+  } job{engine.kernels, seconds, {}, engine.team.n_threads()};
   engine.team.run(
-      [](void* context, int thread) {
+      [](void* context, Worker& worker) {
         using Clock = std::chrono::steady_clock;
         Job& j = *static_cast<Job*>(context);
-        float sink[16] = {0.5f};
-        double flop = 0, elapsed = 0;
-        const auto start = Clock::now();
-        while (elapsed < j.seconds) {
-          sink[0] = 0.5f;
-          flop += j.kernels->peak(20000, sink);
-          elapsed = std::chrono::duration<double>(Clock::now() - start).count();
-        }
-        j.rate[thread] = flop / elapsed;
+        worker.divide(j.n, [&](int item) {
+          float sink[16] = {0.5f};
+          double flop = 0, elapsed = 0;
+          const auto start = Clock::now();
+          while (elapsed < j.seconds) {
+            sink[0] = 0.5f;
+            flop += j.kernels->peak(20000, sink);
+            elapsed = std::chrono::duration<double>(Clock::now() - start).count();
+          }
+          j.rate[item] = flop / elapsed;
+        });
       },
       &job);
   double total = 0;
@@ -202,7 +205,7 @@ void bind_use_replay(nb::class_<Learner>& c) {
                          .ends = ends});
       },
       nb::kw_only(), "observations"_a, "following"_a, "actions"_a, "rewards"_a, "ends"_a, R"(
-Learn from the transitions in these arrays in all further calls of `step`.
+Learn from the transitions in these arrays in all further gradient steps.
 
 Args:
     observations: [at least rows, observations].
@@ -242,15 +245,18 @@ Args:
     target_update_interval: gradient steps between two updates of the target networks.
 )");
   c.def(
-      "step",
+      "begin",
       [](SacLearner& self, Indices indices, ConstFloats noise, double learning_rate,
          std::int64_t n_done, int n_before, const Normalizer& normalizer) {
-        return self.step({.indices = indices, .noise = noise},
-                         {.learning_rate = learning_rate, .n_done = n_done}, n_before, normalizer);
+        self.begin({.indices = indices, .noise = noise},
+                   {.learning_rate = learning_rate, .n_done = n_done}, n_before, normalizer);
       },
       nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a, "n_before"_a = 0,
       "normalizer"_a = Normalizer{}, R"(
-Do n gradient steps.
+Begin n gradient steps on the engine's other threads; `finish` must follow.
+
+Until then, the rows of the replay buffer in `indices` must not change, nor the rows of their next
+observations, and nothing else may use the networks.
 
 Args:
     indices: [n, batch] rows of the replay buffer.
@@ -260,6 +266,19 @@ Args:
     n_before: gradient steps before these in the same round of training, which is where
         target_update_interval starts to count.
     normalizer: of observations and rewards.
+)");
+  c.def(
+      "step",
+      [](SacLearner& self, Indices indices, ConstFloats noise, double learning_rate,
+         std::int64_t n_done, int n_before, const Normalizer& normalizer) {
+        self.begin({.indices = indices, .noise = noise},
+                   {.learning_rate = learning_rate, .n_done = n_done}, n_before, normalizer);
+        return self.finish();
+      },
+      nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a, "n_before"_a = 0,
+      "normalizer"_a = Normalizer{}, "Do n gradient steps: `begin` and `finish` in one call.");
+  c.def("finish", &SacLearner::finish, R"(
+Complete the gradient steps that have begun.
 
 Returns:
     [n, 4]: loss of the actor, loss of the critics, entropy coefficient, its loss.
@@ -294,15 +313,15 @@ Args:
     policy_delay: gradient steps of the critics per gradient step of the actor.
 )");
   c.def(
-      "step",
+      "begin",
       [](Td3Learner& self, Indices indices, ConstFloats noise, double learning_rate,
          std::int64_t n_done, const Normalizer& normalizer) {
-        return self.step({.indices = indices, .noise = noise},
-                         {.learning_rate = learning_rate, .n_done = n_done}, normalizer);
+        self.begin({.indices = indices, .noise = noise},
+                   {.learning_rate = learning_rate, .n_done = n_done}, normalizer);
       },
       nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
       "normalizer"_a = Normalizer{}, R"(
-Do n gradient steps.
+Begin n gradient steps on the engine's other threads; `finish` must follow, as in Sac.
 
 Args:
     indices: [n, batch] rows of the replay buffer.
@@ -310,6 +329,19 @@ Args:
     learning_rate: of all networks.
     n_done: gradient steps so far.
     normalizer: of observations and rewards.
+)");
+  c.def(
+      "step",
+      [](Td3Learner& self, Indices indices, ConstFloats noise, double learning_rate,
+         std::int64_t n_done, const Normalizer& normalizer) {
+        self.begin({.indices = indices, .noise = noise},
+                   {.learning_rate = learning_rate, .n_done = n_done}, normalizer);
+        return self.finish();
+      },
+      nb::kw_only(), "indices"_a, "noise"_a, "learning_rate"_a, "n_done"_a,
+      "normalizer"_a = Normalizer{}, "Do n gradient steps: `begin` and `finish` in one call.");
+  c.def("finish", &Td3Learner::finish, R"(
+Complete the gradient steps that have begun.
 
 Returns:
     [n, 2]: loss of the actor (NaN in steps where it does not learn), loss of the critics.

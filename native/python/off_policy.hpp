@@ -43,9 +43,21 @@ struct Batches {
   int n() const { return static_cast<int>(indices.shape(0)); }
 };
 
+// Gradient steps that have begun: what the threads read and write until they are done.
+template <class Algorithm, class Losses>
+struct Begun {
+  Batches batches;
+  Normalizer normalizer;
+  std::vector<Adam> actor, critic, entropy;
+  std::unique_ptr<bool[]> delayed;
+  std::vector<Losses> losses;
+  std::optional<OffPolicyJob<Algorithm, Losses>> job;
+};
+
 // Shared by SacLearner and Td3Learner.
-template <class Algorithm>
+template <class Algorithm, class Losses>
 struct OffPolicy {
+  using These = Begun<Algorithm, Losses>;
   std::shared_ptr<Engine> engine;
   std::shared_ptr<Mlp> actor;
   std::vector<std::shared_ptr<Mlp>> critics;
@@ -55,6 +67,14 @@ struct OffPolicy {
   std::optional<ReplayArrays> arrays;  // kept alive
   std::int64_t n_rows = 0, n_observation_rows = 0;
   Memory memory;
+  std::unique_ptr<These> begun;
+
+  OffPolicy() = default;
+  OffPolicy(const OffPolicy&) = delete;
+  OffPolicy& operator=(const OffPolicy&) = delete;
+  ~OffPolicy() {
+    if (begun) finish();
+  }
 
   void set_up(const ActorCriticNetworks& networks, int n_actions,
               const ActorCriticSettings& settings, const AdamSettings& adam_) {
@@ -72,6 +92,9 @@ struct OffPolicy {
     s.n_actions = n_actions;
     s.n_critics = static_cast<int>(critics.size());
     const int n_inputs = s.n_observations + n_actions;
+    require(std::max(2, s.n_critics) * row_blocks(batch) < Worker::MOST_ITEMS,
+            "batch must be at most " +
+                std::to_string(Worker::MOST_ITEMS / std::max(2, s.n_critics) * ROW_BLOCK));
     require_moments(actor->network);
     s.actor_now = Mlp::make_batch(memory, actor->network, batch, {.input = true});
     s.actor_next = Mlp::make_batch(memory, actor->network, batch, {.input = true});
@@ -89,6 +112,7 @@ struct OffPolicy {
       s.q_target[i] = memory.floats(batch);
       s.q[i] = memory.floats(batch);
       s.q_policy[i] = memory.floats(batch);
+      s.error[i] = memory.floats(batch);
     }
     for (float** input : {&s.input_data, &s.input_policy, &s.input_next})
       *input = memory.floats(panel_floats(batch, n_inputs));
@@ -97,6 +121,7 @@ struct OffPolicy {
   }
 
   void use_replay(const ReplayArrays& given) {
+    require(!begun, "gradient steps have begun: call finish() first");
     const auto rows = static_cast<std::int64_t>(given.rewards.size());
     const auto holds = [&](const auto& array, int columns) {
       require(static_cast<std::int64_t>(array.size()) == rows * columns,
@@ -120,17 +145,42 @@ struct OffPolicy {
               .normalization = {}};
   }
 
-  // Checks the arguments of a step, then calls `learn` without the GIL.
-  template <class Learn>
-  void run(const Batches& batches, int noise_arrays, const Normalizer& normalizer, Learn learn) {
-    check(batches, noise_arrays);
-    replay.normalization = normalizer.of(algorithm.n_observations);
-    nb::gil_scoped_release released;
-    const std::lock_guard lock(engine->busy);
+  // Begins gradient steps on the other threads. `job` is the kernel's.
+  void begin(std::unique_ptr<These> steps, int noise_arrays, Team::Job job) {
+    require(!begun, "gradient steps have begun already: call finish() first");
+    check(steps->batches, noise_arrays);
+    replay.normalization = steps->normalizer.of(algorithm.n_observations);
+    {
+      nb::gil_scoped_release released;
+      engine->acquire();
+    }
+    engine->keep();
     // The arrays may have changed since the last call: loading a state assigns new ones.
     algorithm.actor = actor->network;
     for (int i = 0; i < algorithm.n_critics; i++) algorithm.critics[i] = critics[i]->network;
-    learn();
+    begun = std::move(steps);
+    begun->losses.resize(static_cast<std::size_t>(begun->batches.n()));
+    begun->job.emplace(
+        OffPolicyJob<Algorithm, Losses>{algorithm, replay,
+                                        Steps{.n = begun->batches.n(),
+                                              .indices = begun->batches.indices.data(),
+                                              .noise = begun->batches.noise.data(),
+                                              .actor = begun->actor.data(),
+                                              .critic = begun->critic.data(),
+                                              .entropy = begun->entropy.data(),
+                                              .delayed = begun->delayed.get()},
+                                        begun->losses.data()});
+    engine->team.begin(job, &*begun->job);
+  }
+
+  // Takes part in the gradient steps that have begun, until they are done.
+  std::unique_ptr<These> finish() {
+    require(begun != nullptr, "no gradient steps have begun: call begin() first");
+    std::unique_ptr<These> done = std::move(begun);
+    nb::gil_scoped_release released;
+    engine->team.join();
+    engine->release();
+    return done;
   }
 
   void check(const Batches& batches, int noise_arrays) const {
@@ -152,7 +202,7 @@ struct OffPolicy {
   }
 };
 
-struct SacLearner : OffPolicy<Sac> {
+struct SacLearner : OffPolicy<Sac, SacLosses> {
   Floats entropy;
   std::vector<int> rows;  // storage of rows_of and place
 
@@ -180,36 +230,31 @@ struct SacLearner : OffPolicy<Sac> {
     s.place = rows.data() + s.n_critics * s.batch;
   }
 
-  nb::ndarray<nb::numpy, double> step(const Batches& batches, const Progress& progress,
-                                      int n_before, const Normalizer& normalizer) {
+  void begin(const Batches& batches, const Progress& progress, int n_before,
+             const Normalizer& normalizer) {
     const int n = batches.n();
-    std::vector<SacLosses> losses(n);
-    run(batches, 2, normalizer, [&] {
-      const auto adams = adam.from(progress, n);
-      // As in SB3, the entropy coefficient uses torch's default Adam, regardless of the networks'.
-      const AdamSettings torchs{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0};
-      const auto of_entropy = torchs.from(progress, n);
-      const auto follows = std::make_unique<bool[]>(losses.size());
-      for (int i = 0; i < n; i++)
-        follows[i] = (n_before + i) % algorithm.target_update_interval == 0;
-      const Steps steps{.n = n,
-                        .indices = batches.indices.data(),
-                        .noise = batches.noise.data(),
-                        .actor = adams.data(),
-                        .critic = adams.data(),
-                        .entropy = of_entropy.data(),
-                        .delayed = follows.get()};
-      engine->kernels->sac(algorithm, replay, steps, engine->team, losses.data());
-    });
+    auto steps = std::make_unique<These>(These{.batches = batches, .normalizer = normalizer});
+    steps->actor = steps->critic = adam.from(progress, n);
+    // As in SB3, the entropy coefficient uses torch's default Adam, regardless of the networks'.
+    const AdamSettings torchs{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0};
+    steps->entropy = torchs.from(progress, n);
+    steps->delayed = std::make_unique<bool[]>(static_cast<std::size_t>(n));
+    for (int i = 0; i < n; i++)
+      steps->delayed[i] = (n_before + i) % algorithm.target_update_interval == 0;
+    OffPolicy::begin(std::move(steps), 2, engine->kernels->sac);
+  }
+
+  nb::ndarray<nb::numpy, double> finish() {
+    const auto done = OffPolicy::finish();
     std::vector<double> table;
-    for (const SacLosses& each : losses)
+    for (const SacLosses& each : done->losses)
       table.insert(table.end(), {each.actor, each.critic, each.entropy_coefficient,
                                  each.entropy_coefficient_loss});
     return rows_of<4>(std::move(table));
   }
 };
 
-struct Td3Learner : OffPolicy<Td3> {
+struct Td3Learner : OffPolicy<Td3, Td3Losses> {
   Td3Learner(const ActorCriticNetworks& networks, const ActorCriticSettings& shared,
              const Td3Settings& own, const AdamSettings& adam_) {
     require(networks.actor->network.target != nullptr, "TD3's actor must have a target");
@@ -218,32 +263,26 @@ struct Td3Learner : OffPolicy<Td3> {
     static_cast<Td3Settings&>(algorithm) = own;
   }
 
-  nb::ndarray<nb::numpy, double> step(const Batches& batches, const Progress& progress,
-                                      const Normalizer& normalizer) {
+  void begin(const Batches& batches, const Progress& progress, const Normalizer& normalizer) {
     const int n = batches.n(), policy_delay = algorithm.policy_delay;
-    std::vector<Td3Losses> losses(n);
-    const auto delayed = std::make_unique<bool[]>(losses.size());
-    run(batches, 1, normalizer, [&] {
-      const auto critic = adam.from(progress, n);
-      std::vector<Adam> slow;  // the actor's: it learns only every policy_delay steps
-      for (int i = 0; i < n; i++) {
-        const std::int64_t step = progress.n_done + i + 1;
-        delayed[i] = step % policy_delay == 0;
-        slow.push_back(
-            adam.at(progress.learning_rate, std::max<std::int64_t>(1, step / policy_delay)));
-      }
-      const Steps steps{.n = n,
-                        .indices = batches.indices.data(),
-                        .noise = batches.noise.data(),
-                        .actor = slow.data(),
-                        .critic = critic.data(),
-                        .entropy = nullptr,
-                        .delayed = delayed.get()};
-      engine->kernels->td3(algorithm, replay, steps, engine->team, losses.data());
-    });
+    auto steps = std::make_unique<These>(These{.batches = batches, .normalizer = normalizer});
+    steps->critic = adam.from(progress, n);
+    steps->delayed = std::make_unique<bool[]>(static_cast<std::size_t>(n));
+    for (int i = 0; i < n; i++) {  // the actor learns only every policy_delay steps
+      const std::int64_t step = progress.n_done + i + 1;
+      steps->delayed[i] = step % policy_delay == 0;
+      steps->actor.push_back(
+          adam.at(progress.learning_rate, std::max<std::int64_t>(1, step / policy_delay)));
+    }
+    OffPolicy::begin(std::move(steps), 1, engine->kernels->td3);
+  }
+
+  nb::ndarray<nb::numpy, double> finish() {
+    const auto done = OffPolicy::finish();
     std::vector<double> table;
-    for (int i = 0; i < n; i++)
-      table.insert(table.end(), {delayed[i] ? losses[i].actor : std::nan(""), losses[i].critic});
+    for (std::size_t i = 0; i < done->losses.size(); i++)
+      table.insert(table.end(), {done->delayed[i] ? done->losses[i].actor : std::nan(""),
+                                 done->losses[i].critic});
     return rows_of<2>(std::move(table));
   }
 };

@@ -85,7 +85,7 @@ struct PpoLearner {
     {
       nb::gil_scoped_release released;
       Engine& engine = *policy->engine;
-      const std::lock_guard lock(engine.busy);
+      const Use use(engine);
       ppo.policy = policy->network;
       ppo.value = value->network;
       ppo.log_std = {.parameters = log_std.parameters.data(),
