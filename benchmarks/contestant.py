@@ -261,14 +261,17 @@ def timestep(spec: dict[str, Any]) -> Work:
 
         def learn(i: int) -> None:
             learner._train(*batches[i])
-            learner.n_gradient_steps += 1  # TD3's actor learns at every other gradient step
 
-        row = {"observations": as_rows(seen), "next_observations": as_rows(seen)}
-        row |= {"rewards": np.zeros(1), "ends": np.zeros(1, bool)}
+        row = {"next_observations": as_rows(seen), "rewards": np.zeros(1), "ends": np.zeros(1, bool)}
+
+        def store(i: int) -> None:
+            replay.begin(as_rows(seen))
+            replay.add(actions=scaled[i], **row)
+
         pieces: dict[str, Callable[[int], Any]] = {
             "act": lambda i: unscale(learner._explore(as_rows(seen), rng), low, high),
             "env.step": lambda i: environments.step(actions[i]),
-            "store": lambda i: replay.add(actions=scaled[i], **row),
+            "store": store,
             "sample + noise": lambda i: sample(),
             "gradient step": learn,
         }

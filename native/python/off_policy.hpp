@@ -81,8 +81,8 @@ struct OffPolicy {
     actor = networks.actor;
     critics = networks.critics;
     adam = adam_;
-    const int batch = settings.batch;
     engine = actor->engine;
+    const int batch = settings.batch, n_threads = engine->team.n_threads();
     Algorithm& s = algorithm;
     require(batch >= 1, "batch must be at least 1");
     require(!critics.empty() && critics.size() <= MAX_CRITICS,
@@ -98,8 +98,8 @@ struct OffPolicy {
     require_moments(actor->network);
     s.actor_now = Mlp::make_batch(memory, actor->network, batch, {.input = true});
     s.actor_next = Mlp::make_batch(memory, actor->network, batch, {.input = true});
-    s.actor_gradients = Mlp::make_batch(memory, actor->network, batch,
-                                        {.update_threads = engine->team.n_threads()});
+    s.actor_gradients =
+        Mlp::make_batch(memory, actor->network, batch, {.update_threads = n_threads});
     for (int i = 0; i < s.n_critics; i++) {
       const Network& critic = critics[i]->network;
       require_moments(critic);
@@ -108,7 +108,7 @@ struct OffPolicy {
       require(critics[i]->engine == engine, "all networks must use the same engine");
       s.critic[i] = Mlp::make_batch(memory, critic, batch, {});
       s.critic_gradients[i] =
-          Mlp::make_batch(memory, critic, batch, {.input = true, .update_threads = 1});
+          Mlp::make_batch(memory, critic, batch, {.input = true, .update_threads = n_threads});
       s.q_target[i] = memory.floats(batch);
       s.q[i] = memory.floats(batch);
       s.q_policy[i] = memory.floats(batch);

@@ -74,7 +74,7 @@ def test_it_equals_a_list_of_the_newest_transitions(
     transitions = history(np.random.default_rng(seed), n_timesteps, n_envs, p_end)
     replay = empty(capacity, n_envs)
     for transition in transitions:
-        replay.add(**transition)
+        add(replay, transition)
     check(replay, transitions)
     # It has no more rows for last observations than are needed at once.
     assert replay._n_last <= (capacity + 1) * n_envs
@@ -90,7 +90,7 @@ def test_it_equals_a_list_of_the_newest_transitions(
     check(again, transitions)
     more = history(np.random.default_rng(seed + 1), 2 * capacity + 1, n_envs, p_end)
     for n, transition in enumerate(more, start=1):
-        again.add(**transition)
+        add(again, transition)
         check(again, [*transitions, *more[:n]])
 
 
@@ -98,6 +98,6 @@ def test_an_observation_is_stored_once():
     capacity = 1000
     replay = empty(capacity, 1)
     for transition in history(np.random.default_rng(0), capacity, 1, 0.01):
-        replay.add(**transition)
+        add(replay, transition)
     used = np.flatnonzero(replay.arrays["observations"].any(axis=1))
     assert capacity < len(used) < 1.05 * capacity

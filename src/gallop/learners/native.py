@@ -289,10 +289,10 @@ class NativeLearner(Generic[H]):
             beta1=beta1, beta2=beta2, epsilon=group["eps"], weight_decay=group["weight_decay"]
         )
 
-    def _rate(self, setting: float | str, horizon: int) -> float:
-        """The present value of a constant or of a linear schedule (`lin_X`)."""
+    def _rate(self, setting: float | str, horizon: int, n_coming: int = 0) -> float:
+        """The value of a constant or of a linear schedule (`lin_X`), `n_coming` timesteps later."""
         if isinstance(setting, str):
-            progress_remaining = 1 - self.timestep / horizon
+            progress_remaining = 1 - (self.timestep + n_coming) / horizon
             return float(setting.removeprefix("lin_")) * progress_remaining
         return float(setting)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,7 @@ class NativeOffPolicy(NativeLearner[H]):
 
     _targets = True
     _noise_arrays: int  # arrays of standard normal noise per gradient step
+    _kernel: _kernels.Sac | _kernels.Td3
     replay: NativeReplay
 
     def __init__(
@@ -59,6 +60,7 @@ class NativeOffPolicy(NativeLearner[H]):
             settings.buffer_size, experiment.n_envs, n_observations, self._n_actions
         )
         self._n_round = settings.gradient_steps_a_quantum(experiment.n_envs)
+        self._drawn: _Drawn | None = None
         self._losses: NDArray[np.float64] | None = None
         self._learning_rate = 0.0
 
@@ -77,35 +79,40 @@ class NativeOffPolicy(NativeLearner[H]):
         shape = environments.action_space.shape or ()
         observations = environments.reset()
         raw = _raw(environments, observations)
-        while self.timestep < end:
-            for _ in range(settings.train_freq):
-                scaled = self._choose(observations, n_envs, rng)
-                actions = unscale(scaled, self._low, self._high)
-                observations, rewards, dones, infos = environments.step(
-                    actions.reshape(n_envs, *shape)
-                )
-                self.timestep += n_envs
-                tick(self.timestep)
-                next_raw = _raw(environments, observations)
-                if normalized is not None:
-                    rewards = normalized.get_original_reward()
-                stored, ends = next_raw, dones
-                if dones.any():
-                    stored, ends = _before_reset(next_raw, dones, infos, normalized)
-                replay.add(
-                    observations=as_rows(raw),
-                    next_observations=as_rows(stored),
-                    actions=scaled,
-                    rewards=rewards,
-                    ends=ends,
-                )
-                raw = next_raw
-                for _ in range(self._note_episodes(dones, infos) if dones.any() else 0):
-                    self._n_episodes += 1
-                    if self._n_episodes % log_interval == 0:
-                        self._dump(self.timestep)
-            if self.timestep > settings.learning_starts and self._n_round:
-                self._train_round(noise, rng, horizon)
+        try:
+            while self.timestep < end:
+                for i in range(settings.train_freq):
+                    scaled = self._choose(observations, n_envs, rng)
+                    actions = unscale(scaled, self._low, self._high)
+                    replay.begin(as_rows(raw))
+                    if i == settings.train_freq - 1 and normalized is None:
+                        self._begin_round(noise, rng, horizon)
+                    observations, rewards, dones, infos = environments.step(
+                        actions.reshape(n_envs, *shape)
+                    )
+                    self.timestep += n_envs
+                    tick(self.timestep)
+                    next_raw = _raw(environments, observations)
+                    if normalized is not None:
+                        rewards = normalized.get_original_reward()
+                    stored, ends = next_raw, dones
+                    if dones.any():
+                        stored, ends = _before_reset(next_raw, dones, infos, normalized)
+                    replay.add(
+                        next_observations=as_rows(stored),
+                        actions=scaled,
+                        rewards=rewards,
+                        ends=ends,
+                    )
+                    raw = next_raw
+                    for _ in range(self._note_episodes(dones, infos) if dones.any() else 0):
+                        self._n_episodes += 1
+                        if self._n_episodes % log_interval == 0:
+                            self._dump(self.timestep)
+                if self.timestep > settings.learning_starts and self._n_round:
+                    self._train_round(noise, rng, horizon)
+        finally:
+            self._drop_round()
 
     def _choose(
         self, observations: VecEnvObs, n: int, rng: np.random.Generator
@@ -121,16 +128,42 @@ class NativeOffPolicy(NativeLearner[H]):
             scaled = np.clip(scaled + disturbance, -1, 1).astype(np.float32)
         return scaled
 
+    def _begin_round(self, noise: _Noise, rng: np.random.Generator, horizon: int) -> None:
+        """Begin the gradient steps that follow the next timestep, while the environments step.
+
+        Draws the same random numbers as `_train_round` would, which completes the round. If the
+        timestep's own transition is among those drawn, only that begins the gradient steps.
+        """
+        n, n_envs = self._n_round, self._experiment.n_envs
+        if not 0 < n <= NOISE_BLOCK or self.timestep + n_envs <= self._settings.learning_starts:
+            return
+        self._learning_rate = self._rate(self._settings.learning_rate, horizon, n_envs)
+        indices = self.replay.sample(rng, (n, self._settings.batch_size), n_coming=1)
+        self._drawn = _Drawn(indices, noise.take(n), begun=not self.replay.includes_next(indices))
+        if self._drawn.begun:
+            self._begin(indices, self._drawn.noise, 0)
+
+    def _drop_round(self) -> None:
+        """Wait for gradient steps that have begun, and forget them: the segment has failed."""
+        if self._drawn is not None and self._drawn.begun:
+            self._kernel.finish()
+        self._drawn = None
+
     def _train_round(self, noise: _Noise, rng: np.random.Generator, horizon: int) -> None:
         """Take the gradient steps that follow train_freq timesteps, in blocks of NOISE_BLOCK."""
-        self._learning_rate = self._rate(self._settings.learning_rate, horizon)
-        parts = []
-        for first in range(0, self._n_round, NOISE_BLOCK):
-            n = min(NOISE_BLOCK, self._n_round - first)
-            indices = self.replay.sample(rng, (n, self._settings.batch_size))
-            parts.append(self._train(indices, noise.take(n), first))
-            self.n_gradient_steps += n
-        self._losses = np.concatenate(parts)
+        if (drawn := self._drawn) is not None:
+            self._drawn = None
+            if not drawn.begun:
+                self._begin(drawn.indices, drawn.noise, 0)
+            self._losses = self._finish()
+        else:
+            self._learning_rate = self._rate(self._settings.learning_rate, horizon)
+            parts = []
+            for first in range(0, self._n_round, NOISE_BLOCK):
+                n = min(NOISE_BLOCK, self._n_round - first)
+                indices = self.replay.sample(rng, (n, self._settings.batch_size))
+                parts.append(self._train(indices, noise.take(n), first))
+            self._losses = np.concatenate(parts)
         if not np.isfinite(self._losses[-1, 1]):
             raise self._diverged()
 
@@ -153,14 +186,19 @@ class NativeOffPolicy(NativeLearner[H]):
         Returns:
             Losses [gradient steps, kinds of loss].
         """
-        self._n_updates += len(indices)
-        return self._step(indices, noise, n_before)
+        self._begin(indices, noise, n_before)
+        return self._finish()
 
-    def _step(
-        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
-    ) -> NDArray[np.float64]:
-        """Take the gradient steps in the kernel; as `_train`."""
+    def _begin(self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int) -> None:
+        """Begin gradient steps on the kernels' other threads; the arguments are those of `_train`."""
         raise NotImplementedError
+
+    def _finish(self) -> NDArray[np.float64]:
+        """Complete the gradient steps that have begun; return what `_train` does."""
+        losses = self._kernel.finish()
+        self._n_updates += len(losses)
+        self.n_gradient_steps += len(losses)
+        return losses
 
     def _shared_arguments(self) -> SharedArguments:
         settings = self._settings
@@ -226,6 +264,14 @@ class NativeOffPolicy(NativeLearner[H]):
 
     def _logged_losses(self, losses: NDArray[np.float64]) -> dict[str, float]:
         raise NotImplementedError
+
+
+class _Drawn(NamedTuple):
+    """A round of gradient steps whose random numbers are drawn."""
+
+    indices: NDArray[np.int64]
+    noise: NDArray[np.float32]
+    begun: bool
 
 
 class _Noise:

@@ -75,31 +75,52 @@ class NativeReplay:
         """Number of transitions that can be sampled."""
         return min(self.n_added, self.capacity) * self._n_envs
 
-    def sample(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.int64]:
-        """Sample rows of transitions uniformly, with replacement."""
-        picked = rng.integers(0, self.n_filled, shape)
-        if self.n_added > self.capacity:  # else the oldest is in row 0
-            picked += (self.n_added - self.capacity) * self._n_envs
+    def sample(
+        self, rng: np.random.Generator, shape: tuple[int, ...], *, n_coming: int = 0
+    ) -> NDArray[np.int64]:
+        """Sample rows of transitions uniformly, with replacement.
+
+        Args:
+            rng: a stream of random numbers.
+            shape: of the result.
+            n_coming: timesteps that count as stored although they will be added only later.
+        """
+        n_added = self.n_added + n_coming
+        picked = rng.integers(0, min(n_added, self.capacity) * self._n_envs, shape)
+        if n_added > self.capacity:  # else the oldest is in row 0
+            picked += (n_added - self.capacity) * self._n_envs
             picked %= self._n_rows
         return picked
 
+    def includes_next(self, rows: NDArray[np.int64]) -> bool:
+        """Whether any of these rows belongs to the timestep that is added next."""
+        start = self.n_added * self._n_envs % self._n_rows
+        return bool(((rows >= start) & (rows < start + self._n_envs)).any())
+
+    def begin(self, observations: Array) -> None:
+        """Store the observations [n_envs, ...] of a timestep, whose `add` must follow.
+
+        Afterwards, `add` changes no row that another thread may read: neither a transition that
+        counts as stored then, nor its next observation.
+        """
+        start = self.n_added * self._n_envs % self._n_rows
+        now = slice(start, start + self._n_envs)
+        if self.arrays["observations"][now].tobytes() != observations.tobytes() and self.n_added:
+            self._make_room(start, observations)
+        if self._n_last:
+            self._forget(self.arrays["following"][now])
+        self.arrays["observations"][now] = observations
+
     def add(self, **transition: Array) -> None:
-        """Store one timestep of every environment.
+        """Store the rest of a timestep of every environment, after `begin`.
 
         Args:
-            **transition: observations, next_observations and actions [n_envs, ...]; rewards and
-                ends [n_envs].
+            **transition: next_observations and actions [n_envs, ...]; rewards and ends [n_envs].
         """
         n, arrays = self._n_envs, self.arrays
         start = self.n_added * n % self._n_rows
         now = slice(start, start + n)
-        observations = transition["observations"]
-        if arrays["observations"][now].tobytes() != observations.tobytes() and self.n_added:
-            self._make_room(start, observations)
-        if self._n_last:
-            self._forget(arrays["following"][now])
         following = (start + n) % self._n_rows
-        arrays["observations"][now] = observations
         arrays["observations"][following : following + n] = transition["next_observations"]
         arrays["following"][now] = np.arange(following, following + n)
         for name in OF_TRANSITIONS:

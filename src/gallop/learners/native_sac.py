@@ -44,7 +44,7 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
                 if model.log_ent_coef is not None
                 else np.log(np.float32(model.ent_coef_tensor))
             )
-        self._kernel = _kernels.Sac(
+        self._kernel: _kernels.Sac = _kernels.Sac(
             **self._shared_arguments(),
             entropy=self.entropy,
             learn_entropy=self._learns_entropy,
@@ -67,10 +67,8 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
         std = np.exp(np.clip(log_std, LOG_STD_MIN, LOG_STD_MAX))
         return np.asarray(np.tanh(mean + std * rng.standard_normal(mean.shape, np.float32)))
 
-    def _step(
-        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
-    ) -> NDArray[np.float64]:
-        return self._kernel.step(
+    def _begin(self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int) -> None:
+        self._kernel.begin(
             indices=indices,
             noise=noise,
             learning_rate=self._learning_rate,

@@ -24,7 +24,7 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
         super().__init__(experiment, environments, seed, n_threads)
         from gallop import _kernels
 
-        self._kernel = _kernels.Td3(
+        self._kernel: _kernels.Td3 = _kernels.Td3(
             **self._shared_arguments(),
             target_noise=self._settings.target_policy_noise,
             target_noise_clip=self._settings.target_noise_clip,
@@ -37,10 +37,8 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
     ) -> NDArray[np.float32]:
         return self.networks["actor"].forward(observations)
 
-    def _step(
-        self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int
-    ) -> NDArray[np.float64]:
-        return self._kernel.step(
+    def _begin(self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int) -> None:
+        self._kernel.begin(
             indices=indices,
             noise=noise,
             learning_rate=self._learning_rate,

@@ -49,16 +49,24 @@ def n_threads(asked: int | None) -> int:
     return min(MAX_THREADS, asked)
 
 
-def engine(n_threads: int, name: str | None = None) -> _kernels.Engine:
+def engine(
+    n_threads: int, name: str | None = None, *, sparse_below: float | None = None
+) -> _kernels.Engine:
     """Make an engine: the threads and the instruction set that networks run on.
 
     Args:
         n_threads: number of threads.
         name: the instruction set; default: the best one that this processor supports.
+        sparse_below: density below which products leave out zeros; 0: never; None: where it pays.
+            It changes no bit.
     """
     from gallop import _kernels
 
-    return _kernels.Engine(instruction_set=name or machine.instruction_set(), n_threads=n_threads)
+    return _kernels.Engine(
+        instruction_set=name or machine.instruction_set(),
+        n_threads=n_threads,
+        sparse_below=sparse_below,
+    )
 
 
 @functools.cache
@@ -108,7 +116,7 @@ class Mlp:
         from gallop import _kernels
 
         self._panel = _kernels.PANEL
-        self.kernel = _kernels.Mlp(engine=engine, **shape._asdict(), has_target=target)
+        self.kernel = _kernels.Mlp(engine=engine, **shape._asdict())
         size = self.kernel.size
         self.parameters = aligned_zeros(size, 0)
         self.first_moment = aligned_zeros(size, 1) if learns else None
