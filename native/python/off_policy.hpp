@@ -72,9 +72,6 @@ struct OffPolicy {
   OffPolicy() = default;
   OffPolicy(const OffPolicy&) = delete;
   OffPolicy& operator=(const OffPolicy&) = delete;
-  ~OffPolicy() {
-    if (begun) finish();
-  }
 
   void set_up(const ActorCriticNetworks& networks, int n_actions,
               const ActorCriticSettings& settings, const AdamSettings& adam_) {
@@ -173,6 +170,11 @@ struct OffPolicy {
     engine->team.begin(job, &*begun->job);
   }
 
+  // To be called by every destructor: the threads use members of the derived class, too.
+  void stop() {
+    if (begun) finish();
+  }
+
   // Takes part in the gradient steps that have begun, until they are done.
   std::unique_ptr<These> finish() {
     require(begun != nullptr, "no gradient steps have begun: call begin() first");
@@ -230,6 +232,8 @@ struct SacLearner : OffPolicy<Sac, SacLosses> {
     s.place = rows.data() + s.n_critics * s.batch;
   }
 
+  ~SacLearner() { stop(); }
+
   void begin(const Batches& batches, const Progress& progress, int n_before,
              const Normalizer& normalizer) {
     const int n = batches.n();
@@ -262,6 +266,8 @@ struct Td3Learner : OffPolicy<Td3, Td3Losses> {
     require(own.policy_delay >= 1, "policy_delay must be at least 1");
     static_cast<Td3Settings&>(algorithm) = own;
   }
+
+  ~Td3Learner() { stop(); }
 
   void begin(const Batches& batches, const Progress& progress, const Normalizer& normalizer) {
     const int n = batches.n(), policy_delay = algorithm.policy_delay;

@@ -6,6 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -105,12 +106,14 @@ def adam(epsilon):
 class OffPolicy:
     """SAC's or TD3's kernel with its networks, on random transitions."""
 
-    def __init__(self, algo, engine, batch, hidden=(40, 33), n_critics=2):
+    def __init__(self, algo, engine, batch, hidden=(40, 33), n_critics=2, activation="relu"):
         inputs = N_OBSERVATIONS + N_ACTIONS
         outputs = 2 * N_ACTIONS if algo == "sac" else N_ACTIONS
         last = "none" if algo == "sac" else "tanh"
-        self.actor = network(engine, [N_OBSERVATIONS, *hidden, outputs], last=last)
-        self.critics = [network(engine, [inputs, *hidden, 1], seed=i) for i in range(n_critics)]
+        self.actor = network(engine, [N_OBSERVATIONS, *hidden, outputs], activation, last=last)
+        self.critics = [
+            network(engine, [inputs, *hidden, 1], activation, seed=i) for i in range(n_critics)
+        ]
         self.entropy = np.zeros(3, np.float32)
         shared = {
             "actor": self.actor.kernel,
@@ -135,11 +138,18 @@ class OffPolicy:
         self.kernel.use_replay(**replay())
         self.batch, self.n_noise = batch, 2 if algo == "sac" else 1
 
-    def step(self, n=4, seed=0, **how):
+    def step(self, n=4, seed=0, begin_before=None, **how):
+        """Take n steps; `begin_before` finishing them by so many seconds."""
         rng = np.random.default_rng(seed)
         indices = rng.integers(0, ROWS, (n, self.batch))
         noise = normal(rng, n, self.n_noise, self.batch, N_ACTIONS)
-        return self.step_on(indices, noise, **how)
+        if begin_before is None:
+            self.losses = self.step_on(indices, noise, **how)
+        else:
+            self.kernel.begin(indices=indices, noise=noise, learning_rate=1e-3, n_done=0, **how)
+            time.sleep(begin_before)
+            self.losses = self.kernel.finish()
+        return self.losses
 
     def step_on(self, indices, noise, n_done=0, **how):
         return self.kernel.step(
@@ -154,9 +164,9 @@ class OffPolicy:
 
 
 class OnPolicy:
-    def __init__(self, engine, batch, discrete, target_kl=0.0):
-        self.policy = network(engine, [N_OBSERVATIONS, 40, 33, N_ACTIONS], "tanh")
-        self.value = network(engine, [N_OBSERVATIONS, 20, 1], "tanh", seed=1)
+    def __init__(self, engine, batch, discrete, target_kl=0.0, activation="tanh", hidden=(40, 33)):
+        self.policy = network(engine, [N_OBSERVATIONS, *hidden, N_ACTIONS], activation)
+        self.value = network(engine, [N_OBSERVATIONS, *hidden, 1], activation, seed=1)
         self.log_std = [aligned_zeros(32, shift) for shift in range(3)]
         self.discrete = discrete
         self.kernel = _kernels.Ppo(
@@ -219,6 +229,109 @@ def test_two_threads_leave_the_same_bits_as_one_in_ppo(isa, discrete):
     assert runs[0].bits() == runs[1].bits()
     np.testing.assert_array_equal(losses[0], losses[1])
     assert losses[0].shape == (3, 6)  # 37, 37 and 26 rows
+
+
+def shift_biases(mlp, by):
+    """Lower or raise what goes into every hidden ReLU, and so the share of zeros behind it."""
+    layers = mlp.read(mlp.parameters)
+    mlp.write(mlp.parameters, [(w, b + np.float32(by)) for w, b in layers[:-1]] + layers[-1:])
+    if mlp.target is not None:
+        mlp.target[:] = mlp.parameters
+
+
+DENSE, ALWAYS_SPARSE = 0.0, 2.0
+
+
+@every_set
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize(
+    ("batch", "hidden"),
+    [(128, (256, 256)), (37, (64, 65)), (1, (100, 70, 130)), (150, (70, 64, 97))],
+)
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_leaving_out_zeros_changes_no_bit(isa, algo, batch, hidden, shift):
+    """Signed zeros would show: Adam keeps them."""
+
+    def run(n_threads, sparse_below):
+        engine = kernels.engine(n_threads, isa, sparse_below=sparse_below)
+        made = OffPolicy(algo, engine, batch, hidden)
+        for mlp in (made.actor, *made.critics):
+            shift_biases(mlp, shift)
+        return made.step(n=6), made.bits()
+
+    losses, bits = run(1, DENSE)
+    for n_threads, sparse_below in ((1, ALWAYS_SPARSE), (2, ALWAYS_SPARSE), (1, None), (2, None)):
+        again, same = run(n_threads, sparse_below)
+        assert same == bits
+        np.testing.assert_array_equal(again, losses)
+
+
+@every_set
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_leaving_out_zeros_changes_no_bit_in_ppo(isa, activation):
+    made = [
+        OnPolicy(kernels.engine(n, isa, sparse_below=below), 70, False, 0.0, activation, (96, 130))
+        for n, below in ((1, DENSE), (1, ALWAYS_SPARSE), (2, None))
+    ]
+    losses = [run.epoch()[0] for run in made]  # 70 and 30 rows
+    assert made[0].bits() == made[1].bits() == made[2].bits()
+    np.testing.assert_array_equal(losses[0], losses[1])
+    np.testing.assert_array_equal(losses[0], losses[2])
+
+
+@every_set
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_weight_behind_a_unit_that_is_not_zero_is_seen(isa, bad):
+    """A unit that is zero hides it: dense arithmetic makes 0 x infinity NaN, sparse leaves it out.
+    A learner finds such a weight when it checks its parameters, at the end of a segment."""
+    engine = kernels.engine(1, isa, sparse_below=ALWAYS_SPARSE)
+    mlp = network(engine, [3, 64, 64, 2], learns=False)
+    layers = mlp.read(mlp.parameters)
+    layers[0][1][7] = 100  # this unit is never zero
+    layers[1][0][5, 7] = bad
+    mlp.write(mlp.parameters, layers)
+    assert not np.isfinite(mlp.forward(normal(np.random.default_rng(0), 9, 3))).any()
+
+
+@pytest.mark.parametrize("algo", ["sac", "td3"])
+def test_a_step_may_begin_long_before_it_is_finished(algo):
+    """The other thread then does most of it, or all; or nothing, with one thread."""
+    expected = OffPolicy(algo, kernels.engine(1), 64, (64, 64))
+    losses = [expected.step(n=5, seed=seed) for seed in range(8)]
+    for n_threads in (1, 2):
+        run = OffPolicy(algo, kernels.engine(n_threads), 64, (64, 64))
+        for seed in range(8):
+            run.step(n=5, seed=seed, begin_before=0.0005 * seed)
+            np.testing.assert_array_equal(run.losses, losses[seed])
+        assert run.bits() == expected.bits()
+
+
+def test_calls_between_begin_and_finish_are_refused():
+    run = OffPolicy("sac", kernels.engine(2), 64)
+    before = OffPolicy("sac", kernels.engine(1), 64)
+    with pytest.raises(ValueError, match=r"no gradient steps have begun: call begin\(\) first"):
+        run.kernel.finish()
+    rng = np.random.default_rng(0)
+    arguments = {
+        "indices": rng.integers(0, ROWS, (3, 64)),
+        "noise": normal(rng, 3, 2, 64, N_ACTIONS),
+        "learning_rate": 1e-3,
+        "n_done": 0,
+    }
+    run.kernel.begin(**arguments)
+    with pytest.raises(ValueError, match="gradient steps have begun already"):
+        run.kernel.begin(**arguments)
+    with pytest.raises(ValueError, match="gradient steps have begun: call finish"):
+        run.kernel.use_replay(**replay())
+    with pytest.raises(RuntimeError, match="gradient steps have begun on this engine"):
+        run.actor.forward(np.zeros((1, N_OBSERVATIONS), np.float32))
+    run.kernel.finish()
+    before.kernel.step(**arguments)
+    assert run.bits() == before.bits()
+    run.kernel.begin(**arguments)  # a learner may be deleted meanwhile
+    actor = run.actor
+    del run
+    actor.forward(np.zeros((1, N_OBSERVATIONS), np.float32))
 
 
 def test_ppo_stops_where_the_policy_has_moved_too_far():

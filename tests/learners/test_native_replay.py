@@ -40,6 +40,30 @@ def empty(capacity, n_envs):
     return NativeReplay(capacity * n_envs, n_envs, N_OBSERVATIONS, N_ACTIONS)
 
 
+def add(replay, transition):
+    """Add a timestep; whatever another thread may read meanwhile does not change."""
+    rest = dict(transition)
+    replay.begin(rest.pop("observations"))
+    rows = readable(replay)
+    before = contents(replay, rows)
+    replay.add(**rest)
+    assert contents(replay, rows) == before
+
+
+def readable(replay):
+    """Rows that may be sampled as if the next timestep had been added, except that timestep's."""
+    shape = (20 * (replay.n_filled + 1),)
+    rows = np.unique(replay.sample(np.random.default_rng(0), shape, n_coming=1))
+    return rows[[not replay.includes_next(row) for row in rows]]
+
+
+def contents(replay, rows):
+    arrays = replay.arrays
+    following = arrays["observations"][arrays["following"][rows]]
+    names = ("observations", "actions", "rewards", "ends", "following")
+    return [following.tobytes(), *(arrays[name][rows].tobytes() for name in names)]
+
+
 def check(replay, transitions):
     """The buffer has the newest transitions, and samples all of these and no others."""
     live = transitions[-replay.capacity :]
@@ -92,6 +116,18 @@ def test_it_equals_a_list_of_the_newest_transitions(
     for n, transition in enumerate(more, start=1):
         add(again, transition)
         check(again, [*transitions, *more[:n]])
+
+
+def test_sampling_before_a_timestep_is_added_equals_sampling_afterwards():
+    replay = empty(5, 2)
+    for n, transition in enumerate(history(np.random.default_rng(0), 12, 2, 0.3)):
+        rng = [np.random.default_rng(n), np.random.default_rng(n)]
+        early = replay.sample(rng[0], (100,), n_coming=1)
+        includes_next = replay.includes_next(early)
+        next_rows = {int(replay._rows(np.array([n]))[0, i]) for i in range(2)}
+        assert includes_next == bool(next_rows & set(early.tolist()))
+        add(replay, transition)
+        np.testing.assert_array_equal(early, replay.sample(rng[1], (100,)))
 
 
 def test_an_observation_is_stored_once():

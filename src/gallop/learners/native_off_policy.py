@@ -190,7 +190,7 @@ class NativeOffPolicy(NativeLearner[H]):
         return self._finish()
 
     def _begin(self, indices: NDArray[np.int64], noise: NDArray[np.float32], n_before: int) -> None:
-        """Begin gradient steps on the kernels' other threads; the arguments are those of `_train`."""
+        """Begin gradient steps on the kernels' other threads; the arguments are `_train`'s."""
         raise NotImplementedError
 
     def _finish(self) -> NDArray[np.float64]:
