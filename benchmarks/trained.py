@@ -15,8 +15,9 @@ One part takes about ten minutes on one core. The results do not depend on the m
 from __future__ import annotations
 
 import argparse
-import time
+from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -42,19 +43,25 @@ def experiments() -> dict[str, dict[str, Any]]:
     }
 
 
+def segments(
+    experiment: Any, environments: Any, learner: Any, timesteps: int, length: int
+) -> Iterator[float]:
+    """Train in segments of a length, as a run of training seed 0; yields the SPS of each one."""
+    for number, first in enumerate(range(0, timesteps, length)):
+        n, seed, started = min(length, timesteps - first), segment_seed(0, number), perf_counter()
+        rebuild(environments)
+        learner.learn(environments, seed, n, experiment.total_timesteps, lambda timestep: None)
+        yield n / (perf_counter() - started)
+
+
 def make(part: str, folder: Path, timesteps: int) -> None:
     """Train one part and write its two files; prints its progress."""
     spec = {"experiment": experiments()[part] | {"n_threads": 1}}
     experiment, environments, learner = native_learner(spec)
-    started = time.perf_counter()
-    for number, first in enumerate(range(0, timesteps, SEGMENT)):
-        n = min(SEGMENT, timesteps - first)
-        rebuild(environments)
-        seed = segment_seed(0, number)
-        learner.learn(environments, seed, n, experiment.total_timesteps, lambda timestep: None)
-        seconds = time.perf_counter() - started
-        left = seconds * (timesteps - learner.timestep) / learner.timestep
-        print(f"{part}: {learner.timestep:,} timesteps, {left / 60:.1f} min left", flush=True)
+    started = perf_counter()
+    for _ in segments(experiment, environments, learner, timesteps, SEGMENT):
+        left = (perf_counter() - started) * (timesteps / learner.timestep - 1) / 60
+        print(f"{part}: {learner.timestep:,} timesteps, {left:.1f} min left", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
     learner.save_policy(folder / f"{part}.zip")
     np.savez(folder / f"{part}.npz", **learner.replay.read(0, learner.replay.n_filled))
