@@ -140,7 +140,7 @@ def peer(spec: dict[str, Any]) -> Work:
 
         n = environments.action_space.shape
         kwargs["action_noise"] = NormalActionNoise(np.zeros(n), np.full(n, noise))
-    algorithm = getattr(library, spec["algo"].upper())
+    algorithm = getattr(library, {"crossq": "CrossQ"}.get(spec["algo"], spec["algo"].upper()))
     state = spec.get("state")
     if state and spec["library"] == "sb3":
         model = algorithm.load(f"{state}.zip", environments, device="cpu")
