@@ -52,9 +52,33 @@ def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
     spaces = environments.observation_space, environments.action_space
     choice = choose_learner(experiment, *spaces)
     learner: Any = make_learner(experiment, choice, environments, initialisation_seed(0))
-    if spec.get("full"):
-        fill_native(learner.replay)
+    if n := spec.get("full"):  # transitions, or True for all
+        fill_native(learner.replay, learner.replay.capacity if n is True else n)
+    if state := spec.get("state"):
+        resume_native(learner, state)
     return experiment, environments, learner
+
+
+def resume_native(learner: Any, state: str) -> None:
+    """Take the policy and the replay buffer that trained.py made."""
+    import numpy as np
+
+    learner.read_policy(Path(f"{state}.zip"))
+    with np.load(f"{state}.npz") as transitions:
+        learner.replay.write(0, dict(transitions))
+        learner.replay.n_added = learner.timestep = len(transitions["rewards"])
+
+
+def resume_peer(model: Any, state: str) -> None:
+    """Take only the replay buffer that trained.py made; SB3 loads the policy itself."""
+    import numpy as np
+
+    buffer = model.replay_buffer
+    with np.load(f"{state}.npz") as transitions:
+        n = buffer.pos = len(transitions["rewards"])
+        for name in ("observations", "next_observations", "actions", "rewards"):
+            getattr(buffer, name)[:n] = transitions[name]
+        buffer.dones[:n] = transitions["ends"]
 
 
 def native(spec: dict[str, Any]) -> Work:
@@ -83,15 +107,19 @@ def native(spec: dict[str, Any]) -> Work:
 
 
 def peer(spec: dict[str, Any]) -> Work:
-    """Stock SB3 or SBX, which has SB3's interface."""
+    """Stock SB3; SB3-Contrib or SBX, which have SB3's interface."""
     import gymnasium
 
     library: Any
     if spec["library"] == "sbx":
         import sbx as library
     else:
-        import stable_baselines3 as library
         import torch
+
+        if spec["library"] == "contrib":
+            import sb3_contrib as library
+        else:
+            import stable_baselines3 as library
 
         torch.set_num_threads(spec["n_threads"])
     environments: Any = gymnasium.make(spec["env"], **spec["env_kwargs"])
@@ -112,8 +140,14 @@ def peer(spec: dict[str, Any]) -> Work:
 
         n = environments.action_space.shape
         kwargs["action_noise"] = NormalActionNoise(np.zeros(n), np.full(n, noise))
-    algorithm = getattr(library, spec["algo"].upper())
-    model = algorithm("MlpPolicy", environments, seed=spec["seed"], device="cpu", **kwargs)
+    algorithm = getattr(library, {"crossq": "CrossQ"}.get(spec["algo"], spec["algo"].upper()))
+    state = spec.get("state")
+    if state and spec["library"] == "sb3":
+        model = algorithm.load(f"{state}.zip", environments, device="cpu")
+    else:  # SBX cannot read the zip; dense arithmetic takes as long with new weights
+        model = algorithm("MlpPolicy", environments, seed=spec["seed"], device="cpu", **kwargs)
+    if state:
+        resume_peer(model, state)
     if spec.get("full"):
         names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
         fill({name: getattr(model.replay_buffer, name) for name in names})
@@ -131,7 +165,16 @@ def peer(spec: dict[str, Any]) -> Work:
         environment = Monitor(gymnasium.make(spec["env"], **spec["eval_env_kwargs"]))
         return {"mean return": float(evaluate_policy(model, environment, n_eval_episodes=n)[0])}
 
-    return {"learn": learn, "play": play, "remember": remember(learn, model.save)}[spec["task"]]
+    def parts(n: int) -> dict[str, float]:
+        started = time.perf_counter()
+        learn(n)
+        learned = time.perf_counter()
+        model.train(n, model.batch_size)
+        rate = n / (time.perf_counter() - learned)
+        return {"SPS": n / (learned - started), "gradient steps/s": rate}
+
+    tasks = {"learn": learn, "play": play, "parts": parts}
+    return (tasks | {"remember": remember(learn, model.save)})[spec["task"]]
 
 
 def remember(learn: Work, save: Callable[[Path], None]) -> Work:
@@ -144,13 +187,13 @@ def remember(learn: Work, save: Callable[[Path], None]) -> Work:
     return work
 
 
-def fill_native(replay: Any, episode: int = 1000) -> None:
-    """Fill the native replay buffer with random transitions, including last observations."""
+def fill_native(replay: Any, n_transitions: int, episode: int = 1000) -> None:
+    """Write random transitions to the native replay buffer, including last observations."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    for start in range(0, replay.capacity, episode):
-        n = min(episode, replay.capacity - start)
+    for start in range(0, n_transitions, episode):
+        n = min(episode, n_transitions - start)
         rows = {
             name: rng.uniform(-1, 1, (n, *array.shape[1:])).astype(np.float32)[:, None]
             for name, array in replay.arrays.items()
@@ -160,7 +203,7 @@ def fill_native(replay: Any, episode: int = 1000) -> None:
         rows["next_observations"][-1] = 0
         rows["ends"][:] = 0
         replay.write(start, rows)
-    replay.n_added = replay.capacity
+    replay.n_added = n_transitions
 
 
 def fill(arrays: Mapping[str, Any], rows_at_once: int = 1_000) -> None:
@@ -200,8 +243,12 @@ def peak(spec: dict[str, Any]) -> Work:
         started = time.perf_counter()
         for call in range(size[0]):
             losses = learner._kernel.step(
-                indices=indices[call], noise=noise[call], learning_rate=3e-4, n_done=call * CALL
+                indices=indices[call],
+                noise=noise[call],
+                learning_rate=3e-4,
+                n_done=learner.n_gradient_steps,
             )
+            learner.n_gradient_steps += CALL
         rate = size[0] * CALL / (time.perf_counter() - started)
         assert np.isfinite(losses[:, 1]).all()  # of the critics
         possible = _kernels.peak(engine=learner._engine, seconds=PEAK_SECONDS)

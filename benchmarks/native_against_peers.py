@@ -1,14 +1,13 @@
 r"""Compare the native learner with its peers: stock SB3 and, if it is installed, SBX (JAX).
 
     python benchmarks/native_against_peers.py [--parts sac128,ppo,...] [--rounds 5]
-        [--timesteps 2000] [--sbx PYTHON] [--output FILE.csv]
+        [--timesteps 2000] [--trained FOLDER] [--sbx PYTHON] [--output FILE.csv]
 
 Every contestant runs in its own process and works on request, so that contestants take turns
-(A B C A B C) within one run and share neither threads nor libraries. HalfCheetah-v5, CPU, float32
-except in sac128_bf16. The parts:
+(A B C A B C) within one run and share neither threads nor libraries. HalfCheetah-v5, CPU, float32.
+The parts:
 
     sac128       the reference experiment: SAC, batch 128; whole loop, UTD ratio 1
-    sac128_bf16  the same; the native learner has `precision: bf16`
     sac256       SAC with SB3's defaults, batch 256
     td3256       TD3 with SB3's defaults and normal noise of 0.1, batch 256
     ppo          PPO with SB3's defaults, whole rollouts; each side with the number and kind of
@@ -17,6 +16,8 @@ except in sac128_bf16. The parts:
     memory       peak resident memory of training with a full replay buffer of 1,000,000
     peak         gradient steps alone, as a share of the peak FLOP/s of the same threads
     timestep     how the time of one timestep of the native SAC and TD3 is spent
+    contrib      TQC and CrossQ of SB3-Contrib, which the product runs on SB3's learner, beside the
+                 native SAC of the same batch; estimates what native kernels for them would gain
 
 The time of the native learner includes the costs of a segment in a run (new simulators, seeded
 streams); SB3 and SBX do one long `learn`. SB3 runs with one and with two threads of torch; the
@@ -24,6 +25,11 @@ better median counts. PYTHON is the interpreter of an environment with sbx-rl an
 without it SBX is left out. Prints medians with 95 % bootstrap intervals of the median, and adds
 every measurement to the CSV (next to this file by default) and the machine to FILE_machines.csv.
 Runs are added and never replaced, even if one came out badly. Measure on an idle machine.
+
+With --trained, sac128, sac256, td3256, peak, timestep and contrib start from the states at 100,000
+timesteps that trained.py has written to FOLDER, policy and replay buffer, and the CSV calls these
+parts PART_trained. SBX and SB3-Contrib get the same replay buffer but new weights: they cannot read
+the policy, and as they skip no zeros, their speed does not depend on it.
 """
 
 from __future__ import annotations
@@ -45,18 +51,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from contestant import gradient_step_flop
+from trained import experiments
 
 from gallop import machine
 from gallop.evaluation.statistics import bootstrap_interval
 from gallop.experiments.seeding import initialisation_seed
-from gallop.experiments.yaml_file import load
 from gallop.policies import kernels
 
 CONTESTANT = Path(__file__).with_name("contestant.py")
-REFERENCE = Path(__file__).parents[1] / "configs" / "halfcheetah_sac.yaml"
 COLUMNS = ["run", "part", "contestant", "setting", "round", "value", "unit"]
 N_EPISODES = 10
-PARTS = "sac128,sac128_bf16,sac256,td3256,ppo,evaluation,memory,peak,timestep"
+PARTS = "sac128,sac256,td3256,ppo,evaluation,memory,peak,timestep,contrib"
 
 
 class ContestantError(RuntimeError):
@@ -155,10 +161,8 @@ class Benchmark:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options, self.book = options, Book(options.output)
         self.n_threads = kernels.n_threads(None)
-        self.reference = load(REFERENCE).model_dump(mode="json") | {"learner": "native"}
-        names = ("env", "env_kwargs", "eval_env_kwargs", "total_timesteps", "learner")
-        self.task = {name: self.reference[name] for name in names}
-        self.td3 = self.task | {"algo": "td3"}
+        self.reference, self.sac, self.td3 = experiments().values()
+        self.task = {name: value for name, value in self.sac.items() if name != "algo"}
         names = ("learning_rate", "batch_size", "gamma", "buffer_size")
         self.kwargs = {name: self.reference["hyperparameters"][name] for name in names}
 
@@ -179,6 +183,13 @@ class Benchmark:
         if not self.options.sbx:
             return []
         return [Contestant("sbx", "default", like.spec | {"library": "sbx"}, self.options.sbx)]
+
+    def trained(self, part: str) -> dict[str, str]:
+        """What to add to a contestant's spec so that it starts from the trained state of a part."""
+        return {"state": str(self.options.trained / part)} if self.options.trained else {}
+
+    def named(self, part: str) -> str:
+        return f"{part}_trained" if self.options.trained else part
 
     def turns(
         self,
@@ -207,8 +218,10 @@ class Benchmark:
 
     def off_policy(self, part: str, experiment: Mapping[str, Any], kwargs: Any, sbx: bool) -> None:
         n, options, algo = self.options.timesteps, self.options, experiment["algo"]
-        stock = [self.sb3(algo, kwargs, n_threads) for n_threads in (1, 2)]
-        contestants = [self.native(experiment), *stock, *(self.sbx(stock[0]) if sbx else [])]
+        state, part = self.trained(part), self.named(part)
+        stock = [self.sb3(algo, kwargs, n_threads, **state) for n_threads in (1, 2)]
+        native = self.native(experiment, **state)
+        contestants = [native, *stock, *(self.sbx(stock[0]) if sbx else [])]
         found = self.turns(
             part, contestants, n, ["SPS"], rounds=options.rounds, warm_up=options.warm_up
         )
@@ -219,12 +232,8 @@ class Benchmark:
     def sac128(self) -> None:
         self.off_policy("sac128", self.reference, self.kwargs, sbx=True)
 
-    def sac128_bf16(self) -> None:
-        experiment = self.reference | {"precision": "bf16"}
-        self.off_policy("sac128_bf16", experiment, self.kwargs, sbx=True)
-
     def sac256(self) -> None:
-        self.off_policy("sac256", self.task | {"algo": "sac"}, {"batch_size": 256}, sbx=True)
+        self.off_policy("sac256", self.sac, {"batch_size": 256}, sbx=True)
 
     def td3256(self) -> None:
         kwargs = {"batch_size": 256, "action_noise": 0.1, "train_freq": 1, "gradient_steps": 1}
@@ -286,16 +295,20 @@ class Benchmark:
 
     def peak(self) -> None:
         contestants = []
-        sac = self.task | {"algo": "sac"}
-        sac128 = sac | {"hyperparameters": {"batch_size": 128}}
-        experiments = {"batch 128": sac128, "batch 256": sac, "td3, batch 256": self.td3}
-        for (name, experiment), n in itertools.product(experiments.items(), (1, 2)):
-            spec = {"work": "peak", "experiment": experiment | {"n_threads": n}, "full": True}
+        sac128 = self.sac | {"hyperparameters": {"batch_size": 128}}
+        kinds = [
+            ("batch 128", "sac128", sac128),
+            ("batch 256", "sac256", self.sac),
+            ("td3, batch 256", "td3256", self.td3),
+        ]
+        for (name, part, experiment), n in itertools.product(kinds, (1, 2)):
+            spec = {"work": "peak", "experiment": experiment | {"n_threads": n}}
+            spec |= self.trained(part) or {"full": True}
             contestants.append(Contestant("native", f"{name}, {threads(n)}", spec))
         units = ["gradient steps/s", "GFLOP/s", "GFLOP/s of peak", "share of peak"]
         n, rounds = self.options.timesteps // 10, self.options.rounds
-        found = self.turns("peak", contestants, n, units, rounds=rounds, warm_up=1)
-        print(f"\npeak: gradient steps of the kernels alone; {rounds} rounds")
+        found = self.turns(self.named("peak"), contestants, n, units, rounds=rounds, warm_up=1)
+        print(f"\n{self.named('peak')}: gradient steps of the kernels alone; {rounds} rounds")
         for contestant, answers in zip(contestants, found, strict=True):
             for unit in units:
                 print(f"  {contestant.setting:27}{unit:18}{median([a[unit] for a in answers])}")
@@ -303,8 +316,10 @@ class Benchmark:
     def timestep(self) -> None:
         pieces = ["act", "env.step", "store", "sample + noise", "gradient step", "rest", "whole"]
         n, rounds, warm_up = self.options.timesteps, self.options.rounds, self.options.warm_up
-        for part, experiment in {"timestep": self.reference, "timestep_td3": self.td3}.items():
-            contestant = self.native(experiment, work="timestep", full=True)
+        kinds = [("timestep", "sac128", self.reference), ("timestep_td3", "td3256", self.td3)]
+        for own_name, state, experiment in kinds:
+            part, start = self.named(own_name), self.trained(state) or {"full": True}
+            contestant = self.native(experiment, work="timestep", **start)
             [answers] = self.turns(part, [contestant], n, [], rounds=rounds, warm_up=warm_up)
             print(f"\n{part}: {contestant.setting}; µs, {rounds} rounds")
             whole = statistics.median(answer["whole"] for answer in answers)
@@ -314,6 +329,63 @@ class Benchmark:
                     named = contestant._replace(setting=piece)
                     self.book.add(part, named, number, {"µs": value})
                 print(f"  {piece:16}{median(own):30}{statistics.median(own) / whole:6.1%}")
+
+    def contrib(self) -> None:
+        part, n, batch = self.named("contrib"), self.options.timesteps // 4, 256
+        state, both = self.trained("sac256"), ["SPS", "gradient steps/s"]
+        alone = self.native(self.sac, "gradient steps, ", work="peak", **state)
+        kinds = [(self.native(self.sac, **state), both[:1]), (alone, both[1:])]
+        for algo in ("tqc", "crossq"):
+            stock = self.sb3(algo, {"batch_size": batch}, 1, task="parts", **state)
+            spec = stock.spec | {"library": "contrib"}
+            kinds.append((Contestant("contrib", f"{algo}, {stock.setting}", spec), both))
+        rounds, warm_up = self.options.rounds, self.options.warm_up
+        contestants = [contestant for contestant, _ in kinds]
+        found = self.turns(part, contestants, n, [], rounds=rounds, warm_up=warm_up)
+        print(f"\n{part}: batch {batch}; {rounds} rounds")
+        middles = []
+        for (contestant, units), answers in zip(kinds, found, strict=True):
+            for number, answer in enumerate(answers):
+                self.book.add(part, contestant, number, {unit: answer[unit] for unit in units})
+            for unit in units:
+                own = [answer[unit] for answer in answers]
+                middles.append(statistics.median(own))
+                print(f"  {contestant.name:8}{contestant.setting:26}{unit:18}{median(own)}")
+        ours, our_steps, tqc, _, crossq, _ = middles
+        ratios = flop_of_sac(batch)
+        for name, theirs, ratio in zip(("TQC", "CrossQ"), (tqc, crossq), ratios, strict=True):
+            native = 1 / (1 / ours + (ratio - 1) / our_steps)
+            print(
+                f"  {name}: {ratio:.2f} times the FLOP of SAC. At the FLOP/s of the native SAC, a"
+            )
+            print(f"    native {name} makes {native:,.0f} SPS, {native / theirs:.1f} times as many")
+
+
+def flop_of_sac(batch: int) -> tuple[float, float]:
+    """FLOP of a gradient step of TQC and of CrossQ, as a multiple of SAC's.
+
+    With SB3-Contrib's default networks on HalfCheetah: 17 numbers observed, 6 actions.
+    """
+
+    def network(inputs: int, width: int, outputs: int) -> list[tuple[int, int, int, int]]:
+        return [(inputs, width, 0, 0), (width, width, 0, 0), (width, outputs, 0, 0)]
+
+    def forward(layers: Sequence[tuple[int, int, int, int]], rows: int) -> int:
+        return sum(2 * layer[0] * layer[1] * rows for layer in layers)
+
+    def learn(layers: Sequence[tuple[int, int, int, int]], rows: int) -> int:
+        return 3 * forward(layers, rows) - forward(layers[:1], rows)
+
+    actor, critic = network(17, 256, 12), network(23, 256, 1)
+    quantiles, wide = network(23, 256, 25), network(23, 1024, 1)
+    sac = gradient_step_flop("sac", [actor, critic, critic], batch)
+    # TQC's actor learns through both critics, not only through the one with the smaller value.
+    tqc = gradient_step_flop("sac", [actor, quantiles, quantiles], batch)
+    tqc += forward(quantiles, batch)
+    # CrossQ's critics learn on both observations at once, its actor at every third step.
+    crossq = forward(actor, batch) + 2 * learn(wide, 2 * batch)
+    crossq += (learn(actor, batch) + 2 * 2 * forward(wide, batch)) / 3
+    return tqc / sac, crossq / sac
 
 
 def compare(
@@ -362,6 +434,7 @@ def main() -> int:
         "--n-steps", type=int, default=2_048, help="of ppo; smaller only for trials"
     )
     parser.add_argument("--n-envs", type=int, nargs="+", default=[1, 4, 8, 16], help="of ppo")
+    parser.add_argument("--trained", type=Path, help="the folder that trained.py has written")
     parser.add_argument("--sbx", help="the interpreter of an environment with SBX")
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
