@@ -309,7 +309,11 @@ def timestep(spec: dict[str, Any]) -> Work:
         def learn(i: int) -> None:
             learner._train(*batches[i])
 
-        row = {"next_observations": as_rows(seen), "rewards": np.zeros(1), "ends": np.zeros(1, bool)}
+        row = {
+            "next_observations": as_rows(seen),
+            "rewards": np.zeros(1),
+            "ends": np.zeros(1, bool),
+        }
 
         def store(i: int) -> None:
             replay.begin(as_rows(seen))

@@ -9,7 +9,7 @@ namespace gallop::ISA {
 
 // Register blocks: rows x 2 vectors of sums, 2 vectors of the right matrix, 1 of the left one.
 #ifdef SMALL_BLOCKS
-constexpr int BLOCK_ROWS = 3;  // less code, for builds with sanitizers
+constexpr int BLOCK_ROWS = 2;  // less code, for builds with sanitizers
 #elif LANES == 16 || defined(__aarch64__)
 constexpr int BLOCK_ROWS = 14;  // 32 registers
 #else
@@ -36,28 +36,29 @@ INLINE void accumulate(Vec (&sums)[ROWS][VECTORS], const float* left, const floa
   }
 }
 
-// Splits `n` rows, starting at `first`, into blocks of at most MAX rows whose sizes differ by at
-// most one row.
+// Splits `n` rows, starting at `first`, into blocks of at most MAX rows: even numbers that differ by
+// at most two, and a single row if one is left. So half as many blocks are compiled.
 template <int MAX, class Block>
 INLINE void in_blocks(int first, int n, Block&& block) {
-  if (n <= 0) return;
-  const int n_blocks = (n + MAX - 1) / MAX, rows = n / n_blocks, n_larger = n % n_blocks;
+  static_assert(MAX % 2 == 0);
+  const int n_pairs = n / 2, n_blocks = (n_pairs + MAX / 2 - 1) / (MAX / 2);
   for (int i = 0; i < n_blocks; i++) {
-    const int here = rows + (i < n_larger);
+    const int here = 2 * (n_pairs / n_blocks + (i < n_pairs % n_blocks));
     block(first, here);
     first += here;
   }
+  if (n % 2) block(first, 1);
 }
 
-// Calls function.template operator()<n>() for a number n that is known only at run time.
+// Calls function.template operator()<n>() for a number n of rows, as in_blocks() splits them.
 template <int MAX, class Function>
 INLINE void with_constant(int n, Function&& function) {
-  if constexpr (MAX == 1) {
+  if constexpr (MAX == 0) {
     function.template operator()<1>();
   } else if (n == MAX) {
     function.template operator()<MAX>();
   } else {
-    with_constant<MAX - 1>(n, static_cast<Function&&>(function));
+    with_constant<MAX - 2>(n, static_cast<Function&&>(function));
   }
 }
 
@@ -106,13 +107,12 @@ INLINE void rows_times_matrix(const float* x, const float* w, int rows, int inne
 
 // One block of X^T D: n_x columns of a panel of X and n_d columns of a panel of D, both with `rows`
 // rows. Calls epilogue(row of the result, column in the panel, vector of sums).
-constexpr int GRADIENT_ROWS = BLOCK_ROWS >= 8 ? 8 : 4;  // divides a panel
+constexpr int GRADIENT_ROWS = BLOCK_ROWS >= 8 ? 8 : BLOCK_ROWS;
 template <class Epilogue>
 INLINE void transposed_times_matrix(const float* x, const float* d, int n_x, int n_d, int rows,
                                     Epilogue&& epilogue) {
   over_vectors(n_d, [&]<int VECTORS>(int offset) INLINE_LAMBDA {
-    for (int first = 0; first < n_x; first += GRADIENT_ROWS) {
-      const int n = n_x - first < GRADIENT_ROWS ? n_x - first : GRADIENT_ROWS;
+    in_blocks<GRADIENT_ROWS>(0, n_x, [&](int first, int n) INLINE_LAMBDA {
       with_constant<GRADIENT_ROWS>(n, [&]<int ROWS>() INLINE_LAMBDA {
         Vec sums[ROWS][VECTORS] = {};
         accumulate<ROWS, VECTORS, 1, PANEL>(sums, x + first, d + offset, rows);
@@ -121,7 +121,7 @@ INLINE void transposed_times_matrix(const float* x, const float* d, int n_x, int
 #pragma GCC unroll 2
           for (int v = 0; v < VECTORS; v++) epilogue(first + r, offset + v * LANES, sums[r][v]);
       });
-    }
+    });
   });
 }
 

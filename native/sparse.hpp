@@ -187,11 +187,13 @@ INLINE void in_groups(int columns, Group&& group) {
     } table{{sparse_sums<V + 1>...}};
     return table;
   }(std::make_integer_sequence<int, MOST_VECTORS>{});
-  in_blocks<MOST_PANELS>(0, panels(columns), [&](int panel, int n_panels) INLINE_LAMBDA {
+  const int n = panels(columns), n_groups = (n + MOST_PANELS - 1) / MOST_PANELS;
+  for (int i = 0; i < n_groups; i++) {
+    const int panel = n * i / n_groups, n_panels = n * (i + 1) / n_groups - panel;
     const int left = columns - panel * PANEL;
     const int vectors = ((left < n_panels * PANEL ? left : n_panels * PANEL) + LANES - 1) / LANES;
     group(panel, vectors, BY_VECTORS.sums[vectors - 1]);
-  });
+  }
 }
 
 // Rows [begin, end) of the left matrix times W [inner, columns]: calls epilogue(row, column, vector

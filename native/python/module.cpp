@@ -103,8 +103,8 @@ void bind_networks(nb::module_& m) {
 Args:
     instruction_set: one of instruction_sets().
     n_threads: the caller's and n - 1 others, which live as long as the engine.
-    sparse_below: density below which products leave out zeros; 0: never; None: where it pays.
-        The results have the same bits.
+    sparse_below: density below which products leave out zeros, which changes no bit; 0: never;
+        None: where it pays.
 )")
       .def_prop_ro(
           "instruction_set", [](const Engine& e) { return std::string(e.kernels->name); },
@@ -255,8 +255,8 @@ Args:
       "normalizer"_a = Normalizer{}, R"(
 Begin n gradient steps on the engine's other threads; `finish` must follow.
 
-Until then, the rows of the replay buffer in `indices` must not change, nor the rows of their next
-observations, and nothing else may use the networks.
+Until then, the rows of the replay buffer in `indices` must not change, nor the rows of
+their next observations, and nothing else may use the networks.
 
 Args:
     indices: [n, batch] rows of the replay buffer.

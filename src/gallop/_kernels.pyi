@@ -13,9 +13,6 @@ def instruction_sets() -> list[str]:
     Instruction sets of this build that this processor supports, best first.
     """
 
-def has_bf16() -> bool:
-    """Whether the best instruction set multiplies bfloat16 numbers."""
-
 def peak(*, engine: Engine, seconds: float) -> float:
     """
     Measure the peak FLOP per second of all threads of the engine together.
@@ -52,7 +49,17 @@ def advantages(
 class Engine:
     """An instruction set and the threads that use it."""
 
-    def __init__(self, *, instruction_set: str, n_threads: int) -> None: ...
+    def __init__(
+        self, *, instruction_set: str, n_threads: int, sparse_below: float | None = None
+    ) -> None:
+        """
+        Args:
+            instruction_set: one of instruction_sets().
+            n_threads: the caller's and n - 1 others, which live as long as the engine.
+            sparse_below: density below which products leave out zeros, which changes no bit; 0: never;
+                None: where it pays.
+        """
+
     @property
     def instruction_set(self) -> str:
         """One of instruction_sets()."""
@@ -63,24 +70,13 @@ class Engine:
 class Mlp:
     """A multilayer perceptron whose parameters are arrays of the caller."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        widths: Sequence[int],
-        hidden: str,
-        last: str,
-        precision: str = "float32",
-        has_target: bool = True,
-    ) -> None:
+    def __init__(self, *, engine: Engine, widths: Sequence[int], hidden: str, last: str) -> None:
         """
         Args:
             engine: the instruction set and threads to use.
             widths: number of inputs, then the outputs of every layer.
             hidden: activation of the hidden layers: relu, tanh or none.
             last: activation of the last layer.
-            precision: of products in layers between hidden units: float32, bf16x3 or bf16.
-            has_target: whether `use` may be given a target network.
         """
 
     def use(
@@ -184,6 +180,32 @@ class Sac:
             target_update_interval: gradient steps between two updates of the target networks.
         """
 
+    def begin(
+        self,
+        *,
+        indices: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        noise: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        learning_rate: float,
+        n_done: int,
+        n_before: int = 0,
+        normalizer: Normalizer = ...,
+    ) -> None:
+        """
+        Begin n gradient steps on the engine's other threads; `finish` must follow.
+
+        Until then, the rows of the replay buffer in `indices` must not change, nor the rows of
+        their next observations, and nothing else may use the networks.
+
+        Args:
+            indices: [n, batch] rows of the replay buffer.
+            noise: [n, 2, batch, actions], standard normal, for this observation and the next one.
+            learning_rate: of all networks and the entropy coefficient.
+            n_done: gradient steps so far.
+            n_before: gradient steps before these in the same round of training, which is where
+                target_update_interval starts to count.
+            normalizer: of observations and rewards.
+        """
+
     def step(
         self,
         *,
@@ -194,17 +216,11 @@ class Sac:
         n_before: int = 0,
         normalizer: Normalizer = ...,
     ) -> NDArray[numpy.float64]:
-        """
-        Do n gradient steps.
+        """Do n gradient steps: `begin` and `finish` in one call."""
 
-        Args:
-            indices: [n, batch] rows of the replay buffer.
-            noise: [n, 2, batch, actions], standard normal, for this observation and the next one.
-            learning_rate: of all networks and the entropy coefficient.
-            n_done: gradient steps so far.
-            n_before: gradient steps before these in the same round of training, which is where
-                target_update_interval starts to count.
-            normalizer: of observations and rewards.
+    def finish(self) -> NDArray[numpy.float64]:
+        """
+        Complete the gradient steps that have begun.
 
         Returns:
             [n, 4]: loss of the actor, loss of the critics, entropy coefficient, its loss.
@@ -222,7 +238,7 @@ class Sac:
         ends: Annotated[NDArray[numpy.bool_], dict(order="C", device="cpu", writable=False)],
     ) -> None:
         """
-        Learn from the transitions in these arrays in all further calls of `step`.
+        Learn from the transitions in these arrays in all further gradient steps.
 
         Args:
             observations: [at least rows, observations].
@@ -260,6 +276,26 @@ class Td3:
             policy_delay: gradient steps of the critics per gradient step of the actor.
         """
 
+    def begin(
+        self,
+        *,
+        indices: Annotated[NDArray[numpy.int64], dict(order="C", device="cpu", writable=False)],
+        noise: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+        learning_rate: float,
+        n_done: int,
+        normalizer: Normalizer = ...,
+    ) -> None:
+        """
+        Begin n gradient steps on the engine's other threads; `finish` must follow, as in Sac.
+
+        Args:
+            indices: [n, batch] rows of the replay buffer.
+            noise: [n, batch, actions], standard normal.
+            learning_rate: of all networks.
+            n_done: gradient steps so far.
+            normalizer: of observations and rewards.
+        """
+
     def step(
         self,
         *,
@@ -269,15 +305,11 @@ class Td3:
         n_done: int,
         normalizer: Normalizer = ...,
     ) -> NDArray[numpy.float64]:
-        """
-        Do n gradient steps.
+        """Do n gradient steps: `begin` and `finish` in one call."""
 
-        Args:
-            indices: [n, batch] rows of the replay buffer.
-            noise: [n, batch, actions], standard normal.
-            learning_rate: of all networks.
-            n_done: gradient steps so far.
-            normalizer: of observations and rewards.
+    def finish(self) -> NDArray[numpy.float64]:
+        """
+        Complete the gradient steps that have begun.
 
         Returns:
             [n, 2]: loss of the actor (NaN in steps where it does not learn), loss of the critics.
@@ -295,7 +327,7 @@ class Td3:
         ends: Annotated[NDArray[numpy.bool_], dict(order="C", device="cpu", writable=False)],
     ) -> None:
         """
-        Learn from the transitions in these arrays in all further calls of `step`.
+        Learn from the transitions in these arrays in all further gradient steps.
 
         Args:
             observations: [at least rows, observations].
