@@ -103,8 +103,8 @@ void bind_networks(nb::module_& m) {
 Args:
     instruction_set: one of instruction_sets().
     n_threads: the caller's and n - 1 others, which live as long as the engine.
-    sparse_below: density below which products leave out zeros, which changes no bit; 0: never;
-        None: where it pays.
+    sparse_below: density below which products leave out zeros, which changes no bit;
+        0: never; None: where it pays.
 )")
       .def_prop_ro(
           "instruction_set", [](const Engine& e) { return std::string(e.kernels->name); },

@@ -56,8 +56,8 @@ class Engine:
         Args:
             instruction_set: one of instruction_sets().
             n_threads: the caller's and n - 1 others, which live as long as the engine.
-            sparse_below: density below which products leave out zeros, which changes no bit; 0: never;
-                None: where it pays.
+            sparse_below: density below which products leave out zeros, which changes no bit;
+                0: never; None: where it pays.
         """
 
     @property
