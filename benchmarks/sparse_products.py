@@ -12,6 +12,7 @@ and that the choice is never slower than dense. Takes about two minutes.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from pathlib import Path
 from time import perf_counter
@@ -36,7 +37,7 @@ def network(engine: Any, inputs: int, outputs: int, shift: float, seed: int) -> 
     widths = [inputs, *HIDDEN, outputs]
     mlp = Mlp(engine, Shape(widths, "relu", "none"), learns=True, target=True)
     layers = []
-    for number, (m, n) in enumerate(zip(widths, widths[1:], strict=False)):
+    for number, (m, n) in enumerate(itertools.pairwise(widths)):
         bias = np.full(n, shift if number < len(HIDDEN) else 0.0)
         layers.append((rng.standard_normal((n, m)) / np.sqrt(m), bias))
     mlp.write(mlp.parameters, layers)
