@@ -73,7 +73,7 @@ def resume_peer(model: Any, state: str) -> None:
     """Take only the replay buffer that trained.py made; SB3 loads the policy itself."""
     import numpy as np
 
-    buffer = model.replay_buffer
+    buffer, model.learning_starts = model.replay_buffer, 0
     with np.load(f"{state}.npz") as transitions:
         n = buffer.pos = len(transitions["rewards"])
         for name in ("observations", "next_observations", "actions", "rewards"):
@@ -167,11 +167,11 @@ def peer(spec: dict[str, Any]) -> Work:
 
     def parts(n: int) -> dict[str, float]:
         started = time.perf_counter()
-        learn(n)
+        measured = learn(n)
         learned = time.perf_counter()
         model.train(n, model.batch_size)
         rate = n / (time.perf_counter() - learned)
-        return {"SPS": n / (learned - started), "gradient steps/s": rate}
+        return measured | {"SPS": n / (learned - started), "gradient steps/s": rate}
 
     tasks = {"learn": learn, "play": play, "parts": parts}
     return (tasks | {"remember": remember(learn, model.save)})[spec["task"]]

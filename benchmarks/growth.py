@@ -117,7 +117,7 @@ def draw(found: dict[str, Series], path: Path) -> None:
         else:
             axes.set_yscale("log")
             axes.set_xticks(list(series), [str(x) for x in series])
-            axes.minorticks_off()
+            axes.xaxis.minorticks_off()
     n_envs.legend(frameon=False)
     figure.suptitle("Time of a timestep, native learner on HalfCheetah-v5 (medians and ranges)")
     figure.savefig(path, dpi=150)

@@ -346,6 +346,7 @@ class Benchmark:
         middles = []
         for (contestant, units), answers in zip(kinds, found, strict=True):
             for number, answer in enumerate(answers):
+                assert answer.get("gradient steps", n) == n, f"{answer}: the UTD ratio is not 1"
                 self.book.add(part, contestant, number, {unit: answer[unit] for unit in units})
             for unit in units:
                 own = [answer[unit] for answer in answers]
