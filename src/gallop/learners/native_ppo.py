@@ -20,6 +20,7 @@ from gallop.policies.mlp_policy import as_rows
 from gallop.policies.policy import Array
 
 LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
+VALUE_BLOCK = 1024  # rows
 LOSSES = ("policy_gradient_loss", "value_loss", "entropy_loss", "clip_fraction", "approx_kl")
 
 
@@ -117,31 +118,30 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             The rollout, the observations that follow, and whether these start an episode.
         """
         n_steps, n_envs = self._settings.n_steps, environments.num_envs
-        actor, value = self.networks["actor"], self.networks["value"]
+        actor = self.networks["actor"]
         n_actions = 1 if self._discrete else self._n_actions
         n_observations = actor.kernel.layout[0][0]
         of_rows = {
             "observations": np.empty((n_steps, n_envs, n_observations), np.float32),
+            "outputs": np.empty((n_steps, n_envs, self._n_actions), np.float32),
             "actions": np.empty((n_steps, n_envs, n_actions), np.float32),
         }
-        of_steps = {
-            name: np.empty((n_steps, n_envs), np.float32)
-            for name in ("rewards", "starts", "values", "log_probs")
-        }
+        of_steps = {name: np.empty((n_steps, n_envs), np.float32) for name in ("rewards", "starts")}
         shape = environments.action_space.shape or ()
         noise = self._exploration_noise(rng, n_steps, n_envs)
+        added = noise if self._discrete else np.exp(self._log_std) * noise
         for step in range(n_steps):
             rows = as_rows(observations)
             outputs = actor.forward(rows)
-            actions, log_probs = self._sample(outputs, noise[step])
             of_rows["observations"][step] = rows
-            of_rows["actions"][step] = actions
-            of_steps["values"][step] = value.forward(rows)[:, 0]
-            of_steps["log_probs"][step] = log_probs
+            of_rows["outputs"][step] = outputs
             of_steps["starts"][step] = starts
             if self._discrete:
-                taken: Array = actions[:, 0].astype(np.int64)
+                taken: Array = (outputs + added[step]).argmax(axis=1)
+                of_rows["actions"][step, :, 0] = taken
             else:
+                actions = outputs + added[step]
+                of_rows["actions"][step] = actions
                 taken = np.clip(actions, self._low, self._high).reshape(n_envs, *shape)
             following, rewards, dones, infos = environments.step(taken)
             observations = as_array(following)
@@ -152,17 +152,27 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
                 rewards = self._bootstrapped(rewards, dones, infos)
             of_steps["rewards"][step] = rewards
             starts = dones.astype(np.float32)
-        of_steps["advantages"] = self._advantages(of_steps, as_rows(observations), starts)
         n = n_steps * n_envs
+        flat = {name: array.reshape(n, -1) for name, array in of_rows.items()}
+        # At once for all timesteps: the bits of a row do not depend on the other rows.
+        of_steps["values"] = self._values(flat["observations"]).reshape(n_steps, n_envs)
+        log_probs = self._log_probs(flat["outputs"], flat["actions"], noise.reshape(n, -1))
+        of_steps["advantages"] = self._advantages(of_steps, as_rows(observations), starts)
         rollout: Rollout = {
-            "observations": of_rows["observations"].reshape(n, -1),
-            "actions": of_rows["actions"].reshape(n, -1),
+            "observations": flat["observations"],
+            "actions": flat["actions"],
             "values": of_steps["values"].reshape(n),
-            "log_probs": of_steps["log_probs"].reshape(n),
+            "log_probs": log_probs,
             "advantages": of_steps["advantages"].reshape(n),
             "returns": (of_steps["advantages"] + of_steps["values"]).reshape(n),
         }
         return rollout, observations, starts
+
+    def _values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The value function at observations [n, ...], in blocks that need little memory."""
+        blocks = range(0, len(observations), VALUE_BLOCK)
+        forward = self.networks["value"].forward
+        return np.concatenate([forward(observations[i : i + VALUE_BLOCK])[:, 0] for i in blocks])
 
     def _advantages(
         self,
@@ -197,21 +207,27 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             return rng.standard_normal(shape, np.float32)
         return rng.gumbel(size=shape).astype(np.float32)
 
-    def _sample(
-        self, outputs: NDArray[np.float32], noise: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Sample actions [n, actions], and return them with their log-probabilities [n]."""
+    def _log_probs(
+        self,
+        outputs: NDArray[np.float32],
+        actions: NDArray[np.float32],
+        noise: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Log-probabilities [n] of actions [n, ...] sampled from these outputs with this noise."""
         if self._discrete:
-            actions = (outputs + noise).argmax(axis=1)
             shifted = outputs - outputs.max(axis=1, keepdims=True)
             log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-            rows = np.arange(len(actions))
-            return actions[:, None].astype(np.float32), log_p[rows, actions]
-        log_std = self.log_std[0][: self._n_actions]
-        constant = log_std.sum() + np.float32(self._n_actions * LOG_SQRT_2_PI)
-        density = np.float32(-0.5) * (noise * noise).sum(axis=1) - constant
-        actions = np.asarray(outputs + np.exp(log_std) * noise, np.float32)
-        return actions, np.asarray(density, np.float32)
+            chosen: NDArray[np.float32] = log_p[
+                np.arange(len(log_p)), actions[:, 0].astype(np.int64)
+            ]
+            return chosen
+        constant = self._log_std.sum() + np.float32(self._n_actions * LOG_SQRT_2_PI)
+        return np.asarray(np.float32(-0.5) * (noise * noise).sum(axis=1) - constant, np.float32)
+
+    @property
+    def _log_std(self) -> NDArray[np.float32]:
+        """The logarithm of the Gaussian's standard deviation, [actions]."""
+        return self.log_std[0][: self._n_actions]
 
     def _bootstrapped(self, rewards: Array, dones: Array, infos: Infos) -> Array:
         """Add the discounted value of the last observation where a time limit ended the episode."""
@@ -255,7 +271,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
         if np.isfinite(explained):
             record["train/explained_variance"] = explained
         if not self._discrete:
-            record["train/std"] = float(np.exp(self.log_std[0][: self._n_actions]).mean())
+            record["train/std"] = float(np.exp(self._log_std).mean())
         record["train/learning_rate"] = learning_rate
         record["train/n_updates"] = self._n_updates
         record["train/clip_range"] = clip_range
@@ -275,7 +291,7 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
             array[:] = arrays[name]
 
     def _own_tensors(self) -> dict[str, NDArray[np.float32]]:
-        return {} if self._discrete else {"log_std": self.log_std[0][: self._n_actions].copy()}
+        return {} if self._discrete else {"log_std": self._log_std.copy()}
 
     def _moments(self, moment: str) -> dict[str, NDArray[np.float32]]:
         own = {} if self._discrete else {"log_std": self._own_arrays()[f"{moment}/log_std"]}
