@@ -2,7 +2,6 @@
 #include "physics.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cfloat>
 #include <cmath>
 #include <csetjmp>
@@ -131,25 +130,21 @@ bool Physics::step(const Action* actions, const Stepped& stepped) {
     Physics* self;
     const Action* actions;
     const Stepped& stepped;
-    std::size_t n;
+    int n;
     FloatState state;
-    std::atomic<std::size_t> next{0};
 
-    void work() {
-      for (std::size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;)
-        stepped.events[i] = self->step_one(i, actions, stepped);
-    }
-  } job{this, actions, stepped, n, float_state()};
+    void step(int i) const { stepped.events[i] = self->step_one(i, actions, stepped); }
+  } job{this, actions, stepped, static_cast<int>(n), float_state()};
 
-  if (team_.n_threads() == 1 || n <= 1) {
-    job.work();
+  if (team_.n_threads() == 1 || job.n <= 1 || job.n > Worker::MOST_ITEMS) {
+    for (int i = 0; i < job.n; i++) job.step(i);
   } else {
     team_.run(
-        [](void* context, int) {
-          Job& own = *static_cast<Job*>(context);
+        [](void* context, Worker& worker) {
+          const Job& own = *static_cast<Job*>(context);
           const FloatState before = float_state();
           set_float_state(own.state);
-          own.work();
+          worker.divide(own.n, [&](int i) { own.step(i); });
           set_float_state(before);
         },
         &job);
