@@ -1,6 +1,6 @@
-r"""One contestant of native_against_peers.py: a process that does work on request.
+r"""A contestant of native_against_peers.py or environments.py: a process that works on request.
 
-    python benchmarks/contestant.py SPEC     # JSON; native_against_peers.py writes it
+    python benchmarks/contestant.py SPEC     # JSON; the benchmark writes it
 
 Each line on stdin is a number of timesteps (or episodes, or gradient steps) to do; each line on
 stdout is the result: JSON with the seconds and other values. The first line means that the process
@@ -46,9 +46,10 @@ def native_learner(spec: dict[str, Any]) -> tuple[Any, Any, Any]:
     from gallop.experiments.seeding import initialisation_seed
     from gallop.experiments.yaml_file import from_dict
     from gallop.learners.choose import choose_learner, make_learner
+    from gallop.policies import kernels
 
     experiment = from_dict(spec["experiment"])
-    environments = training_environments(experiment)
+    environments = training_environments(experiment, kernels.n_threads(experiment.n_threads))
     spaces = environments.observation_space, environments.action_space
     choice = choose_learner(experiment, *spaces)
     learner: Any = make_learner(experiment, choice, environments, initialisation_seed(0))
@@ -175,6 +176,93 @@ def peer(spec: dict[str, Any]) -> Work:
 
     tasks = {"learn": learn, "play": play, "parts": parts}
     return (tasks | {"remember": remember(learn, model.save)})[spec["task"]]
+
+
+def stepping(spec: dict[str, Any]) -> Work:
+    """Environments alone, with random actions."""
+    import numpy as np
+
+    step = {
+        "gallop": step_of_gallop,
+        "gymnasium": step_of_gymnasium,
+        "sync": step_of_sync,
+        "sb3": step_of_sb3,
+        "envpool": step_of_envpool,
+    }[spec["library"]](spec)
+    n_envs, n_actions = spec["n_envs"], spec["n_actions"]
+    actions = np.random.default_rng(0).uniform(-1, 1, (64, n_envs, n_actions)).astype(np.float32)
+
+    def work(n: int) -> dict[str, float]:
+        for i in range(n // n_envs):
+            step(actions[i % 64])
+        return {}
+
+    return work
+
+
+def step_of_gallop(spec: dict[str, Any]) -> Callable[[Any], object]:
+    from stable_baselines3.common.vec_env import DummyVecEnv
+
+    from gallop.environments.vectorised import environment_makers, training_environments
+    from gallop.experiments.yaml_file import from_dict
+
+    settings = {"env": spec["env"], "n_envs": spec["n_envs"], "total_timesteps": 1_000_000}
+    experiment = from_dict({"algo": "ppo"} | settings)
+    environments: DummyVecEnv
+    if spec["fast"]:
+        environments = training_environments(experiment, spec["n_threads"])
+    else:
+        environments = DummyVecEnv(environment_makers(experiment))
+    environments.seed(0)
+    environments.reset()
+    assert getattr(environments, "is_fast", False) == spec["fast"]
+    return environments.step
+
+
+def step_of_gymnasium(spec: dict[str, Any]) -> Callable[[Any], object]:
+    import gymnasium
+
+    environment: Any = gymnasium.make(spec["env"])
+    environment.reset(seed=0)
+
+    def step(actions: Any) -> None:
+        _, _, terminated, truncated, _ = environment.step(actions[0])
+        if terminated or truncated:
+            environment.reset()
+
+    return step
+
+
+def step_of_sync(spec: dict[str, Any]) -> Callable[[Any], object]:
+    import gymnasium
+
+    environments: Any = gymnasium.make_vec(
+        spec["env"], num_envs=spec["n_envs"], vectorization_mode="sync"
+    )
+    environments.reset(seed=0)
+    return environments.step
+
+
+def step_of_sb3(spec: dict[str, Any]) -> Callable[[Any], object]:
+    from stable_baselines3.common.env_util import make_vec_env
+
+    environments = make_vec_env(spec["env"], spec["n_envs"], seed=0)
+    environments.reset()
+    return environments.step
+
+
+def step_of_envpool(spec: dict[str, Any]) -> Callable[[Any], object]:
+    import envpool
+
+    environments: Any = envpool.make(
+        spec["env"],
+        env_type="gymnasium",
+        num_envs=spec["n_envs"],
+        num_threads=spec["n_threads"],
+        seed=0,
+    )
+    environments.reset()
+    return environments.step
 
 
 def remember(learn: Work, save: Callable[[Path], None]) -> Work:

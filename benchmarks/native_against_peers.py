@@ -130,21 +130,27 @@ class Book:
             row = [part, which.name, which.setting, number, f"{value:.6g}", unit]
             self._append(self._path, COLUMNS, row)
 
-    def add_machine(self, sbx: str | None) -> None:
+    def add_machine(
+        self,
+        python: str | None,
+        peers: Sequence[str] = ("sbx-rl", "jax"),
+        own: Sequence[str] = ("torch", "stable-baselines3"),
+    ) -> None:
+        """Write down the machine, and versions: of `own` here, of `peers` in that interpreter."""
         info = Path("/proc/cpuinfo")
         lines = info.read_text().splitlines() if info.exists() else []
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        code = "from importlib.metadata import version; print(version('sbx-rl'), version('jax'))"
-        command = [sbx or "", "-c", code]
-        peers = subprocess.check_output(command, text=True).split() if sbx else ["", ""]
+        code = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
+        command = [python or "", "-c", code, *peers]
+        found = subprocess.check_output(command, text=True).split() if python else [""] * len(peers)
         here = {
             "cpu": names[0] if names else platform.processor(),
             "processors": machine.available_processors(),
             "load": f"{os.getloadavg()[0]:.2f}",
             "instruction_set": machine.instruction_set(),
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "stable-baselines3")},
-            **dict(zip(("sbx-rl", "jax"), peers, strict=True)),
+            **{name: version(name) for name in own},
+            **dict(zip(peers, found, strict=True)),
         }
         self._append(self._machines, ["run", *here], list(here.values()))
         print(f"run {self._run}: " + ", ".join(f"{k} {v}" for k, v in here.items() if v))
@@ -408,7 +414,7 @@ def compare(
         rank = (sign * statistics.median(own), f"{contestant.setting}: {ratio}")
         best[contestant.name] = max(best.get(contestant.name, rank), rank)
     for name, (_, text) in best.items():
-        print(f"  native against the best setting of {name}, {text}", flush=True)
+        print(f"  {contestants[0].name} against the best setting of {name}, {text}", flush=True)
 
 
 def median(values: Sequence[float]) -> str:

@@ -5,14 +5,17 @@
 // be swapped. nanobind generates src/gallop/_kernels.pyi from these bindings.
 
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <limits>
 
 #include "off_policy.hpp"
+#include "physics.hpp"
 #include "ppo.hpp"
 
 using namespace nanobind::literals;
@@ -425,6 +428,129 @@ Returns:
 )");
 }
 
+void bind_physics(nb::module_& m) {
+  m.attr("TERMINATED") = static_cast<int>(TERMINATED);
+  m.attr("TIME_LIMIT") = static_cast<int>(TIME_LIMIT);
+  m.attr("UNSTABLE") = static_cast<int>(UNSTABLE);
+  m.attr("BAD_ACTION") = static_cast<int>(BAD_ACTION);
+  m.attr("BAD_OBSERVATION") = static_cast<int>(BAD_OBSERVATION);
+  m.attr("BAD_REWARD") = static_cast<int>(BAD_REWARD);
+  m.attr("FAILED") = static_cast<int>(FAILED);
+  nb::class_<PythonPhysics> c(m, "Physics", R"(
+Timesteps of Gymnasium's MuJoCo tasks, several environments at once.
+
+Physics, observations and rewards have the bits of Gymnasium's own code. Resets are Gymnasium's.
+)");
+  c.def(
+      "__init__",
+      [](PythonPhysics* self, std::uintptr_t mj_step, std::uintptr_t mj_rne_post_constraint,
+         std::uintptr_t mju_user_error, Doubles observations, Floats rewards, Bytes events,
+         std::ptrdiff_t n_observations, std::ptrdiff_t n_actions, double largest_reward,
+         int n_threads) {
+        new (self)
+            PythonPhysics({.step = mj_step,
+                           .rne_post_constraint = mj_rne_post_constraint,
+                           .on_error = mju_user_error},
+                          {.observations = observations, .rewards = rewards, .events = events},
+                          {.n_observations = n_observations,
+                           .n_actions = n_actions,
+                           .largest_reward = largest_reward},
+                          n_threads);
+      },
+      nb::kw_only(), "mj_step"_a, "mj_rne_post_constraint"_a, "mju_user_error"_a, "observations"_a,
+      "rewards"_a, "events"_a, "n_observations"_a, "n_actions"_a, "largest_reward"_a, "n_threads"_a,
+      R"(
+Args:
+    mj_step, mj_rne_post_constraint, mju_user_error: addresses of these functions, and of
+        this variable, in the MuJoCo library of the process.
+    observations: [environments, n_observations]; `step` fills this and the next two arrays.
+    rewards: [environments].
+    events: [environments], sums of TERMINATED, TIME_LIMIT, UNSTABLE, BAD_ACTION,
+        BAD_OBSERVATION, BAD_REWARD and FAILED.
+    n_observations, n_actions: of one environment.
+    largest_reward: limit of a reward's absolute value.
+    n_threads: threads that share the environments.
+)");
+  c.def(
+      "add",
+      [](PythonPhysics& self, std::uintptr_t model, std::uintptr_t data, int frame_skip,
+         double seconds, Doubles controls, Counters unstable, std::int64_t time_limit,
+         std::vector<Bounded> observation, ConstDoubles position, std::optional<ConstDoubles> mass,
+         double total_mass, std::vector<Conditional> health, bool terminates, double forward_weight,
+         std::optional<double> healthy_reward, double control_weight, bool control_in_double,
+         double contact_weight, std::optional<Bounded> contact_forces,
+         std::pair<double, double> contact_cost) {
+        self.add({.model = model,
+                  .data = data,
+                  .frame_skip = frame_skip,
+                  .seconds = seconds,
+                  .controls = controls,
+                  .unstable = unstable,
+                  .time_limit = time_limit,
+                  .observation = std::move(observation),
+                  .position = position,
+                  .mass = std::move(mass),
+                  .total_mass = total_mass,
+                  .health = std::move(health),
+                  .terminates = terminates,
+                  .forward_weight = forward_weight,
+                  .healthy_reward = healthy_reward,
+                  .control_weight = control_weight,
+                  .control_in_double = control_in_double,
+                  .contact_weight = contact_weight,
+                  .contact_forces = std::move(contact_forces),
+                  .contact_cost = contact_cost});
+      },
+      nb::kw_only(), "model"_a, "data"_a, "frame_skip"_a, "seconds"_a, "controls"_a, "unstable"_a,
+      "time_limit"_a, "observation"_a, "position"_a, "mass"_a.none() = nb::none(),
+      "total_mass"_a = 0.0, "health"_a = std::vector<Conditional>{}, "terminates"_a = false,
+      "forward_weight"_a, "healthy_reward"_a.none() = nb::none(), "control_weight"_a,
+      "control_in_double"_a = false, "contact_weight"_a = 0.0,
+      "contact_forces"_a.none() = nb::none(),
+      "contact_cost"_a = std::pair{-std::numeric_limits<double>::infinity(),
+                                   std::numeric_limits<double>::infinity()},
+      R"(
+Add an environment. Arrays are views of its MjModel and MjData, which the caller keeps.
+
+Args:
+    model, data: addresses of the environment's MjModel and MjData.
+    frame_skip: physics steps of a timestep.
+    seconds: duration of a timestep.
+    controls: MjData.ctrl, [n_actions].
+    unstable: three counters of MjData's warnings; the physics is unstable if one is not 0.
+    time_limit: timesteps of an episode; 0: none.
+    observation: its parts in their order, as (numbers, low, high): clipped to these bounds.
+    position: x of the body; or, with `mass`, the centres [bodies, 3] of all bodies.
+    mass: [bodies]; the velocity is then that of the centre of mass.
+    total_mass: sum of `mass`.
+    health: conditions (numbers, low, high, inclusive), all of which a healthy body meets.
+    terminates: whether an episode ends when the body is not healthy.
+    forward_weight: of the velocity in the reward.
+    healthy_reward: of a timestep in health; None: no such term.
+    control_weight: of the sum of squared actions, subtracted.
+    control_in_double: take that sum over `controls`, not in the precision of the actions.
+    contact_weight: of the sum of squared contact forces, subtracted.
+    contact_forces: (forces, low, high): clipped to these bounds; None: no such term.
+    contact_cost: bounds (low, high) of the contact cost.
+)");
+  c.def("begin", &PythonPhysics::begin, "index"_a,
+        "Begin an episode of this environment, which the caller has reset.");
+  const char* step = R"(
+Step all environments; return whether there is an event.
+
+Environments from the first one with a BAD_ACTION on are not stepped.
+
+Args:
+    actions: [environments, n_actions].
+)";
+  c.def("step", &PythonPhysics::step<ConstFloats>, nb::arg("actions").noconvert(), step);
+  c.def("step", &PythonPhysics::step<ConstDoubles>, nb::arg("actions").noconvert(), step);
+  c.def("rewards", &PythonPhysics::rewards, "index"_a,
+        "Rewards of this environment since its episode began.");
+  c.def("error", &PythonPhysics::error, "index"_a,
+        "MuJoCo's message of the latest FAILED step of this environment.");
+}
+
 }  // namespace
 }  // namespace gallop
 
@@ -437,4 +563,5 @@ NB_MODULE(_kernels, m) {
   gallop::bind_sac(m);
   gallop::bind_td3(m);
   gallop::bind_ppo(m);
+  gallop::bind_physics(m);
 }

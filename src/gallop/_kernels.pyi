@@ -1,7 +1,7 @@
 """The compiled kernels: networks and gradient steps over NumPy arrays."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -411,3 +411,149 @@ class Ppo:
             approximate KL divergence in nats, weighted sum of the first three; and the number of
             minibatches that changed the networks, which is smaller if target_kl was exceeded.
         """
+
+TERMINATED: int = 1
+
+TIME_LIMIT: int = 2
+
+UNSTABLE: int = 4
+
+BAD_ACTION: int = 8
+
+BAD_OBSERVATION: int = 16
+
+BAD_REWARD: int = 32
+
+FAILED: int = 64
+
+class Physics:
+    """
+    Timesteps of Gymnasium's MuJoCo tasks, several environments at once.
+
+    Physics, observations and rewards have the bits of Gymnasium's own code. Resets are Gymnasium's.
+    """
+
+    def __init__(
+        self,
+        *,
+        mj_step: int,
+        mj_rne_post_constraint: int,
+        mju_user_error: int,
+        observations: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        rewards: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu")],
+        events: Annotated[NDArray[numpy.uint8], dict(order="C", device="cpu")],
+        n_observations: int,
+        n_actions: int,
+        largest_reward: float,
+        n_threads: int,
+    ) -> None:
+        """
+        Args:
+            mj_step, mj_rne_post_constraint, mju_user_error: addresses of these functions, and of
+                this variable, in the MuJoCo library of the process.
+            observations: [environments, n_observations]; `step` fills this and the next two arrays.
+            rewards: [environments].
+            events: [environments], sums of TERMINATED, TIME_LIMIT, UNSTABLE, BAD_ACTION,
+                BAD_OBSERVATION, BAD_REWARD and FAILED.
+            n_observations, n_actions: of one environment.
+            largest_reward: limit of a reward's absolute value.
+            n_threads: threads that share the environments.
+        """
+
+    def add(
+        self,
+        *,
+        model: int,
+        data: int,
+        frame_skip: int,
+        seconds: float,
+        controls: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        unstable: Annotated[
+            NDArray[numpy.int32], dict(shape=(None,), device="cpu", writable=False)
+        ],
+        time_limit: int,
+        observation: Sequence[
+            tuple[
+                Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+                float,
+                float,
+            ]
+        ],
+        position: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+        mass: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)]
+        | None = None,
+        total_mass: float = 0.0,
+        health: Sequence[
+            tuple[
+                Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+                float,
+                float,
+                bool,
+            ]
+        ] = [],
+        terminates: bool = False,
+        forward_weight: float,
+        healthy_reward: float | None = None,
+        control_weight: float,
+        control_in_double: bool = False,
+        contact_weight: float = 0.0,
+        contact_forces: tuple[
+            Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+            float,
+            float,
+        ]
+        | None = None,
+        contact_cost: tuple[float, float] = (float("-inf"), float("inf")),
+    ) -> None:
+        """
+        Add an environment. Arrays are views of its MjModel and MjData, which the caller keeps.
+
+        Args:
+            model, data: addresses of the environment's MjModel and MjData.
+            frame_skip: physics steps of a timestep.
+            seconds: duration of a timestep.
+            controls: MjData.ctrl, [n_actions].
+            unstable: three counters of MjData's warnings; the physics is unstable if one is not 0.
+            time_limit: timesteps of an episode; 0: none.
+            observation: its parts in their order, as (numbers, low, high): clipped to these bounds.
+            position: x of the body; or, with `mass`, the centres [bodies, 3] of all bodies.
+            mass: [bodies]; the velocity is then that of the centre of mass.
+            total_mass: sum of `mass`.
+            health: conditions (numbers, low, high, inclusive), all of which a healthy body meets.
+            terminates: whether an episode ends when the body is not healthy.
+            forward_weight: of the velocity in the reward.
+            healthy_reward: of a timestep in health; None: no such term.
+            control_weight: of the sum of squared actions, subtracted.
+            control_in_double: take that sum over `controls`, not in the precision of the actions.
+            contact_weight: of the sum of squared contact forces, subtracted.
+            contact_forces: (forces, low, high): clipped to these bounds; None: no such term.
+            contact_cost: bounds (low, high) of the contact cost.
+        """
+
+    def begin(self, index: int) -> None:
+        """Begin an episode of this environment, which the caller has reset."""
+
+    @overload
+    def step(
+        self,
+        actions: Annotated[NDArray[numpy.float32], dict(order="C", device="cpu", writable=False)],
+    ) -> bool: ...
+    @overload
+    def step(
+        self,
+        actions: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
+    ) -> bool:
+        """
+        Step all environments; return whether there is an event.
+
+        Environments from the first one with a BAD_ACTION on are not stepped.
+
+        Args:
+            actions: [environments, n_actions].
+        """
+
+    def rewards(self, index: int) -> list[float]:
+        """Rewards of this environment since its episode began."""
+
+    def error(self, index: int) -> str:
+        """MuJoCo's message of the latest FAILED step of this environment."""

@@ -32,6 +32,9 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
 
     Its observations have the shape of the observation space (lists become arrays), rewards are
     floats, `terminated` and `truncated` are bools, and `info` is a dictionary.
+
+    Attributes:
+        largest_reward: limit of a reward's absolute value in training.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         self._space = space
         self._is_box = isinstance(space, gymnasium.spaces.Box)
         self._shape = space.shape
-        self._largest = largest_reward
+        self.largest_reward = largest_reward
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -71,7 +74,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         try:
             result = self.env.reset(seed=seed, **more)
         except (Exception, SystemExit) as error:
-            raise self._failure(error, "reset") from error
+            raise self.failure(error, "reset") from error
         if type(result) is not tuple or len(result) != 2:
             raise self._problem(f"reset must return (observation, info), not {_kind(result)}")
         return self._observation(result[0], "reset"), self._reset_info(result[1])
@@ -84,11 +87,11 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             DivergedError: if the action contains NaN or infinity.
         """
         if type(action) is np.ndarray and not _is_finite(action):
-            raise DivergedError("the policy returned NaN or infinity as an action", "action")
+            raise bad_action()
         try:
             result = self.env.step(action)
         except (Exception, SystemExit) as error:
-            raise self._failure(error, "step") from error
+            raise self.failure(error, "step") from error
         if type(result) is not tuple or len(result) != 5:
             raise self._problem(
                 "step must return (observation, reward, terminated, truncated, info), "
@@ -104,8 +107,8 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             truncated = self._flag(truncated, "truncated")
         if not self._training:
             return observation, reward, terminated, truncated, self._whole(info)
-        if not -self._largest <= reward <= self._largest:
-            raise self._bad_reward(reward)
+        if not -self.largest_reward <= reward <= self.largest_reward:
+            raise self.bad_reward(reward)
         if terminated or truncated:  # some tasks reuse the array for the next episode
             observation = copy.deepcopy(observation)
         return observation, reward, terminated, truncated, self._used(info, terminated or truncated)
@@ -119,7 +122,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         try:
             return self.env.render()
         except (Exception, SystemExit) as error:
-            raise self._failure(error, "render") from error
+            raise self.failure(error, "render") from error
 
     def close(self) -> None:
         """Close the task; an exception that it raises is logged and otherwise ignored."""
@@ -132,7 +135,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         is_plain = self._is_box and type(value) is np.ndarray and value.shape == self._shape
         if is_plain and value.dtype.kind in "fiub":
             if not _is_finite(value):
-                raise self._not_finite(value)
+                raise self.not_finite(value)
             return value
         return self._converted(value, self._space, doing)
 
@@ -145,7 +148,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         is_array = type(value) is np.ndarray and isinstance(space, spaces.Box)
         if is_array and value.shape == space.shape and value.dtype.kind in "fiub":
             if not _is_finite(value):
-                raise self._not_finite(value)
+                raise self.not_finite(value)
             return value
         if isinstance(space, spaces.Dict):
             if not isinstance(value, Mapping) or not all(key in value for key in space.spaces):
@@ -181,10 +184,11 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
                 f"{doing} returned an observation of shape {array.shape}, expected {space.shape}"
             )
         if not _is_finite(array):
-            raise self._not_finite(array)
+            raise self.not_finite(array)
         return value if isinstance(value, np.ndarray) else array.astype(space.dtype)
 
-    def _not_finite(self, value: NDArray[Any]) -> TaskError:
+    def not_finite(self, value: NDArray[Any]) -> TaskError:
+        """The error for an observation that is not finite in float32."""
         flat = value.reshape(-1).astype(float)
         index = int(np.flatnonzero(~(np.abs(flat) <= LARGEST))[0])
         at = f" (index {index} of {flat.size} values)" if flat.size > 1 else ""
@@ -199,7 +203,8 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             raise self._problem(f"returned {_kind(value)} as the {what}, expected a number")
         return number
 
-    def _bad_reward(self, reward: float) -> TaskError:
+    def bad_reward(self, reward: float) -> TaskError:
+        """The error for a reward beyond the limit."""
         text = f"returned {_named(reward)} as the reward"
         if abs(reward) <= LARGEST:
             text = (
@@ -243,13 +248,19 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
                 used["is_success"] = number
         return used
 
-    def _failure(self, error: BaseException, doing: str) -> BaseException:
+    def failure(self, error: BaseException, doing: str) -> BaseException:
+        """The exception to raise for one that the task has raised in this method."""
         if is_ours(error):
             return error
         return failure(self._task, error, self.env, doing)
 
     def _problem(self, text: str, cause: str = "") -> TaskError:
         return TaskError(self._task, text, cause=cause)
+
+
+def bad_action() -> DivergedError:
+    """The error for an action that contains NaN or infinity."""
+    return DivergedError("the policy returned NaN or infinity as an action", "action")
 
 
 def check_spaces_can_be_sent(env: Env, task: str) -> None:

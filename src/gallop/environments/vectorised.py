@@ -16,18 +16,34 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
-def training_environments(experiment: Experiment) -> VecEnv:
+def training_environments(experiment: Experiment, n_threads: int = 1) -> VecEnv:
     """Make the experiment's `n_envs` environments as an SB3 `VecEnv`, here or in worker processes.
 
     They last as long as the run. Each segment starts with `rebuild`, which replaces the simulators
     inside them; worker processes are slow to start, and are kept.
 
+    Args:
+        experiment: a resolved experiment.
+        n_threads: threads of the learner. On-policy learners do not use them while environments
+            step, so that the physics can; see `PhysicsVecEnv`.
+
     Raises:
         ExperimentError, TaskError: if the task cannot be made.
         WorkerError: if a worker process ends before its environment is made.
     """
-    from stable_baselines3.common.vec_env import DummyVecEnv
+    makers = environment_makers(experiment)
+    if experiment.vec_env == "subproc":
+        from gallop.environments.workers import Workers
 
+        return Workers(makers, experiment.env)
+    from gallop.environments.physics import PhysicsVecEnv
+
+    on_policy = experiment.algorithm.on_policy
+    return PhysicsVecEnv(makers, experiment.env, n_threads if on_policy else 1)
+
+
+def environment_makers(experiment: Experiment) -> list[Callable[[], Env]]:
+    """Return a function for each of the experiment's environments, to be called in its process."""
     make = partial(
         make_env,
         experiment.env,
@@ -36,12 +52,7 @@ def training_environments(experiment: Experiment) -> VecEnv:
         **experiment.env_kwargs,
     )
     rebuildable = partial(_rebuildable, experiment.env, make, experiment.normalize.rewards)
-    makers: list[Callable[[], Env]] = [rebuildable] * experiment.n_envs
-    if experiment.vec_env == "subproc":
-        from gallop.environments.workers import Workers
-
-        return Workers(makers, experiment.env)
-    return DummyVecEnv(makers)
+    return [rebuildable] * experiment.n_envs
 
 
 def rebuild(environments: VecEnv) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # mjWARN_BADQPOS, mjWARN_BADQVEL, mjWARN_BADQACC: MuJoCo has found NaN or infinity and has silently
 # reset the simulator to its initial state.
-_UNSTABLE = slice(3, 6)
+UNSTABLE_PHYSICS = slice(3, 6)
 
 
 class _Wrapper(gymnasium.Wrapper[Observation, Action, Observation, Action]):
@@ -93,7 +93,7 @@ class StopAtUnstablePhysics(_Wrapper):
     ) -> tuple[Observation, SupportsFloat, bool, bool, dict[str, object]]:
         """Step the environment, and truncate if MuJoCo has warned of NaN or infinity."""
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if self._simulator.data.warning.number[_UNSTABLE].any():
+        if self._simulator.data.warning.number[UNSTABLE_PHYSICS].any():
             truncated, info["unstable_physics"] = True, True
         return observation, reward, terminated, truncated, info
 

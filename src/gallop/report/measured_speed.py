@@ -182,7 +182,7 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
 
         # A thread pool that the parent process has used does not survive a fork.
         torch.set_num_threads(1)
-    environments = training_environments(experiment)
+    environments = training_environments(experiment, prepared.choice.n_threads)
     learner = make_learner(experiment, prepared.choice, environments, 0)
     n = experiment.evaluation.n_episodes
     speed.act = _seconds_of(lambda: learner.policy.act(stack([observation] * n)))
