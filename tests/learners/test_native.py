@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gallop import machine
 from gallop.environments.make import evaluation_env, try_out
 from gallop.errors import DivergedError, ExperimentError
 from gallop.learners.choose import choose_learner
-from gallop.policies import sb3_zip
+from gallop.policies import kernels, sb3_zip
 
 SB3 = {"sac": SAC, "td3": TD3, "ppo": PPO}
 VARIANTS = {
@@ -203,3 +204,20 @@ def test_more_gradient_steps_than_one_block_of_noise(trainers):
     assert learner.n_gradient_steps == 70 * (36 - 31)
     with torch.no_grad():
         assert np.isfinite(learner.entropy).all()
+
+
+def test_an_infinite_weight_behind_a_unit_that_is_always_zero_is_seen(trainers, monkeypatch):
+    """The forward pass leaves out 0 times infinity. The backward pass does not."""
+    monkeypatch.setattr(kernels, "engine", partial(kernels.engine, sparse_below=2.0))
+    hyperparameters = {"policy_kwargs": {"net_arch": [64, 64]}}
+    trainer = trainers(tiny("sac", hyperparameters, learner="native"))
+    learner = trainer.learner
+    critic = learner.networks["critic0"]
+    layers = critic.read(critic.parameters)
+    layers[0][1][5] = -1e6  # the bias of unit 5
+    layers[1][0][:, 5] = np.inf  # the weights that it feeds
+    critic.write(critic.parameters, layers)
+    inputs = layers[0][0].shape[1]
+    assert np.isfinite(critic.forward(np.ones((3, inputs), np.float32))).all()
+    with pytest.raises(DivergedError):
+        next(trainer.segments())
