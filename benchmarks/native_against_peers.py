@@ -357,7 +357,7 @@ class Benchmark:
             for unit in units:
                 own = [answer[unit] for answer in answers]
                 middles.append(statistics.median(own))
-                print(f"  {contestant.name:8}{contestant.setting:26}{unit:18}{median(own)}")
+                print(f"  {contestant.name:10}{contestant.setting:26}{unit:18}{median(own)}")
         ours, our_steps, tqc, _, crossq, _ = middles
         ratios = flop_of_sac(batch)
         for name, theirs, ratio in zip(("TQC", "CrossQ"), (tqc, crossq), ratios, strict=True):
@@ -405,12 +405,12 @@ def compare(
     """Print medians and, for each peer, the ratio in favour of the first contestant."""
     values = [[answer[unit] for answer in answers] for answers in found]
     print(f"\n{title}; {unit}, {len(values[0])} rounds")
-    print(f"  {contestants[0].name:8}{contestants[0].setting:26}{median(values[0])}")
+    print(f"  {contestants[0].name:10}{contestants[0].setting:26}{median(values[0])}")
     best: dict[str, tuple[float, str]] = {}
     for contestant, own in zip(contestants[1:], values[1:], strict=True):
         pairs = zip(values[0], own, strict=True)
         ratio = median([(ours / theirs) ** sign for ours, theirs in pairs])
-        print(f"  {contestant.name:8}{contestant.setting:26}{median(own):30} ratio {ratio}")
+        print(f"  {contestant.name:10}{contestant.setting:26}{median(own):30} ratio {ratio}")
         rank = (sign * statistics.median(own), f"{contestant.setting}: {ratio}")
         best[contestant.name] = max(best.get(contestant.name, rank), rank)
     for name, (_, text) in best.items():
