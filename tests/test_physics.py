@@ -130,7 +130,7 @@ def test_the_settings_of_a_task_are_honoured(both, task, settings):
 
 
 def test_without_a_time_limit_episodes_last(both):
-    assert not ends_of(*both(env="Endless-v0", max_episode_steps=None), 1100)
+    assert not ends_of(*both(env="UnlimitedCheetah-v0", max_episode_steps=None), 1100)
 
 
 @pytest.mark.parametrize("task", FALLING)
@@ -264,7 +264,7 @@ class Faster(HalfCheetahEnv):
 
 
 gymnasium.register("Faster-v0", Faster, max_episode_steps=40)
-gymnasium.register("Endless-v0", HalfCheetahEnv)  # the task under another name
+gymnasium.register("UnlimitedCheetah-v0", HalfCheetahEnv)  # the task under another name
 
 
 @pytest.mark.parametrize(

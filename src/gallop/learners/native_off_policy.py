@@ -62,7 +62,8 @@ class NativeOffPolicy(NativeLearner[H]):
         self._n_round = settings.gradient_steps_a_quantum(experiment.n_envs)
         self._drawn: _Drawn | None = None
         self._losses: NDArray[np.float64] | None = None
-        self._learning_rate = 0.0
+        self._learning_rate = 0.0  # of the gradient steps that have begun or come next
+        self._logged_rate = 0.0  # of those whose losses are known
 
     def _learn(
         self,
@@ -164,6 +165,7 @@ class NativeOffPolicy(NativeLearner[H]):
                 indices = self.replay.sample(rng, (n, self._settings.batch_size))
                 parts.append(self._train(indices, noise.take(n), first))
             self._losses = np.concatenate(parts)
+        self._logged_rate = self._learning_rate
         if not np.isfinite(self._losses[-1, 1]):
             raise self._diverged()
 
@@ -253,7 +255,7 @@ class NativeOffPolicy(NativeLearner[H]):
         log = self._log
         log.record("time/episodes", self._n_episodes)
         if self._losses is not None:
-            log.record("train/learning_rate", self._learning_rate)
+            log.record("train/learning_rate", self._logged_rate)
             log.record("train/n_updates", self.n_gradient_steps)
             for name, value in self._logged_losses(self._losses).items():
                 log.record(f"train/{name}", value)
