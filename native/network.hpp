@@ -106,8 +106,8 @@ struct Batch {
 
   // Of layers whose rows are the left matrix of a sparse product.
   Nonzeros nonzeros[MAX_LAYERS];
-  // Of one panel of gradients on each thread, for weight gradients.
-  Nonzeros columns[MAX_THREADS];
+  // [threads], of one panel of gradients, for weight gradients; null if there will be none.
+  Nonzeros* columns;
 
   // An element of the network's output, or of its gradient.
   INLINE float& output(const Network& network, int row, int column) const {

@@ -4,7 +4,7 @@
 //
 // MuJoCo is the library that Python has loaded. Its functions and the numbers of its MjData come as
 // addresses, so that this builds without MuJoCo. Nothing here knows a task: Python describes each
-// one (src/gallop/environments/physics.py).
+// one (src/gallop/environments/mujoco_terms.py).
 #pragma once
 
 #include <cstddef>

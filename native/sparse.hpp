@@ -1,7 +1,8 @@
 // Products whose left matrix has many zeros: the outputs of a ReLU, and gradients behind it. Terms
 // with a zero are left out, which changes no bit of a sum: it starts at +0, and adding a zero of
-// either sign to a number returns that number. (An infinite weight that a zero multiplies makes a
-// sum NaN; here it does not. Weights are checked themselves.)
+// either sign to a number returns that number. There are two exceptions. A sum that consists of tiny
+// negative products, which flush to -0, stays -0 here; nothing after it keeps that sign. And an
+// infinite weight that a zero multiplies makes a dense sum NaN; learners check their weights.
 //
 // First the numbers that are not zero are listed, row by row. Then each of them multiplies a row of
 // the right matrix, with up to MOST_VECTORS vectors of sums in registers.

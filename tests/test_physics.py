@@ -11,7 +11,8 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from gallop.environments import physics
-from gallop.environments.physics import PhysicsVecEnv, UnusualError
+from gallop.environments.mujoco_terms import UnusualError
+from gallop.environments.physics import PhysicsVecEnv
 from gallop.environments.vectorised import environment_makers, rebuild, training_environments
 from gallop.errors import DivergedError, TaskError
 

@@ -84,7 +84,12 @@ class Memory {
     return reinterpret_cast<float*>(static_cast<char*>(piece) + total - bytes);
   }
 
-  int* ints(std::ptrdiff_t n) { return reinterpret_cast<int*>(floats(n)); }
+  // The same for other plain types.
+  template <class T>
+  T* array(std::ptrdiff_t n) {
+    const std::ptrdiff_t bytes = n * static_cast<std::ptrdiff_t>(sizeof(T)), size = sizeof(float);
+    return reinterpret_cast<T*>(floats((bytes + size - 1) / size));
+  }
 
  private:
   struct Free {
@@ -132,7 +137,7 @@ struct Engine {
   std::atomic<std::thread::id> begun_by_{};
 };
 
-// Uses an engine for one call.
+// Keeps other threads from an engine as long as it lives.
 class Use {
  public:
   explicit Use(Engine& engine) : engine_(engine) { engine.acquire(); }

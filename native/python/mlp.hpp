@@ -150,6 +150,7 @@ struct Mlp {
       if (network.sparse_input(l + 1) || network.sparse_gradient(l))
         batch.nonzeros[l] = make_nonzeros(memory, rows, network.layers[l].outputs);
     }
+    if (use.update_threads > 0) batch.columns = memory.array<Nonzeros>(use.update_threads);
     for (int i = 0; i < use.update_threads; i++)
       batch.columns[i] = make_nonzeros(memory, PANEL, rows);
     return batch;
@@ -162,9 +163,9 @@ struct Mlp {
     made.n_blocks = (columns + SPARSE_BLOCK - 1) / SPARSE_BLOCK;
     made.capacity = panels(columns) * PANEL + 16;
     const std::ptrdiff_t n = static_cast<std::ptrdiff_t>(rows) * made.capacity;
-    made.ends = memory.ints(static_cast<std::ptrdiff_t>(rows) * (made.n_blocks + 1));
+    made.ends = memory.array<int>(static_cast<std::ptrdiff_t>(rows) * (made.n_blocks + 1));
     made.values = memory.floats(n);
-    made.offsets = memory.ints(n);
+    made.offsets = memory.array<int>(n);
     return made;
   }
 };

@@ -45,7 +45,7 @@ struct Batches {
 
 // Gradient steps that have begun: what the threads read and write until they are done.
 template <class Algorithm, class Losses>
-struct Begun {
+struct BegunSteps {
   Batches batches;
   Normalizer normalizer;
   std::vector<Adam> actor, critic, entropy;
@@ -57,7 +57,7 @@ struct Begun {
 // Shared by SacLearner and Td3Learner.
 template <class Algorithm, class Losses>
 struct OffPolicy {
-  using These = Begun<Algorithm, Losses>;
+  using Begun = BegunSteps<Algorithm, Losses>;
   std::shared_ptr<Engine> engine;
   std::shared_ptr<Mlp> actor;
   std::vector<std::shared_ptr<Mlp>> critics;
@@ -67,7 +67,7 @@ struct OffPolicy {
   std::optional<ReplayArrays> arrays;  // kept alive
   std::int64_t n_rows = 0, n_observation_rows = 0;
   Memory memory;
-  std::unique_ptr<These> begun;
+  std::unique_ptr<Begun> begun;
 
   OffPolicy() = default;
   OffPolicy(const OffPolicy&) = delete;
@@ -143,7 +143,7 @@ struct OffPolicy {
   }
 
   // Begins gradient steps on the other threads. `job` is the kernel's.
-  void begin(std::unique_ptr<These> steps, int noise_arrays, Team::Job job) {
+  void begin(std::unique_ptr<Begun> steps, int noise_arrays, Team::Job job) {
     require(!begun, "gradient steps have begun already: call finish() first");
     check(steps->batches, noise_arrays);
     replay.normalization = steps->normalizer.of(algorithm.n_observations);
@@ -176,9 +176,9 @@ struct OffPolicy {
   }
 
   // Takes part in the gradient steps that have begun, until they are done.
-  std::unique_ptr<These> finish() {
+  std::unique_ptr<Begun> finish() {
     require(begun != nullptr, "no gradient steps have begun: call begin() first");
-    std::unique_ptr<These> done = std::move(begun);
+    std::unique_ptr<Begun> done = std::move(begun);
     nb::gil_scoped_release released;
     engine->team.join();
     engine->release();
@@ -237,7 +237,7 @@ struct SacLearner : OffPolicy<Sac, SacLosses> {
   void begin(const Batches& batches, const Progress& progress, int n_before,
              const Normalizer& normalizer) {
     const int n = batches.n();
-    auto steps = std::make_unique<These>(These{.batches = batches, .normalizer = normalizer});
+    auto steps = std::make_unique<Begun>(Begun{.batches = batches, .normalizer = normalizer});
     steps->actor = steps->critic = adam.from(progress, n);
     // As in SB3, the entropy coefficient uses torch's default Adam, regardless of the networks'.
     const AdamSettings torchs{.beta1 = 0.9, .beta2 = 0.999, .epsilon = 1e-8, .weight_decay = 0};
@@ -271,7 +271,7 @@ struct Td3Learner : OffPolicy<Td3, Td3Losses> {
 
   void begin(const Batches& batches, const Progress& progress, const Normalizer& normalizer) {
     const int n = batches.n(), policy_delay = algorithm.policy_delay;
-    auto steps = std::make_unique<These>(These{.batches = batches, .normalizer = normalizer});
+    auto steps = std::make_unique<Begun>(Begun{.batches = batches, .normalizer = normalizer});
     steps->critic = adam.from(progress, n);
     steps->delayed = std::make_unique<bool[]>(static_cast<std::size_t>(n));
     for (int i = 0; i < n; i++) {  // the actor learns only every policy_delay steps
