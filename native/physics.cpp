@@ -109,11 +109,18 @@ Physics::Physics(const Mujoco& mujoco, const PhysicsSettings& settings, int n_th
 
 void Physics::add(Simulator simulator) {
   simulators_.push_back(std::move(simulator));
-  rewards_.emplace_back();
+  episodes_.emplace_back();
   errors_.emplace_back();
 }
 
-void Physics::begin(std::size_t index) { rewards_[index].clear(); }
+void Physics::begin(std::size_t index) {
+  Episode& episode = episodes_[index];
+  episode.rewards.clear();
+  episode.sums = {};
+  episode.is_paused = false;
+}
+
+void Physics::pause(std::size_t index) { episodes_[index].is_paused = true; }
 
 template <typename Action>
 bool Physics::step(const Action* actions, const Stepped& stepped) {
@@ -121,6 +128,7 @@ bool Physics::step(const Action* actions, const Stepped& stepped) {
   std::size_t n = 0;  // environments before the first bad action
   for (; n < size(); n++) {
     const Action* own = actions + n * n_actions;
+    if (episodes_[n].is_paused) continue;
     if (!std::all_of(own, own + n_actions, [](Action a) { return usable(a); })) break;
   }
   std::fill(stepped.events, stepped.events + size(), std::uint8_t{0});
@@ -133,7 +141,10 @@ bool Physics::step(const Action* actions, const Stepped& stepped) {
     int n;
     FloatState state;
 
-    void step(int i) const { stepped.events[i] = self->step_one(i, actions, stepped); }
+    void step(int i) const {
+      if (self->episodes_[static_cast<std::size_t>(i)].is_paused) return;
+      stepped.events[i] = self->step_one(i, actions, stepped);
+    }
   } job{this, actions, stepped, static_cast<int>(n), float_state()};
 
   if (team_.n_threads() == 1 || job.n <= 1 || job.n > Worker::MOST_ITEMS) {
@@ -190,31 +201,44 @@ std::uint8_t Physics::step_one(std::size_t index, const Action* actions, const S
   }
   if (!is_healthy && simulator.terminates) events |= TERMINATED;
 
-  double reward = terms.forward_weight * velocity;
-  if (terms.has_health) reward += (is_healthy ? 1.0 : 0.0) * terms.healthy_reward;
-  double cost;
+  const double forward = terms.forward_weight * velocity;
+  const double health = terms.has_health ? (is_healthy ? 1.0 : 0.0) * terms.healthy_reward : 0.0;
+  double reward = forward;
+  if (terms.has_health) reward += health;
+  double control_cost;
   if (terms.control_in_double) {
     const auto control = [&](std::ptrdiff_t i) { return simulator.controls[i]; };
-    cost = terms.control_weight * sum_of_squares<double>(control, 0, n_actions);
+    control_cost = terms.control_weight * sum_of_squares<double>(control, 0, n_actions);
   } else {  // in the precision of the actions
     const auto control = [&](std::ptrdiff_t i) { return action[i]; };
     const Action sum = sum_of_squares<Action>(control, 0, n_actions);
-    cost = static_cast<Action>(static_cast<Action>(terms.control_weight) * sum);
+    control_cost = static_cast<Action>(static_cast<Action>(terms.control_weight) * sum);
   }
+  double cost = control_cost, contact_cost = 0;
   if (terms.has_contact) {
     const Part& forces = terms.contact_forces;
     const auto force = [&](std::ptrdiff_t i) { return clip(forces.numbers[i], forces.bounds); };
     const double sum = sum_of_squares<double>(force, 0, forces.n);
-    cost += clip(terms.contact_weight * sum, terms.contact_cost);
+    contact_cost = clip(terms.contact_weight * sum, terms.contact_cost);
+    cost += contact_cost;
   }
   reward -= cost;
   if (!(std::fabs(reward) <= settings_.largest_reward)) events |= BAD_REWARD;
   stepped.rewards[index] = static_cast<float>(reward);
-  rewards_[index].push_back(reward);
+  Episode& episode = episodes_[index];
+  episode.rewards.push_back(reward);
+  if (observation_is_usable) {
+    EpisodeSums& sums = episode.sums;
+    sums.reward += reward;
+    sums.forward += forward;
+    sums.control += -control_cost;
+    sums.contact += -contact_cost;
+    sums.health += health;
+  }
 
   for (const int* counter : simulator.unstable)
     if (*counter != 0) events |= UNSTABLE;
-  const auto length = static_cast<std::int64_t>(rewards_[index].size());
+  const auto length = static_cast<std::int64_t>(episode.rewards.size());
   if (simulator.time_limit != 0 && length >= simulator.time_limit) events |= TIME_LIMIT;
   return events;
 }

@@ -96,6 +96,13 @@ struct Stepped {
   std::uint8_t* events;  // [n], sums of Event
 };
 
+// Sums over the timesteps of an episode, each added in its order. A timestep whose observation
+// cannot be used does not count.
+struct EpisodeSums {
+  double reward = 0;
+  double forward = 0, control = 0, contact = 0, health = 0;  // the terms of the reward
+};
+
 struct PhysicsSettings {
   std::ptrdiff_t n_observations, n_actions;
   double largest_reward;  // limit of its absolute value
@@ -110,6 +117,9 @@ class Physics {
   // Begins an episode of this environment, which Python has reset.
   void begin(std::size_t index);
 
+  // Leaves this environment out of `step`, until its next episode begins.
+  void pause(std::size_t index);
+
   // Steps every environment with actions [n, n_actions] of float or double; returns whether there
   // is an event.
   template <typename Action>
@@ -118,13 +128,20 @@ class Physics {
   std::size_t size() const { return simulators_.size(); }
   const PhysicsSettings& settings() const { return settings_; }
 
-  // Rewards of this environment since its episode began.
-  const std::vector<double>& rewards(std::size_t index) const { return rewards_[index]; }
+  // Of this environment since its episode began.
+  const std::vector<double>& rewards(std::size_t index) const { return episodes_[index].rewards; }
+  const EpisodeSums& sums(std::size_t index) const { return episodes_[index].sums; }
 
   // MuJoCo's latest error in this environment.
   const std::string& error(std::size_t index) const { return errors_[index]; }
 
  private:
+  struct Episode {
+    std::vector<double> rewards;
+    EpisodeSums sums;
+    bool is_paused = false;
+  };
+
   template <typename Action>
   std::uint8_t step_one(std::size_t index, const Action* actions, const Stepped& stepped);
 
@@ -132,7 +149,7 @@ class Physics {
   const PhysicsSettings settings_;
   Team team_;
   std::vector<Simulator> simulators_;
-  std::vector<std::vector<double>> rewards_;
+  std::vector<Episode> episodes_;
   std::vector<std::string> errors_;
 };
 

@@ -11,10 +11,13 @@ from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from gallop.environments import physics
+from gallop.environments.make import make_env
 from gallop.environments.mujoco_terms import UnusualError
-from gallop.environments.physics import PhysicsVecEnv
+from gallop.environments.physics import FastPath
+from gallop.environments.physics_vec_env import PhysicsVecEnv
 from gallop.environments.vectorised import environment_makers, rebuild, training_environments
 from gallop.errors import DivergedError, TaskError
+from gallop.evaluation.episodes import RandomPolicy, evaluate
 
 READ = ("episode", "TimeLimit.truncated", "terminal_observation", "unstable_physics")
 
@@ -255,6 +258,148 @@ def test_an_error_of_mujoco_is_reported_and_does_not_end_the_process(both, tmp_p
     simulator = fast.envs[1].unwrapped
     with pytest.raises(mujoco.FatalError):  # MuJoCo's own bindings still report theirs
         mujoco.mj_step(simulator.model, simulator.data)
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+class Waiting:
+    """A policy that does nothing, except for one number in one episode's action."""
+
+    def __init__(self, shape, index, value):
+        self.actions = np.zeros(shape, np.float32)
+        self.place = (index, 0)
+        self.value = value
+        self.shown = []
+
+    def act(self, observations):
+        self.shown.append(observations.copy())
+        if len(self.shown) == 5:
+            self.actions[self.place] = self.value
+        return self.actions.copy()
+
+
+@pytest.fixture
+def episodes_of(monkeypatch):
+    """Plays an episode of each seed; `fast`: whether the kernels step the environments."""
+
+    def play(fast, task, seeds=range(4), policy=None, change=None, **settings):
+        counted = []
+
+        def count(*arguments):
+            counted.append(FastPath(*arguments))
+            return counted[-1]
+
+        def make():
+            env = make_env(task, seed=None, **settings)
+            if change is not None:
+                change(env.unwrapped)
+            return env
+
+        with monkeypatch.context() as patch:
+            patch.setattr(physics, "FastPath", count)
+            if not fast:
+                patch.setattr(physics, "_mujoco_functions", lambda: None)
+            env = make()
+            actions = RandomPolicy(env.action_space, seeds)
+            env.close()
+            try:
+                return evaluate(policy or actions, make, list(seeds), n_threads=2)
+            finally:
+                assert len(counted) == fast
+
+    return play
+
+
+def assert_equal_episodes(ours, theirs):
+    for name in ("seeds", "returns", "lengths", "cut"):
+        assert bits(getattr(ours, name)) == bits(getattr(theirs, name)), name
+    assert list(ours.reward_terms) == list(theirs.reward_terms)
+    for name, sums in ours.reward_terms.items():
+        assert bits(sums) == bits(theirs.reward_terms[name]), name
+    assert [bits(a) for a in ours.actions] == [bits(a) for a in theirs.actions]
+    assert ours.n_unstable == theirs.n_unstable
+
+
+@pytest.mark.parametrize("task", ALL)
+def test_episodes_are_those_of_environments_that_step_themselves(episodes_of, task):
+    ours, theirs = (episodes_of(f, task, max_episode_steps=60) for f in (True, False))
+    assert_equal_episodes(ours, theirs)
+    assert np.allclose(sum(ours.reward_terms.values()), ours.returns)
+    assert len(set(ours.lengths)) > 1 or task not in FALLING
+
+
+def test_episodes_that_do_not_end_by_themselves_are_cut(episodes_of, monkeypatch):
+    monkeypatch.setattr("gallop.evaluation.episodes.cut_after", lambda limit: 70)
+    ours, theirs = (episodes_of(fast, "UnlimitedCheetah-v0") for fast in (True, False))
+    assert_equal_episodes(ours, theirs)
+    assert ours.n_cut == 4
+    assert set(ours.lengths) == {70}
+
+
+@pytest.mark.parametrize(("index", "n_timesteps"), [(0, 1), (2, 9)])
+def test_an_episode_whose_observation_is_not_finite_ends_without_a_return(
+    episodes_of, index, n_timesteps
+):
+    made = []
+
+    def change(simulator):
+        simulator.model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_AUTORESET
+        made.append(simulator)
+
+    class Breaks(Waiting):
+        def act(self, observations):
+            if len(self.shown) == n_timesteps - 1:
+                made[-4 + index].data.qpos[0] = np.nan
+            return super().act(observations)
+
+    settings = {"exclude_current_positions_from_observation": False, "max_episode_steps": 20}
+    policies = [Breaks((4, 2), 0, 0.5) for _ in range(2)]
+    ours, theirs = (
+        episodes_of(fast, "Swimmer-v5", policy=policy, change=change, **settings)
+        for fast, policy in zip((True, False), policies, strict=True)
+    )
+    assert_equal_episodes(ours, theirs)
+    assert ours.n_not_finite == 1
+    assert ours.lengths[index] == n_timesteps
+    assert bits(np.stack(policies[0].shown)) == bits(np.stack(policies[1].shown))
+
+
+def test_unstable_physics_ends_an_evaluated_episode(episodes_of):
+    made = []
+
+    class Breaks(Waiting):
+        def act(self, observations):
+            if len(self.shown) == 3:
+                made[-3].data.qvel[:] = 1e12
+            return super().act(observations)
+
+    ours, theirs = (
+        episodes_of(
+            fast,
+            "HalfCheetah-v5",
+            policy=Breaks((4, 6), 0, 0.5),
+            change=made.append,
+            max_episode_steps=20,
+        )
+        for fast in (True, False)
+    )
+    assert_equal_episodes(ours, theirs)
+    assert ours.n_unstable == 1
+    assert ours.lengths.tolist() == [20, 4, 20, 20]
+
+
+def test_an_infinite_reward_is_a_return_as_without_the_fast_path(episodes_of):
+    settings = {"forward_reward_weight": 1e308, "max_episode_steps": 20}
+    ours, theirs = (episodes_of(fast, "HalfCheetah-v5", **settings) for fast in (True, False))
+    assert_equal_episodes(ours, theirs)
+    assert ours.n_not_finite > 0
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_an_action_that_is_not_finite_ends_the_evaluation(episodes_of, fast):
+    with pytest.raises(DivergedError, match="NaN or infinity as an action"):
+        episodes_of(fast, "HalfCheetah-v5", policy=Waiting((4, 6), 2, np.nan))
 
 
 # --- what takes the fast path --------------------------------------------------------------------

@@ -535,10 +535,13 @@ Args:
 )");
   c.def("begin", &PythonPhysics::begin, "index"_a,
         "Begin an episode of this environment, which the caller has reset.");
+  c.def("pause", &PythonPhysics::pause, "index"_a,
+        "Leave this environment out of `step`, until its next episode begins.");
   const char* step = R"(
-Step all environments; return whether there is an event.
+Step all environments that are not paused; return whether there is an event.
 
-Environments from the first one with a BAD_ACTION on are not stepped.
+Environments from the first one with a BAD_ACTION on are not stepped. Those that are not
+stepped have no event, and their rows keep their values.
 
 Args:
     actions: [environments, n_actions].
@@ -547,6 +550,12 @@ Args:
   c.def("step", &PythonPhysics::step<ConstDoubles>, nb::arg("actions").noconvert(), step);
   c.def("rewards", &PythonPhysics::rewards, "index"_a,
         "Rewards of this environment since its episode began.");
+  c.def("sums", &PythonPhysics::sums, "index"_a,
+        nb::sig("def sums(self, index: int) -> dict[str, float]"), R"(
+Sums of the reward and of its terms since this environment's episode began.
+
+The names are those in Gymnasium's `info`. A timestep with a BAD_OBSERVATION does not count.
+)");
   c.def("error", &PythonPhysics::error, "index"_a,
         "MuJoCo's message of the latest FAILED step of this environment.");
 }

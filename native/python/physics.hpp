@@ -116,6 +116,7 @@ class PythonPhysics {
   }
 
   void begin(std::size_t index) { physics_.begin(checked(index)); }
+  void pause(std::size_t index) { physics_.pause(checked(index)); }
 
   template <typename Actions>
   bool step(Actions actions) {
@@ -130,6 +131,16 @@ class PythonPhysics {
 
   const std::vector<double>& rewards(std::size_t index) const {
     return physics_.rewards(checked(index));
+  }
+  nb::dict sums(std::size_t index) const {
+    const EpisodeSums& sums = physics_.sums(checked(index));
+    nb::dict found;
+    found["reward"] = sums.reward;
+    found["reward_forward"] = sums.forward;
+    found["reward_ctrl"] = sums.control;
+    found["reward_contact"] = sums.contact;
+    found["reward_survive"] = sums.health;
+    return found;
   }
   const std::string& error(std::size_t index) const { return physics_.error(checked(index)); }
 

@@ -533,6 +533,9 @@ class Physics:
     def begin(self, index: int) -> None:
         """Begin an episode of this environment, which the caller has reset."""
 
+    def pause(self, index: int) -> None:
+        """Leave this environment out of `step`, until its next episode begins."""
+
     @overload
     def step(
         self,
@@ -544,9 +547,10 @@ class Physics:
         actions: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu", writable=False)],
     ) -> bool:
         """
-        Step all environments; return whether there is an event.
+        Step all environments that are not paused; return whether there is an event.
 
-        Environments from the first one with a BAD_ACTION on are not stepped.
+        Environments from the first one with a BAD_ACTION on are not stepped. Those that are not
+        stepped have no event, and their rows keep their values.
 
         Args:
             actions: [environments, n_actions].
@@ -554,6 +558,13 @@ class Physics:
 
     def rewards(self, index: int) -> list[float]:
         """Rewards of this environment since its episode began."""
+
+    def sums(self, index: int) -> dict[str, float]:
+        """
+        Sums of the reward and of its terms since this environment's episode began.
+
+        The names are those in Gymnasium's `info`. A timestep with a BAD_OBSERVATION does not count.
+        """
 
     def error(self, index: int) -> str:
         """MuJoCo's message of the latest FAILED step of this environment."""

@@ -34,6 +34,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
     floats, `terminated` and `truncated` are bools, and `info` is a dictionary.
 
     Attributes:
+        training: whether rewards must be finite, and `info` is cut down to what learners use.
         largest_reward: limit of a reward's absolute value in training.
     """
 
@@ -55,7 +56,8 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             note: called with one line for each kind of value that is left out.
         """
         super().__init__(env)
-        self._task, self._training, self._note = task, training, note
+        self._task, self._note = task, note
+        self.training = training
         space = env.observation_space
         self._space = space
         self._is_box = isinstance(space, gymnasium.spaces.Box)
@@ -105,7 +107,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             terminated = self._flag(terminated, "terminated")
         if type(truncated) is not bool:
             truncated = self._flag(truncated, "truncated")
-        if not self._training:
+        if not self.training:
             return observation, reward, terminated, truncated, self._whole(info)
         if not -self.largest_reward <= reward <= self.largest_reward:
             raise self.bad_reward(reward)
@@ -228,7 +230,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         return {}
 
     def _reset_info(self, info: Any) -> Info:
-        return {} if self._training else self._whole(info)
+        return {} if self.training else self._whole(info)
 
     def _used(self, info: Any, ended: bool) -> Info:
         """Return the parts of `info` that learners use."""

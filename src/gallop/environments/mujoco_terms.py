@@ -138,18 +138,26 @@ def _humanoid(env: Any) -> Terms:
     }
 
 
-TASKS: dict[str, Callable[[Any], Terms]] = {
-    f"gymnasium.envs.mujoco.{module}:{name}": terms
-    for module, name, terms in (
-        ("half_cheetah_v5", "HalfCheetahEnv", _half_cheetah),
-        ("hopper_v5", "HopperEnv", _hopper),
-        ("walker2d_v5", "Walker2dEnv", _walker2d),
-        ("ant_v5", "AntEnv", _ant),
-        ("swimmer_v5", "SwimmerEnv", _swimmer),
-        ("humanoid_v5", "HumanoidEnv", _humanoid),
+_PLAIN = ("reward_forward", "reward_ctrl")
+
+TASKS: dict[str, tuple[Callable[[Any], Terms], tuple[str, ...]]] = {
+    f"gymnasium.envs.mujoco.{module}:{name}": (terms, reported)
+    for module, name, terms, reported in (
+        ("half_cheetah_v5", "HalfCheetahEnv", _half_cheetah, _PLAIN),
+        ("hopper_v5", "HopperEnv", _hopper, (*_PLAIN, "reward_survive")),
+        ("walker2d_v5", "Walker2dEnv", _walker2d, (*_PLAIN, "reward_survive")),
+        ("ant_v5", "AntEnv", _ant, (*_PLAIN, "reward_contact", "reward_survive")),
+        ("swimmer_v5", "SwimmerEnv", _swimmer, _PLAIN),
+        (
+            "humanoid_v5",
+            "HumanoidEnv",
+            _humanoid,
+            ("reward_survive", *_PLAIN, "reward_contact"),
+        ),
     )
 }
-"""Gymnasium's class of a task -> what it observes and rewards."""
+"""Gymnasium's class of a task -> what it observes and rewards, and the terms of the reward that it
+reports in `info`, in its order."""
 
 
 def _positions_and_velocities(env: Any, n_hidden: int, fastest: float = math.inf) -> list[Bounded]:

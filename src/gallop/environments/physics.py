@@ -1,10 +1,11 @@
-"""The fast path of Gymnasium's MuJoCo tasks: one call into C++ steps all environments.
+"""The fast path of Gymnasium's MuJoCo tasks: one call into C++ steps several environments.
 
 The kernels (native/physics.hpp) run MuJoCo on each environment's own simulator, and compute
 observations and rewards with the bits of Gymnasium's own code. Resets, random numbers, and every
 environment that is not exactly Gymnasium's stay with the environments themselves.
 
-Importing this module imports Gymnasium and SB3.
+Training takes it through `PhysicsVecEnv`, evaluation through `evaluate`. Importing this module
+imports Gymnasium.
 """
 
 from __future__ import annotations
@@ -12,111 +13,127 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 from gymnasium.wrappers import OrderEnforcing, TimeLimit
-from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv
-from stable_baselines3.common.vec_env.base_vec_env import (
-    VecEnvIndices,
-    VecEnvObs,
-    VecEnvStepReturn,
-)
+from numpy.typing import NDArray
 
 from gallop.environments.guard import Guard, bad_action
 from gallop.environments.mujoco_terms import GYMNASIUM, TASKS, Terms, UnusualError
-from gallop.environments.spaces import Env
 from gallop.environments.watchdog import entered, left, raise_in_main_thread
 from gallop.environments.wrappers import UNSTABLE_PHYSICS, Marked, StopAtUnstablePhysics
 from gallop.errors import FrozenError
 
-if TYPE_CHECKING:
-    from gallop import _kernels
 
+class FastPath:
+    """n environments that have been reset, and are stepped by the kernels.
 
-class PhysicsVecEnv(DummyVecEnv):
-    """SB3's `DummyVecEnv`, which takes the fast path where every environment allows it.
-
-    Observations, rewards, ends of episodes and the parts of `info` that learners read are those of
-    `DummyVecEnv`, bit by bit. The environments are inspected at every `reset`.
+    Attributes:
+        observations: of the latest timestep, shape [n, n_observations].
+        rewards: of the latest timestep, float32, shape [n].
+        events: what happened in the latest timestep, shape [n]: sums of the kernels' constants.
+        reward_terms: names of the terms of the reward, in the order of Gymnasium's `info`.
     """
 
     seconds_of_ours = 0.0
 
-    def __init__(self, makers: Sequence[Callable[[], Env]], task: str, n_threads: int) -> None:
-        """
+    def __init__(
+        self,
+        guards: Sequence[Guard],
+        layers: Sequence[_Layers],
+        tasks: Sequence[_TaskTerms],
+        functions: _Functions,
+        n_threads: int,
+    ) -> None:
+        from gallop import _kernels
+
+        n, simulator = len(layers), layers[0].simulator
+        self._guards = guards
+        self._task = layers[0].marked.name
+        self.observations = np.zeros((n, *simulator.observation_space.shape))
+        self.rewards = np.zeros(n, np.float32)
+        self.events = np.zeros(n, np.uint8)
+        self.reward_terms = tasks[0].reported
+        self._physics = _kernels.Physics(
+            **functions._asdict(),
+            observations=self.observations,
+            rewards=self.rewards,
+            events=self.events,
+            n_observations=self.observations.shape[1],
+            n_actions=simulator.model.nu,
+            largest_reward=guards[0].largest_reward,
+            n_threads=min(n_threads, n),
+        )
+        for layer, task in zip(layers, tasks, strict=True):
+            simulator = layer.simulator
+            self._physics.add(
+                model=simulator.model._address,
+                data=simulator.data._address,
+                frame_skip=simulator.frame_skip,
+                seconds=simulator.dt,
+                controls=simulator.data.ctrl,
+                unstable=simulator.data.warning.number[UNSTABLE_PHYSICS],
+                time_limit=layer.time_limit,
+                **task.terms,
+            )
+
+    def step(self, actions: NDArray[Any]) -> bool:
+        """Step all environments that are not paused.
+
         Args:
-            makers: functions that make the environments: a wrapper around `Monitor` and `Guard`.
-            task: name of the environments in error messages.
-            n_threads: threads that share the physics, if there are several environments.
+            actions: shape [n, n_actions].
+
+        Returns:
+            Whether there is an event: call `check` for each environment that has one.
         """
-        super().__init__(list(makers))
-        self._task, self._n_threads = task, n_threads
-        shape = self.num_envs, *(self.observation_space.shape or ())
-        self._observations = np.zeros(shape)
-        self._rewards = np.zeros(self.num_envs, np.float32)
-        self._events = np.zeros(self.num_envs, np.uint8)
-        self._layers: list[_Layers] = []
-        self._physics: _kernels.Physics | None = None
+        actions = np.ascontiguousarray(actions)
+        if actions.dtype not in (np.float32, np.float64):
+            actions = actions.astype(np.float64)
+        before = entered(self, "step()")
+        try:
+            return self._physics.step(actions)
+        finally:
+            left(before)
 
-    @property
-    def is_fast(self) -> bool:
-        """Whether the environments have been reset and are on the fast path."""
-        return self._physics is not None
-
-    def reset(self) -> VecEnvObs:
-        """Reset all environments, and find out whether they can take the fast path."""
-        self._physics = None
-        observations = super().reset()
-        self._physics = self._make_physics()
-        return observations
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step all environments.
+    def check(self, index: int) -> int:
+        """Return the environment's events, or raise what is wrong with its timestep.
 
         Raises:
             TaskError, DivergedError: as `Guard.step` does.
         """
-        physics = self._physics
-        if physics is None:
-            return super().step_wait()
-        actions = np.ascontiguousarray(self.actions)
-        if actions.dtype.kind != "f":
-            actions = actions.astype(np.float64)
-        before = entered(self, "step()")
-        try:
-            has_event = physics.step(actions)
-        finally:
-            left(before)
-        dones = np.zeros(self.num_envs, np.bool_)
-        infos: list[dict[str, Any]] = [{"TimeLimit.truncated": False} for _ in self.envs]
-        if has_event:
-            for index in np.flatnonzero(self._events).tolist():
-                self._end_episode(physics, index, infos[index])
-                dones[index] = True
-        return self._observations.copy(), self._rewards.copy(), dones, infos
+        from gallop import _kernels
 
-    def env_method(
-        self,
-        method_name: str,
-        *method_args: Any,
-        indices: VecEnvIndices = None,
-        **method_kwargs: Any,
-    ) -> list[Any]:
-        """Call a method of the environments; they may have new simulators after `rebuild`."""
-        if method_name == "rebuild":
-            self._physics = None
-        return super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
+        event, guard = int(self.events[index]), self._guards[index]
+        if event & _kernels.BAD_ACTION:
+            raise bad_action()
+        if event & _kernels.FAILED:
+            raise guard.failure(_fatal(self._physics.error(index)), "step")
+        if event & _kernels.BAD_OBSERVATION:
+            raise guard.not_finite(self.observations[index])
+        if event & _kernels.BAD_REWARD and guard.training:
+            raise guard.bad_reward(self._physics.rewards(index)[-1])
+        return event
 
-    def close(self) -> None:
-        """Close the environments."""
-        self._physics = None
-        super().close()
+    def episode_rewards(self, index: int) -> list[float]:
+        """Return the rewards of this environment since its episode began."""
+        return self._physics.rewards(index)
+
+    def episode_sums(self, index: int) -> tuple[float, dict[str, float]]:
+        """Return the sums of the reward and of its terms since this environment's episode began."""
+        sums = self._physics.sums(index)
+        return sums["reward"], {name: sums[name] for name in self.reward_terms}
+
+    def begin(self, index: int) -> None:
+        """Begin an episode of this environment, which has been reset."""
+        self._physics.begin(index)
+
+    def pause(self, index: int) -> None:
+        """Leave this environment out of `step`, until its next episode begins."""
+        self._physics.pause(index)
 
     def where(self) -> str:
         """The task's id, for the watchdog's message."""
@@ -126,75 +143,29 @@ class PhysicsVecEnv(DummyVecEnv):
         """Raise the error in the main thread, if that thread is in these environments."""
         return raise_in_main_thread(self, error)
 
-    def _end_episode(self, physics: _kernels.Physics, index: int, info: dict[str, Any]) -> None:
-        """Raise what is wrong with a timestep; else reset the environment, whose episode is over.
 
-        Args:
-            physics: which has just stepped this environment.
-            index: of the environment.
-            info: to be filled in, as `Guard`, `Monitor` and `DummyVecEnv` do.
-        """
-        from gallop import _kernels
+def fast_path(guards: Sequence[Guard], n_threads: int) -> FastPath | None:
+    """Take the fast path, if all environments allow it.
 
-        event, layers = int(self._events[index]), self._layers[index]
-        if event & _kernels.BAD_ACTION:
-            raise bad_action()
-        if event & _kernels.FAILED:
-            raise layers.guard.failure(_fatal(physics.error(index)), "step")
-        if event & _kernels.BAD_OBSERVATION:
-            raise layers.guard.not_finite(self._observations[index])
-        rewards = physics.rewards(index)
-        if event & _kernels.BAD_REWARD:
-            raise layers.guard.bad_reward(rewards[-1])
-        seconds = time.time() - layers.monitor.t_start
-        info["episode"] = {
-            "r": round(sum(rewards), 6),
-            "l": len(rewards),
-            "t": round(seconds, 6),
-        }
-        if event & _kernels.UNSTABLE:
-            info["unstable_physics"] = True
-        info["TimeLimit.truncated"] = not event & _kernels.TERMINATED
-        info["terminal_observation"] = self._observations[index].copy()
-        self._observations[index], self.reset_infos[index] = self.envs[index].reset()
-        physics.begin(index)
+    Args:
+        guards: environments that have just been reset: a `Guard` around what `make_env` makes.
+        n_threads: threads that share the physics, if there are several environments.
 
-    def _make_physics(self) -> _kernels.Physics | None:
-        """Connect the kernels with the simulators; None if an environment needs its own `step`."""
-        try:
-            from gallop import _kernels
-        except ImportError:
-            return None
-        if (functions := _mujoco_functions()) is None:
-            return None
-        try:
-            self._layers = [_layers(env) for env in self.envs]
-            terms = [_terms(layers.simulator) for layers in self._layers]
-        except UnusualError:
-            return None
-        physics = _kernels.Physics(
-            **functions._asdict(),
-            observations=self._observations,
-            rewards=self._rewards,
-            events=self._events,
-            n_observations=self._observations.shape[1],
-            n_actions=self._layers[0].simulator.model.nu,
-            largest_reward=self._layers[0].guard.largest_reward,
-            n_threads=min(self._n_threads, self.num_envs),
-        )
-        for layers, own in zip(self._layers, terms, strict=True):
-            simulator = layers.simulator
-            physics.add(
-                model=simulator.model._address,
-                data=simulator.data._address,
-                frame_skip=simulator.frame_skip,
-                seconds=simulator.dt,
-                controls=simulator.data.ctrl,
-                unstable=simulator.data.warning.number[UNSTABLE_PHYSICS],
-                time_limit=layers.time_limit,
-                **own,
-            )
-        return physics
+    Returns:
+        None if an environment needs its own `step`.
+    """
+    try:
+        from gallop import _kernels  # noqa: F401  (they may be missing)
+    except ImportError:
+        return None
+    if (functions := _mujoco_functions()) is None:
+        return None
+    try:
+        layers = [_layers(guard) for guard in guards]
+        tasks = [_terms(layer.simulator) for layer in layers]
+    except UnusualError:
+        return None
+    return FastPath(guards, layers, tasks, functions, n_threads)
 
 
 # --- what an environment consists of -------------------------------------------------------------
@@ -203,37 +174,39 @@ class PhysicsVecEnv(DummyVecEnv):
 class _Layers(NamedTuple):
     """The parts of an environment that the fast path stands in for."""
 
-    monitor: Monitor[Any, Any]
-    guard: Guard
+    marked: Marked
     time_limit: int
     """Timesteps of an episode; 0: no limit."""
     simulator: Any
     """Gymnasium's own environment, a `MujocoEnv`."""
 
 
-def _layers(env: Env) -> _Layers:
+class _TaskTerms(NamedTuple):
+    terms: Terms
+    reported: tuple[str, ...]
+    """Names of the terms of the reward in `info`."""
+
+
+def _layers(guard: Guard) -> _Layers:
     """Take an environment apart.
 
-    Args:
-        env: made by `make_env` without a user's wrapper, and wrapped as `PhysicsVecEnv` says.
-
     Raises:
-        UnusualError: if there is any other wrapper.
+        UnusualError: if there is any other wrapper than those of `make_env`.
     """
+    env: Any = guard.env
     found: list[Any] = []
     while isinstance(env, gymnasium.Wrapper):
-        env = env.env
         found.append(env)
-    simulator = found.pop()
+        env = env.env
     limits = [layer._max_episode_steps for layer in found if type(layer) is TimeLimit]
     limit_layers = [TimeLimit] * len(limits)
-    usual = [Monitor, Guard, Marked, StopAtUnstablePhysics, *limit_layers, OrderEnforcing]
+    usual = [Marked, StopAtUnstablePhysics, *limit_layers, OrderEnforcing]
     if [type(layer) for layer in found] != usual or len(limits) > 1:
         raise UnusualError
-    return _Layers(found[0], found[1], limits[0] if limits else 0, simulator)
+    return _Layers(found[0], limits[0] if limits else 0, env)
 
 
-def _terms(simulator: Any) -> Terms:
+def _terms(simulator: Any) -> _TaskTerms:
     """Describe what a task observes and rewards.
 
     Raises:
@@ -241,17 +214,18 @@ def _terms(simulator: Any) -> Terms:
             a setting of an unusual type.
     """
     task = type(simulator)
-    terms = TASKS.get(f"{task.__module__}:{task.__qualname__}")
-    if terms is None or gymnasium.__version__ != GYMNASIUM or simulator.render_mode is not None:
+    known = TASKS.get(f"{task.__module__}:{task.__qualname__}")
+    if known is None or gymnasium.__version__ != GYMNASIUM or simulator.render_mode is not None:
         raise UnusualError
     model, space = simulator.model, simulator.observation_space
     if type(simulator.frame_skip) is not int or model.nq < 3 or model.nu < 1:
         raise UnusualError
-    found = terms(simulator)
+    describe, reported = known
+    found = describe(simulator)
     size = sum(numbers.size for numbers, *_ in found["observation"])
     if space.shape != (size,) or space.dtype != np.float64:
         raise UnusualError
-    return found
+    return _TaskTerms(found, reported)
 
 
 class _Functions(NamedTuple):

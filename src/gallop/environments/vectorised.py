@@ -36,10 +36,10 @@ def training_environments(experiment: Experiment, n_threads: int = 1) -> VecEnv:
         from gallop.environments.workers import Workers
 
         return Workers(makers, experiment.env)
-    from gallop.environments.physics import PhysicsVecEnv
+    from gallop.environments.physics_vec_env import PhysicsVecEnv
 
     on_policy = experiment.algorithm.on_policy
-    return PhysicsVecEnv(makers, experiment.env, n_threads if on_policy else 1)
+    return PhysicsVecEnv(makers, n_threads if on_policy else 1)
 
 
 def environment_makers(experiment: Experiment) -> list[Callable[[], Env]]:

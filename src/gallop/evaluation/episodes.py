@@ -2,7 +2,8 @@
 
 There is one episode per seed, started with `reset(seed=…)`. All episodes step together, so that
 the policy gets one batch per timestep. The batch keeps its size when episodes end, so a policy's
-actions in one episode do not depend on when the others end.
+actions in one episode do not depend on when the others end. Where they can, the kernels step all
+environments at once (environments/physics.py), with the same results.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,11 @@ from gallop.environments.task_errors import as_number, say_once
 from gallop.errors import TaskError, counted
 from gallop.experiments.seeding import spans
 from gallop.experiments.task import cut_after
+from gallop.policies import kernels
 from gallop.policies.policy import Array, Observations, Policy
+
+if TYPE_CHECKING:
+    from gallop.environments.physics import FastPath
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +106,7 @@ def evaluate(
     seeds: Sequence[int],
     max_timesteps: int | None = None,
     on_timestep: Callable[[], None] = lambda: None,
+    n_threads: int | None = None,
 ) -> Episodes:
     """Play one episode per seed.
 
@@ -110,6 +116,8 @@ def evaluate(
         seeds: of the episodes' initial states.
         max_timesteps: cut an episode after this many; default: `cut_after` the task's time limit.
         on_timestep: called before each timestep of all episodes; an exception ends them.
+        n_threads: threads that share the physics where the kernels step the environments; default:
+            as many as one run uses.
 
     Returns:
         The episodes, in the order of the seeds.
@@ -120,6 +128,7 @@ def evaluate(
     """
     terms = _Terms()
     records: list[_Record] = []
+    played: list[Array] = []  # each timestep's actions
     try:
         for seed in seeds:  # one by one, so that all are closed if one fails
             records.append(_Record(make(), seed, terms))
@@ -127,32 +136,33 @@ def evaluate(
             max_timesteps = cut_after(records[0].time_limit)
         for record in records:
             record.begin()
-        # The batch keeps its size: an episode that did not start repeats another's observation.
-        shown = next((record.observation for record in records if not record.ended), None)
-        for record in records:
-            if record.ended:
-                record.observation = shown
-        while going := [i for i, record in enumerate(records) if not record.ended]:
+        stepping = _stepping(records, n_threads)
+        while not all(record.ended for record in records):
             on_timestep()
-            actions = policy.act(stack([record.observation for record in records]))
-            for i in going:
-                records[i].step(actions[i], max_timesteps)
+            actions = policy.act(stepping.observations())
+            played.append(np.array(actions))  # a copy, before the task can change it
+            stepping.step(actions, is_last=len(played) >= max_timesteps)
     finally:
         for record in records:
             record.environment.close()
     return Episodes(
         seeds=np.array(seeds, dtype=np.int64),
         returns=np.array([record.total for record in records]),
-        lengths=np.array([len(record.actions) for record in records], dtype=np.int64),
+        lengths=np.array([record.length for record in records], dtype=np.int64),
         reward_terms={
             name: np.array([record.terms.get(name, 0.0) for record in records])
             for name in dict.fromkeys(name for record in records for name in record.terms)
             if name not in terms.unusable
         },
-        actions=[np.stack(record.actions) if record.actions else NONE for record in records],
+        actions=[_actions_of(played, i, record.length) for i, record in enumerate(records)],
         n_unstable=sum(record.unstable for record in records),
         cut=np.array([record.cut for record in records]),
     )
+
+
+def _actions_of(played: Sequence[Array], index: int, length: int) -> Array:
+    """The actions of one episode, shape [length, ...]."""
+    return np.stack([actions[index] for actions in played[:length]]) if length else NONE
 
 
 class _Terms:
@@ -188,20 +198,20 @@ class _Record:
         self.observation: Observation = None
         self.total = 0.0
         self.terms: dict[str, float] = {}
-        self.actions: list[Array] = []
+        self.length = 0
         self.ended = False
         self.unstable = False
         self.cut = False
 
     def begin(self) -> None:
         """Reset the environment."""
-        with self._without_return():
+        with self.without_return():
             self.observation, _ = self.environment.reset(seed=self._seed)
 
-    def step(self, action: Array, max_timesteps: int) -> None:
-        """Step the environment."""
-        self.actions.append(np.array(action))  # a copy, before the task can change it
-        with self._without_return():
+    def step(self, action: Array, is_last: bool) -> None:
+        """Step the environment; `is_last`: the episode ends here in any case."""
+        self.length += 1
+        with self.without_return():
             # Most tasks expect plain integers as discrete actions.
             step = self.environment.step(action.item() if action.ndim == 0 else action)
         if self.ended:
@@ -211,12 +221,15 @@ class _Record:
         for name, value in self._terms.read(info, self._task):
             self.terms[name] = self.terms.get(name, 0.0) + value
         self.unstable |= info.get("unstable_physics") is True
-        self.ended = terminated or truncated
-        if not self.ended and len(self.actions) >= max_timesteps:
-            self.ended = self.cut = True
+        self.end(terminated or truncated, is_last)
+
+    def end(self, by_itself: bool, is_last: bool) -> None:
+        """End the episode, if it ends by itself or this is its last timestep."""
+        self.cut = is_last and not by_itself
+        self.ended = by_itself or is_last
 
     @contextlib.contextmanager
-    def _without_return(self) -> Iterator[None]:
+    def without_return(self) -> Iterator[None]:
         """End the episode, without a return, at an observation that is not finite.
 
         Other errors of the task end the evaluation.
@@ -224,11 +237,102 @@ class _Record:
         try:
             yield
         except TaskError as error:
-            error.where = f"in the episode of seed {self._seed}, timestep {len(self.actions):,}"
+            error.where = f"in the episode of seed {self._seed}, timestep {self.length:,}"
             if error.cause != "observation":
                 raise
             log.info("%s; the episode ends here without a return", error)  # the table counts them
             self.total, self.ended = float("nan"), True
+
+
+class _Stepping(Protocol):
+    """Steps the environments of episodes that have begun, and updates their records."""
+
+    def observations(self) -> Observations:
+        """Return the observations of all episodes, also of those that have ended."""
+
+    def step(self, actions: Array, is_last: bool) -> None:
+        """Step the episodes that have not ended.
+
+        Args:
+            actions: of all episodes, shape [n, ...].
+            is_last: episodes that do not end by themselves are cut after this timestep.
+
+        Raises:
+            TaskError, DivergedError: as `evaluate` does.
+        """
+
+
+def _stepping(records: Sequence[_Record], n_threads: int | None) -> _Stepping:
+    """Choose how to step the environments of these episodes."""
+    if any(record.ended for record in records):
+        return _OneByOne(records)
+    from gallop.environments.physics import fast_path  # imports Gymnasium
+
+    n_threads = kernels.n_threads(n_threads)
+    fast = fast_path([record.environment for record in records], n_threads)
+    return _OneByOne(records) if fast is None else _Together(records, fast)
+
+
+class _OneByOne:
+    """Each environment steps itself."""
+
+    def __init__(self, records: Sequence[_Record]) -> None:
+        self._records = records
+        # The batch keeps its size: an episode that did not start repeats another's observation.
+        shown = next((record.observation for record in records if not record.ended), None)
+        for record in records:
+            if record.ended:
+                record.observation = shown
+
+    def observations(self) -> Observations:
+        return stack([record.observation for record in self._records])
+
+    def step(self, actions: Array, is_last: bool) -> None:
+        for record, action in zip(self._records, actions, strict=True):
+            if not record.ended:
+                record.step(action, is_last)
+
+
+class _Together:
+    """The kernels step all environments."""
+
+    def __init__(self, records: Sequence[_Record], fast: FastPath) -> None:
+        self._records, self._fast = records, fast
+        self._n_timesteps = 0
+        for index, record in enumerate(records):
+            fast.observations[index] = record.observation
+        self._shown = fast.observations.copy()
+
+    def observations(self) -> Observations:
+        self._shown = self._fast.observations.copy()
+        return self._shown
+
+    def step(self, actions: Array, is_last: bool) -> None:
+        self._n_timesteps += 1
+        if self._fast.step(actions) or is_last:
+            for index, record in enumerate(self._records):
+                if not record.ended:
+                    self._end(index, record, is_last)
+
+    def _end(self, index: int, record: _Record, is_last: bool) -> None:
+        """End the episode, if it ends in this timestep."""
+        from gallop import _kernels
+
+        fast = self._fast
+        record.length = self._n_timesteps
+        with record.without_return():
+            event = fast.check(index)
+        total, terms = fast.episode_sums(index)
+        if record.ended:  # this observation is not finite: the policy sees the last one again
+            fast.observations[index] = self._shown[index]
+            record.terms = terms if record.length > 1 else {}
+        else:
+            record.unstable = bool(event & _kernels.UNSTABLE)
+            by_itself = event & (_kernels.TERMINATED | _kernels.TIME_LIMIT | _kernels.UNSTABLE)
+            record.end(by_itself != 0, is_last)
+            record.total, record.terms = total, terms
+        if record.ended:
+            fast.pause(index)
 
 
 def stack(observations: Sequence[Observation]) -> Observations:

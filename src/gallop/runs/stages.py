@@ -329,7 +329,8 @@ class Stages:
 
     def _evaluate(self, policy: Policy, seeds: Sequence[int]) -> Episodes:
         cut_after = self.prepared.cut_after
-        episodes = evaluate(policy, self.make_env, seeds, cut_after, self.stop.check)
+        n_threads = self.prepared.experiment.n_threads
+        episodes = evaluate(policy, self.make_env, seeds, cut_after, self.stop.check, n_threads)
         n, after = counted(len(seeds), "episode"), counted(cut_after, "timestep")
         if episodes.n_cut:
             log.info("%d of %s cut after %s", episodes.n_cut, n, after)

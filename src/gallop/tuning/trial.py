@@ -87,7 +87,12 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
         for outcome in train(prepared.plan, learner, environments, seed, n_done, tick):
             if outcome.boundary.evaluates:
                 episodes = evaluate(
-                    learner.policy, make, episode_seeds, prepared.cut_after, stop.check
+                    learner.policy,
+                    make,
+                    episode_seeds,
+                    prepared.cut_after,
+                    stop.check,
+                    experiment.n_threads,
                 )
                 folder.numbers.append_evaluation(outcome.boundary.timestep, episodes)
                 if not np.isfinite(episodes.returns).all():
