@@ -60,10 +60,12 @@ def all_series() -> dict[str, dict[int, tuple[Contestant, int]]]:
         }
         return reference | {"hyperparameters": hyperparameters}
 
+    # A segment contains a whole episode of each environment.
+    longer = {"segment": 20_000, "evaluation": reference["evaluation"] | {"interval": 20_000}}
     return {
         "transitions": {n: (native(reference, full=n), 1) for n in TRANSITIONS},
         "width": {width: (native(wide(width), full=100_000), 1) for width in WIDTHS},
-        "n_envs (SAC)": {n: (native(reference | {"n_envs": n}), n) for n in N_ENVS},
+        "n_envs (SAC)": {n: (native(reference | longer | {"n_envs": n}), n) for n in N_ENVS},
         "n_envs (PPO)": {n: (native(ppo | {"n_envs": n}), n * ROLLOUT) for n in N_ENVS},
     }
 
