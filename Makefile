@@ -12,10 +12,10 @@ run: $(VENV)/installed
 	$(BIN)/gallop run $(CONFIG)
 
 test: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal --durations 10
+	$(BIN)/pytest -n 3 --dist worksteal --durations 10
 
 test-slow: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal --durations 25 -m slow
+	$(BIN)/pytest -n 3 --dist worksteal --durations 25 -m slow
 
 # Kills, injected failures and damage, for hours; writes the tables to docs/results/faults/.
 faults: $(VENV)/installed-dev
@@ -40,7 +40,7 @@ docs: $(VENV)/installed-dev
 
 # The site's links and generated pages; the commands of the quickstart and the guides.
 test-docs: $(VENV)/installed-dev
-	$(BIN)/pytest -n 2 --dist worksteal --durations 10 -m docs tests/docs
+	$(BIN)/pytest -n 3 --dist worksteal --durations 10 -m docs tests/docs
 
 # The type stubs of the kernels, after a change in native/python/. nanobind reads the built module.
 stubs: $(VENV)/installed-dev
