@@ -138,21 +138,21 @@ def _humanoid(env: Any) -> Terms:
     }
 
 
-_PLAIN = ("reward_forward", "reward_ctrl")
+_FORWARD_AND_CONTROL = ("reward_forward", "reward_ctrl")
 
 TASKS: dict[str, tuple[Callable[[Any], Terms], tuple[str, ...]]] = {
     f"gymnasium.envs.mujoco.{module}:{name}": (terms, reported)
     for module, name, terms, reported in (
-        ("half_cheetah_v5", "HalfCheetahEnv", _half_cheetah, _PLAIN),
-        ("hopper_v5", "HopperEnv", _hopper, (*_PLAIN, "reward_survive")),
-        ("walker2d_v5", "Walker2dEnv", _walker2d, (*_PLAIN, "reward_survive")),
-        ("ant_v5", "AntEnv", _ant, (*_PLAIN, "reward_contact", "reward_survive")),
-        ("swimmer_v5", "SwimmerEnv", _swimmer, _PLAIN),
+        ("half_cheetah_v5", "HalfCheetahEnv", _half_cheetah, _FORWARD_AND_CONTROL),
+        ("hopper_v5", "HopperEnv", _hopper, (*_FORWARD_AND_CONTROL, "reward_survive")),
+        ("walker2d_v5", "Walker2dEnv", _walker2d, (*_FORWARD_AND_CONTROL, "reward_survive")),
+        ("ant_v5", "AntEnv", _ant, (*_FORWARD_AND_CONTROL, "reward_contact", "reward_survive")),
+        ("swimmer_v5", "SwimmerEnv", _swimmer, _FORWARD_AND_CONTROL),
         (
             "humanoid_v5",
             "HumanoidEnv",
             _humanoid,
-            ("reward_survive", *_PLAIN, "reward_contact"),
+            ("reward_survive", *_FORWARD_AND_CONTROL, "reward_contact"),
         ),
     )
 }

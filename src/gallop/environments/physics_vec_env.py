@@ -53,9 +53,7 @@ class PhysicsVecEnv(DummyVecEnv):
         outer: list[Any] = self.envs
         self._monitors = [env.env for env in outer]
         guards: list[Any] = [monitor.env for monitor in self._monitors]
-        if all(type(m) is Monitor for m in self._monitors) and all(
-            type(guard) is Guard for guard in guards
-        ):
+        if all(type(guard) is Guard for guard in guards):
             self._fast = fast_path(guards, self._n_threads)
         return observations
 

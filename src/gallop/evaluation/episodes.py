@@ -312,10 +312,10 @@ class _Together:
         if self._fast.step(actions) or is_last:
             for index, record in enumerate(self._records):
                 if not record.ended:
-                    self._end(index, record, is_last)
+                    self._update(index, record, is_last)
 
-    def _end(self, index: int, record: _Record, is_last: bool) -> None:
-        """End the episode, if it ends in this timestep."""
+    def _update(self, index: int, record: _Record, is_last: bool) -> None:
+        """Update the record of an episode after a timestep in which it may have ended."""
         from gallop import _kernels
 
         fast = self._fast
@@ -323,7 +323,7 @@ class _Together:
         with record.without_return():
             event = fast.check(index)
         total, terms = fast.episode_sums(index)
-        if record.ended:  # this observation is not finite: the policy sees the last one again
+        if record.ended:  # not finite: the policy must not see this observation
             fast.observations[index] = self._shown[index]
             record.terms = terms if record.length > 1 else {}
         else:
