@@ -69,6 +69,8 @@ class Frozen(Shapes):
             os._exit(3)
         elif self._how == "interrupt":
             raise KeyboardInterrupt
+        elif self._how == "interrupt import":  # so do compiled modules that are loading
+            raise ImportError("initialization failed") from KeyboardInterrupt()
         elif self._how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
 

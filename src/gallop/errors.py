@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MAX_DESCRIBED = 300  # characters of an exception's message
 
@@ -76,6 +76,15 @@ def described(error: BaseException) -> str:
         first = first[:MAX_DESCRIBED].rstrip()
     more = len(lines) > 1 or len(lines[0].strip()) > MAX_DESCRIBED
     return f"{name}: {first}" + (" …" if more else "")
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class ExperimentError(ValueError):

@@ -368,6 +368,15 @@ def test_one_ctrl_c_ends_a_command_that_has_nothing_to_save(command):
     assert run.finish()[0] == 130
 
 
+def test_ctrl_c_may_come_while_a_compiled_module_loads(command):
+    """MuJoCo's modules, for one, then raise an ImportError from the KeyboardInterrupt."""
+    task = ["--env", TASK, "--env-kwargs", "{how: interrupt import, at: 5}"]
+    run = command({}, "baseline", *task)
+    code, output = run.finish()
+    assert "random policy" in output
+    assert code == 130
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "tune"])
 def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, command):

@@ -41,6 +41,7 @@ from gallop.errors import (
     TaskError,
     WorkerError,
     alternatives,
+    causes,
     nearest,
 )
 from gallop.plain_output import keep_printable
@@ -68,12 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _refuse(unknown[0], options)
         with answering_signals():
             return consenting(options)
-    except ExperimentError as error:
-        say_why(error)
-        return 2
-    except (DivergedError, TaskError, WorkerError, FrozenError) as error:
-        say_why(error)
-        return 1
     except Stopped as stopped:
         return SIGNALLED + stopped.signal_number
     except KeyboardInterrupt:
@@ -81,14 +76,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `gallop … | head`
         sys.stderr.close()
         return 1
+    except FrozenError as error:
+        say_why(error)
+        return 1
     except Exception as error:
+        # Compiled modules that Ctrl-C interrupts while they load turn it into an ImportError.
+        if any(isinstance(each, KeyboardInterrupt) for each in causes(error)):
+            return SIGNALLED + 2
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say in one line why a command failed, and return its exit code.
+
+    Raises:
+        Exception: the error itself, with its traceback, if it is none of ours nor an `OSError`.
+    """
+    if isinstance(error, ExperimentError):
+        say_why(error)
+        return 2
+    if not isinstance(error, DivergedError | TaskError | WorkerError):
         if is_full(error):  # whichever exception a library raises for it
             known = isinstance(error, DiskFullError)
             error = error if known else DiskFullError(file_of(error, Path.cwd()), cause=error)
         elif not isinstance(error, OSError):  # an OSError may be a folder that has disappeared
-            raise
-        say_why(error)
-        return 1
+            raise error
+    say_why(error)
+    return 1
 
 
 def make_parser() -> Parser:

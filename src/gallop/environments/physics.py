@@ -158,12 +158,12 @@ def fast_path(guards: Sequence[Guard], n_threads: int) -> FastPath | None:
         from gallop import _kernels  # noqa: F401  (they may be missing)
     except ImportError:
         return None
-    if (functions := _mujoco_functions()) is None:
-        return None
     try:
         layers = [_layers(guard) for guard in guards]
         tasks = [_terms(layer.simulator) for layer in layers]
     except UnusualError:
+        return None
+    if (functions := _mujoco_functions()) is None:
         return None
     return FastPath(guards, layers, tasks, functions, n_threads)
 

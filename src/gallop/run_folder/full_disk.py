@@ -15,6 +15,7 @@ from gallop.errors import (
     ExperimentError,
     TaskError,
     WorkerError,
+    causes,
     described,
     printable,
 )
@@ -56,7 +57,7 @@ def is_full(error: BaseException | None) -> bool:
     The system's error number decides. Words are examined only in errors of libraries, which may
     pass on no number: a path, or a message of a task's own code, may contain any words.
     """
-    chain = list(_chain(error))
+    chain = list(causes(error))
     if any(isinstance(e, DiskFullError) or getattr(e, "errno", None) in _NUMBERS for e in chain):
         return True
     if any(isinstance(each, TaskError | WorkerError | DivergedError) for each in chain):
@@ -67,7 +68,7 @@ def is_full(error: BaseException | None) -> bool:
 
 def file_of(error: BaseException | None, default: Path) -> Path:
     """Return the file that could not be written, if the error or one of its causes names it."""
-    for each in _chain(error):
+    for each in causes(error):
         if isinstance(each, DiskFullError):
             return each.path
         name = getattr(each, "filename", None)
@@ -115,17 +116,8 @@ def in_words(n_bytes: float) -> str:
     return f"{n_bytes / 1e3:,.0f} kB"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and its causes."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _reason(error: BaseException | None) -> str:
-    for each in _chain(error):
+    for each in causes(error):
         if isinstance(each, DiskFullError):
             return each.reason
         if getattr(each, "errno", None) in _NUMBERS:
