@@ -9,6 +9,8 @@ import sys
 import pytest
 from conftest import tiny
 
+SHORT = "{max_episode_steps: 50}"  # without a GPU, one frame of MuJoCo takes a tenth of a second
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["HalfCheetah-v5", "Pendulum-v1"])
@@ -19,7 +21,7 @@ def test_a_policy_is_shown_in_a_window(task, trainers, tmp_path):
     screen = ["xvfb-run", "-a", "-s", "-screen 0 1024x768x24"]
     watch = [sys.executable, "-m", "gallop", "watch", str(tmp_path / "policy.zip")]
     done = subprocess.run(
-        [*screen, *watch, "--env", task, "--episodes", "1"],
+        [*screen, *watch, "--env", task, "--env-kwargs", SHORT, "--episodes", "1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
