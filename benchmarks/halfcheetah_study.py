@@ -1,0 +1,375 @@
+r"""The reference study on HalfCheetah-v5: train what is missing, and publish what there is.
+
+    python benchmarks/halfcheetah_study.py a       # or b or c; resumes where it was stopped
+    python benchmarks/halfcheetah_study.py a --seeds 0 --workers 1
+    python benchmarks/halfcheetah_study.py publish
+
+The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
+training seeds, which `gallop run --resume` and the other commands know as well. Whatever has been
+trained so far is then published in the same folder: CSVs, figures, a film and the page's tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import math
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+import gallop
+from gallop.evaluation.statistics import Interval, student_quantile
+from gallop.experiments.seeding import seeds_from
+from gallop.report import figures, video
+from gallop.report.group_report import evaluations_over_seeds
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.provenance import read_provenance
+from gallop.run_folder.seed_group import SeedGroup, is_group
+from gallop.runs.seed_group import run_seeds
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "halfcheetah"
+STUDIES = {
+    "a": (["a_reference"], "0..4"),
+    "b": (["b_sb3_defaults"], "0..2"),
+    "c": (["c_noise_010", "c_noise_020"], "0..2"),
+}
+BUDGET = 2_000_000
+NOISE_BUDGET = 500_000
+ORIGINAL = 11_483  # after 2,000,000 timesteps, one training seed
+# Plain SAC on HalfCheetah-v4, whose physics and reward are those of v5; mean of 10 training seeds.
+PUBLISHED = {
+    100_000: 4_667, 200_000: 7_218, 300_000: 8_351, 500_000: 9_608, 1_000_000: 11_321,
+    2_000_000: 13_521,
+}  # fmt: skip
+COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
+TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
+FILM_SECONDS, FILM_SIZE, FILM_FPS = 6, 200, 12
+
+
+class Final(NamedTuple):
+    """The policy of one training seed at some timestep."""
+
+    seed: int
+    returns: np.ndarray
+    """On the ten evaluation seeds; shape [10]."""
+
+
+def groups(results: Path) -> dict[str, SeedGroup]:
+    """Return name -> group of all experiments that have been begun."""
+    found = {}
+    for names, _ in STUDIES.values():
+        for name in names:
+            group = SeedGroup(results / "SAC_HalfCheetah-v5" / name)
+            if is_group(group.path):
+                found[name] = group
+    return found
+
+
+def finals(group: SeedGroup, timesteps: int) -> list[Final]:
+    """Return the policies that the group's runs have reached at a number of timesteps."""
+    found = []
+    for seed, run in sorted(group.runs().items()):
+        total = run.look_at_experiment().total_timesteps
+        returns = run.milestone(100 * timesteps // total).read_rewards()
+        if returns is not None:
+            found.append(Final(seed, returns))
+    return found
+
+
+def over_seeds(found: Sequence[Final]) -> tuple[float, Interval]:
+    """Return the mean over training seeds, with Student's interval; one seed has none."""
+    means = np.array([final.returns.mean() for final in found])
+    margin = math.inf
+    if means.size > 1:
+        margin = student_quantile(means.size - 1) * means.std(ddof=1) / math.sqrt(means.size)
+    return float(means.mean()), Interval(means.mean() - margin, means.mean() + margin)
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with (PAGE / name).open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def evaluation_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
+    for name, group in begun.items():
+        for seed, run in sorted(group.runs().items()):
+            evaluations = run.numbers.read_evaluations()
+            if evaluations is not None:
+                for timestep, mean in zip(
+                    evaluations.timesteps.tolist(), evaluations.mean_returns.tolist(), strict=True
+                ):
+                    yield name, seed, timestep, repr(mean)
+
+
+def milestone_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
+    for name, group in begun.items():
+        for seed, run in sorted(group.runs().items()):
+            experiment = run.look_at_experiment()
+            for percent in experiment.milestones:
+                milestone = run.milestone(percent)
+                returns = milestone.read_rewards()
+                if returns is not None:
+                    timestep = experiment.total_timesteps * percent // 100
+                    for number, value in enumerate(returns.tolist()):
+                        yield name, seed, timestep, number, repr(value)
+
+
+def run_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
+    for name, group in begun.items():
+        for seed, run in sorted(group.runs().items()):
+            record = read_provenance(run)
+            if record is None:
+                continue
+            minutes = wall_minutes(run)
+            yield (
+                name, seed, reached(run), "yes" if run.is_finished() else "no",
+                "" if minutes is None else round(minutes, 1), record["n_threads"],
+                record["instruction_set"], len(record["resumes"]), record["commit"],
+            )  # fmt: skip
+
+
+def reached(run: RunDirectory) -> int:
+    """Return the timestep of the last resume state."""
+    segments = run.numbers.read_segments()
+    return segments[-1].timestep if segments else 0
+
+
+def wall_minutes(run: RunDirectory) -> float | None:
+    """Return the minutes from start to end of a finished run that was never stopped."""
+    record = read_provenance(run)
+    if record is None or len(record["resumes"]) > 1 or record["end"] is None:
+        return None  # a group starts each run with one resume
+    first = record["resumes"][0]["at"] if record["resumes"] else record["start"]
+    start, end = (datetime.datetime.fromisoformat(each) for each in (first, record["end"]))
+    return (end - start).total_seconds() / 60
+
+
+# --- figures and film ----------------------------------------------------------------------------
+
+
+def draw_curves(begun: dict[str, SeedGroup]) -> None:
+    """Draw the evaluations of A and B with the published points and the original's result."""
+    figure, axes = new_figure("SAC on HalfCheetah-v5: each training seed, and their mean")
+    for name in ("b_sb3_defaults", "a_reference"):
+        if name in begun:
+            draw_seeds(axes, begun[name], TITLES[name], COLOURS[name])
+    baseline = next(
+        returns
+        for group in begun.values()
+        for run in group.runs().values()
+        if (returns := run.numbers.read_baseline()) is not None
+    )
+    axes.axhline(baseline.mean(), color="#888888", linestyle="--", label="random policy")
+    axes.plot(
+        list(PUBLISHED), list(PUBLISHED.values()), "D", color=figures.INK, markersize=5,
+        label="published plain SAC, mean of 10 seeds",
+    )  # fmt: skip
+    axes.plot([BUDGET], [ORIGINAL], "*", color="#b8860b", markersize=14, label="original, 1 seed")
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
+    axes.set_xlabel("timesteps")
+    axes.set_ylabel("evaluation return, mean of 5 episodes")
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    figures.save(figure, PAGE / "learning_curves.png")
+
+
+def draw_seeds(axes: Axes, group: SeedGroup, title: str, colour: str) -> None:
+    timesteps, returns, seeds = evaluations_over_seeds(group.runs())
+    for row in returns:
+        axes.plot(timesteps, row, color=colour, linewidth=0.8, alpha=0.5)
+    everywhere = np.isfinite(returns).all(axis=0)  # while some runs are behind, up to the slowest
+    if everywhere.any():
+        label = f"{title}, mean of {len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+        mean = returns[:, everywhere].mean(axis=0)
+        axes.plot(timesteps[everywhere], mean, color=colour, linewidth=2.5, label=label)
+
+
+def draw_finals(begun: dict[str, SeedGroup]) -> None:
+    """Draw a dot per training seed after 2,000,000 timesteps, with mean and interval."""
+    found = {name: finals(begun[name], BUDGET) for name in COLOURS if name in begun}
+    found = {name: policies for name, policies in found.items() if policies}
+    if not found:
+        return
+    figure, axes = new_figure("Mean return after 2,000,000 timesteps, by training seed")
+    for place, (name, policies) in enumerate(found.items()):
+        draw_dots(axes, place, policies, COLOURS[name])
+    axes.axhline(ORIGINAL, color="#b8860b", label=f"original, 1 seed: {ORIGINAL:,}")
+    axes.axhline(
+        PUBLISHED[BUDGET], color=figures.INK, linestyle=":",
+        label=f"published plain SAC, 10 seeds: {PUBLISHED[BUDGET]:,}",
+    )  # fmt: skip
+    names = [f"{TITLES[name]}\nn = {len(policies)}" for name, policies in found.items()]
+    label_places(axes, names)
+    figures.save(figure, PAGE / "final_returns.png")
+
+
+def draw_noise(begun: dict[str, SeedGroup]) -> None:
+    """Draw a dot per training seed after 500,000 timesteps, by reset noise in training."""
+    arms = {"0.10": "c_noise_010", "0.15": "a_reference", "0.20": "c_noise_020"}
+    found = {
+        noise: finals(begun[name], NOISE_BUDGET) for noise, name in arms.items() if name in begun
+    }
+    found = {noise: policies for noise, policies in found.items() if policies}
+    if not found:
+        return
+    figure, axes = new_figure("Mean return after 500,000 timesteps, by reset noise in training")
+    for place, policies in enumerate(found.values()):
+        draw_dots(axes, place, policies, figures.TRAINED)
+    label_places(axes, [f"{noise}\nn = {len(policies)}" for noise, policies in found.items()])
+    figures.save(figure, PAGE / "reset_noise.png")
+
+
+def draw_dots(axes: Axes, place: int, policies: Sequence[Final], colour: str) -> None:
+    means = [final.returns.mean() for final in policies]
+    spread = np.linspace(-0.1, 0.1, len(means)) if len(means) > 1 else np.zeros(1)
+    axes.plot(place + spread, means, "o", color=colour, alpha=0.7)
+    mean, (low, high) = over_seeds(policies)
+    if math.isfinite(low):
+        axes.errorbar(
+            place + 0.2, mean, yerr=[[mean - low], [high - mean]], fmt="s", color=colour, capsize=5
+        )
+
+
+def label_places(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_xticks(range(len(names)), names)
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("mean of ten evaluation episodes")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right", frameon=False)
+
+
+def new_figure(title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=12, loc="left", color=figures.INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    return figure, axes
+
+
+def film(begun: dict[str, SeedGroup]) -> None:
+    """Put the milestone films of study A's first finished seed side by side, as a gif."""
+    runs = begun["a_reference"].runs() if "a_reference" in begun else {}
+    for _, run in sorted(runs.items()):
+        films = [run.milestone(percent).film for percent in (25, 50, 100)]
+        if all(path.is_file() for path in films):
+            size = f"fps={FILM_FPS},scale={FILM_SIZE}:-2:flags=lanczos"
+            each = "".join(f"[{place}:v]{size}[{place}];" for place in range(3))
+            palette = "split[x][y];[x]palettegen=stats_mode=diff[p];[y][p]paletteuse=dither=bayer"
+            inputs = [word for path in films for word in ("-t", str(FILM_SECONDS), "-i", str(path))]
+            subprocess.run(
+                [
+                    *(video.ffmpeg(), "-loglevel", "error", "-y", *inputs, "-filter_complex"),
+                    f"{each}[0][1][2]hstack=3,{palette}",
+                    str(PAGE / "milestones.gif"),
+                ],
+                check=True,
+            )
+            return
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
+    """Return name -> lines of each table of the page."""
+    result = ["| study | n | mean return [95 % over seeds] | each seed |", "|---|---|---|---|"]
+    for name in COLOURS:
+        policies = finals(begun[name], BUDGET) if name in begun else []
+        if policies:
+            result.append(f"| {TITLES[name]} | {row_of(policies)} |")
+    noise = [
+        "| reset noise in training | n | mean return [95 %] | each seed |",
+        "|---|---|---|---|",
+    ]
+    for value, name in (("0.10", "c_noise_010"), ("0.15", "a_reference"), ("0.20", "c_noise_020")):
+        policies = finals(begun[name], NOISE_BUDGET) if name in begun else []
+        if policies:
+            noise.append(f"| {value} | {row_of(policies)} |")
+    progress = ["| experiment | training seed | timesteps trained |", "|---|---|---|"]
+    for name, group in begun.items():
+        for seed, run in sorted(group.runs().items()):
+            total = run.look_at_experiment().total_timesteps
+            progress.append(f"| {name} | {seed} | {reached(run):,} of {total:,} |")
+    return {"finals": result, "noise": noise, "progress": progress}
+
+
+def row_of(policies: Sequence[Final]) -> str:
+    mean, (low, high) = over_seeds(policies)
+    interval = f" [{low:,.0f}, {high:,.0f}]" if math.isfinite(low) else ""
+    each = ", ".join(f"{final.returns.mean():,.0f}" for final in policies)
+    return f"{len(policies)} | {mean:,.0f}{interval} | {each}"
+
+
+def write_tables(page: Path, written: dict[str, list[str]]) -> None:
+    """Replace each table between its two comments, <!-- NAME --> and <!-- end -->."""
+    text = page.read_text()
+    for name, lines in written.items():
+        before, begin, rest = text.partition(f"<!-- {name} -->\n")
+        if not begin:
+            raise SystemExit(f"{page}: no comment <!-- {name} -->")
+        _, end, after = rest.partition("<!-- end -->")
+        text = before + begin + "\n" + "\n".join(lines) + "\n\n" + end + after
+    page.write_text(text)
+
+
+def publish(results: Path) -> None:
+    """Write everything in docs/results/halfcheetah from the runs so far."""
+    begun = groups(results)
+    write_csv(
+        "evaluations.csv",
+        ["experiment", "training_seed", "timestep", "mean_return"],
+        evaluation_rows(begun),
+    )
+    write_csv(
+        "milestones.csv",
+        ["experiment", "training_seed", "timestep", "episode", "return"],
+        milestone_rows(begun),
+    )
+    write_csv(
+        "runs.csv",
+        ["experiment", "training_seed", "timestep", "finished", "minutes_if_never_stopped",
+         "n_threads", "instruction_set", "resumes", "commit"],
+        run_rows(begun),
+    )  # fmt: skip
+    draw_curves(begun)
+    draw_finals(begun)
+    draw_noise(begun)
+    film(begun)
+    write_tables(PAGE / "README.md", tables(begun))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("study", choices=[*STUDIES, "publish"])
+    parser.add_argument("--seeds", help="such as 0..4 or 0,3; default: all of the study")
+    parser.add_argument("--workers", type=int, help="runs at a time; default: one per core")
+    parser.add_argument("--results", type=Path, default=Path("results"))
+    options = parser.parse_args()
+    if options.study != "publish":
+        names, seeds = STUDIES[options.study]
+        for name in names:
+            run_seeds(
+                gallop.experiment(PAGE / f"{name}.yaml"), seeds_from(options.seeds or seeds),
+                results=options.results, name=name, workers=options.workers,
+            )  # fmt: skip
+    publish(options.results)
+
+
+if __name__ == "__main__":
+    main()
