@@ -51,7 +51,7 @@ PUBLISHED = {
 }  # fmt: skip
 COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
 TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
-FILM_SECONDS, FILM_SIZE, FILM_FPS = 6, 200, 12
+FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
 
 class Final(NamedTuple):
@@ -182,7 +182,7 @@ def draw_curves(begun: dict[str, SeedGroup]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
     axes.set_xlabel("timesteps")
     axes.set_ylabel("evaluation return, mean of 5 episodes")
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.1), frameon=False, fontsize=9)
     figures.save(figure, PAGE / "learning_curves.png")
 
 
@@ -270,7 +270,7 @@ def film(begun: dict[str, SeedGroup]) -> None:
         if all(path.is_file() for path in films):
             size = f"fps={FILM_FPS},scale={FILM_SIZE}:-2:flags=lanczos"
             each = "".join(f"[{place}:v]{size}[{place}];" for place in range(3))
-            palette = "split[x][y];[x]palettegen=stats_mode=diff[p];[y][p]paletteuse=dither=bayer"
+            palette = "split[x][y];[x]palettegen=max_colors=64[p];[y][p]paletteuse=dither=none"
             inputs = [word for path in films for word in ("-t", str(FILM_SECONDS), "-i", str(path))]
             subprocess.run(
                 [
@@ -294,7 +294,7 @@ def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
         if policies:
             result.append(f"| {TITLES[name]} | {row_of(policies)} |")
     noise = [
-        "| reset noise in training | n | mean return [95 %] | each seed |",
+        "| reset noise in training | n | mean return [95 % over seeds] | each seed |",
         "|---|---|---|---|",
     ]
     for value, name in (("0.10", "c_noise_010"), ("0.15", "a_reference"), ("0.20", "c_noise_020")):
