@@ -51,6 +51,7 @@ PUBLISHED = {
 }  # fmt: skip
 COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
 TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
+LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
 
@@ -201,7 +202,7 @@ def draw_finals(begun: dict[str, SeedGroup]) -> None:
     """Draw a dot per training seed after 2,000,000 timesteps, with mean and interval."""
     found = {name: finals(begun[name], BUDGET) for name in COLOURS if name in begun}
     found = {name: policies for name, policies in found.items() if policies}
-    if not found:
+    if sum(map(len, found.values())) < LEAST_SEEDS:
         return
     figure, axes = new_figure("Mean return after 2,000,000 timesteps, by training seed")
     for place, (name, policies) in enumerate(found.items()):
@@ -223,7 +224,7 @@ def draw_noise(begun: dict[str, SeedGroup]) -> None:
         noise: finals(begun[name], NOISE_BUDGET) for noise, name in arms.items() if name in begun
     }
     found = {noise: policies for noise, policies in found.items() if policies}
-    if not found:
+    if sum(map(len, found.values())) < LEAST_SEEDS:
         return
     figure, axes = new_figure("Mean return after 500,000 timesteps, by reset noise in training")
     for place, policies in enumerate(found.values()):
@@ -306,6 +307,12 @@ def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
         for seed, run in sorted(group.runs().items()):
             total = run.look_at_experiment().total_timesteps
             progress.append(f"| {name} | {seed} | {reached(run):,} of {total:,} |")
+    for lines, name, text in (
+        (result, "final_returns", "Mean returns after 2,000,000 timesteps"),
+        (noise, "reset_noise", "Mean returns after 500,000 timesteps, by reset noise"),
+    ):
+        if (PAGE / f"{name}.png").exists():
+            lines += ["", f"![{text}]({name}.png)"]
     return {"finals": result, "noise": noise, "progress": progress}
 
 
