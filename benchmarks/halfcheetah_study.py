@@ -5,8 +5,8 @@ r"""The reference study on HalfCheetah-v5: train what is missing, and publish wh
     python benchmarks/halfcheetah_study.py publish
 
 The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
-training seeds, which `gallop run --resume` and the other commands know as well. Whatever has been
-trained so far is then published in the same folder: CSVs, figures, a film and the page's tables.
+training seeds, so all commands of Gallop work on it. Whatever has been trained so far is then
+published in the same folder: CSVs, figures, a film and the page's tables.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from reference_against_published import PUBLISHED
 
 import gallop
-from gallop.evaluation.statistics import Interval, student_quantile
-from gallop.experiments.seeding import seeds_from
+from gallop.evaluation.statistics import Interval, student_interval
+from gallop.experiments.plan import make_plan
+from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
 from gallop.report import figures, video
 from gallop.report.group_report import evaluations_over_seeds
+from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.provenance import read_provenance
 from gallop.run_folder.seed_group import SeedGroup, is_group
@@ -44,12 +47,9 @@ STUDIES = {
 BUDGET = 2_000_000
 NOISE_BUDGET = 500_000
 ORIGINAL = 11_483  # after 2,000,000 timesteps, one training seed
-# Plain SAC on HalfCheetah-v4, whose physics and reward are those of v5; mean of 10 training seeds.
-PUBLISHED = {
-    100_000: 4_667, 200_000: 7_218, 300_000: 8_351, 500_000: 9_608, 1_000_000: 11_321,
-    2_000_000: 13_521,
-}  # fmt: skip
 COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
+NOISE = {"0.10": "c_noise_010", "0.15": "a_reference", "0.20": "c_noise_020"}
+"""Reset noise in training -> the experiment."""
 TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
 LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
@@ -78,20 +78,15 @@ def finals(group: SeedGroup, timesteps: int) -> list[Final]:
     """Return the policies that the group's runs have reached at a number of timesteps."""
     found = []
     for seed, run in sorted(group.runs().items()):
-        total = run.look_at_experiment().total_timesteps
-        returns = run.milestone(100 * timesteps // total).read_rewards()
-        if returns is not None:
-            found.append(Final(seed, returns))
+        reached = milestone_returns(run, make_plan(run.look_at_experiment()))
+        found += [Final(seed, returns) for at, returns in reached.values() if at == timesteps]
     return found
 
 
 def over_seeds(found: Sequence[Final]) -> tuple[float, Interval]:
-    """Return the mean over training seeds, with Student's interval; one seed has none."""
-    means = np.array([final.returns.mean() for final in found])
-    margin = math.inf
-    if means.size > 1:
-        margin = student_quantile(means.size - 1) * means.std(ddof=1) / math.sqrt(means.size)
-    return float(means.mean()), Interval(means.mean() - margin, means.mean() + margin)
+    """Return the mean over training seeds, with Student's interval."""
+    means = [final.returns.mean() for final in found]
+    return float(np.mean(means)), student_interval(means)
 
 
 # --- numbers -------------------------------------------------------------------------------------
@@ -118,14 +113,10 @@ def evaluation_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
 def milestone_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
     for name, group in begun.items():
         for seed, run in sorted(group.runs().items()):
-            experiment = run.look_at_experiment()
-            for percent in experiment.milestones:
-                milestone = run.milestone(percent)
-                returns = milestone.read_rewards()
-                if returns is not None:
-                    timestep = experiment.total_timesteps * percent // 100
-                    for number, value in enumerate(returns.tolist()):
-                        yield name, seed, timestep, number, repr(value)
+            reached = milestone_returns(run, make_plan(run.look_at_experiment()))
+            for timestep, returns in reached.values():
+                for start, value in zip(EVALUATION_SEEDS, returns.tolist(), strict=True):
+                    yield name, seed, timestep, start, repr(value)
 
 
 def run_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
@@ -219,9 +210,8 @@ def draw_finals(begun: dict[str, SeedGroup]) -> None:
 
 def draw_noise(begun: dict[str, SeedGroup]) -> None:
     """Draw a dot per training seed after 500,000 timesteps, by reset noise in training."""
-    arms = {"0.10": "c_noise_010", "0.15": "a_reference", "0.20": "c_noise_020"}
     found = {
-        noise: finals(begun[name], NOISE_BUDGET) for noise, name in arms.items() if name in begun
+        noise: finals(begun[name], NOISE_BUDGET) for noise, name in NOISE.items() if name in begun
     }
     found = {noise: policies for noise, policies in found.items() if policies}
     if sum(map(len, found.values())) < LEAST_SEEDS:
@@ -298,7 +288,7 @@ def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
         "| reset noise in training | n | mean return [95 % over seeds] | each seed |",
         "|---|---|---|---|",
     ]
-    for value, name in (("0.10", "c_noise_010"), ("0.15", "a_reference"), ("0.20", "c_noise_020")):
+    for value, name in NOISE.items():
         policies = finals(begun[name], NOISE_BUDGET) if name in begun else []
         if policies:
             noise.append(f"| {value} | {row_of(policies)} |")
@@ -345,7 +335,7 @@ def publish(results: Path) -> None:
     )
     write_csv(
         "milestones.csv",
-        ["experiment", "training_seed", "timestep", "episode", "return"],
+        ["experiment", "training_seed", "timestep", "evaluation_seed", "return"],
         milestone_rows(begun),
     )
     write_csv(

@@ -87,6 +87,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def interrupted(error: BaseException) -> bool:
+    """Whether Ctrl-C is behind an error: compiled modules that it interrupts while they load turn
+    the `KeyboardInterrupt` into an `ImportError`."""
+    return any(isinstance(each, KeyboardInterrupt) for each in causes(error))
+
+
 class ExperimentError(ValueError):
     """An experiment cannot be run as specified.
 

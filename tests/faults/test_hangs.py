@@ -377,6 +377,30 @@ def test_ctrl_c_may_come_while_a_compiled_module_loads(command):
     assert code == 130
 
 
+INTERRUPTED_ONCE = """
+import sys
+from gallop.commands.cli import main
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "stable_baselines3" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            raise ImportError("initialization failed") from KeyboardInterrupt()
+
+sys.meta_path.insert(0, Finder())
+sys.exit(main(["run", "--algo", "sac", "--env", "Pendulum-v1", "-n", "2000", "--dry-run"]))
+"""
+
+
+def test_ctrl_c_while_the_learner_loads_is_not_taken_for_a_missing_package(tmp_path):
+    """The plan does without a measured speed if a package is missing."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_ONCE], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["run", "tune"])
 def test_ctrl_c_twice_ends_groups_and_searches_whose_tasks_are_frozen(what, command):

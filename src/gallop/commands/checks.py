@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from gallop import DISTRIBUTION
 from gallop.commands import fixes
+from gallop.errors import interrupted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -145,6 +146,8 @@ def _threads() -> Check:
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: one of its shared libraries is missing
+        if interrupted(error):
+            raise
         found = f"PyTorch cannot be imported: {error}"
         torch_alone = [r for r in fixes.requirements() if r.name == "torch"]
         return Check("threads", "missing", found, fixes.pip_install(torch_alone, force=True))

@@ -41,7 +41,7 @@ from gallop.errors import (
     TaskError,
     WorkerError,
     alternatives,
-    causes,
+    interrupted,
     nearest,
 )
 from gallop.plain_output import keep_printable
@@ -80,17 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say_why(error)
         return 1
     except Exception as error:
-        # Compiled modules that Ctrl-C interrupts while they load turn it into an ImportError.
-        if any(isinstance(each, KeyboardInterrupt) for each in causes(error)):
-            return SIGNALLED + 2
-        return _failed(error)
+        return SIGNALLED + 2 if interrupted(error) else _failed(error)
 
 
 def _failed(error: Exception) -> int:
     """Say in one line why a command failed, and return its exit code.
 
     Raises:
-        Exception: the error itself, with its traceback, if it is none of ours nor an `OSError`.
+        Exception: the error itself, with its traceback, if it is neither ours nor an `OSError`.
     """
     if isinstance(error, ExperimentError):
         say_why(error)

@@ -299,11 +299,23 @@ def paired_difference_of_few(returns: ArrayLike, baseline: ArrayLike) -> Differe
     if ours.shape != theirs.shape or ours.size == 0:
         raise ValueError(f"expected pairs of returns, not {ours.size} and {theirs.size} returns")
     differences = ours - theirs
-    n, mean = int(differences.size), float(differences.mean())
-    margin = math.inf
+    return Difference(
+        int(differences.size), float(differences.mean()), student_interval(differences)
+    )
+
+
+def student_interval(values: ArrayLike) -> Interval:
+    """Return Student's interval of the mean of n values, shape [n]; infinite for one value.
+
+    >>> low, high = student_interval([2.0, 4.0, 6.0])
+    >>> round(low, 2), round(high, 2)
+    (-0.97, 8.97)
+    """
+    array = np.asarray(values, dtype=np.float64)
+    n, mean, margin = array.size, float(array.mean()), math.inf
     if n > 1:
-        margin = student_quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
-    return Difference(n, mean, Interval(mean - margin, mean + margin))
+        margin = student_quantile(n - 1) * float(array.std(ddof=1)) / math.sqrt(n)
+    return Interval(mean - margin, mean + margin)
 
 
 def probability_of_improvement(

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gallop.algorithms.spec import imported
 from gallop.environments.make import evaluation_env
 from gallop.environments.vectorised import training_environments
+from gallop.errors import interrupted
 from gallop.evaluation.episodes import stack
 from gallop.experiments.settings import Experiment
 from gallop.learners.choose import make_learner
@@ -75,7 +76,9 @@ def measure(prepared: PreparedRun) -> Speed | None:
     try:
         _import_learner(prepared)
         return _measured_in_child(lambda tell: _measure(prepared, tell))
-    except (OSError, ImportError):
+    except (OSError, ImportError) as error:
+        if interrupted(error):
+            raise
         return None
 
 
@@ -98,9 +101,12 @@ def _import_learner(prepared: PreparedRun) -> None:
         imported(spec.native_class)
         return
     imported(spec.sb3_class)
-    with contextlib.suppress(ImportError):
+    try:
         importlib.import_module("torch._dynamo")  # torch.optim does so when it is first used
         importlib.import_module("gallop.learners.stable_baselines")
+    except ImportError as error:
+        if interrupted(error):
+            raise
 
 
 # --- the child process ---------------------------------------------------------------------------
