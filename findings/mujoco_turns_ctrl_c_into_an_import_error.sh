@@ -4,8 +4,8 @@
 # Its compiled modules import others as they load. A KeyboardInterrupt there becomes "ImportError:
 # initialization failed", with the KeyboardInterrupt as its cause. So `except ImportError`, as
 # around an optional dependency, swallows Ctrl-C, and the program goes on as if MuJoCo were not
-# installed. The interrupt is raised here at a fixed place: when a compiled
-# module of MuJoCo imports another one.
+# installed. The interrupt is raised here at a fixed place: when a compiled module of MuJoCo imports
+# another one.
 #
 # Output:
 #   ImportError: initialization failed; at its root KeyboardInterrupt
