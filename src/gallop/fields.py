@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
@@ -175,7 +176,8 @@ def _plain(value: Any, name: str, depth: int) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(part, f"{name}.{i}", depth + 1) for i, part in enumerate(value)]
     if isinstance(value, os.PathLike):
-        return _plain(os.fspath(value), name, depth)
+        path = Path(value)
+        return _plain(str(path.absolute() if path.exists() else path), name, depth)
     kind = type(value)
     if kind.__module__ == "numpy" and hasattr(value, "item") and not getattr(value, "ndim", 1):
         number = value.item()
@@ -208,8 +210,19 @@ def _at(name: str) -> str:
 
 
 def _arguments(value: Any) -> Any:
-    """Keyword arguments of a task or wrapper, in a form that experiment.yaml can store."""
-    return plain(value) if isinstance(value, Mapping) else value
+    """Keyword arguments of a task, in a form that experiment.yaml can store.
+
+    The paths of files become absolute, so that the run can be evaluated from any other folder.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    found = {}
+    for name, part in plain(value).items():
+        if isinstance(part, str) and part.startswith((".", "~")):
+            path = Path(part).expanduser().absolute()
+            part = str(path) if path.is_file() else part
+        found[name] = part
+    return found
 
 
 def _wrapper(value: Any) -> Any:

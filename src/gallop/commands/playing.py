@@ -15,6 +15,7 @@ from rich.progress import track
 
 from gallop.answers import say_why
 from gallop.commands.consent import trusted
+from gallop.environments.identity import identity_of
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError, counted
@@ -100,9 +101,11 @@ def watch(
     if named.note:
         display.say(f"{named.path}: {named.note}")
     with watching(named.task.watchdog):
-        note = named.task.reward_wrappers().note
+        note, changed = named.task.reward_wrappers().note, named.task_note(identity_of(named.task))
     if note:
         display.say(f"{named.path}: returns are {note}")
+    if changed:
+        display.say(f"{named.path}: {changed}")
     options = Options(
         normalizer=normalizer_option(normalizer), trust=trust and stands_alone([path], env)
     )

@@ -7,7 +7,9 @@ from os import PathLike
 from pathlib import Path
 
 from gallop.commands.consent import trusted
+from gallop.environments.identity import Identity, differences, identity_of
 from gallop.environments.make import Task, evaluation_task
+from gallop.environments.probe import probe
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, counted
 from gallop.evaluation.episodes import Episodes, RandomPolicy
@@ -200,13 +202,28 @@ def evaluate_all(
                 f"{named.path} is for {named.task.env}, {found[0].path} for {found[0].task.env}: "
                 "only policies of one task can be compared"
             )
+    paired, tasks = True, list[Identity]()
     for named in found:
         if named.note:
             display.say(f"{named.path}: {named.note}")
         with watching(named.task.watchdog):
             note = named.task.reward_wrappers().note
+            probed, task = probe(named.task), identity_of(named.task)
         if note:
             display.say(f"{named.path}: returns are {note}")
+        if probed.note:
+            display.say(f"{named.path}: {probed.note}")
+        if changed := named.task_note(task):
+            display.say(f"{named.path}: {changed}")
+        paired = paired and not probed.ignores_seed
+        tasks.append(task)
+    for named, task in zip(found[1:], tasks[1:], strict=True):
+        if different := differences(task, tasks[0]):
+            paired = False
+            display.say(
+                f"{named.path} and {found[0].path} are scored on different tasks, so their "
+                f"episodes are not compared in pairs: {'; '.join(different)}"
+            )
     judged = []
     for named in found:
         policy = named.read(options)
@@ -224,10 +241,11 @@ def evaluate_all(
             f"{_letter(i)} − A", compare(judged[i].returns, judged[0].returns, interval_generator())
         )
         for i in range(1, len(judged))
+        if paired
     ]
-    if pairs:
+    if len(rows) > 1:
         rows = [row._replace(policy=f"{_letter(i)}: {row.policy}") for i, row in enumerate(rows)]
-    title = found[0].task.env if pairs else f"{found[0].task.env}, {found[0].path}"
+    title = found[0].task.env if len(rows) > 1 else f"{found[0].task.env}, {found[0].path}"
     display.results(title, rows, pairs)
     kind = "deterministic" if options.stochastic_seed is None else "stochastic"
     display.say(
@@ -243,7 +261,7 @@ def evaluate_all(
         _say_left_out(named.label, episodes, display)
     if output is not None:
         write_rewards(output, judged[0])
-        display.say(f"rewards {output}" + (" (of the first policy)" if pairs else ""))
+        display.say(f"rewards {output}" + (" (of the first policy)" if len(rows) > 1 else ""))
 
 
 def baseline(
@@ -278,7 +296,9 @@ def baseline(
         task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
         if note := task.reward_wrappers().note:
             display.say(f"returns are {note}")
-        made = task.closed()
+        made, probed = task.closed(), probe(task)
+        if probed.note:
+            display.say(f"{task.env}: {probed.note}")
     policy = RandomPolicy(made.action_space, seeds)
     bar = display.episodes("random policy", len(seeds), _limit(task))
     with bar as on_timestep, watching(task.watchdog):

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space, time_limit
@@ -33,6 +34,8 @@ def make_env(
     render_mode: str | None = None,
     wrappers: Sequence[Mapping[str, Keywords]] = (),
     own_rewards: bool = False,
+    env_kwargs: Keywords | None = None,
+    seed_resets: bool = False,
     **task_kwargs: Any,
 ) -> Env:
     """Make one environment of a Gymnasium task, with its random streams seeded.
@@ -50,7 +53,9 @@ def make_env(
             applied first.
         own_rewards: leave out wrappers that change nothing but rewards, so that returns are the
             task's own.
-        **task_kwargs: any other keyword arguments of the task.
+        env_kwargs: keyword arguments of the task, whatever their names are.
+        seed_resets: give each later reset a seed, too, from the stream that the first one begins.
+        **task_kwargs: the same, for those that are not named like an argument of this function.
 
     Returns:
         A `gymnasium.Env`. Without a seed, call `reset` before the first `step`.
@@ -71,16 +76,18 @@ def make_env(
     """
     from gallop.environments.actions import for_policies
     from gallop.environments.rewards import changes_rewards_alone
-    from gallop.environments.wrappers import Marked
+    from gallop.environments.wrappers import Marked, SeededResets
 
     chosen = {"frame_skip": frame_skip, "reset_noise_scale": reset_noise_scale}
     kwargs = {name: value for name, value in chosen.items() if value is not None} | task_kwargs
-    env = _unwrapped(task, render_mode, kwargs)
+    env = _unwrapped(task, render_mode, kwargs | dict(env_kwargs or {}))
     with _closing_if_it_fails(env, task):
         for path, wrapper_kwargs in _each(wrappers):
             outer = _wrapped(env, task, path, wrapper_kwargs)
             if not (own_rewards and changes_rewards_alone(outer, env)):
                 env = outer
+        if seed_resets:
+            env = SeededResets(env)
         env = for_policies(Marked(env, task))
         if seed is not None:
             env.reset(seed=seed)
@@ -95,8 +102,12 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
     from gallop.environments.wrappers import StopAtUnstablePhysics, follow
 
     with inside(Making(task), "importing it"):
-        known = _task_keywords(task)
+        known = task_keywords(task)
     for name in chosen:
+        if name == "render_mode":
+            raise ExperimentError(
+                "render_mode: Gallop sets it itself, for films and windows", "env_kwargs"
+            )
         if known and name not in known:
             raise ExperimentError(
                 f"{task} has no keyword argument {name!r}; it has {', '.join(known)}",
@@ -105,24 +116,31 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
     kwargs = copy.deepcopy(dict(chosen))  # a task may modify its arguments
     if render_mode is not None:  # a custom task may lack this keyword
         kwargs["render_mode"] = render_mode
+    # In the specification, no name of an argument can be taken for one of gymnasium.make's own.
+    spec, limit = copy.copy(task_spec(task)), kwargs.pop("max_episode_steps", None)
+    spec.kwargs = {**spec.kwargs, **kwargs}
     try:
         with inside(Making(task), "making it"):
-            env: Env = gymnasium.make(task, disable_env_checker=True, **kwargs)
-    except (TypeError, ValueError, AssertionError, OSError, gymnasium.error.Error) as error:
-        raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {error}", "env_kwargs"
-        ) from None
+            env: Env = gymnasium.make(spec, limit, disable_env_checker=True)
     except (Exception, SystemExit) as error:  # it may be custom code
         if is_ours(error):
             raise
         raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {_described(error)}", "env_kwargs"
+            f"{task} cannot be made with {kwargs}: {_described(error)}{_files_here(kwargs)}",
+            "env_kwargs",
         ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):
         env = StopAtUnstablePhysics(env)
         if render_mode is not None:
             follow(env)
     return env
+
+
+def _files_here(kwargs: Keywords) -> str:
+    """A hint for files of the current folder: Gymnasium looks for `x.xml` among its own models."""
+    names = [v for v in kwargs.values() if isinstance(v, str) and Path(v).is_file()]
+    right = [f"./{name}" for name in names if not name.startswith((".", "/", "~"))]
+    return f"; for the file in this folder, write {' and '.join(right)}" if right else ""
 
 
 @contextlib.contextmanager
@@ -228,7 +246,7 @@ class Task:
             render_mode=render_mode,
             wrappers=self.wrappers,
             own_rewards=True,
-            **self.kwargs,
+            env_kwargs=self.kwargs,
         )
         with _closing_if_it_fails(env, self.env):
             refuse_statistics(env)
@@ -311,7 +329,7 @@ def try_out(experiment: Experiment) -> TriedOut:
     from gallop.environments.rewards import refuse_statistics
 
     for kwargs in (experiment.env_kwargs, experiment.evaluation_env_kwargs):
-        made = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, **kwargs)
+        made = make_env(experiment.env, seed=None, wrappers=experiment.wrappers, env_kwargs=kwargs)
         env = Guard(made, experiment.env)
         try:
             refuse_statistics(made)
@@ -330,8 +348,10 @@ def try_out(experiment: Experiment) -> TriedOut:
 
 
 @cache
-def _task_keywords(task: str) -> tuple[str, ...]:
-    """Keyword arguments of a task's class, including its parents'; empty if they are unknown."""
+def task_keywords(task: str) -> tuple[str, ...]:
+    """Keyword arguments of a task's class, including its parents'; empty if they are unknown, or if
+    it takes any.
+    """
     entry_point = task_spec(task).entry_point
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
@@ -350,12 +370,16 @@ def _task_keywords(task: str) -> tuple[str, ...]:
     for init in inits:
         parameters = inspect.signature(init).parameters.values()
         named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        found |= {p.name: None for p in parameters if p.kind in named}
+        names = [p.name for p in parameters if p.kind in named]
+        if found:  # Gymnasium's MujocoEnv gets these two from its children
+            names = [name for name in names if name not in ("model_path", "observation_space")]
+        found |= dict.fromkeys(names)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # this class passes nothing on to its parents
+    else:
+        return ()
     gymnasiums_own = {"max_episode_steps": None}  # a keyword of gymnasium.make
-    hidden = {"self", "render_mode", "model_path", "observation_space"}
-    return tuple(name for name in found | gymnasiums_own if name not in hidden)
+    return tuple(name for name in found | gymnasiums_own if name not in ("self", "render_mode"))
 
 
 def _import(path: str) -> Callable[..., Env]:

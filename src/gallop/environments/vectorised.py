@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
-def training_environments(experiment: Experiment, n_threads: int = 1) -> VecEnv:
+def training_environments(
+    experiment: Experiment, n_threads: int = 1, seed_resets: bool = False
+) -> VecEnv:
     """Make the experiment's `n_envs` environments as an SB3 `VecEnv`, here or in worker processes.
 
     They last as long as the run. Each segment starts with `rebuild`, which replaces the simulators
@@ -26,12 +28,14 @@ def training_environments(experiment: Experiment, n_threads: int = 1) -> VecEnv:
         experiment: a resolved experiment.
         n_threads: threads of the learner. On-policy learners do not use them while environments
             step, so that the physics can; see `PhysicsVecEnv`.
+        seed_resets: give every reset a seed, for tasks that otherwise draw from a source of
+            randomness that no seed reaches.
 
     Raises:
         ExperimentError, TaskError: if the task cannot be made.
         WorkerError: if a worker process ends before its environment is made.
     """
-    makers = environment_makers(experiment)
+    makers = environment_makers(experiment, seed_resets)
     if experiment.vec_env == "subproc":
         from gallop.environments.workers import Workers
 
@@ -42,14 +46,17 @@ def training_environments(experiment: Experiment, n_threads: int = 1) -> VecEnv:
     return PhysicsVecEnv(makers, n_threads if on_policy else 1)
 
 
-def environment_makers(experiment: Experiment) -> list[Callable[[], Env]]:
+def environment_makers(
+    experiment: Experiment, seed_resets: bool = False
+) -> list[Callable[[], Env]]:
     """Return a function for each of the experiment's environments, to be called in its process."""
     make = partial(
         make_env,
         experiment.env,
         seed=None,
         wrappers=experiment.wrappers,
-        **experiment.env_kwargs,
+        env_kwargs=experiment.env_kwargs,
+        seed_resets=seed_resets,
     )
     rebuildable = partial(_rebuildable, experiment.env, make, experiment.normalize.rewards)
     return [rebuildable] * experiment.n_envs

@@ -1,4 +1,5 @@
-"""Wrappers: remaining time, truncation at unstable physics, marks for the watchdog; a camera.
+"""Wrappers: remaining time, seeded resets, truncation at unstable physics, marks for the watchdog;
+a camera.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -72,6 +73,28 @@ class TimeFeature(_Wrapper):
     def _with_time(self, observation: Observation) -> Observation:
         time_left = 1 - self._timestep / self._n_timesteps
         return np.append(observation, time_left).astype(self._dtype)
+
+
+class SeededResets(_Wrapper):
+    """Give every reset a seed.
+
+    Some tasks draw from a fresh source of randomness at a reset without a seed, so that no run of
+    theirs could be repeated. The seeds come from the stream that the last given seed begins.
+    """
+
+    def __init__(self, env: Env) -> None:
+        super().__init__(env)
+        self._stream: np.random.Generator | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, object] | None = None
+    ) -> tuple[Observation, dict[str, object]]:
+        """Reset the environment with this seed, or else with the next one of the stream."""
+        if seed is not None:
+            self._stream = np.random.default_rng(seed)
+        elif self._stream is not None:
+            seed = int(self._stream.integers(2**31))
+        return self.env.reset(seed=seed, options=options)
 
 
 class StopAtUnstablePhysics(_Wrapper):

@@ -50,6 +50,11 @@ def task_spec(env: str) -> EnvSpec:
         raise ExperimentError(f"{env!r} is not registered in Gymnasium; {hint}", "env") from None
 
 
+def package_of(env: str) -> str:
+    """The package of a task's class or function: "gymnasium" for Gymnasium's own."""
+    return _module_of(task_spec(env)).partition(".")[0]
+
+
 _VERY_CLOSE = 0.8  # similarity from which a name is surely meant
 
 

@@ -190,6 +190,8 @@ class Display:
             )
         if prepared.reward_wrappers.note:
             rows["returns"] = prepared.reward_wrappers.note
+        if note := prepared.probed.note:
+            rows["task"] = note
         if folder is not None:
             rows["folder"] = str(folder)
         self.rows(rows)

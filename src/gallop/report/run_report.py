@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.make import RewardWrappers
+from gallop.environments.probe import Probed
 from gallop.errors import ExperimentError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.evaluation.intervals import interval_generator
@@ -36,7 +37,7 @@ from gallop.report.run_figures import draw_all, milestone_returns, title_of
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json
-from gallop.run_folder.provenance import versions
+from gallop.run_folder.provenance import read_probed, versions
 
 
 class _Judged(NamedTuple):
@@ -73,9 +74,11 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     """Print the returns of all policies, whether the return is still rising, and the paths."""
     growing, ends = _judged(folder, plan)
     rows = [Row(j.label, j.timestep, _summary(j.returns)) for j in (*growing, *ends)]
-    pairs = [_pair(later, before) for before, later in pairwise(growing)]
-    if len(ends) == 2:
-        pairs.append(_pair(*ends))
+    probed = read_probed(folder)
+    pairs = []
+    if not probed.ignores_seed:
+        pairs = [_pair(later, before) for before, later in pairwise(growing)]
+        pairs += [_pair(*ends)] * (len(ends) == 2)
     display.results(f"{title_of(experiment)}, {folder.path}", rows, pairs)
     names = {"random": "random", "current": "evaluations during training"}
     names |= {f"{percent:03d}": f"{percent} %" for percent in experiment.milestones}
@@ -93,6 +96,8 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     if not folder.best_model.exists() and folder.final_model.exists():
         display.say("no best policy: no evaluation during training had only finite returns")
     display.meaning(len(seeding.EVALUATION_SEEDS))
+    if probed.note:
+        display.say(f"Task: {probed.note}.")
     if note := _reward_note(folder, experiment):
         display.say(f"Returns: {note}.")
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
@@ -176,6 +181,7 @@ def milestone_record(
     episodes: Episodes,
     baseline: NDArray[np.float64],
     slope: Slope | None,
+    probed: Probed,
 ) -> Json:
     """Return the content of a milestone's meta.json, except for missing files.
 
@@ -185,15 +191,19 @@ def milestone_record(
         episodes: of its policy on the evaluation seeds.
         baseline: returns of the random policy on the same seeds.
         slope: of the evaluation return up to there, if known.
+        probed: what was found out about the task.
     """
-    compared = compare(episodes.returns, baseline, interval_generator())
+    compared = None
+    if not probed.ignores_seed:
+        compared = as_plain(compare(episodes.returns, baseline, interval_generator()))
     return {
         "algo": experiment.algorithm.title,
         "env": experiment.env,
         "steps": timestep,
         "seeds": episodes.seeds.tolist(),
         "return": as_plain(_summary(episodes.returns)),
-        "compared_to_random": as_plain(compared),
+        "compared_to_random": compared,
+        "task_note": probed.note,
         "slope_of_last_quarter": None if slope is None else as_plain(slope),
         "n_unstable_episodes": episodes.n_unstable,
         "n_cut_episodes": episodes.n_cut,

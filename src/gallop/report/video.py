@@ -246,7 +246,7 @@ def _film(
         render_mode=None if is_mujoco(task["env"]) else "rgb_array",
         wrappers=task["wrappers"],
         own_rewards=task.get("own_rewards", False),  # older jobs lack it
-        **task["kwargs"],
+        env_kwargs=task["kwargs"],
     )
     with replacing(folder) as temporary:
         target = Milestone(temporary)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from gallop.environments.identity import Identity, changes
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
@@ -20,6 +21,7 @@ from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.lookup import all_runs, containing_run
+from gallop.run_folder.provenance import read_task
 from gallop.run_folder.run_paths import newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
@@ -39,11 +41,22 @@ class Named(NamedTuple):
     """How the task was determined, if not given explicitly; to be printed."""
     takes_raw: bool = False
     """The run did not normalise observations, whatever the file suggests."""
+    trained_on: Identity | None = None
+    """The task that its run began with, if the policy belongs to a run that recorded it."""
 
     @property
     def label(self) -> str:
         """Short, for a table: the last three parts of the path."""
         return "/".join(self.path.parts[-3:])
+
+    def task_note(self, now: Identity) -> str:
+        """What has changed around its task since its run began, to be printed; else empty.
+
+        Args:
+            now: the task as it is on this machine.
+        """
+        changed = [] if self.trained_on is None else changes(self.trained_on, now)
+        return f"trained on another task than it is scored on: {'; '.join(changed)}" * bool(changed)
 
     def read(self, options: Options | None = None) -> Policy:
         """Read the policy without running any code in the file.
@@ -100,7 +113,10 @@ def find_policy(
     task, note = _task(path, env)
     with watching(task.watchdog):
         task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
-        return _with_time_feature(Named(path, task, note, env is None and _takes_raw(path)))
+        folder = containing_run(path.parent) if env is None else None
+        trained_on = None if folder is None else read_task(folder)
+        takes_raw = env is None and _takes_raw(path)
+        return _with_time_feature(Named(path, task, note, takes_raw, trained_on))
 
 
 def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:

@@ -7,12 +7,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from gallop.errors import printable, shortened
 from gallop.experiments.plan import last_timestep
+from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import read_resolved
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.lookup import all_runs
 
 MAX_REASON = 300  # characters
+MAX_ARGUMENTS = 80
 
 
 Status: TypeAlias = Literal["finished", "running", "stopped", "diverged", "damaged"]
@@ -26,6 +28,7 @@ class Listed(NamedTuple):
     """Path below the folder of its algorithm and task: `first`, or `group/seed-3`."""
     algo: str
     env: str
+    """Id of the task, with its keyword arguments in evaluations."""
     timestep: int
     """Timestep of the last resume state."""
     horizon: int
@@ -56,6 +59,14 @@ def _listed(folder: RunDirectory) -> Listed:
         return Listed(folder.path, folder.name, algo.lower(), env, 0, 0, None, "damaged", reason)
 
 
+def _arguments(experiment: Experiment) -> str:
+    """The task's keyword arguments and wrappers: they make another task of the same id."""
+    kwargs = experiment.evaluation_env_kwargs
+    text = f" {{{', '.join(f'{name}: {kwargs[name]}' for name in kwargs)}}}" * bool(kwargs)
+    names = [name for each in experiment.wrappers for name in each]
+    return shortened(text + "".join(f" + {name}" for name in names), MAX_ARGUMENTS)
+
+
 def _read(folder: RunDirectory) -> Listed:
     experiment = read_resolved(folder.experiment_file)
     horizon = last_timestep(experiment)
@@ -76,7 +87,7 @@ def _read(folder: RunDirectory) -> Listed:
         path=folder.path,
         name=folder.name,
         algo=experiment.algo,
-        env=experiment.env,
+        env=experiment.env + _arguments(experiment),
         timestep=horizon if finished else resume_state.last_timestep(folder.state),
         horizon=horizon,
         mean_return=mean_return,

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from gallop.environments.identity import Identity, identity_of
 from gallop.environments.make import RewardWrappers, TriedOut, evaluation_task, try_out
+from gallop.environments.probe import Probed, probe
 from gallop.environments.spaces import Space
 from gallop.environments.watchdog import watching
 from gallop.experiments.plan import Plan, make_plan
@@ -30,6 +32,10 @@ class PreparedRun:
     plan: Plan
     reward_wrappers: RewardWrappers
     """Wrappers that change the task's rewards."""
+    probed: Probed
+    """Whether the task's seed decides what it returns."""
+    task: Identity
+    """The task of its evaluations, as it is on this machine."""
     time_limit: int | None
     """Time limit of evaluation episodes, in timesteps; None if the task declares none."""
 
@@ -62,8 +68,12 @@ def _try_task(experiment: Experiment) -> tuple[TriedOut, RewardWrappers, Choice]
     return tried, changed, choice
 
 
-def prepare(experiment: Experiment) -> PreparedRun:
+def prepare(experiment: Experiment, probed: Probed | None = None) -> PreparedRun:
     """Try out the task, choose the learner and plan the run. Nothing is written.
+
+    Args:
+        experiment: the experiment.
+        probed: what was found out about the task when the run began; None: find out now.
 
     Raises:
         ExperimentError: if the task does not work or is not supported by the algorithm, a tracker
@@ -77,7 +87,13 @@ def prepare(experiment: Experiment) -> PreparedRun:
         rounded = choice.name == "native"
         transition_bytes = _transition_bytes(observation_space, action_space, rounded)
     plan = make_plan(experiment, transition_bytes)
-    return PreparedRun(experiment, observation_space, action_space, choice, plan, changed, limit)
+    with watching(experiment.watchdog):
+        if probed is None:
+            probed = probe(evaluation_task(experiment))
+        task = identity_of(evaluation_task(experiment))
+    return PreparedRun(
+        experiment, observation_space, action_space, choice, plan, changed, probed, task, limit
+    )
 
 
 def _transition_bytes(observation_space: Space, action_space: Space, rounded: bool) -> int:

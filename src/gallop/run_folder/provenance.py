@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from gallop import DISTRIBUTION, __version__
+from gallop.environments.identity import Identity, read_identity
+from gallop.environments.probe import Probed
 from gallop.experiments import seeding
-from gallop.learners.choose import Choice
 from gallop.machine import machine
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
@@ -31,7 +32,7 @@ _NEEDED = {
 
 def write_records(folder: RunDirectory, prepared: PreparedRun) -> None:
     """Write provenance.json and seeds.json."""
-    folder.write_json("provenance.json", provenance(prepared.choice) | VOUCHED)
+    folder.write_json("provenance.json", provenance(prepared) | VOUCHED)
     write_seeds(folder, prepared)
 
 
@@ -40,7 +41,26 @@ def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
     experiment, n_segments = prepared.experiment, len(prepared.plan.boundaries)
     n_validation = experiment.evaluation.n_episodes
     seeds = seeding.families(experiment.training_seed, n_validation, n_segments)
-    folder.write_json("seeds.json", seeds)
+    folder.write_json("seeds.json", seeds | {"probe": prepared.probed._asdict()})
+
+
+def read_probed(folder: RunDirectory) -> Probed:
+    """Read what was found out about the task when the run began, from seeds.json.
+
+    A run of an earlier version has no such record: its task is taken to behave.
+    """
+    try:
+        record = folder.read_json(folder.seeds_file.name).get("probe")
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict):
+        return Probed()
+    return Probed(
+        ignores_seed=str(record.get("ignores_seed", "")),
+        fresh_entropy=record.get("fresh_entropy") is True,
+        seed_keyword=record.get("seed_keyword") is True,
+        unusual=tuple(map(str, record.get("unusual") or ())),
+    )
 
 
 def read_provenance(folder: RunDirectory) -> Json | None:
@@ -53,10 +73,10 @@ def read_provenance(folder: RunDirectory) -> Json | None:
     return record if whole else None
 
 
-def made_again(choice: Choice) -> dict[str, object]:
+def made_again(prepared: PreparedRun) -> dict[str, object]:
     """Return a replacement for a lost provenance.json; what is unknown is left empty."""
-    unknown: Json = {"command": None, "start": None, "commit": None, "versions": {}}
-    return provenance(choice) | unknown | {"made_again": now()}
+    unknown: Json = {"command": None, "start": None, "commit": None, "versions": {}, "task": None}
+    return provenance(prepared) | unknown | {"made_again": now()}
 
 
 def record_resume(folder: RunDirectory) -> None:
@@ -67,9 +87,18 @@ def record_resume(folder: RunDirectory) -> None:
     folder.write_json(folder.provenance_file.name, record | {"resumes": resumes})
 
 
-def provenance(choice: Choice) -> dict[str, object]:
-    """Return the content of provenance.json at the start of a run: command, versions, commit,
+def read_task(folder: RunDirectory) -> Identity | None:
+    """Read what task a run began with; None if it is not recorded, as in older runs."""
+    try:
+        return read_identity(folder.read_json(folder.provenance_file.name).get("task"))
+    except (OSError, ValueError):
+        return None
+
+
+def provenance(prepared: PreparedRun) -> dict[str, object]:
+    """Return the content of provenance.json at the start of a run: command, task, versions, commit,
     machine, learner and times."""
+    choice = prepared.choice
     return {
         "command": sys.argv,
         "start": now(),
@@ -80,6 +109,7 @@ def provenance(choice: Choice) -> dict[str, object]:
         "n_threads": choice.n_threads,
         "instruction_set": choice.instruction_set,
         **machine(),
+        "task": prepared.task._asdict(),
         "commit": _commit(),
         "versions": versions(),
     }

@@ -28,10 +28,10 @@ from gallop.run_folder.files import Json, new_folder
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
+from gallop.run_folder.provenance import VOUCHED, provenance, read_probed, write_seeds
 from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
-from gallop.runs.workflow import check_learner, go_on
+from gallop.runs.workflow import check_learner, check_model, go_on
 
 # Settings that a longer run may change; all others determine timesteps already trained.
 CHANGEABLE = (
@@ -79,11 +79,12 @@ def extend(
     path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
     folder.check_is_new()
-    prepared = prepare(experiment)
+    prepared = prepare(experiment, read_probed(run))
     with run.locked():
         old_plan = make_plan(before)
         _check_finished(run, old_plan)
         check_learner(run, prepared)
+        check_model(run, prepared)
         check_results(run, display)
         display.plan(prepared, path, old_plan.horizon)
         space.check_before(path, prepared.plan, display)
@@ -177,7 +178,7 @@ def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_p
     folder.write_experiment(prepared.experiment)
     record = {"run": str(run.path), "timestep": old_plan.horizon}
     old = run.read_json("provenance.json")
-    ours = provenance(prepared.choice)
+    ours = provenance(prepared)
     folder.write_json("provenance.json", ours | VOUCHED | {"extends": {**record, "its": old}})
     write_seeds(folder, prepared)
     shutil.copytree(run.state, folder.state, copy_function=_link, ignore=_not_state)

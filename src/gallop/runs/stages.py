@@ -278,8 +278,11 @@ class Stages:
             why_not = self._write_film_job(percent, episodes)
             missing = dict.fromkeys((milestone.film.name, milestone.gif.name), why_not)
         slope = run_report.slope_at(self.folder, timestep)
-        record = run_report.milestone_record(self.experiment, timestep, episodes, baseline, slope)
+        record = run_report.milestone_record(
+            self.experiment, timestep, episodes, baseline, slope, self.prepared.probed
+        )
         record |= run_report.reward_record(self.prepared.reward_wrappers)
+        record["task"] = self.prepared.task._asdict()
         milestone.write_meta(record | {"missing": missing})
 
     def _write_film_job(self, percent: int, episodes: Episodes) -> str:

@@ -33,7 +33,9 @@ def learner_for(prepared: PreparedRun) -> Iterator[tuple[VecEnv, Learner]]:
     """Yield the experiment's environments and a fresh learner, supervised by the watchdog."""
     experiment = prepared.experiment
     with watching(experiment.watchdog):
-        environments = training_environments(experiment, prepared.choice.n_threads)
+        environments = training_environments(
+            experiment, prepared.choice.n_threads, prepared.probed.fresh_entropy
+        )
         try:
             seed = seeding.initialisation_seed(experiment.training_seed)
             learner = make_learner(experiment, prepared.choice, environments, seed)

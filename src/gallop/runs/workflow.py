@@ -21,7 +21,13 @@ from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import versions, write_records, write_seeds
+from gallop.run_folder.provenance import (
+    read_probed,
+    read_task,
+    versions,
+    write_records,
+    write_seeds,
+)
 from gallop.run_folder.trackers import Tracker
 from gallop.runs import recovery, space
 from gallop.runs.stages import Stages
@@ -154,7 +160,7 @@ def resume(
     _look_at_divergence(folder, display)
     if watchdog is not None:
         experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
-    prepared = prepare(experiment)
+    prepared = prepare(experiment, read_probed(folder))
     killed = folder.killed_holder()
     with folder.locked():
         if killed is not None:
@@ -166,6 +172,7 @@ def resume(
             _complete_records(folder, prepared)
             recovery.check_results(folder, display)
             check_learner(folder, prepared)
+            check_model(folder, prepared)
             _warn_of_changes(folder, prepared, display)
             remove_leftovers(folder.path)
         done = resume_state.last_timestep(folder.state)
@@ -222,6 +229,25 @@ def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:
         raise RunError(
             f"{folder.path} was trained by the {trained_by} learner and cannot continue with the "
             f"{ours} learner"
+        )
+
+
+def check_model(folder: RunDirectory, prepared: PreparedRun) -> None:
+    """Refuse to continue with an edited model of the robot.
+
+    Another version of MuJoCo, which compiles the same file to another model, is only warned of.
+
+    Raises:
+        RunError: if the model is not the one that the run began with.
+    """
+    before, now = read_task(folder), prepared.task
+    if before is None or before.versions.get("mujoco") != now.versions.get("mujoco"):
+        return
+    if before.model_sha256 != now.model_sha256:
+        raise RunError(
+            f"the model of {now.env} has changed since {folder.path} began: undo the change to its "
+            "file, or start a new run from the best policy "
+            f"(--init-from {folder.best_model})"
         )
 
 

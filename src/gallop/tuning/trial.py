@@ -76,7 +76,7 @@ def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
     make = functools.partial(evaluation_env, experiment)
     with learner_for(prepared) as (environments, learner):
         if not (folder.path / "provenance.json").exists():
-            folder.write_json("provenance.json", provenance(prepared.choice))
+            folder.write_json("provenance.json", provenance(prepared))
         saved = resume_state.newest_boundary(folder.state)
         n_done, timestep = (saved.n_segments, saved.timestep) if saved else (0, 0)
         if saved:
