@@ -127,7 +127,7 @@ def watch(
             file = chosen.absolute() if isinstance(chosen, Path) else chosen  # `./none` is a file
             arguments += ["--normalizer", str(file)]
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    os.environ.setdefault("SDL_VIDEODRIVER", video.SDL_DRIVER)
     software = backend is not None and backend.is_software
     try:
         with watching(named.task.watchdog):  # not for a window, where the user may pause
@@ -196,7 +196,8 @@ def _film(
                 for _ in _episode(policy, env, seed + number, limit, display):
                     yield camera.frame()
 
-        return video.record(frames(), output, video.fps(env))
+        rate, note = video.fps(env)
+        return video.joined(note, video.record(frames(), output, rate))
 
 
 def _read(named: Named, env: Env, options: Options, display: Display) -> Policy:

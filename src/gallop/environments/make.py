@@ -99,7 +99,8 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
     """Make the task without the user's wrappers. It takes its own actions, and is not seeded."""
     import gymnasium
 
-    from gallop.environments.wrappers import StopAtUnstablePhysics, follow
+    from gallop.environments.camera import follow
+    from gallop.environments.wrappers import StopAtUnstablePhysics
 
     with inside(Making(task), "importing it"):
         known = task_keywords(task)

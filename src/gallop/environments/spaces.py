@@ -1,4 +1,4 @@
-"""Types of Gymnasium's environments and spaces, and two facts about them."""
+"""Types of Gymnasium's environments and spaces, and some facts about them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,21 @@ def time_limit(env: Env) -> int | None:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
+    return None
+
+
+def seconds_per_timestep(env: Env) -> float | None:
+    """Simulated seconds of a timestep, if the task tells: as `dt`, as Gymnasium's MuJoCo tasks do,
+    or as `control_timestep()`, as dm_control's do."""
+    for holder in (env.unwrapped, getattr(env.unwrapped, "_env", None)):
+        for name in ("dt", "control_timestep"):
+            try:
+                value = getattr(holder, name, None)
+                value = value() if callable(value) else value
+            except Exception:  # it may run custom code
+                continue
+            if isinstance(value, float | int) and 0 < value < 10:
+                return float(value)
     return None
 
 

@@ -1,5 +1,4 @@
-"""Wrappers: remaining time, seeded resets, truncation at unstable physics, marks for the watchdog;
-a camera.
+"""Wrappers: remaining time, seeded resets, truncation at unstable physics, marks for the watchdog.
 
 Importing this module imports Gymnasium; make.py does so when it makes an environment.
 """
@@ -182,19 +181,3 @@ class Marked(_Wrapper):
     def interrupt(self, error: FrozenError) -> bool:
         """Raise the error in the main thread, if that thread is in this environment."""
         return raise_in_main_thread(self, error)
-
-
-def follow(env: Env) -> None:
-    """Make Gymnasium's cameras (film and window) follow the body that the task's own one tracks."""
-    import mujoco
-
-    simulator = cast("MujocoEnv", env.unwrapped)
-    renderer, model = simulator.mujoco_renderer, simulator.model
-    camera = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
-    if camera >= 0:
-        renderer.camera_id = camera
-        renderer.default_cam_config = {
-            **(renderer.default_cam_config or {}),
-            "type": int(mujoco.mjtCamera.mjCAMERA_TRACKING),
-            "trackbodyid": int(model.cam_bodyid[camera]),
-        }

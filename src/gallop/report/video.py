@@ -26,10 +26,11 @@ import numpy as np
 
 from gallop.answers import parsed, take_standard_output, tell
 from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
+from gallop.environments.camera import main_body, tracking_camera
 from gallop.environments.make import make_env
-from gallop.environments.spaces import Env
+from gallop.environments.spaces import Env, seconds_per_timestep
 from gallop.environments.watchdog import watching
-from gallop.errors import FrozenError, printable, shortened
+from gallop.errors import FrozenError, counted, printable, shortened
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED
@@ -49,6 +50,8 @@ MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames per second
 PROBE_SECONDS = 60
 SECONDS_BETWEEN_ANSWERS = 0.5
 
+# pygame tasks then draw without a display. With "dummy", which all systems have, some draw black.
+SDL_DRIVER = "offscreen" if sys.platform == "linux" else "dummy"
 NO_BACKEND = "no OpenGL backend works here"
 _HINTS = {
     "linux": "sudo apt-get install libegl1 libgl1 libgl1-mesa-dri",
@@ -252,7 +255,8 @@ def _film(
         target = Milestone(temporary)
         try:
             frames = _play(env, seed, actions, expected, software)
-            note = _encode(frames, target.film, fps(env), len(actions) + 1)
+            rate, note = fps(env)
+            note = joined(note, _encode(frames, target.film, rate, len(actions) + 1))
         finally:
             env.close()
         _make_gif(target.film, target.gif)
@@ -295,6 +299,7 @@ class Camera:
 
         simulator: Any = env.unwrapped
         model, data = simulator.model, simulator.data
+        self._model, self._shown = model, mujoco.MjData(model)
         _extend_floor(model)
         if software:
             model.vis.quality.offsamples = 0  # takes effect only before the first render
@@ -317,7 +322,12 @@ class Camera:
             except Exception as error:  # the task's code may raise anything
                 reason = f"{type(error).__name__}: {error}".splitlines()[0]
                 raise FilmError(f"the task's render() failed: {reason}") from error
-        self._renderer.update_scene(self._data, self._view)
+        import mujoco
+
+        # After a step, positions of bodies still belong to the state before its last physics step.
+        mujoco.mj_copyData(self._shown, self._model, self._data)
+        mujoco.mj_forward(self._model, self._shown)
+        self._renderer.update_scene(self._shown, self._view)
         return self._renderer.render()
 
     def close(self) -> None:
@@ -331,9 +341,26 @@ def is_mujoco(task: str) -> bool:
     return "mujoco" in str(task_spec(task).entry_point)
 
 
-def fps(env: Env) -> int:
-    """Return the frame rate of a film in real time."""
-    return frames_a_second(getattr(env, "metadata", None))
+def joined(*notes: str) -> str:
+    """Join the notes that are not empty."""
+    return "; ".join(filter(None, notes))
+
+
+def fps(env: Env) -> tuple[int, str]:
+    """Return the frame rate of a film in real time, and a note if the task names another one.
+
+    The duration of a timestep decides; a task that does not tell it has its `render_fps`.
+    """
+    metadata = getattr(env, "metadata", None)
+    said, seconds = frames_a_second(metadata), seconds_per_timestep(env)
+    if seconds is None:
+        return said, ""
+    rate = min(max(1, round(1 / seconds)), MOST_FPS)
+    declared = metadata.get("render_fps") if isinstance(metadata, Mapping) else None
+    if declared is None or abs(said - rate) <= 1:
+        return rate, ""
+    told = f"{counted(rate, 'frame')} per second, because a timestep lasts {seconds:.3g} s"
+    return rate, f"{told} (the task's render_fps is {declared})"
 
 
 def _play(
@@ -361,29 +388,30 @@ def _extend_floor(model: Any) -> None:
     """Extend the rendered floor as far as policies run, with tiles of the same size.
 
     MuJoCo's planes are infinite for collisions, regardless of their rendered size, so the physics
-    does not change.
+    does not change. A plane of size 0 is drawn without an end already.
     """
     import mujoco
 
     floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
     if floor < 0 or model.geom_type[floor] != mujoco.mjtGeom.mjGEOM_PLANE:
         return
-    factor = FLOOR_METRES / model.geom_size[floor, 0]
-    material = model.geom_matid[floor]
-    if factor <= 1 or material < 0:
+    size, material = float(model.geom_size[floor, 0]), model.geom_matid[floor]
+    if not 0 < size < FLOOR_METRES or material < 0:
         return
     model.geom_size[floor, :2] = FLOOR_METRES
-    model.mat_texrepeat[material] *= factor
+    model.mat_texrepeat[material] *= FLOOR_METRES / size
 
 
 def _view(env: Env) -> Any:
-    """Return the model's camera "track" if it has one, else Gymnasium's view of the task."""
+    """Return the model's tracking camera if it has one, else Gymnasium's view of the task, which
+    follows the robot."""
     import mujoco
 
     simulator: Any = env.unwrapped
     model, data = simulator.model, simulator.data
-    if mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, "track") >= 0:
-        return "track"
+    camera = tracking_camera(model)
+    if camera is not None:
+        return camera
     view = mujoco.MjvCamera()
     view.distance = model.stat.extent
     view.lookat[:] = np.median(data.geom_xpos, axis=0)
@@ -392,6 +420,9 @@ def _view(env: Env) -> Any:
             getattr(view, name)[:] = value
         else:
             setattr(view, name, value)
+    body = main_body(model)
+    if body is not None:
+        view.type, view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, body
     return view
 
 
@@ -419,12 +450,13 @@ def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
         stderr=subprocess.PIPE,
     )
     assert encoder.stdin is not None
-    brightest, n_changes, n_frames = 0, 0, 0
+    brightest, darkest, n_changes, n_frames = 0, 255, 0, 0
     previous, told = first, time.monotonic()
     try:
         for image in itertools.chain([first], map(frames, drawn)):
             encoder.stdin.write(image.tobytes())
             brightest = max(brightest, int(image.max()))
+            darkest = min(darkest, int(image.min()))
             n_changes += not np.array_equal(image, previous)
             n_frames += 1
             previous = image
@@ -437,12 +469,12 @@ def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
         _, message = encoder.communicate()
     if encoder.returncode != 0:
         raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
-    if brightest < 30:
+    if brightest < 30 and brightest - darkest < 8:
         raise FilmError("the film is black: the task renders nothing")
     still = ""
     if n_frames > 2 and n_changes < n_frames // 10:
         still = f"nothing moves in {n_frames - n_changes - 1:,} of {n_frames:,} frames"
-    return "; ".join(filter(None, (still, frames.note)))
+    return joined(still, frames.note)
 
 
 def _limits(width: int, height: int, rate: int) -> list[str]:

@@ -13,6 +13,7 @@ from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import Experiment
 from gallop.report.video import (
     NO_BACKEND,
+    SDL_DRIVER,
     Backend,
     find_backend,
     how_to_fix,
@@ -40,7 +41,7 @@ class Filming:
         """
         environment = {
             **child_environment(),
-            "SDL_VIDEODRIVER": "dummy",  # pygame tasks then draw without a display
+            "SDL_VIDEODRIVER": SDL_DRIVER,  # pygame tasks then draw without a display
             "LP_NUM_THREADS": "1",  # leave the other cores to training when GL is in software
         }
         if backend is not None:
