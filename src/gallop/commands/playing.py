@@ -24,7 +24,7 @@ from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import TaskArguments
 from gallop.experiments.yaml_file import task_arguments
-from gallop.policies.policy import Policy
+from gallop.policies.policy import Policy, begin_episodes
 from gallop.policies.sb3_zip import Options, normalizer_option
 from gallop.report import video
 from gallop.report.display import Display
@@ -221,6 +221,7 @@ def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) 
     length = 0
     try:
         observation, _ = env.reset(seed=seed)
+        begin_episodes(policy)
         total, ended = 0.0, False
         yield
         while not ended and length < limit:

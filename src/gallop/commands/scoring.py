@@ -22,7 +22,7 @@ from gallop.experiments.seeding import spans
 from gallop.experiments.settings import TaskArguments
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.experiments.yaml_file import load, task_arguments
-from gallop.policies.policy import Array, Observations, Policy
+from gallop.policies.policy import Array, Observations, Policy, begin_episodes
 from gallop.policies.sb3_zip import Options, normalizer_option
 from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.consent import with_consent
@@ -120,6 +120,10 @@ class _Counted:
 
     def __init__(self, policy: Policy, on_timestep: Callable[[], None]) -> None:
         self._policy, self._on_timestep = policy, on_timestep
+
+    def begin(self) -> None:
+        """Tell the policy that new episodes start."""
+        begin_episodes(self._policy)
 
     def act(self, observations: Observations) -> Array:
         """Report a timestep, and return the actions of the policy."""

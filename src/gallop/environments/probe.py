@@ -70,6 +70,18 @@ class Probed(NamedTuple):
         )
 
 
+def read_probed(record: object) -> Probed:
+    """Convert JSON to what the probe found out; anything else to a task that behaves."""
+    if not isinstance(record, Mapping):
+        return Probed()
+    return Probed(
+        ignores_seed=str(record.get("ignores_seed", "")),
+        fresh_entropy=record.get("fresh_entropy") is True,
+        seed_keyword=record.get("seed_keyword") is True,
+        unusual=tuple(map(str, record.get("unusual") or ())),
+    )
+
+
 _probed: dict[str, Probed] = {}
 
 

@@ -23,7 +23,7 @@ from gallop.errors import TaskError, counted
 from gallop.experiments.seeding import spans
 from gallop.experiments.task import cut_after
 from gallop.policies import kernels
-from gallop.policies.policy import Array, Observations, Policy
+from gallop.policies.policy import Array, Observations, Policy, begin_episodes
 
 if TYPE_CHECKING:
     from gallop.environments.physics import FastPath
@@ -136,6 +136,7 @@ def evaluate(
             max_timesteps = cut_after(records[0].time_limit)
         for record in records:
             record.begin()
+        begin_episodes(policy)
         stepping = _stepping(records, n_threads)
         while not all(record.ended for record in records):
             on_timestep()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import pickletools
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,6 +30,27 @@ def pickled_names(data: Mapping[str, Any]) -> str:
             more = [f"and {len(names) - MAX_NAMES} more"] if len(names) > MAX_NAMES else []
             members.append(f"{key[:MAX_TEXT]} ({', '.join([*names[:MAX_NAMES], *more])})")
     return ", ".join(members[:MAX_NAMES]) or "no names found"
+
+
+def pickled_dtypes(member: Any) -> set[str]:
+    """The types of NumPy arrays in a member of SB3's `data`, such as {"f4"}, without running it.
+
+    >>> import pickle
+    >>> import numpy as np
+    >>> text = base64.b64encode(pickle.dumps(np.zeros(3))).decode()
+    >>> pickled_dtypes({":serialized:": text})
+    {'f8'}
+
+    Args:
+        member: its value; anything else than a pickle has none.
+    """
+    found: set[str] = set()
+    if isinstance(member, Mapping) and ":serialized:" in member:
+        with contextlib.suppress(Exception):  # a damaged pickle tells nothing
+            for code, argument, _ in pickletools.genops(base64.b64decode(member[":serialized:"])):
+                if code.name in _TEXTS and re.fullmatch(r"[fiu][1248]", str(argument)):
+                    found.add(str(argument))
+    return found
 
 
 def _names(text: str) -> Iterator[str]:

@@ -22,3 +22,13 @@ class Policy(Protocol):
         A policy trained on normalised observations normalises them itself.
         """
         ...
+
+
+def begin_episodes(policy: Policy) -> None:
+    """Tell a policy that its next batch of observations starts new episodes.
+
+    Only a policy with a memory has a method `begin`, which erases it.
+    """
+    begin = getattr(policy, "begin", None)
+    if begin is not None:
+        begin()

@@ -131,8 +131,8 @@ def build(
     if not isinstance(readable, Mapping):
         raise PolicyFileError(f"{path}: not an SB3 policy (its policy_kwargs are not a mapping)")
     kwargs: dict[str, Any] = dict(_plain_arguments(path, readable, _PLAIN_KWARGS))
-    if activation := _activation(path, readable):
-        kwargs["activation_fn"] = activation
+    if activation := activation_name(path, readable):
+        kwargs["activation_fn"] = activation_class(activation)
     for name in ("features_extractor_class", "features_extractor_kwargs"):
         if not _KNOWN_EXTRACTOR.search(str(readable.get(name) or "{}")[:200]):
             raise UnsafeFileError(
@@ -199,13 +199,21 @@ def _plain(path: Path, name: str, value: Any) -> bool | int | float:
     return value
 
 
-def _activation(path: Path, readable: Mapping[str, Any]) -> type[torch.nn.Module] | None:
+def activation_name(path: Path, readable: Mapping[str, Any]) -> str | None:
+    """Our name of the activation function in a file's readable `policy_kwargs`.
+
+    Returns:
+        None if it is SB3's default of the policy class.
+
+    Raises:
+        PolicyFileError: if it is none that is supported.
+    """
     if "activation_fn" not in readable:
-        return None  # SB3's default of the policy class
+        return None
     found = _ACTIVATION.fullmatch(str(readable["activation_fn"]))
     for name, torch_name in ACTIVATIONS.items():
         if found and found.group(1) == torch_name:
-            return activation_class(name)
+            return name
     raise PolicyFileError(
         f"{path}: its activation function {str(readable['activation_fn'])[:80]!r} is not "
         f"supported; allowed: {', '.join(ACTIVATIONS)}"

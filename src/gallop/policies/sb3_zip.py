@@ -27,7 +27,7 @@ from gallop.errors import printable
 from gallop.policies.acting import acting
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.normalizer_file import normalizer_beside, normalizer_path, read_normalizer
-from gallop.policies.pickled_names import pickled_names
+from gallop.policies.pickled_names import pickled_dtypes, pickled_names
 from gallop.policies.policy import Array, Policy
 from gallop.policies.safe_archive import (
     MAX_JSON_BYTES,
@@ -41,6 +41,7 @@ from gallop.policies.safe_archive import (
 )
 from gallop.policies.sb3_networks import (
     KNOWN_MODULES,
+    activation_name,
     build,
     check_layers,
     without_shared_layers,
@@ -252,7 +253,11 @@ def _was_normalized(path: Path) -> bool | None:
     with opened(path) as archive:
         data = _json(path, archive)
     if data.get("_last_original_obs") is not None:
-        return True if "gae_lambda" in data else None
+        if "gae_lambda" in data:
+            return True
+        # VecNormalize returns float32. Without it, both are the task's own observations.
+        dtypes = [pickled_dtypes(data.get(name)) for name in ("_last_original_obs", "_last_obs")]
+        return True if all(dtypes) and dtypes[0] != dtypes[1] else None
     timesteps = data.get("num_timesteps")
     is_trained = isinstance(timesteps, int) and timesteps > 0
     return False if is_trained and "_last_original_obs" in data else None
@@ -284,8 +289,9 @@ def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) ->
     """Read the policy with SB3's own loader, which unpickles the file and so runs its code."""
     with opened(path) as archive:
         tensors = _state_dict(path, archive) if "policy.pth" in archive.namelist() else {}
+        data = _json(path, archive)
     reason = ""
-    for algorithm in _loaders(tensors):
+    for algorithm in _loaders(data, tensors):
         try:
             policy: BasePolicy = algorithm.load(path, device="cpu").policy
         except Exception as error:  # the file's code may raise anything
@@ -298,11 +304,28 @@ def _load_with_sb3(path: Path, observation_space: Space, action_space: Space) ->
     raise PolicyFileError(f"{path}: SB3's own loader cannot open it either: {reason}")
 
 
-def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm]]:
-    """SB3's algorithms that may have written these tensors, the likeliest first.
+_CONTRIB = {
+    "sb3_contrib.ars.policies": "sb3_contrib:ARS",
+    "sb3_contrib.qrdqn.policies": "sb3_contrib:QRDQN",
+    "sb3_contrib.crossq.policies": "sb3_contrib:CrossQ",
+    "sb3_contrib.tqc.policies": "sb3_contrib:TQC",
+    "sb3_contrib.common.recurrent.policies": "sb3_contrib:RecurrentPPO",
+    "sb3_contrib.common.maskable.policies": "sb3_contrib:MaskablePPO",
+}
+"""Modules of sb3-contrib's policy classes, and the algorithm that loads them."""
+
+
+def _loaders(
+    data: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> Iterator[type[BaseAlgorithm]]:
+    """The algorithms that may have written these tensors, the likeliest first.
 
     In custom networks only the first parts of the names are known.
     """
+    known = _CONTRIB.get(_policy_module(data))
+    if known is not None:
+        yield imported(known)
+        return
     if any(name.startswith("q_net.") for name in tensors):
         yield imported("stable_baselines3:DQN")
         return
@@ -315,12 +338,23 @@ def _loaders(tensors: Mapping[str, torch.Tensor]) -> Iterator[type[BaseAlgorithm
 
 def _find_normalizer(path: Path, options: Options, policy: BasePolicy) -> Normalizer | None:
     """Read the normaliser of a policy file, if it needs one."""
+    normalizer = _needed_normalizer(path, options)
+    if normalizer is not None:
+        found = _choose_normalizer(path, options).file
+        assert found is not None
+        _check_normalizer(found, normalizer, policy)
+    return normalizer
+
+
+def _needed_normalizer(path: Path, options: Options) -> Normalizer | None:
+    """Read the normaliser of a policy file; None if the policy takes raw observations.
+
+    Raises:
+        PolicyFileError: if it cannot be read, or is needed and there is none.
+    """
     found = _choose_normalizer(path, options).file
     if found is not None:
-        normalizer = read_normalizer(found)
-        if normalizer is not None:
-            _check_normalizer(found, normalizer, policy)
-        return normalizer
+        return read_normalizer(found)
     takes_raw = options.takes_raw or options.normalizer == NO_NORMALIZER
     if not takes_raw and _was_normalized(path):
         raise PolicyFileError(
@@ -367,8 +401,37 @@ def read_training(path: Path) -> Training:
     if not finite(tensors):
         raise PolicyFileError(f"{path}: its weights contain NaN or infinity")
     beside = _choose_normalizer(path, Options()).file
-    normalizer = read_normalizer(beside) if beside else None
+    normalizer = read_normalizer(beside) if beside is not None else None
     return Training(data, arrays, optimizers, variables, normalizer)
+
+
+EPSILON: Final = 1e-8
+"""What VecNormalize adds to a variance, unless told otherwise."""
+
+
+class Start(NamedTuple):
+    """What a policy file tells of the policy that training would start from."""
+
+    algorithms: tuple[str, ...]
+    """Algorithms that have such networks; empty if none is known."""
+    activation: str | None
+    """Activation function of its networks; None: the algorithm's default."""
+    normalizer: Normalizer | None
+    """Normalises its observations; None if it was trained on raw ones."""
+
+
+def read_start(path: Path) -> Start:
+    """Read what training must take over from an SB3 zip, without running any of its code.
+
+    Raises:
+        PolicyFileError: if the file is not an SB3 zip, is damaged, or lacks its normaliser.
+    """
+    data, tensors = _members(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    able = [spec.name for spec in ALGORITHMS.values() if spec.networks.recognises(shapes)]
+    readable = data.get("policy_kwargs", {})
+    found = activation_name(path, readable) if isinstance(readable, Mapping) else None
+    return Start(tuple(able), found, _needed_normalizer(path, Options()))
 
 
 def does_not_fit(path: Path, error: Exception) -> PolicyFileError:
@@ -428,11 +491,16 @@ def _tensors(path: Path, archive: zipfile.ZipFile, name: str) -> Any:
     return load_tensors(member(archive, name, str(path)), f"{path}: its member {name!r}")
 
 
-def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
+def _policy_module(data: Mapping[str, Any]) -> str:
+    """The module of the policy class that SB3 has written next to its pickle; empty if unknown."""
     readable = data.get("policy_class")
-    module = readable.get("__module__") if isinstance(readable, Mapping) else None
-    if module is not None and str(module) not in KNOWN_MODULES:
+    return str(readable.get("__module__") or "") if isinstance(readable, Mapping) else ""
+
+
+def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
+    module = _policy_module(data)
+    if module and module not in KNOWN_MODULES:
         raise UnsafeFileError(
-            f"{path}: its custom policy class, from {str(module)[:80]!r}, can only be made by its "
+            f"{path}: its custom policy class, from {module[:80]!r}, can only be made by its "
             "own code"
         )

@@ -21,6 +21,11 @@ class TorchPolicy:
     def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
         self._policy = policy
         self._normalizer = normalizer
+        self._memory: Any = None  # of a recurrent policy, for each episode of the batch
+
+    def begin(self) -> None:
+        """Erase the memory of a recurrent policy, because new episodes start."""
+        self._memory = None
 
     def act(self, observations: Observations) -> Array:
         """Return deterministic actions [n, ...] for a batch of n raw observations."""
@@ -30,7 +35,9 @@ class TorchPolicy:
         if self._normalizer is not None:
             observations = self._normalizer(observations)
         with _one_thread():
-            actions, _ = self._policy.predict(observations, deterministic=deterministic)
+            actions, self._memory = self._policy.predict(
+                observations, self._memory, deterministic=deterministic
+            )
         return np.asarray(actions)
 
 

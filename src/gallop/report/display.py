@@ -190,6 +190,8 @@ class Display:
             )
         if prepared.reward_wrappers.note:
             rows["returns"] = prepared.reward_wrappers.note
+        if prepared.start_notes:
+            rows["start"] = "; ".join(prepared.start_notes)
         if note := prepared.probed.note:
             rows["task"] = note
         if folder is not None:

@@ -37,7 +37,7 @@ from gallop.report.run_figures import draw_all, milestone_returns, title_of
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json
-from gallop.run_folder.provenance import read_probed, versions
+from gallop.run_folder.provenance import versions
 
 
 class _Judged(NamedTuple):
@@ -74,7 +74,7 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     """Print the returns of all policies, whether the return is still rising, and the paths."""
     growing, ends = _judged(folder, plan)
     rows = [Row(j.label, j.timestep, _summary(j.returns)) for j in (*growing, *ends)]
-    probed = read_probed(folder)
+    probed = folder.read_probed()
     pairs = []
     if not probed.ignores_seed:
         pairs = [_pair(later, before) for before, later in pairwise(growing)]

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.environments.identity import Identity, read_identity
+from gallop.environments.probe import Probed, read_probed
 from gallop.errors import HeldError, RunError
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
@@ -178,6 +180,23 @@ class RunDirectory:
             milestone = Milestone(folder)
             found += [*milestone.files(), normalizer_path(milestone.model), milestone.meta]
         return [path for path in found if path.is_file()]
+
+    def read_task(self) -> Identity | None:
+        """Read what task the run began with; None if it is not recorded, as in older runs."""
+        try:
+            return read_identity(self.read_json(self.provenance_file.name).get("task"))
+        except (OSError, ValueError):
+            return None
+
+    def read_probed(self) -> Probed:
+        """Read what was found out about the task when the run began, from seeds.json.
+
+        A run of an earlier version has no such record: its task is taken to behave.
+        """
+        try:
+            return read_probed(self.read_json(self.seeds_file.name).get("probe"))
+        except (OSError, ValueError):
+            return Probed()
 
     # --- the run as a whole ---
 

@@ -21,7 +21,6 @@ from gallop.policies.safe_archive import PolicyFileError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.lookup import all_runs, containing_run
-from gallop.run_folder.provenance import read_task
 from gallop.run_folder.run_paths import newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
@@ -114,7 +113,7 @@ def find_policy(
     with watching(task.watchdog):
         task = with_reset_noise(with_arguments(task, arguments), reset_noise_scale)
         folder = containing_run(path.parent) if env is None else None
-        trained_on = None if folder is None else read_task(folder)
+        trained_on = None if folder is None else folder.read_task()
         takes_raw = env is None and _takes_raw(path)
         return _with_time_feature(Named(path, task, note, takes_raw, trained_on))
 

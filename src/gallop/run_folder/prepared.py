@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import to_yaml
 from gallop.learners.choose import Choice, choose_learner
 from gallop.machine import available_processors
+from gallop.policies.starting_point import starting_from
+from gallop.run_folder.find_policy import policy_path
 from gallop.run_folder.trackers import check_installed
 
 
@@ -38,6 +41,8 @@ class PreparedRun:
     """The task of its evaluations, as it is on this machine."""
     time_limit: int | None
     """Time limit of evaluation episodes, in timesteps; None if the task declares none."""
+    start_notes: tuple[str, ...] = ()
+    """What was taken over from the policy file of `init_from`, one line each."""
 
     @property
     def cut_after(self) -> int:
@@ -68,16 +73,32 @@ def _try_task(experiment: Experiment) -> tuple[TriedOut, RewardWrappers, Choice]
     return tried, changed, choice
 
 
-def prepare(experiment: Experiment, probed: Probed | None = None) -> PreparedRun:
-    """Try out the task, choose the learner and plan the run. Nothing is written.
-
-    Args:
-        experiment: the experiment.
-        probed: what was found out about the task when the run began; None: find out now.
+def prepare(experiment: Experiment) -> PreparedRun:
+    """Try out the task, choose the learner and plan a new run. Nothing is written.
 
     Raises:
         ExperimentError: if the task does not work or is not supported by the algorithm, a tracker
-            is not installed, or the experiment cannot be written as YAML.
+            is not installed, the experiment cannot be written as YAML, or its initial policy cannot
+            be used.
+    """
+    notes: tuple[str, ...] = ()
+    if experiment.init_from:
+        path = policy_path(Path(experiment.init_from))
+        experiment, notes = starting_from(experiment, path)
+    with watching(experiment.watchdog):
+        probed = probe(evaluation_task(experiment))
+    return replace(prepare_again(experiment, probed), start_notes=notes)
+
+
+def prepare_again(experiment: Experiment, probed: Probed) -> PreparedRun:
+    """Do the same for a run that has begun.
+
+    Args:
+        experiment: of the run.
+        probed: what was found out about its task when it began.
+
+    Raises:
+        ExperimentError: as `prepare` does.
     """
     to_yaml(experiment)  # fails now, not when the folder is made
     check_installed(experiment.trackers)
@@ -88,8 +109,6 @@ def prepare(experiment: Experiment, probed: Probed | None = None) -> PreparedRun
         transition_bytes = _transition_bytes(observation_space, action_space, rounded)
     plan = make_plan(experiment, transition_bytes)
     with watching(experiment.watchdog):
-        if probed is None:
-            probed = probe(evaluation_task(experiment))
         task = identity_of(evaluation_task(experiment))
     return PreparedRun(
         experiment, observation_space, action_space, choice, plan, changed, probed, task, limit

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 
 from gallop import DISTRIBUTION, __version__
-from gallop.environments.identity import Identity, read_identity
-from gallop.environments.probe import Probed
 from gallop.experiments import seeding
 from gallop.machine import machine
 from gallop.run_folder import manifest
@@ -44,25 +42,6 @@ def write_seeds(folder: RunDirectory, prepared: PreparedRun) -> None:
     folder.write_json("seeds.json", seeds | {"probe": prepared.probed._asdict()})
 
 
-def read_probed(folder: RunDirectory) -> Probed:
-    """Read what was found out about the task when the run began, from seeds.json.
-
-    A run of an earlier version has no such record: its task is taken to behave.
-    """
-    try:
-        record = folder.read_json(folder.seeds_file.name).get("probe")
-    except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict):
-        return Probed()
-    return Probed(
-        ignores_seed=str(record.get("ignores_seed", "")),
-        fresh_entropy=record.get("fresh_entropy") is True,
-        seed_keyword=record.get("seed_keyword") is True,
-        unusual=tuple(map(str, record.get("unusual") or ())),
-    )
-
-
 def read_provenance(folder: RunDirectory) -> Json | None:
     """Read provenance.json; None if it lacks anything that resuming needs."""
     try:
@@ -85,14 +64,6 @@ def record_resume(folder: RunDirectory) -> None:
     entry = {"at": now(), "command": sys.argv, **machine()}
     resumes = [*record["resumes"], entry]
     folder.write_json(folder.provenance_file.name, record | {"resumes": resumes})
-
-
-def read_task(folder: RunDirectory) -> Identity | None:
-    """Read what task a run began with; None if it is not recorded, as in older runs."""
-    try:
-        return read_identity(folder.read_json(folder.provenance_file.name).get("task"))
-    except (OSError, ValueError):
-        return None
 
 
 def provenance(prepared: PreparedRun) -> dict[str, object]:

@@ -13,7 +13,7 @@ from gallop.errors import HeldError, RunError
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, read_json, write_json
-from gallop.run_folder.provenance import VOUCHED, made_again, now, read_probed, read_provenance
+from gallop.run_folder.provenance import VOUCHED, made_again, now, read_provenance
 from gallop.run_folder.run_paths import newest_inside
 from gallop.run_folder.seed_group import SeedGroup, is_group
 
@@ -139,10 +139,10 @@ def _accept(
 
 def _made_again(run: RunDirectory) -> Json:
     from gallop.run_folder.consent import read_trained
-    from gallop.run_folder.prepared import prepare
+    from gallop.run_folder.prepared import prepare_again
 
     # Not run.read_experiment(), because experiment.yaml may be among the accepted files.
-    return made_again(prepare(read_trained(run.experiment_file), read_probed(run)))
+    return made_again(prepare_again(read_trained(run.experiment_file), run.read_probed()))
 
 
 @contextlib.contextmanager

@@ -27,8 +27,8 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, new_folder
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
-from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import VOUCHED, provenance, read_probed, write_seeds
+from gallop.run_folder.prepared import PreparedRun, prepare_again
+from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
 from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, check_model, go_on
@@ -79,7 +79,7 @@ def extend(
     path = run_path(results, experiment.algo, experiment.env, name or name_of_now())
     folder = RunDirectory(path)
     folder.check_is_new()
-    prepared = prepare(experiment, read_probed(run))
+    prepared = prepare_again(experiment, run.read_probed())
     with run.locked():
         old_plan = make_plan(before)
         _check_finished(run, old_plan)

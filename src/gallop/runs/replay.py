@@ -10,8 +10,8 @@ from gallop.experiments.seeding import spans
 from gallop.report.display import Display
 from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.prepared import PreparedRun, prepare
-from gallop.run_folder.provenance import read_probed, versions
+from gallop.run_folder.prepared import PreparedRun, prepare_again
+from gallop.run_folder.provenance import versions
 from gallop.run_folder.verification import at_rest
 from gallop.runs.training import learner_for, train
 from gallop.runs.workflow import check_learner
@@ -31,7 +31,7 @@ def replay(run: RunDirectory, segment: int, display: Display) -> bool:
     Raises:
         RunError: if the segment was never trained, or the state before it no longer exists.
     """
-    prepared = prepare(run.read_experiment(), read_probed(run))
+    prepared = prepare_again(run.read_experiment(), run.read_probed())
     with at_rest(run):
         manifest.check(run.path / "segments.csv", run.path / "provenance.json", run.initial_model)
         check_learner(run, prepared)

@@ -20,8 +20,8 @@ from gallop.run_folder import manifest, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import npz_bytes, write_bytes
 from gallop.run_folder.numbers import rewards_arrays
-from gallop.run_folder.prepared import prepare
-from gallop.run_folder.provenance import now, read_probed, read_provenance
+from gallop.run_folder.prepared import prepare_again
+from gallop.run_folder.provenance import now, read_provenance
 from gallop.runs.recovery import provenance_lost
 from gallop.runs.training import learner_for
 from gallop.runs.workflow import check_learner
@@ -134,7 +134,7 @@ def _from_states(run: RunDirectory, lost: Mapping[Path, int], display: Display) 
     }
     if not states.keys() & set(lost.values()):
         return
-    prepared = prepare(run.read_experiment(), read_probed(run))
+    prepared = prepare_again(run.read_experiment(), run.read_probed())
     check_learner(run, prepared)
     with learner_for(prepared) as (_, learner):
         for path, timestep in lost.items():

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from gallop.environments.probe import Probed
 from gallop.errors import DivergedError, ExperimentError, RunError, counted
 from gallop.execution.processes import Processes, n_workers
 from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
@@ -30,7 +31,7 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
-from gallop.run_folder.prepared import PreparedRun, prepare
+from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
 from gallop.runs import space
 from gallop.runs.stopping import Stop, Stopped
@@ -97,8 +98,9 @@ def run_seeds(
     first = with_seed(experiment, seeds[0])
     group = SeedGroup(run_path(Path(results), first.algo, first.env, name or name_of_now()))
     consent.asked_for(first)
-    _check_name(group, first)
     prepared = prepare(first)
+    first = prepared.experiment
+    _check_name(group, first)
     if not is_group(group.path):
         with initial_learner(prepared):
             pass  # raises once, before anything is written, if it cannot be made
@@ -138,7 +140,7 @@ def resume_group(
     check_contents(folder)
     group = SeedGroup(folder)
     experiment, seeds = group.read_experiment(), group.read_seeds()
-    prepared = prepare(experiment)
+    prepared = prepare_again(experiment, _probed_of(group))
     with group.locked():
         _Runs(group, prepared, seeds, workers, display or Display(), make_engine).go()
     return group
@@ -151,6 +153,11 @@ def with_seed(experiment: Experiment, seed: int) -> Experiment:
         ExperimentError: if the seed is not a valid training seed.
     """
     return from_dict(settings_of(experiment) | {"training_seed": seed})
+
+
+def _probed_of(group: SeedGroup) -> Probed:
+    """What was found out about the task when the first run of the group began."""
+    return next((run.read_probed() for run in group.runs().values()), Probed())
 
 
 def _check_workers(workers: int | None) -> None:

@@ -20,10 +20,8 @@ from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import remove_leftovers
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
-from gallop.run_folder.prepared import PreparedRun, prepare
+from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
 from gallop.run_folder.provenance import (
-    read_probed,
-    read_task,
     versions,
     write_records,
     write_seeds,
@@ -160,7 +158,7 @@ def resume(
     _look_at_divergence(folder, display)
     if watchdog is not None:
         experiment = from_dict(experiment.model_dump() | {"watchdog": watchdog})
-    prepared = prepare(experiment, read_probed(folder))
+    prepared = prepare_again(experiment, folder.read_probed())
     killed = folder.killed_holder()
     with folder.locked():
         if killed is not None:
@@ -240,7 +238,7 @@ def check_model(folder: RunDirectory, prepared: PreparedRun) -> None:
     Raises:
         RunError: if the model is not the one that the run began with.
     """
-    before, now = read_task(folder), prepared.task
+    before, now = folder.read_task(), prepared.task
     if before is None or before.versions.get("mujoco") != now.versions.get("mujoco"):
         return
     if before.model_sha256 != now.model_sha256:
