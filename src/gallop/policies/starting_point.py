@@ -57,8 +57,8 @@ def _with_activation(
     theirs, networks = found.activation or default, experiment.hyperparameters.policy_kwargs
     if networks.activation_fn is not None and networks.activation_fn != theirs:
         raise ExperimentError(
-            f"{networks.activation_fn}: the networks of {path} have {theirs}; leave this setting "
-            "out to start from them",
+            f"policy_kwargs.activation_fn {networks.activation_fn}: the networks of {path} have "
+            f"{theirs}; leave this setting out to start from them",
             "hyperparameters.policy_kwargs.activation_fn",
         )
     if theirs == (networks.activation_fn or default):
