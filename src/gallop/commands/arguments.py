@@ -241,12 +241,13 @@ def add_task_flags(parser: argparse._ActionsContainer) -> None:
 
 
 def given_arguments(options: argparse.Namespace) -> TaskArguments:
-    """The values of --env-kwargs and --wrappers.
+    """The values of --env-kwargs, --wrappers and --physics.
 
     Raises:
         ExperimentError: if one of them is not valid.
     """
-    texts = {"env_kwargs": options.env_kwargs, "wrappers": options.wrappers}
+    names = ("env_kwargs", "wrappers", "physics")
+    texts = {name: getattr(options, name, None) for name in names}
     return task_arguments({k: parse_setting(k, v) for k, v in texts.items() if v is not None})
 
 

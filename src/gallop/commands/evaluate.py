@@ -35,6 +35,11 @@ def add(commands: Commands) -> None:
         help="Sample actions instead of taking the most likely one",
     )  # fmt: skip
     add_task_flags(parser)
+    parser.add_argument(
+        "--physics", metavar="{KEY: VALUE}",
+        help="Play each policy on a changed simulator, too (MuJoCo): timestep, integrator, solver, "
+        "cone, friction, mass, gravity, action_delay; friction and mass are factors",
+    )  # fmt: skip
     add_policy_flags(parser)
 
 

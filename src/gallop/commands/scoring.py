@@ -9,7 +9,7 @@ from pathlib import Path
 from gallop.commands.consent import trusted
 from gallop.environments.identity import Identity, differences, identity_of
 from gallop.environments.make import Task, evaluation_task
-from gallop.environments.probe import probe
+from gallop.environments.probe import Probed, probe
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, counted
 from gallop.evaluation.episodes import Episodes, RandomPolicy
@@ -28,6 +28,7 @@ from gallop.report.display import Display, Pair, Row
 from gallop.run_folder.consent import with_consent
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.find_policy import (
+    Named,
     find_policy,
     stands_alone,
     with_arguments,
@@ -48,6 +49,7 @@ def evaluate(
     n_episodes: int | None = None,
     seeds: Sequence[int] | None = None,
     reset_noise_scale: float | None = None,
+    physics: Mapping[str, object] | None = None,
     stochastic: bool = False,
     normalizer: str | PathLike[str] | None = None,
     trust: bool = False,
@@ -67,6 +69,10 @@ def evaluate(
         n_episodes: number of episodes; default: 10, one for each evaluation seed.
         seeds: seeds of the episodes' initial states, instead of `n_episodes`.
         reset_noise_scale: spread of the initial states, instead of the run's or the task's own.
+        physics: changes of a MuJoCo task's simulator, such as ``{"timestep": 0.005, "mass": 1.2}``:
+            `timestep`, `integrator`, `solver`, `cone`, `friction`, `mass`, `gravity` and
+            `action_delay`; friction and mass are factors. The command also plays the unchanged
+            task.
         stochastic: sample actions from the policy's distribution, with a fixed seed, instead of
             taking the deterministic action.
         normalizer: the policy's normaliser file, if it is not next to the zip; "none": leave
@@ -93,7 +99,7 @@ def evaluate(
             print(gallop.evaluate(seeds=[1, 2]))
     """
     path = None if what is None else Path(what)
-    arguments = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
+    arguments = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers, "physics": physics})
     named = with_consent(
         lambda: find_policy(
             path,
@@ -190,13 +196,15 @@ def evaluate_all(
         ExperimentError: as `evaluate` does, and if two policies are for different tasks.
     """
     names: list[Path | None] = [*what] if what else [None]
+    arguments = arguments or TaskArguments()
+    physics, unchanged = arguments.physics, arguments.model_copy(update={"physics": None})
     found = [
         find_policy(
             name,
             env=env,
             results=results,
             reset_noise_scale=reset_noise_scale,
-            arguments=arguments,
+            arguments=unchanged,
         )
         for name in names
     ]
@@ -206,28 +214,18 @@ def evaluate_all(
                 f"{named.path} is for {named.task.env}, {found[0].path} for {found[0].task.env}: "
                 "only policies of one task can be compared"
             )
-    paired, tasks = True, list[Identity]()
-    for named in found:
-        if named.note:
-            display.say(f"{named.path}: {named.note}")
-        with watching(named.task.watchdog):
-            note = named.task.reward_wrappers().note
-            probed, task = probe(named.task), identity_of(named.task)
-        if note:
-            display.say(f"{named.path}: returns are {note}")
-        if probed.note:
-            display.say(f"{named.path}: {probed.note}")
-        if changed := named.task_note(task):
-            display.say(f"{named.path}: {changed}")
-        paired = paired and not probed.ignores_seed
-        tasks.append(task)
-    for named, task in zip(found[1:], tasks[1:], strict=True):
-        if different := differences(task, tasks[0]):
-            paired = False
-            display.say(
-                f"{named.path} and {found[0].path} are scored on different tasks, so their "
-                f"episodes are not compared in pairs: {'; '.join(different)}"
-            )
+    looked_at = [_look_at(named, display) for named in found]
+    partners = _partners(found, looked_at, display)
+    if physics is not None:  # each policy is played without and with the changes
+        found = [each for named in found for each in (named, named.with_physics(physics))]
+        for named in found[1::2]:
+            named.task.closed()  # raises before anything is played, if it cannot be changed
+        repeats = [not probed.ignores_seed for _, probed in looked_at]
+        partners = [
+            each
+            for i, partner in enumerate(partners)
+            for each in (None if partner is None else 2 * partner, 2 * i if repeats[i] else None)
+        ]
     judged = []
     for named in found:
         policy = named.read(options)
@@ -242,10 +240,11 @@ def evaluate_all(
     ]
     pairs = [
         Pair(
-            f"{_letter(i)} − A", compare(judged[i].returns, judged[0].returns, interval_generator())
+            f"{_letter(i)} − {_letter(partner)}",
+            compare(judged[i].returns, judged[partner].returns, interval_generator()),
         )
-        for i in range(1, len(judged))
-        if paired
+        for i, partner in enumerate(partners)
+        if partner is not None
     ]
     if len(rows) > 1:
         rows = [row._replace(policy=f"{_letter(i)}: {row.policy}") for i, row in enumerate(rows)]
@@ -266,6 +265,36 @@ def evaluate_all(
     if output is not None:
         write_rewards(output, judged[0])
         display.say(f"rewards {output}" + (" (of the first policy)" if len(rows) > 1 else ""))
+
+
+def _look_at(named: Named, display: Display) -> tuple[Identity, Probed]:
+    """Print what is unusual about a policy and its task; return what the task is and does."""
+    with watching(named.task.watchdog):
+        note = named.task.reward_wrappers().note
+        task, probed = identity_of(named.task), probe(named.task)
+    for text in (named.note, note and f"returns are {note}", probed.note, named.task_note(task)):
+        if text:
+            display.say(f"{named.path}: {text}")
+    return task, probed
+
+
+def _partners(
+    found: Sequence[Named], looked_at: Sequence[tuple[Identity, Probed]], display: Display
+) -> list[int | None]:
+    """Return, for each policy, the index of the one that it is compared with, episode by episode:
+    the first one, if the episodes are pairs."""
+    partners: list[int | None] = [None]
+    first, _ = looked_at[0]
+    for named, (task, _) in zip(found[1:], looked_at[1:], strict=True):
+        different = differences(task, first)
+        if different:
+            display.say(
+                f"{named.path} and {found[0].path} are scored on different tasks, so their "
+                f"episodes are not compared in pairs: {'; '.join(different)}"
+            )
+        repeats = not any(probed.ignores_seed for _, probed in looked_at)
+        partners.append(0 if repeats and not different else None)
+    return partners
 
 
 def baseline(

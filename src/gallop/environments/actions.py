@@ -23,6 +23,8 @@ from gallop.environments.spaces import Action, Env, Observation, Space
 
 Array: TypeAlias = NDArray[Any]
 MOST = 2.0**62  # limit of integer actions, positive and negative
+# Half the range of an action, for a policy that begins at 0 ± 1.
+SMALL_RANGE, LARGE_RANGE = 0.2, 5.0
 Convert: TypeAlias = Callable[[Action], Action]
 
 
@@ -70,6 +72,23 @@ def task_action_in_python(env: Env) -> str:
         shaped = f"np.rint({shaped})"
     bounds = "env.action_space.low, env.action_space.high"
     return f"np.asarray(np.clip({shaped}, {bounds}), env.action_space.dtype)"
+
+
+def far_from_one(space: Space) -> str:
+    """Why a policy whose actions begin near 0, give or take 1, starts badly in this space.
+
+    Empty if it does not. That is how PPO's Gaussian policy begins, whatever the bounds are.
+    """
+    if not isinstance(space, spaces.Box) or np.dtype(space.dtype).kind != "f":
+        return ""
+    low, high = space.low.reshape(-1).astype(float), space.high.reshape(-1).astype(float)
+    half, middle = (high - low) / 2, (high + low) / 2
+    odd = np.flatnonzero((np.abs(middle) > half / 2) | (half > LARGE_RANGE) | (half < SMALL_RANGE))
+    if not odd.size:
+        return ""
+    index = int(odd[0])
+    more = f", and {odd.size - 1} more" if odd.size > 1 else ""
+    return f"action {index} goes from {low[index]:.3g} to {high[index]:.3g}{more}"
 
 
 def _conversion(space: Space) -> tuple[Space, Convert] | None:

@@ -28,6 +28,8 @@ class Identity(NamedTuple):
     env: str
     env_kwargs: dict[str, Any]
     wrappers: list[dict[str, Any]]
+    physics: dict[str, Any]
+    """Changes of the simulator."""
     model_sha256: str
     """Of MuJoCo's compiled model, which depends on the version of MuJoCo; empty without one."""
     versions: dict[str, str]
@@ -60,6 +62,7 @@ def identity(task: Task, env: Env) -> Identity:
         env=task.env,
         env_kwargs=plain(dict(task.kwargs)),
         wrappers=[plain(dict(each)) for each in task.wrappers],
+        physics={} if task.physics is None else task.physics.model_dump(exclude_none=True),
         model_sha256="" if model is None else _hash(model),
         versions={name: version for name in sorted(packages) if (version := _version(name))},
     )
@@ -69,8 +72,8 @@ def read_identity(record: object) -> Identity | None:
     """Convert JSON to an `Identity`; None if it is not one."""
     if not isinstance(record, Mapping):
         return None
-    kinds = {"env": str, "env_kwargs": dict, "wrappers": list, "model_sha256": str}
-    kinds |= {"versions": dict}
+    kinds = {"env": str, "env_kwargs": dict, "wrappers": list, "physics": dict}
+    kinds |= {"model_sha256": str, "versions": dict}
     if not all(isinstance(record.get(name), kind) for name, kind in kinds.items()):
         return None
     return Identity(**{name: record[name] for name in Identity._fields})
@@ -78,7 +81,11 @@ def read_identity(record: object) -> Identity | None:
 
 def changes(before: Identity, now: Identity) -> list[str]:
     """Say what has changed around a task: versions and model, but not its arguments."""
-    return differences(before, now._replace(env_kwargs=before.env_kwargs, wrappers=before.wrappers))
+    if now.physics != before.physics:  # then the model has to differ
+        now = now._replace(model_sha256=before.model_sha256)
+    env_kwargs, wrappers, physics = before.env_kwargs, before.wrappers, before.physics
+    now = now._replace(env_kwargs=env_kwargs, wrappers=wrappers, physics=physics)
+    return differences(before, now)
 
 
 def differences(ours: Identity, theirs: Identity) -> list[str]:
@@ -99,6 +106,8 @@ def differences(ours: Identity, theirs: Identity) -> list[str]:
     if repr(ours.wrappers) != repr(theirs.wrappers):
         one, other = (_names(each.wrappers) for each in (ours, theirs))
         found.append(f"wrappers {one} and {other}")
+    if ours.physics != theirs.physics:
+        found.append(f"physics {ours.physics or 'as it is'} and {theirs.physics or 'as it is'}")
     if ours.model_sha256 != theirs.model_sha256 and not found:
         found.append("another model (the file has changed)")
     return found

@@ -19,7 +19,7 @@ from gallop.environments.task_errors import close, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError, TaskError, described, did_you_mean
 from gallop.experiments import own_code
-from gallop.experiments.settings import Experiment
+from gallop.experiments.settings import Experiment, Physics
 from gallop.experiments.task import cut_after, task_spec
 
 Keywords: TypeAlias = Mapping[str, Any]
@@ -232,6 +232,8 @@ class Task:
     """Seconds that a call into the task may take; 0: no limit."""
     max_episode_timesteps: int | None = None
     """Timesteps after which an episode is cut; None: derived from the task's time limit."""
+    physics: Physics | None = None
+    """Changes of the simulator; None leaves it as it is."""
 
     def make(self, render_mode: str | None = None) -> Env:
         """Make one environment, unseeded: pass a seed to `reset`.
@@ -240,6 +242,7 @@ class Task:
             ExperimentError: if it cannot be made, or a wrapper keeps running statistics.
         """
         from gallop.environments.rewards import refuse_statistics
+        from gallop.environments.simulator import with_physics
 
         env = make_env(
             self.env,
@@ -251,7 +254,7 @@ class Task:
         )
         with _closing_if_it_fails(env, self.env):
             refuse_statistics(env)
-        return env
+            return env if self.physics is None else with_physics(env, self.env, self.physics)
 
     def closed(self) -> Env:
         """Make one environment and close it: for its spaces and other attributes.

@@ -25,6 +25,7 @@ def resolve(experiment: Experiment) -> Experiment:
         raise ExperimentError(
             f"{experiment.total_timesteps:,}: must be at most {MAX_TIMESTEPS:,}", "total_timesteps"
         )
+    experiment = _with_rescaled_actions(experiment)
     rules = _rules(experiment)
     _check_networks(experiment)
     # Raises if it gives no whole number of gradient steps.
@@ -40,6 +41,16 @@ def resolve(experiment: Experiment) -> Experiment:
             "log_interval": experiment.log_interval or (1 if experiment.algorithm.on_policy else 4),
         }
     )
+
+
+RESCALE = {"gymnasium.wrappers:RescaleAction": {"min_action": -1.0, "max_action": 1.0}}
+
+
+def _with_rescaled_actions(experiment: Experiment) -> Experiment:
+    """Return the experiment with the wrapper that `rescale_actions` stands for."""
+    if not experiment.rescale_actions or RESCALE in experiment.wrappers:
+        return experiment
+    return experiment.model_copy(update={"wrappers": (*experiment.wrappers, RESCALE)})
 
 
 class _Rules(NamedTuple):

@@ -106,6 +106,9 @@ class Experiment(Settings):
     ] = ()
     """Gymnasium wrappers by import path; the first is applied first. Evaluations leave out wrappers
     that change only rewards, and report the task's own returns."""
+    rescale_actions: Annotated[bool, Shown(group=TASK)] = False
+    """Let the policy's actions go from -1 to 1, and map them to the task's bounds: Gymnasium's
+    wrapper RescaleAction, after all other wrappers."""
     total_timesteps: Annotated[PositiveInt, Shown(group=TRAINING)]
     """Timesteps to train, over all environments together."""
     training_seed: Annotated[Int, Field(ge=0, lt=2**63), Shown(group=TRAINING)] = 0
@@ -190,13 +193,45 @@ class Experiment(Settings):
         return {**self.env_kwargs, **self.eval_env_kwargs}
 
 
+Factor = Annotated[Float, Field(gt=0)]
+
+
+class Physics(Settings):
+    """What to change; a setting that is left out stays as the task has it."""
+
+    timestep: Annotated[Float, Field(gt=0)] | None = None
+    """Seconds of a physics step. Timesteps keep their length: they get more or fewer of them."""
+    integrator: Literal["euler", "rk4", "implicit", "implicitfast"] | None = None
+    """MuJoCo's integrator."""
+    solver: Literal["pgs", "cg", "newton"] | None = None
+    """MuJoCo's solver of contacts."""
+    cone: Literal["pyramidal", "elliptic"] | None = None
+    """Shape of friction cones."""
+    friction: Factor | None = None
+    """Factor of all coefficients of friction."""
+    mass: Factor | None = None
+    """Factor of all masses and moments of inertia."""
+    gravity: Float | None = None
+    """Vertical acceleration in m/s²; on Earth -9.81."""
+    action_delay: Annotated[Int, Field(ge=0, le=1000)] | None = None
+    """Timesteps by which actions are late; before the first, the actuators get 0."""
+
+    def in_words(self) -> str:
+        """The changes, for a table: `timestep 0.005, mass × 1.2`."""
+        given = self.model_dump(exclude_none=True)
+        factors = ("friction", "mass")
+        return ", ".join(f"{n} {'× ' * (n in factors)}{v}" for n, v in given.items())
+
+
 class TaskArguments(Settings):
-    """Keyword arguments and wrappers of a task that extend or replace those of an experiment."""
+    """What evaluates a policy on another task than that of its experiment."""
 
     env_kwargs: Arguments = {}
     """Keyword arguments, added to those of the experiment."""
     wrappers: tuple[Wrapper, ...] | None = None
     """Wrappers that replace those of the experiment; None keeps those."""
+    physics: Physics | None = None
+    """Changes of the simulator; None leaves it as it is."""
 
 
 def _experiment_of(spec: AlgorithmSpec) -> type[Experiment]:

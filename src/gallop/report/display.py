@@ -190,6 +190,14 @@ class Display:
             )
         if prepared.reward_wrappers.note:
             rows["returns"] = prepared.reward_wrappers.note
+        from gallop.environments.actions import far_from_one  # imports Gymnasium
+
+        far = far_from_one(prepared.action_space)
+        if far and experiment.algorithm.networks.actor_outputs == "plain":
+            rows["actions"] = (
+                f"{far}, but {experiment.algorithm.title} begins near 0 with a standard deviation "
+                "of 1, in the task's own units; --rescale-actions true maps -1 … 1 to the bounds"
+            )
         if prepared.start_notes:
             rows["start"] = "; ".join(prepared.start_notes)
         if note := prepared.probed.note:

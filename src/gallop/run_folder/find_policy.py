@@ -14,7 +14,7 @@ from gallop.environments.make import Task, evaluation_task
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, RunError
-from gallop.experiments.settings import TaskArguments
+from gallop.experiments.settings import Physics, TaskArguments
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
@@ -45,8 +45,14 @@ class Named(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Short, for a table: the last three parts of the path."""
+        """Short, for a table: the last three parts of the path, or changes of the simulator."""
+        if self.task.physics is not None:
+            return f"with {self.task.physics.in_words()}"
         return "/".join(self.path.parts[-3:])
+
+    def with_physics(self, physics: Physics) -> Named:
+        """Return the policy on its task with a changed simulator."""
+        return self._replace(task=replace(self.task, physics=physics))
 
     def task_note(self, now: Identity) -> str:
         """What has changed around its task since its run began, to be printed; else empty.
@@ -131,8 +137,13 @@ def with_arguments(task: Task, arguments: TaskArguments | None) -> Task:
     if arguments is None:
         return task
     wrappers = task.wrappers if arguments.wrappers is None else arguments.wrappers
-    changed = replace(task, kwargs={**task.kwargs, **arguments.env_kwargs}, wrappers=wrappers)
-    if arguments.wrappers:
+    changed = replace(
+        task,
+        kwargs={**task.kwargs, **arguments.env_kwargs},
+        wrappers=wrappers,
+        physics=arguments.physics,
+    )
+    if arguments.wrappers or arguments.physics is not None:
         changed.closed()
     return changed
 
