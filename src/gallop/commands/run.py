@@ -100,6 +100,10 @@ def add(commands: Commands) -> None:
         help="With --resume: continue without the damaged rows of the replay buffer",
     )  # fmt: skip
     more.add_argument(
+        "--edited-model", action="store_true",
+        help="With --resume: continue although the file of the robot's model has been edited",
+    )  # fmt: skip
+    more.add_argument(
         "--extend", type=Path, metavar="RUN",
         help="Train a finished run for longer, up to -n timesteps, in a new folder",
     )  # fmt: skip
@@ -370,7 +374,13 @@ def resume(options: argparse.Namespace) -> int:
     if newest and is_group(run.path.parent):
         seed_group.resume_group(run.path.parent, display)
     else:
-        workflow.resume(run, display, drop_damaged=options.drop_damaged, watchdog=watchdog)
+        workflow.resume(
+            run,
+            display,
+            drop_damaged=options.drop_damaged,
+            edited_model=options.edited_model,
+            watchdog=watchdog,
+        )
     return 0
 
 
@@ -429,7 +439,7 @@ def _show_plan(
 
 _NEW = ("config", "settings", "no_preset", "name", "dry_run")
 MODES = (
-    Mode("resume", resume, ("drop_damaged", "settings"), RESUMES),
+    Mode("resume", resume, ("drop_damaged", "edited_model", "settings"), RESUMES),
     Mode(
         "extend",
         extend,

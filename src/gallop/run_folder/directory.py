@@ -36,6 +36,7 @@ from gallop.run_folder.files import (
 from gallop.run_folder.full_disk import is_full
 from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
+from gallop.run_folder.model_files import FOLDER, keep, model_file, with_kept_model
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
 from gallop.run_folder.run_paths import GROUP_FILE, newest_inside
 
@@ -176,6 +177,7 @@ class RunDirectory:
         found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
         found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
         found += [*zips, *map(normalizer_path, zips), self._tracker_runs, *self.film_jobs()]
+        found += [path for path in sorted((self.path / FOLDER).rglob("*")) if path.is_file()]
         for folder in sorted(self.path.glob("checkpoints/[0-9]*")):
             milestone = Milestone(folder)
             found += [*milestone.files(), normalizer_path(milestone.model), milestone.meta]
@@ -244,6 +246,9 @@ class RunDirectory:
                 folder.state.mkdir()
                 if fill is not None:
                     fill(folder)
+                if found := model_file(experiment.evaluation_env_kwargs):
+                    name, model = found
+                    keep(model, folder.path / FOLDER / name)
                 folder.write_experiment(experiment)
                 manifest.begin(temporary)
         except FileExistsError:
@@ -282,7 +287,7 @@ class RunDirectory:
             ConsentError: if it names code that this user has not agreed to run.
         """
         self._check_experiment_file()
-        return read_trained(self.experiment_file)
+        return with_kept_model(read_trained(self.experiment_file), self.path)
 
     def look_at_experiment(self) -> Experiment:
         """Read the run's resolved experiment without running the code it names; no consent needed.

@@ -22,7 +22,7 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
-from gallop.run_folder import manifest, resume_state
+from gallop.run_folder import manifest, model_files, resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import Json, new_folder
 from gallop.run_folder.links import check_contents
@@ -182,6 +182,8 @@ def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_p
     folder.write_json("provenance.json", ours | VOUCHED | {"extends": {**record, "its": old}})
     write_seeds(folder, prepared)
     shutil.copytree(run.state, folder.state, copy_function=_link, ignore=_not_state)
+    if (run.path / model_files.FOLDER).is_dir():
+        shutil.copytree(run.path / model_files.FOLDER, folder.path / model_files.FOLDER)
     _copy_what_grows(run, folder)
     _copy_milestones(run, folder, prepared.plan, old_plan)
 

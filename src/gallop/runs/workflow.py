@@ -22,6 +22,7 @@ from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
 from gallop.run_folder.provenance import (
+    now,
     versions,
     write_records,
     write_seeds,
@@ -128,6 +129,7 @@ def resume(
     own_trackers: Sequence[Tracker] = (),
     *,
     drop_damaged: bool = False,
+    edited_model: bool = False,
     watchdog: object = None,
 ) -> None:
     """Resume a run from its last boundary to its end, with the experiment in its folder.
@@ -139,6 +141,7 @@ def resume(
         display: where to print; default: standard output.
         own_trackers: custom trackers, in addition to those the experiment names.
         drop_damaged: if the replay buffer is damaged, continue without the lost rows.
+        edited_model: continue although the file of the robot's model has been edited.
         watchdog: another value of this setting, for this call only.
 
     Raises:
@@ -170,6 +173,8 @@ def resume(
             _complete_records(folder, prepared)
             recovery.check_results(folder, display)
             check_learner(folder, prepared)
+            if edited_model:
+                _accept_model(folder, prepared)
             check_model(folder, prepared)
             _warn_of_changes(folder, prepared, display)
             remove_leftovers(folder.path)
@@ -238,15 +243,25 @@ def check_model(folder: RunDirectory, prepared: PreparedRun) -> None:
     Raises:
         RunError: if the model is not the one that the run began with.
     """
-    before, now = folder.read_task(), prepared.task
-    if before is None or before.versions.get("mujoco") != now.versions.get("mujoco"):
+    before, task = folder.read_task(), prepared.task
+    if before is None or before.versions.get("mujoco") != task.versions.get("mujoco"):
         return
-    if before.model_sha256 != now.model_sha256:
+    if before.model_sha256 != task.model_sha256:
         raise RunError(
-            f"the model of {now.env} has changed since {folder.path} began: undo the change to its "
-            "file, or start a new run from the best policy "
-            f"(--init-from {folder.best_model})"
+            f"the model of {task.env} has changed since {folder.path} began: undo the change to "
+            f"its file, or start a new run from the best policy (--init-from {folder.best_model}); "
+            "--resume with --edited-model continues with the model as it is now"
         )
+
+
+def _accept_model(folder: RunDirectory, prepared: PreparedRun) -> None:
+    """Record that the run continues on another task than it began with."""
+    record = folder.read_json(folder.provenance_file.name)
+    before, task = record.get("task"), prepared.task._asdict()
+    if before != task:
+        earlier = [*record.get("earlier_tasks", []), {"until": now(), "task": before}]
+        changed = {"task": task, "earlier_tasks": earlier}
+        folder.write_json(folder.provenance_file.name, record | changed)
 
 
 def _look_at_divergence(folder: RunDirectory, display: Display) -> None:
