@@ -202,7 +202,11 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
         """Return a single number as a float."""
         number = as_number(value)
         if number is None:
-            raise self._problem(f"returned {_kind(value)} as the {what}, expected a number")
+            hint = ""
+            if what == "reward" and isinstance(value, np.ndarray) and value.ndim == 1:
+                hint = ": a wrapper must weigh its parts (--wrappers), such as "
+                hint += "'{mo_gymnasium.wrappers:LinearReward: {weight: […]}}'"
+            raise self._problem(f"returned {_kind(value)} as the {what}, expected a number{hint}")
         return number
 
     def bad_reward(self, reward: float) -> TaskError:

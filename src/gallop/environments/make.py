@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from gallop.environments.spaces import Env, Space, time_limit
-from gallop.environments.task_errors import close, is_ours, place_of
+from gallop.environments.task_errors import close, innermost, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError, TaskError, described, did_you_mean
 from gallop.experiments import own_code
@@ -157,7 +157,7 @@ def _closing_if_it_fails(env: Env, task: str) -> Iterator[None]:
 
 def _described(error: BaseException) -> str:
     """Describe an exception of custom code, with the file and line that raised it."""
-    place = place_of(error)
+    place = place_of(error) or ("" if str(error) else innermost(error))
     return described(error) + (f" ({place})" if place else "")
 
 

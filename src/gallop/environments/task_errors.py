@@ -59,6 +59,12 @@ def place_of(error: BaseException, env: Env | None = None) -> str:
     return ""
 
 
+def innermost(error: BaseException) -> str:
+    """File and line that raised an exception, wherever they are."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{_short(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""
+
+
 def close(env: Env) -> None:
     """Close an environment; an exception that its task raises is logged and otherwise ignored."""
     try:

@@ -63,6 +63,11 @@ class Normalization(Settings):
     """Clip normalised rewards to this absolute value."""
 
 
+def _listed(value: Any) -> Any:
+    """Accept a single element instead of a list."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _percentages(value: tuple[int, ...]) -> tuple[int, ...]:
     if list(value) != sorted(set(value)) or not value or value[0] < 1 or value[-1] != 100:
         raise ValueError("must be ascending whole percentages that end with 100")
@@ -102,7 +107,9 @@ class Experiment(Settings):
     eval_env_kwargs: Annotated[Arguments, Shown(group=TASK, rare=True)] = {}
     """Keyword arguments that differ in evaluation."""
     wrappers: Annotated[
-        tuple[Wrapper, ...], Shown(group=TASK, metavar="[PATH,...]", kind=_WRAPPERS)
+        tuple[Wrapper, ...],
+        BeforeValidator(_listed),
+        Shown(group=TASK, metavar="[PATH,...]", kind=_WRAPPERS),
     ] = ()
     """Gymnasium wrappers by import path; the first is applied first. Evaluations leave out wrappers
     that change only rewards, and report the task's own returns."""
@@ -126,6 +133,7 @@ class Experiment(Settings):
     environment ten full episodes."""
     milestones: Annotated[
         tuple[Int, ...],
+        BeforeValidator(_listed),
         AfterValidator(_percentages),
         Shown(group=TRAINING, metavar="[N,...,100]"),
     ] = (25, 50, 100)
@@ -228,7 +236,7 @@ class TaskArguments(Settings):
 
     env_kwargs: Arguments = {}
     """Keyword arguments, added to those of the experiment."""
-    wrappers: tuple[Wrapper, ...] | None = None
+    wrappers: Annotated[tuple[Wrapper, ...], BeforeValidator(_listed)] | None = None
     """Wrappers that replace those of the experiment; None keeps those."""
     physics: Physics | None = None
     """Changes of the simulator; None leaves it as it is."""

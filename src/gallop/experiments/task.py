@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gallop.errors import ExperimentError, described, did_you_mean, nearest
-from gallop.experiments import own_code
+from gallop.experiments import own_code, packages
 
 if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
@@ -35,19 +36,58 @@ def task_spec(env: str) -> EnvSpec:
 
     module, _, name = env.rpartition(":")
     if module:
+        _gymnasiums_own()
         try:
             own_code.import_module(module)
         except (Exception, SystemExit) as error:  # custom code may raise anything
             if right := own_code.module_of_file(module):
                 raise ExperimentError(f"{env!r}: leave out .py: {right}:{name}", "env") from None
+            missing = isinstance(error, ModuleNotFoundError) and error.name == module
+            hint = packages.how_to_install(module) if missing else ""
             raise ExperimentError(
-                f"{env!r}: {module!r} cannot be imported: {described(error)}", "env"
+                f"{env!r}: {module!r} cannot be imported: {described(error)}{'; ' * bool(hint)}"
+                f"{hint}",
+                "env",
             ) from None
     try:
-        return gymnasium.spec(name)
+        spec = gymnasium.spec(name)
     except (gymnasium.error.Error, ValueError):
         hint = _hint(module, name, gymnasium.registry)
         raise ExperimentError(f"{env!r} is not registered in Gymnasium; {hint}", "env") from None
+    if getattr(spec.entry_point, "__name__", "") == OLD_TASK:
+        newest = _newest(name, gymnasium.registry)
+        raise ExperimentError(
+            f"{env!r} needs mujoco-py and is no longer a part of Gymnasium: use {newest}, its "
+            "present version",
+            "env",
+        )
+    if module.partition(".")[0] not in ("", "gymnasium") and name in _gymnasiums_own():
+        raise ExperimentError(
+            f"{env!r}: {module} does not register {name} with Gymnasium, whose own task of that "
+            f"name would be trained; {name} alone names that one",
+            "env",
+        )
+    return spec
+
+
+OLD_TASK = "_raise_mujoco_py_error"  # Gymnasium's function that is registered instead of a class
+
+
+@functools.cache
+def _gymnasiums_own() -> frozenset[str]:
+    """The ids that Gymnasium itself registers, before any other package is imported."""
+    import gymnasium
+
+    own = {name: _module_of(spec) for name, spec in gymnasium.registry.items()}
+    return frozenset(name for name, module in own.items() if module.startswith("gymnasium."))
+
+
+def _newest(name: str, registry: Mapping[str, EnvSpec]) -> str:
+    """The id of the same task with the highest version; empty if there is none."""
+    stem, _, _ = name.rpartition("-v")
+    versions = [int(key.rpartition("-v")[2]) for key in registry
+                if re.fullmatch(rf"{re.escape(stem)}-v\d+", key)]  # fmt: skip
+    return f"{stem}-v{max(versions)}" if versions else ""
 
 
 def package_of(env: str) -> str:
@@ -63,12 +103,14 @@ def _hint(module: str, name: str, registry: Mapping[str, EnvSpec]) -> str:
     known = [key for key in registry if not key.startswith(("GymV", "phys2d"))]
     if module:
         package = module.partition(".")[0]
-        packages = {key: _module_of(registry[key]).partition(".")[0] for key in known}
-        own = [key for key in known if packages[key] == package]
-        own = own or [key for key in known if packages[key] != "gymnasium"]
+        owners = {key: _module_of(registry[key]).partition(".")[0] for key in known}
+        own = [key for key in known if owners[key] == package]
+        own = own or [key for key in known if owners[key] != "gymnasium"]
         if own:
             return nearest(f"{module}:{name}", [f"{module}:{key}" for key in own])
         return f"importing {module!r} does not register it"
+    if known_package := packages.how_to_import(name):
+        return known_package
     hint = did_you_mean(name, known)
     if did_you_mean(name, known, _VERY_CLOSE):
         return hint
@@ -82,4 +124,4 @@ def _module_of(spec: EnvSpec) -> str:
     made_by = spec.entry_point
     if isinstance(made_by, str):
         return made_by.partition(":")[0]
-    return getattr(made_by, "__module__", "")
+    return str(getattr(made_by, "__module__", ""))

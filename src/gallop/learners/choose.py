@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
+LEAST_IMAGE = 36  # pixels: what SB3's NatureCNN reduces to one
 MAX_CRITICS = 16  # as in native/algorithms.hpp
 NO_KERNELS = (
     "the native kernels were not built (no C++ compiler when Gallop was installed?); training "
@@ -119,7 +120,22 @@ def _check_bounds(experiment: Experiment, action_space: Space) -> None:
 
 def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     """Check that the algorithm has networks for images or Dict spaces, if the task needs them."""
+    kind = type(observation_space).__name__
+    if kind in ("Tuple", "Text", "Sequence", "Graph", "OneOf"):
+        raise ExperimentError(
+            f"{spec.name} has no networks for {kind} observations: use a wrapper that makes an "
+            "array of them (--wrappers), such as gymnasium.wrappers:FlattenObservation",
+            "env",
+        )
     place = policy_class_index(observation_space)
+    shape = observation_space.shape or ()
+    if place == 1 and sorted(shape)[1] < LEAST_IMAGE:  # channels may come first or last
+        raise ExperimentError(
+            f"images of {'×'.join(map(str, shape))} are too small for SB3's "
+            f"network, which needs {LEAST_IMAGE}×{LEAST_IMAGE}: use a wrapper that enlarges or "
+            "flattens them (--wrappers), such as gymnasium.wrappers:FlattenObservation",
+            "env",
+        )
     if place < len(spec.networks.policy_classes):
         return
     able = [s.name for s in ALGORITHMS.values() if place < len(s.networks.policy_classes)]

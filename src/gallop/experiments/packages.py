@@ -1,0 +1,65 @@
+"""Packages of tasks that Gymnasium knows only once they are imported, by the ids that they have."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from typing import NamedTuple
+
+
+class Package(NamedTuple):
+    """A package of tasks."""
+
+    module: str
+    """What an id names before the colon."""
+    install: str
+    """What pip installs."""
+    ids: str
+    """Regular expression of the ids that it registers."""
+
+
+# docs/environments.md has the versions that were tried, and what each needs.
+PACKAGES = (
+    Package("gymnasium_robotics", "gymnasium-robotics",
+            r"(Fetch|Hand|Adroit|FrankaKitchen|AntMaze|PointMaze|Ant_|Maze)\w*"),
+    Package("shimmy", '"shimmy[dm-control]"', r"dm_control/.*"),
+    Package("metaworld", "metaworld", r"Meta-World/.*"),
+    Package("myosuite", "myosuite", r"(myo|motor|Mj)\w*"),
+    Package("panda_gym", "panda-gym", r"Panda\w*"),
+    Package("highway_env", "highway-env",
+            r"(highway|merge|roundabout|parking|intersection|racetrack|u-turn|two-way|exit)\b.*"),
+    Package("minigrid", "minigrid", r"(MiniGrid|BabyAI)-.*"),
+    Package("mo_gymnasium", "mo-gymnasium", r"mo-.*|deep-sea-treasure.*|resource-gathering.*"),
+    Package("pybullet_envs_gymnasium", "pybullet-envs-gymnasium", r"\w+BulletEnv"),
+    Package("ale_py", "ale-py", r"ALE/.*"),
+    Package("gym_aloha", "gym-aloha", r"gym_aloha/.*"),
+    Package("gym_hil", "gym-hil", r"gym_hil/.*"),
+    Package("gym_pusht", "gym-pusht", r"gym_pusht/.*"),
+)  # fmt: skip
+
+
+def package_for(env: str) -> Package | None:
+    """Return the package that has a task of this id; None if none is known."""
+    name = re.sub(r"-v\d+$", "", env)
+    return next((each for each in PACKAGES if re.fullmatch(each.ids, name)), None)
+
+
+def how_to_import(env: str) -> str:
+    """Say how a task of a known package is named, and how to install that; empty for others.
+
+    >>> how_to_import("PandaReach-v3").startswith("panda_gym has it: panda_gym:PandaReach-v3")
+    True
+    """
+    found = package_for(env)
+    if found is None:
+        return ""
+    hint = f"{found.module} has it: {found.module}:{env}"
+    if importlib.util.find_spec(found.module) is None:
+        hint += f" (pip install {found.install})"
+    return hint
+
+
+def how_to_install(module: str) -> str:
+    """Say how to install the package of a module; empty if it is not known."""
+    top = module.partition(".")[0]
+    return next((f"pip install {each.install}" for each in PACKAGES if each.module == top), "")
