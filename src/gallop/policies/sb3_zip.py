@@ -133,6 +133,25 @@ def read(
         UnsafeFileError: if part of it cannot be read safely, unless `options.trust`.
     """
     options = options or Options()
+    policy, normalizer = read_sb3(path, observation_space, action_space, options)
+    if options.stochastic_seed is None:
+        return acting(policy, normalizer)
+    if not hasattr(policy, "evaluate_actions") and not hasattr(
+        getattr(policy, "actor", None), "action_dist"
+    ):
+        raise PolicyFileError(
+            f"{path}: its policy has no distribution to sample actions from: leave out --stochastic"
+        )
+    return StochasticPolicy(policy, normalizer, options.stochastic_seed)
+
+
+def read_sb3(
+    path: Path, observation_space: Space, action_space: Space, options: Options
+) -> tuple[BasePolicy, Normalizer | None]:
+    """Read an SB3 zip as SB3's own policy object, and the normaliser of its observations.
+
+    For arguments and errors, see `read`.
+    """
     try:
         policy = _read(path, observation_space, action_space)
     except UnsafeFileError as error:
@@ -143,16 +162,7 @@ def read(
         )
         policy = _load_with_sb3(path, observation_space, action_space)
     policy.set_training_mode(False)
-    normalizer = _find_normalizer(path, options, policy)
-    if options.stochastic_seed is None:
-        return acting(policy, normalizer)
-    if not hasattr(policy, "evaluate_actions") and not hasattr(
-        getattr(policy, "actor", None), "action_dist"
-    ):
-        raise PolicyFileError(
-            f"{path}: its policy has no distribution to sample actions from: leave out --stochastic"
-        )
-    return StochasticPolicy(policy, normalizer, options.stochastic_seed)
+    return policy, _find_normalizer(path, options, policy)
 
 
 def observation_shape(path: Path) -> tuple[int, ...] | None:
