@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gallop.environments.identity import Identity, changes
+from gallop.environments.identity import Identity, changes, read_identity
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
@@ -78,8 +78,10 @@ class Named(NamedTuple):
 
     def read_for(self, env: Env, options: Options | None = None) -> Policy:
         """Read the policy for an existing environment of its task."""
-        from gallop.policies import sb3_zip
+        from gallop.policies import onnx_policy, sb3_zip
 
+        if self.path.suffix == ".onnx":
+            return onnx_policy.OnnxPolicy(self.path, env.observation_space, env.action_space)
         options = self._with_raw(options or sb3_zip.Options())
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
 
@@ -87,6 +89,8 @@ class Named(NamedTuple):
         """How its observations are normalised, to be printed; see `sb3_zip.normalizer_note`."""
         from gallop.policies import sb3_zip
 
+        if self.path.suffix == ".onnx":
+            return ""
         return sb3_zip.normalizer_note(self.path, self._with_raw(options))
 
     def _with_raw(self, options: Options) -> Options:
@@ -222,11 +226,29 @@ def _task(path: Path, env: str | None) -> tuple[Task, str]:
     if folder is not None:
         return evaluation_task(folder.read_experiment()), ""
     found = task_in_name(path.stem)
+    if path.suffix == ".onnx" and (recorded := _recorded_task(path)):
+        return recorded
     if found is None:
         raise ExperimentError(
             f"{path}: task not known, as the file is not in a run folder; --env ID is required"
         )
     return Task(found, {}), f"task {found}, taken from the file name; --env chooses another"
+
+
+def _recorded_task(path: Path) -> tuple[Task, str] | None:
+    """The task that Gallop recorded in an ONNX file, if it is one of Gymnasium's own.
+
+    Others name code, which only --env and --wrappers may do for a file that stands alone.
+    """
+    import gymnasium
+
+    from gallop.policies.onnx_policy import recorded_task
+
+    found = read_identity(recorded_task(path))
+    if found is None or found.env not in gymnasium.registry or found.wrappers:
+        return None
+    kwargs = f" {found.env_kwargs}" if found.env_kwargs else ""
+    return Task(found.env, found.env_kwargs), f"task {found.env}{kwargs}, as the file records"
 
 
 def _takes_raw(path: Path) -> bool:
@@ -260,6 +282,8 @@ def _with_time_feature(named: Named) -> Named:
     the remaining time of the episode."""
     from gallop.policies import sb3_zip
 
+    if named.path.suffix == ".onnx":
+        return named
     try:
         shape = sb3_zip.observation_shape(named.path)
     except PolicyFileError:
