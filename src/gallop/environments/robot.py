@@ -12,6 +12,7 @@ Importing this module imports Gymnasium and MuJoCo; that registers the task.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -20,10 +21,43 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from numpy.typing import NDArray
 
+from gallop.errors import nearest
+from gallop.experiments.presets import shipped_files
+
 Array = NDArray[np.float64]
 
 SECONDS_PER_TIMESTEP = 0.02
 """Of control, if `frame_skip` is not given: 50 timesteps per second."""
+
+
+def model_path(xml_file: str) -> Path:
+    """Return the path of a robot's MJCF file.
+
+    Args:
+        xml_file: as `Robot` takes it.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    source, _, name = xml_file.partition(":")
+    if source == "gallop":
+        folder = shipped_files() / "robots"
+        if not (folder / name).is_file():
+            known = [path.name for path in sorted(folder.glob("*.xml"))]
+            raise ValueError(f"{xml_file}: no such model; {nearest(name, known)}")
+        return folder / name
+    if source != "menagerie":
+        return Path(xml_file)
+    try:
+        import mujoco_menagerie
+    except ImportError:
+        raise ValueError(f"{xml_file}: needs pip install mujoco-menagerie") from None
+    robot_name, _, entry = name.partition("/")
+    known = mujoco_menagerie.names()
+    if robot_name not in known:
+        raise ValueError(f"{xml_file}: no such robot; {nearest(robot_name, known)}")
+    robot = mujoco_menagerie.get(robot_name)
+    return Path(robot.xml(entry or robot.default_scene))
 
 
 class _Joints(NamedTuple):
@@ -76,7 +110,8 @@ class Robot(MujocoEnv):
     ) -> None:
         """
         Args:
-            xml_file: path of an MJCF file with a body that moves freely.
+            xml_file: path of an MJCF file with a body that moves freely; or gallop:NAME for one of
+                Gallop's own, or menagerie:NAME[/ENTRY] for one of MuJoCo Menagerie.
             frame_skip: physics steps per timestep; default: as many as 0.02 s take.
             keyframe: name or number of the keyframe with the start pose; default: "home", else the
                 first one, else MuJoCo's initial configuration.
@@ -93,10 +128,11 @@ class Robot(MujocoEnv):
             reset_noise_scale: radians, and rad/s, by which initial angles and velocities vary.
             **kwargs: of Gymnasium's MujocoEnv.
         """
-        model = mujoco.MjModel.from_xml_path(xml_file)
+        path = str(model_path(xml_file))
+        model = mujoco.MjModel.from_xml_path(path)
         if frame_skip is None:
             frame_skip = max(1, round(SECONDS_PER_TIMESTEP / model.opt.timestep))
-        super().__init__(xml_file, frame_skip, observation_space=None, **kwargs)
+        super().__init__(path, frame_skip, observation_space=None, **kwargs)
         self.metadata = {**self.metadata, "render_fps": round(1 / self.dt)}
         self._root = _free_joint(self.model)
         self._joints = _joints(self.model)

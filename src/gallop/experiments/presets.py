@@ -35,7 +35,7 @@ class Preset(NamedTuple):
 
 def all_presets() -> list[Preset]:
     """All presets, sorted by algorithm and task."""
-    files = sorted((_folder() / "presets").glob("*/*.yaml"))
+    files = sorted((shipped_files() / "presets").glob("*/*.yaml"))
     return [Preset(file.parent.name, file.stem, file) for file in files]
 
 
@@ -60,7 +60,8 @@ def hint(algo: str, env: str) -> str:
 
 def examples() -> list[Path]:
     """The files of all examples, experiments and searches, sorted by name."""
-    return sorted(_folder().glob("*.yaml"))
+    folder = shipped_files()
+    return sorted([*folder.glob("*.yaml"), *folder.glob("robots/*.yaml")])
 
 
 def is_search(example: Path) -> bool:
@@ -142,15 +143,16 @@ def search_space(algo: str) -> Path:
     Raises:
         ExperimentError: if there is no such algorithm.
     """
-    folder = _folder() / "searches"
+    folder = shipped_files() / "searches"
     names = [file.stem for file in sorted(folder.glob("*.yaml"))]
     if algo.lower() not in names:
         raise ExperimentError(f"--algo {algo!r} is unknown; {nearest(algo, names)}")
     return folder / f"{algo.lower()}.yaml"
 
 
-def _folder() -> Path:
-    """The folder of the files: inside an installed package, or configs/ of a checkout."""
+def shipped_files() -> Path:
+    """The folder of presets, examples, searches and robots: inside an installed package, or
+    configs/ of a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parents[1] / "configs"
