@@ -1,4 +1,4 @@
-"""The task for any robot: start pose, health, actions and observations of two kinds of actuators."""
+"""The task for any robot: start pose, health, actions and observations, for servos and motors."""
 
 from __future__ import annotations
 
