@@ -118,7 +118,9 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
     if render_mode is not None:  # a custom task may lack this keyword
         kwargs["render_mode"] = render_mode
     # In the specification, no name of an argument can be taken for one of gymnasium.make's own.
-    spec, limit = copy.copy(task_spec(task)), kwargs.pop("max_episode_steps", None)
+    spec, limit = copy.copy(task_spec(task)), kwargs.get("max_episode_steps")
+    if "max_episode_steps" not in _own_keywords(task):
+        kwargs.pop("max_episode_steps", None)  # Gymnasium's, for its wrapper TimeLimit
     spec.kwargs = {**spec.kwargs, **kwargs}
     try:
         with inside(Making(task), "making it"):
@@ -353,9 +355,20 @@ def try_out(experiment: Experiment) -> TriedOut:
 
 @cache
 def task_keywords(task: str) -> tuple[str, ...]:
-    """Keyword arguments of a task's class, including its parents'; empty if they are unknown, or if
-    it takes any.
+    """Keyword arguments of a task, including Gymnasium's own; empty if they are unknown, or if it
+    takes any.
     """
+    own = _own_keywords(task)
+    return tuple(dict.fromkeys([*own, "max_episode_steps"])) if own is not ANY else ()
+
+
+ANY = ("",)
+"""The keyword arguments of a task that takes any, or whose arguments are unknown."""
+
+
+@cache
+def _own_keywords(task: str) -> tuple[str, ...]:
+    """Keyword arguments of a task's class or function, including its parents'; else `ANY`."""
     entry_point = task_spec(task).entry_point
     if isinstance(entry_point, str):
         module, _, name = entry_point.partition(":")
@@ -366,7 +379,7 @@ def task_keywords(task: str) -> tuple[str, ...]:
                 f"{task} cannot be imported: {_described(error)}", "env"
             ) from None
     if entry_point is None:
-        return ()
+        return ANY
     inits: list[Callable[..., object]] = [entry_point]
     if inspect.isclass(entry_point):
         inits = [vars(c)["__init__"] for c in entry_point.__mro__ if "__init__" in vars(c)]
@@ -381,9 +394,8 @@ def task_keywords(task: str) -> tuple[str, ...]:
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # this class passes nothing on to its parents
     else:
-        return ()
-    gymnasiums_own = {"max_episode_steps": None}  # a keyword of gymnasium.make
-    return tuple(name for name in found | gymnasiums_own if name not in ("self", "render_mode"))
+        return ANY
+    return tuple(name for name in found if name not in ("self", "render_mode"))
 
 
 def _import(path: str) -> Callable[..., Env]:
