@@ -221,6 +221,11 @@ def add_policy_flags(parser: argparse._ActionsContainer) -> None:
         "--normalizer", metavar="FILE",
         help=".normalizer.npz or vecnormalize.pkl, or none (default: the one next to the zip)",
     )  # fmt: skip
+    parser.add_argument(
+        "--activation", metavar="NAME",
+        help="Activation function of a checkpoint of rsl_rl, rl_games or skrl, which do not store "
+        "it: elu, relu, tanh, …",
+    )  # fmt: skip
     add_trust(
         parser, ". With a single zip outside a run folder: run the code in it if it cannot be read "
         "safely (never remembered)"

@@ -359,7 +359,7 @@ def task_keywords(task: str) -> tuple[str, ...]:
     takes any.
     """
     own = _own_keywords(task)
-    return tuple(dict.fromkeys([*own, "max_episode_steps"])) if own is not ANY else ()
+    return tuple(dict.fromkeys([*own, "max_episode_steps"])) if own != ANY else ()
 
 
 ANY = ("",)

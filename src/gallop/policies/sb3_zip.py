@@ -112,6 +112,8 @@ class Options(NamedTuple):
     """Let SB3's own loader run the file's code if it cannot be read otherwise."""
     takes_raw: bool = False
     """The policy is known to take raw observations: its run did not normalise them."""
+    activation: str | None = None
+    """Activation function of a checkpoint of another library, which does not store it."""
 
 
 def read(
@@ -509,6 +511,11 @@ def _policy_module(data: Mapping[str, Any]) -> str:
 
 def _check_policy_class(path: Path, data: Mapping[str, Any]) -> None:
     module = _policy_module(data)
+    if module.startswith("sbx."):
+        raise PolicyFileError(
+            f"{path}: a policy of SBX, which keeps its weights in a pickle: write it as ONNX where "
+            "SBX is installed (docs/guides/sharing.md shows how)"
+        )
     if module and module not in KNOWN_MODULES:
         raise UnsafeFileError(
             f"{path}: its custom policy class, from {module[:80]!r}, can only be made by its "

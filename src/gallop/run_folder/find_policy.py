@@ -18,6 +18,7 @@ from gallop.experiments.settings import Physics, TaskArguments
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
 from gallop.policies.safe_archive import PolicyFileError
+from gallop.policies.torch_checkpoint import SUFFIXES
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.lookup import all_runs, containing_run
@@ -78,10 +79,15 @@ class Named(NamedTuple):
 
     def read_for(self, env: Env, options: Options | None = None) -> Policy:
         """Read the policy for an existing environment of its task."""
-        from gallop.policies import onnx_policy, sb3_zip
+        from gallop.policies import onnx_policy, sb3_zip, torch_checkpoint
 
         if self.path.suffix == ".onnx":
             return onnx_policy.OnnxPolicy(self.path, env.observation_space, env.action_space)
+        if self.path.suffix in torch_checkpoint.SUFFIXES:
+            options = options or sb3_zip.Options()
+            raw = options.normalizer == sb3_zip.NO_NORMALIZER
+            spaces = env.observation_space, env.action_space
+            return torch_checkpoint.read(self.path, *spaces, options.activation, raw)
         options = self._with_raw(options or sb3_zip.Options())
         return sb3_zip.read(self.path, env.observation_space, env.action_space, options)
 
@@ -89,7 +95,7 @@ class Named(NamedTuple):
         """How its observations are normalised, to be printed; see `sb3_zip.normalizer_note`."""
         from gallop.policies import sb3_zip
 
-        if self.path.suffix == ".onnx":
+        if self.path.suffix != ".zip":
             return ""
         return sb3_zip.normalizer_note(self.path, self._with_raw(options))
 
@@ -282,7 +288,7 @@ def _with_time_feature(named: Named) -> Named:
     the remaining time of the episode."""
     from gallop.policies import sb3_zip
 
-    if named.path.suffix == ".onnx":
+    if named.path.suffix in (".onnx", *SUFFIXES):
         return named
     try:
         shape = sb3_zip.observation_shape(named.path)
