@@ -54,6 +54,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         normalizer=normalizer_option(options.normalizer),
         stochastic_seed=0 if options.stochastic else None,
         trust=options.trust and stands_alone(options.what, options.env),
+        activation=options.activation,
     )
     evaluate_all(
         options.what,

@@ -45,6 +45,7 @@ def watch(
     output: str | PathLike[str] | None = None,
     results: str | PathLike[str] = Path("results"),
     normalizer: str | PathLike[str] | None = None,
+    activation: str | None = None,
     trust: bool = False,
 ) -> int:
     """Show a policy for a few episodes, and print their returns.
@@ -63,6 +64,7 @@ def watch(
             ``<policy>_watch.mp4`` next to the policy file.
         results: the folder that holds all runs.
         normalizer: as in `gallop.evaluate`.
+        activation: as in `gallop.evaluate`.
         trust: as in `gallop.evaluate`.
 
     Returns:
@@ -107,7 +109,9 @@ def watch(
     if changed:
         display.say(f"{named.path}: {changed}")
     options = Options(
-        normalizer=normalizer_option(normalizer), trust=trust and stands_alone([path], env)
+        normalizer=normalizer_option(normalizer),
+        trust=trust and stands_alone([path], env),
+        activation=activation,
     )
     if not filming:
         _show(named, options, n_episodes, seed, display)
@@ -126,6 +130,7 @@ def watch(
             chosen = options.normalizer
             file = chosen.absolute() if isinstance(chosen, Path) else chosen  # `./none` is a file
             arguments += ["--normalizer", str(file)]
+        arguments += ["--activation", activation] if activation else []
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
     os.environ.setdefault("SDL_VIDEODRIVER", video.SDL_DRIVER)
     software = backend is not None and backend.is_software

@@ -52,6 +52,7 @@ def evaluate(
     physics: Mapping[str, object] | None = None,
     stochastic: bool = False,
     normalizer: str | PathLike[str] | None = None,
+    activation: str | None = None,
     trust: bool = False,
     results: str | PathLike[str] = Path("results"),
 ) -> Episodes:
@@ -77,6 +78,8 @@ def evaluate(
             taking the deterministic action.
         normalizer: the policy's normaliser file, if it is not next to the zip; "none": leave
             observations as they are.
+        activation: activation function of a checkpoint of rsl_rl, rl_games or skrl, which do not
+            store it.
         trust: run the task and wrappers that an untrusted folder names. For a single zip outside a
             run folder: let SB3's own loader run the code in it, if it cannot be read otherwise.
         results: the folder that holds all runs.
@@ -111,7 +114,12 @@ def evaluate(
         lambda request: trust and trusted(request),
     )
     trusts_zip = trust and stands_alone([path] if path else [], env)
-    options = Options(normalizer_option(normalizer), 0 if stochastic else None, trusts_zip)
+    options = Options(
+        normalizer_option(normalizer),
+        0 if stochastic else None,
+        trusts_zip,
+        activation=activation,
+    )
     policy = named.read(options)
     with watching(named.task.watchdog):
         return _play(policy, named.task, chosen_seeds(n_episodes, seeds))

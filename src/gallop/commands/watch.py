@@ -54,5 +54,6 @@ def _watch(options: argparse.Namespace) -> int:
         output=options.output,
         results=options.results,
         normalizer=options.normalizer,
+        activation=options.activation,
         trust=options.trust,
     )

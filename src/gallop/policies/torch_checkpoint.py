@@ -284,10 +284,8 @@ def _sequence(state: Mapping[str, Array], prefix: str) -> Layers:
 def _names(found: Any) -> list[str]:
     """Names of the tensors in nested containers."""
     if isinstance(found, Mapping):
-        each = [
-            [str(name)] if not isinstance(v, Mapping) else _names(v) for name, v in found.items()
-        ]
-        return [name for names in each for name in names]
+        inside = [(str(name), _names(value)) for name, value in found.items()]
+        return [each for name, names in inside for each in names or [name]]
     if isinstance(found, list | tuple):
         return [name for part in found for name in _names(part)]
     return []

@@ -95,7 +95,7 @@ class Named(NamedTuple):
         """How its observations are normalised, to be printed; see `sb3_zip.normalizer_note`."""
         from gallop.policies import sb3_zip
 
-        if self.path.suffix != ".zip":
+        if self.path.suffix in (".onnx", *SUFFIXES):
             return ""
         return sb3_zip.normalizer_note(self.path, self._with_raw(options))
 
