@@ -40,6 +40,13 @@ ROWS = {
                  "hyperparameters": {"utd": 2}},
             ),
             "gSDE": (SB3, {"hyperparameters": {"use_sde": True}}),
+            # Segments end in the middle of an episode, and the buffer in another.
+            "HER": (
+                SB3,
+                {"env": "gallop_goal_task:Place-v0", "n_envs": 2, "normalize": True,
+                 "hyperparameters": {"replay_buffer": "her", "learning_starts": 100,
+                                     "buffer_size": 190}},
+            ),
         },
         # The replay buffer wraps around in the third segment.
         killed={"n_envs": "1", "normalize": "{observations: true}",

@@ -117,6 +117,13 @@ class OffPolicyHyperparameters(Hyperparameters):
     """Noise added to actions in training."""
     noise_std: Annotated[Float, Field(ge=0)] = 0.1
     """Standard deviation of that noise, for actions scaled to [-1, 1]."""
+    replay_buffer: Literal["uniform", "her"] = "uniform"
+    """Transitions to learn from: uniform, or her (hindsight experience replay), for tasks with
+    goals: most transitions get a goal that the same episode reached."""
+    n_sampled_goal: PositiveInt = 4
+    """HER: transitions with such a goal per transition with its own."""
+    goal_selection_strategy: Literal["future", "final", "episode"] = "future"
+    """HER: take goals from later in the episode, from its end, or from anywhere in it."""
 
     @model_validator(mode="after")
     def _one_of_utd_and_gradient_steps(self) -> OffPolicyHyperparameters:

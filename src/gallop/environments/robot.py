@@ -159,7 +159,7 @@ class Robot(MujocoEnv):
         n, noise = self.model.nu, self._noise
         qpos[self._joints.qpos] += self.np_random.uniform(-noise, noise, n)
         qvel[self._joints.qvel] += self.np_random.uniform(-noise, noise, n)
-        self.set_state(qpos, qvel)
+        self.set_state(qpos, qvel)  # type: ignore[no-untyped-call]
         self._last_action = np.zeros(n)
         return self._observation()
 
@@ -181,7 +181,7 @@ class Robot(MujocoEnv):
         }
         info = {"x_velocity": forward, "x_position": float(self._position()[0]), **terms}
         if self.render_mode == "human":
-            self.render()
+            self.render()  # type: ignore[no-untyped-call]
         return self._observation(), sum(terms.values()), not healthy, False, info
 
     def _simulate(self) -> None:
@@ -291,4 +291,4 @@ def _keyframe(model: Any, wanted: str | int | None) -> int | None:
     raise ValueError(f"keyframe {wanted!r}: the model has {known}")
 
 
-gymnasium.register("Robot-v0", Robot, max_episode_steps=1_000)
+gymnasium.register("Robot-v0", "gallop.environments.robot:Robot", max_episode_steps=1_000)

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from gallop.algorithms.hyperparameters import NetArch
-from gallop.errors import ExperimentError, PlanError
+from gallop.errors import ExperimentError, PlanError, counted
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import UNLIMITED_EPISODE_TIMESTEPS, task_spec
 from gallop.fields import MAX_TIMESTEPS
@@ -30,6 +30,7 @@ def resolve(experiment: Experiment) -> Experiment:
     _check_networks(experiment)
     # Raises if it gives no whole number of gradient steps.
     experiment.hyperparameters.utd_ratio(experiment.n_envs)
+    _check_hindsight(experiment, rules)
     try:
         segment, interval = _segment_and_interval(experiment, rules)
     except ExperimentError as error:
@@ -173,6 +174,17 @@ def _check_networks(experiment: Experiment) -> None:
         raise ExperimentError(
             f"{spec.name} requires the keys pi and {spec.critic_key}",
             "hyperparameters.policy_kwargs.net_arch",
+        )
+
+
+def _check_hindsight(experiment: Experiment, rules: _Rules) -> None:
+    """HER learns from whole episodes: learning must not begin before the first has ended."""
+    settings: Any = experiment.hyperparameters
+    if getattr(settings, "replay_buffer", "") == "her" and settings.learning_starts < rules.episode:
+        raise ExperimentError(
+            f"{settings.learning_starts}: her learns from whole episodes, the first of which may "
+            f"take {counted(rules.episode, 'timestep')}; use at least that",
+            "hyperparameters.learning_starts",
         )
 
 

@@ -70,6 +70,7 @@ def choose_learner(
     _check_bounds(experiment, action_space)
     is_dict = type(observation_space).__name__ == "Dict"
     _check_observations(experiment.algorithm, observation_space)
+    _check_goals(experiment, observation_space)
     policy = experiment.hyperparameters.policy
     if policy != "auto" and (policy == "MultiInputPolicy") != is_dict:
         raise ExperimentError(
@@ -143,6 +144,19 @@ def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     raise ExperimentError(
         f"{spec.name} has no networks for {what}; use algo: {alternatives(able)}", "algo"
     )
+
+
+def _check_goals(experiment: Experiment, observation_space: Space) -> None:
+    """Check that the task has goals, if the replay buffer replaces them."""
+    if getattr(experiment.hyperparameters, "replay_buffer", "") != "her":
+        return
+    missing = sorted({"observation", "achieved_goal", "desired_goal"} - set(getattr(observation_space, "spaces", ())))
+    if missing:
+        raise ExperimentError(
+            f"her needs a task with goals, and the observations of {experiment.env} have no "
+            f"{alternatives(missing)}; use uniform",
+            "hyperparameters.replay_buffer",
+        )
 
 
 def why_not_native(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from stable_baselines3.common.noise import (
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
 from gallop.algorithms.spec import imported
@@ -159,6 +161,9 @@ class StableBaselinesLearner:
         environments = self._normalization.wrap(environments)
         model.horizon = horizon
         model.set_env(environments, force_reset=True)
+        hindsight = self._hindsight()
+        if hindsight is not None:
+            hindsight.env = environments  # computes the rewards of other goals
         model.set_random_seed(seed)
         model.set_logger(Logger(folder=None, output_formats=[rows]))
         started, first = time.perf_counter(), self.timestep
@@ -172,6 +177,8 @@ class StableBaselinesLearner:
             if error.cause:
                 error.evidence = evidence(self.timestep, rows.rows, callback.unstable.n)
             raise
+        if hindsight is not None:
+            _end_episodes(hindsight)
         seconds = time.perf_counter() - started
         # Values recorded since the last row belong to this segment: a resumed run would lose them.
         model.dump_logs()
@@ -181,6 +188,11 @@ class StableBaselinesLearner:
             seconds=seconds,
             n_unstable=callback.unstable.n,
         )
+
+    def _hindsight(self) -> HerReplayBuffer | None:
+        """The replay buffer, if it is one of hindsight experience replay."""
+        buffer = getattr(self._model, "replay_buffer", None)
+        return buffer if isinstance(buffer, HerReplayBuffer) else None
 
     def _learn(self, timesteps: int, callback: BaseCallback) -> None:
         try:
@@ -337,11 +349,18 @@ class SB3Replay:
     def write(self, start: int, arrays: dict[str, Array]) -> None:
         """Write rows back to their places; see `Replay.write`."""
         n_rows = len(next(iter(arrays.values())))
-        places = np.arange(start, start + n_rows) % self.capacity
+        rows = np.arange(start, start + n_rows)
+        places = rows % self.capacity
         for name, array in self._arrays():
             array[places] = arrays[name]
-        self._buffer.pos = self._n_added % self.capacity
-        self._buffer.full = self._n_added >= self.capacity
+        buffer = self._buffer
+        buffer.pos = self._n_added % self.capacity
+        buffer.full = self._n_added >= self.capacity
+        if isinstance(buffer, HerReplayBuffer):
+            buffer._current_ep_start[:] = buffer.pos  # segments end all episodes
+            # An episode whose first rows are overwritten is no longer learnt from.
+            first = rows[:, None] - (places[:, None] - buffer.ep_start[places]) % self.capacity
+            buffer.ep_length[places] *= first >= self._n_added - self.capacity
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         for name in ("observations", "next_observations"):
@@ -350,8 +369,16 @@ class SB3Replay:
                 yield from ((f"{name}/{key}", array) for key, array in stored.items())
             else:
                 yield name, stored
-        for name in ("actions", "rewards", "dones", "timeouts"):
+        episodes = ("ep_start", "ep_length") if isinstance(self._buffer, HerReplayBuffer) else ()
+        for name in ("actions", "rewards", "dones", "timeouts", *episodes):
             yield name, getattr(self._buffer, name)
+
+
+def _end_episodes(buffer: HerReplayBuffer) -> None:
+    """Truncate the episodes that are under way: the next segment begins with a reset."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it warns that it does so
+        buffer.truncate_last_trajectory()
 
 
 def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
@@ -364,6 +391,7 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
     """
     settings = experiment.hyperparameters
     ours = {"policy", "policy_kwargs", "utd", "gradient_steps", "noise_type", "noise_std"}
+    ours |= {"replay_buffer", "n_sampled_goal", "goal_selection_strategy"}
     kwargs = {name: getattr(settings, name) for name in type(settings).model_fields}
     kwargs = {name: _schedule(value) for name, value in kwargs.items() if name not in ours}
     if isinstance(settings, OffPolicyHyperparameters):
@@ -371,6 +399,14 @@ def make_model(experiment: Experiment, environments: VecEnv, seed: int) -> Any:
         kwargs["action_noise"] = _action_noise(
             settings.noise_type, settings.noise_std, environments.action_space
         )
+        if settings.replay_buffer == "her":
+            if not environments.has_attr("compute_reward"):
+                raise ValueError("her needs a task with the method compute_reward")
+            kwargs["replay_buffer_class"] = HerReplayBuffer
+            kwargs["replay_buffer_kwargs"] = {
+                "n_sampled_goal": settings.n_sampled_goal,
+                "goal_selection_strategy": settings.goal_selection_strategy,
+            }
     sb3_class = imported(experiment.algorithm.sb3_class)
     algorithm = type(sb3_class.__name__, (_OneHorizon, sb3_class), {})
     model = algorithm(

@@ -87,7 +87,7 @@ class OnnxPolicy:
         return self._as_actions(self._run(parts, self._parts[0]))
 
     def _run(self, parts: Mapping[str, Array], memory: dict[str, Array]) -> Array:
-        feed = {
+        feed: dict[str, Array] = {
             name: np.asarray(parts[key], self._types[name])
             for key, name in self._observations.items()
         }

@@ -12,6 +12,7 @@ from gallop.environments.make import RewardWrappers, TriedOut, evaluation_task, 
 from gallop.environments.probe import Probed, probe
 from gallop.environments.spaces import Space
 from gallop.environments.watchdog import watching
+from gallop.errors import ExperimentError
 from gallop.experiments.plan import Plan, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.experiments.task import cut_after
@@ -70,6 +71,13 @@ def _try_task(experiment: Experiment) -> tuple[TriedOut, RewardWrappers, Choice]
         tried = try_out(experiment)
         changed = evaluation_task(experiment).reward_wrappers()
     choice = choose_learner(experiment, tried.observation_space, tried.action_space)
+    wrappers = (*changed.left_out, *changed.kept)
+    if wrappers and getattr(experiment.hyperparameters, "replay_buffer", "") == "her":
+        raise ExperimentError(
+            f"her computes rewards with the task itself, without {wrappers[0]}: leave the wrapper "
+            "out, or use uniform",
+            "hyperparameters.replay_buffer",
+        )
     return tried, changed, choice
 
 

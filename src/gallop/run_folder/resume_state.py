@@ -252,7 +252,10 @@ def _stand_ins(state: Path, whole: list[str], n: int) -> dict[str, Array]:
         n_rows += _rows(name)[1] - _rows(name)[0]
     arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     rows = np.arange(n_rows - n, n_rows) % n_rows
-    return {key: np.ascontiguousarray(array[rows]) for key, array in arrays.items()}
+    taken = {key: np.ascontiguousarray(array[rows]) for key, array in arrays.items()}
+    if "ep_length" in taken:  # HER looks for goals in an episode's place: it must skip these rows
+        taken["ep_length"] = np.zeros_like(taken["ep_length"])
+    return taken
 
 
 # --- reading -------------------------------------------------------------------------------------

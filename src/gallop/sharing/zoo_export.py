@@ -38,6 +38,11 @@ def to_zoo_config(experiment: Experiment, policy: str = "MlpPolicy") -> str:
         data["gradient_steps"] = settings.gradient_steps_a_quantum(experiment.n_envs)
         if settings.noise_type == "none":
             del data["noise_type"], data["noise_std"]
+        ours = ("replay_buffer", "n_sampled_goal", "goal_selection_strategy")
+        _, *goals = [data.pop(name) for name in ours]
+        if settings.replay_buffer == "her":
+            data["replay_buffer_class"] = "HerReplayBuffer"
+            data["replay_buffer_kwargs"] = write_literal(dict(zip(ours[1:], goals, strict=True)))
     kwargs = settings.policy_kwargs.model_dump(mode="json", exclude_none=True)
     if kwargs:
         data["policy_kwargs"] = write_literal(kwargs)

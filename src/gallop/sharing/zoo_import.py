@@ -155,7 +155,9 @@ def _translated(entry: Entry, algo: str) -> dict[str, object]:
         if value is None or (key in _WITHOUT_EFFECT and value == _WITHOUT_EFFECT[key]):
             continue
         try:
-            if key in _OURS:
+            if key in _REPLAY and isinstance(defaults, OffPolicyHyperparameters):
+                hyperparameters |= _REPLAY[key](value)
+            elif key in _OURS:
                 name, translate = _OURS[key]
                 data[name] = translate(value)
             elif key in type(defaults).model_fields and key != "utd":  # utd is not in SB3
@@ -358,6 +360,21 @@ def _train_freq(value: object) -> object:
     return value
 
 
+def _replay_class(value: object) -> dict[str, object]:
+    if str(value).rpartition(".")[2] != "HerReplayBuffer":
+        raise ValueError("must be HerReplayBuffer")
+    return {"replay_buffer": "her"}
+
+
+def _replay_kwargs(value: object) -> dict[str, object]:
+    given = _mapping(value)
+    known = ["n_sampled_goal", "goal_selection_strategy"]
+    for name in given:
+        if name not in known and not (name == "copy_info_dict" and given[name] is False):
+            raise ValueError(f"{name} is not supported; {nearest(name, known)}")
+    return {name: given[name] for name in known if name in given}
+
+
 def _noise_type(value: object) -> object:
     return value.strip() if isinstance(value, str) else value
 
@@ -375,6 +392,7 @@ _HYPERPARAMETERS: dict[str, Translate] = {
     "train_freq": _train_freq,
     "noise_type": _noise_type,
 }
+_REPLAY = {"replay_buffer_class": _replay_class, "replay_buffer_kwargs": _replay_kwargs}
 _WITHOUT_EFFECT = {"optimize_memory_usage": False, "frame_stack": 1}
 
 
