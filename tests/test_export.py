@@ -74,6 +74,11 @@ def python(program, *arguments, cwd, **environment):
     return done.stdout
 
 
+def programs(folder):
+    """The two programs of a card: with SB3, with ONNX Runtime."""
+    return re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+
+
 def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -87,6 +92,7 @@ def test_the_zoos_layout_is_written_and_numbered(run, tmp_path):
     assert second == tmp_path / "sac" / "Pendulum-v1_2"
     assert files(second) == {
         "Pendulum-v1.zip",
+        "Pendulum-v1.onnx",
         "best_model.zip",
         "evaluations.npz",
         "Pendulum-v1/args.yml",
@@ -145,6 +151,7 @@ def test_the_hub_folder_contains_policy_results_film_and_card(run, tmp_path):
     folder = export_hub(run("sac"), tmp_path / "hub")
     assert files(folder) == {
         *("README.md", "results.json", "sac-Pendulum-v1.zip", "experiment.yaml", "replay.mp4"),
+        "sac-Pendulum-v1.onnx",
     }
     assert (folder / "sac-Pendulum-v1.zip").read_bytes() == run("sac").final_model.read_bytes()
     assert (folder / "replay.mp4").read_bytes() == run("sac").milestone(100).film.read_bytes()
@@ -191,12 +198,35 @@ def test_metadata_and_text_of_the_card_have_the_same_numbers(run, tmp_path):
 @pytest.mark.parametrize("name", ["sac", "ppo", "dict"])
 def test_the_cards_program_for_plain_sb3_reproduces_the_cards_numbers(name, run, tmp_path):
     folder = export_hub(run(name), tmp_path / "hub")
-    (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    program, _ = programs(folder)
     assert "gallop." not in program
     mean, std = map(float, python(program, cwd=folder).split(" +/- "))
     results = json.loads((folder / "results.json").read_text())
     assert mean == pytest.approx(results["mean_reward"], abs=0.5)
     assert std == pytest.approx(results["std_reward"], abs=0.5)
+
+
+@pytest.mark.parametrize("name", ["sac", "dict"])
+def test_the_cards_program_for_onnx_acts_as_the_policy(name, run, tmp_path):
+    folder = export_hub(run(name), tmp_path / "hub")
+    _, program = programs(folder)
+    experiment = run(name).read_experiment()
+    play = f"""
+import gymnasium
+env = gymnasium.make({experiment.env!r}, **{experiment.evaluation_env_kwargs!r})
+total = 0.0
+for seed in {list(seeding.EVALUATION_SEEDS)}:
+    observation, _ = env.reset(seed=seed)
+    ended = False
+    while not ended:
+        observation, reward, terminated, truncated, _ = env.step(act(observation))
+        total, ended = total + float(reward), terminated or truncated
+print(total / 10)
+"""
+    results = json.loads((folder / "results.json").read_text())
+    played = float(python(program + play, cwd=folder))
+    assert played == pytest.approx(results["mean_reward"], abs=0.5)
+    assert "torch" not in program and "gallop" not in program
 
 
 @pytest.mark.slow
@@ -206,7 +236,7 @@ def test_the_cards_program_uses_the_tasks_own_actions_and_rewards(kind, tmp_path
     kwargs = {"kind": kind, "max_episode_steps": 30}
     experiment = tiny("ppo", env="gallop_action_task:Acts-v0", env_kwargs=kwargs, wrappers=wrappers)
     folder = export_hub(workflow.run(experiment, tmp_path, "a"), tmp_path / "hub")
-    (program,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    program, _ = programs(folder)
     mean, std = map(float, python(program, cwd=folder).split(" +/- "))
     results = json.loads((folder / "results.json").read_text())
     assert mean == pytest.approx(results["mean_reward"], abs=0.02)
@@ -231,7 +261,7 @@ def test_user_input_is_escaped_in_the_card(run, tmp_path):
     folder = RunDirectory(tmp_path / "run")
     shutil.copytree(run("sac").path, folder.path)
     settings = yaml.safe_load(folder.experiment_file.read_text())
-    settings["eval_env_kwargs"] = {"note": evil}
+    settings["source"] = evil
     write_result(folder.experiment_file, yaml.safe_dump(settings).encode())
     record = folder.read_json("provenance.json")
     folder.write_json("provenance.json", record | {"learner": evil, "versions": {evil: evil}})
@@ -253,6 +283,7 @@ def test_user_input_is_escaped_in_the_card(run, tmp_path):
         "# SAC on Pendulum-v1",
         "## Results",
         "## With Stable-Baselines3 alone",
+        "## With ONNX Runtime, without PyTorch",
         "## With Gallop",
         "## Hyper-parameters",
         "## Versions",

@@ -51,7 +51,7 @@ HopperBulletEnv-v0:
 FetchReach-v1:
   n_timesteps: !!float 20000
   policy: 'MultiInputPolicy'
-  replay_buffer_class: HerReplayBuffer
+  replay_buffer_class: NStepReplayBuffer
 
 RealRobot-v2:
   <<: *pendulum
@@ -198,12 +198,34 @@ def test_unsupported_tasks_are_skipped_with_place_key_value_and_reason(write):
     found = tasks(path)
     assert found["FetchReach-v1"].data is None
     assert found["FetchReach-v1"].reason == (
-        f"{path}:36: FetchReach-v1: replay_buffer_class: 'HerReplayBuffer': not supported by sac"
+        f"{path}:36: FetchReach-v1: replay_buffer_class: 'NStepReplayBuffer': must be "
+        "HerReplayBuffer"
     )
     assert "train_freq: [1, 'episode']: must be in timesteps" in found["RealRobot-v2"].reason
     assert found["default"].data is None
     with pytest.raises(ExperimentError, match=r"sac.yml:36: FetchReach-v1: replay_buffer_class"):
         read_zoo_file(path, env="FetchReach-v1")
+
+
+def test_hindsight_experience_replay_is_imported_and_exported(write):
+    entry = """\
+gallop_goal_task:Place-v0:
+  n_timesteps: 2000
+  policy: MultiInputPolicy
+  learning_starts: 200
+  replay_buffer_class: HerReplayBuffer
+  replay_buffer_kwargs: "dict(goal_selection_strategy='episode', n_sampled_goal=2)"
+"""
+    (task,) = read_zoo_file(write(entry, "sac.yml"))
+    settings = from_dict(task.data).hyperparameters
+    assert (settings.replay_buffer, settings.n_sampled_goal) == ("her", 2)
+    assert settings.goal_selection_strategy == "episode"
+    back = yaml.safe_load(to_zoo_config(from_dict(task.data)))
+    assert back["replay_buffer_class"] == "HerReplayBuffer"
+    assert read_literal(back["replay_buffer_kwargs"]) == {
+        "goal_selection_strategy": "episode", "n_sampled_goal": 2,
+    }  # fmt: skip
+    assert "replay_buffer" not in back and "n_sampled_goal" not in back
 
 
 def test_an_unlisted_task_gets_the_files_default_and_a_remark(write):

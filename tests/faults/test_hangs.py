@@ -220,7 +220,7 @@ def finished(tmp_path_factory):
 
 def export(path):
     with finished_run.finished(RunDirectory(path)) as done:
-        return model_card(done, missing_film="")
+        return model_card(done, missing_film="", has_onnx=False)
 
 
 @pytest.mark.parametrize("call", [gallop.evaluate, gallop.watch, export])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 from gallop.commands.arguments import (
@@ -66,6 +67,8 @@ def _export(options: argparse.Namespace) -> int:
         print(printable(f"hub     {folder}"))
         if options.push is not None:
             print(f"pushed  {hub.push(folder, options.push)}")
+    if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None:
+        print('The policy is not there as an ONNX file: that needs pip install "gallop-rl[onnx]"')
     return 0
 
 

@@ -22,11 +22,13 @@ from gallop.sharing.finished_run import (
     temporary_folder,
 )
 from gallop.sharing.model_card import CARD, REPLAY, RESULTS, model_card
+from gallop.sharing.onnx_file import export_if_installed
 from gallop.strict_json import dumps
 
 
 def export_hub(run: RunDirectory, folder: Path) -> Path:
-    """Export a run as a folder for the Hugging Face hub: model card, film, policy, results.
+    """Export a run as a folder for the Hugging Face hub: model card, film, policy, results. The
+    policy is there as an ONNX file, too, if onnx and onnxruntime are installed.
 
     The policy is the final one, and all numbers come from its episodes on the evaluation seeds.
 
@@ -41,6 +43,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         ConsentError: if the run names code that this user has not agreed to run.
         RunError: if the run is unfinished, damaged or being run, or `folder` is not empty or cannot
             be written.
+        ExperimentError: if the ONNX file would differ from the policy.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunError(f"{folder} already exists and is not an empty folder")
@@ -53,6 +56,7 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         shutil.copyfile(run.final_model, model)
         if done.normalizer is not None:
             done.normalizer.save(normalizer_path(model))
+        has_onnx = export_if_installed(run.final_model, model.with_suffix(".onnx"))
         film = run.milestone(done.experiment.milestones[-1]).film
         if film.exists():
             shutil.copyfile(film, temporary / REPLAY)
@@ -61,7 +65,8 @@ def export_hub(run: RunDirectory, folder: Path) -> Path:
         shared = {"init_from": re.split(r"[/\\]", done.experiment.init_from)[-1]}
         settings = to_yaml(done.experiment.model_copy(update=shared))
         (temporary / run.experiment_file.name).write_text(settings, encoding="utf-8")
-        (temporary / CARD).write_text(model_card(done, _missing_film(run, done)), encoding="utf-8")
+        card = model_card(done, _missing_film(run, done), has_onnx=has_onnx)
+        (temporary / CARD).write_text(card, encoding="utf-8")
         if folder.exists():
             folder.rmdir()
         temporary.chmod(0o755)

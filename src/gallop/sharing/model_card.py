@@ -25,18 +25,20 @@ REPLAY = "replay.mp4"  # the hub shows a film of this name
 CARD, RESULTS = "README.md", "results.json"
 
 
-def model_card(done: FinishedRun, missing_film: str) -> str:
+def model_card(done: FinishedRun, missing_film: str, *, has_onnx: bool) -> str:
     """Return the text of the card: YAML for the hub's index, then Markdown.
 
     Args:
         done: the run.
         missing_film: why there is no film; "" if there is one.
+        has_onnx: whether the policy is in the folder as an ONNX file, too.
     """
     front = yaml_text.write(_metadata(done))
     parts = [
         _introduction(done, missing_film),
         _results_section(done),
         _sb3_section(done),
+        *([_onnx_section(done)] if has_onnx else []),
         _gallop_section(done),
         _settings_section(done),
     ]
@@ -134,6 +136,26 @@ def _sb3_section(done: FinishedRun) -> str:
     )
 
 
+def _onnx_section(done: FinishedRun) -> str:
+    policy = f"{done.stem}.onnx"
+    code = (
+        "import numpy as np\n"
+        "import onnxruntime\n\n"
+        f"session = onnxruntime.InferenceSession({policy!r})\n"
+        "names = [each.name for each in session.get_inputs()]\n\n\n"
+        "def act(observation):\n"
+        "    parts = observation if isinstance(observation, dict) else {names[0]: observation}\n"
+        "    batch = {name: np.asarray(parts[name], np.float32)[None] for name in names}\n"
+        "    return session.run(None, batch)[0][0]\n"
+    )
+    return (
+        "## With ONNX Runtime, without PyTorch\n\n"
+        f"`{_plain(policy)}` is the same policy as one ONNX file. It takes raw observations and "
+        "returns the task's own actions: normalisation and scaling are inside.\n\n"
+        + _fenced("python", code)
+    )
+
+
 def _sb3_code(done: FinishedRun) -> str:
     """Return a program that reproduces the card's numbers; user input appears only as literals."""
     experiment, normalizer = done.experiment, done.normalizer
@@ -152,15 +174,18 @@ def _sb3_code(done: FinishedRun) -> str:
     ]
     library, _, algo = experiment.algorithm.sb3_class.partition(":")
     observation = "observation"
+    # SB3 opens no zip with a replay buffer of hindsight experience replay without the task.
+    hindsight = getattr(experiment.hyperparameters, "replay_buffer", "") == "her"
+    given = "env=env, " if hindsight else ""
     lines = [
         *(["import importlib", ""] if wrappers else []),
         "import gymnasium",
         "import numpy as np",
         f"from {library} import {algo}",
         "",
-        f'model = {algo}.load({f"{done.stem}.zip"!r}, device="cpu")',
         f"env = gymnasium.make({made})",
         *wrappers,
+        f'model = {algo}.load({f"{done.stem}.zip"!r}, {given}device="cpu")',
     ]
     if normalizer is not None:
         observation = "normalise(observation)"

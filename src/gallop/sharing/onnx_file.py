@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from gallop.experiments import seeding
 from gallop.policies.policy import Array, Observations, Policy
 from gallop.policies.sb3_zip import Options
 from gallop.run_folder.files import write_bytes
-from gallop.run_folder.find_policy import Named
+from gallop.run_folder.find_policy import Named, find_policy
 
 N_OBSERVATIONS = 1_000
 LIMIT = 1e-5
@@ -65,6 +66,25 @@ def export_onnx(named: Named, target: Path, options: Options | None = None) -> f
         )
     write_bytes(target, content)
     return difference
+
+
+def export_if_installed(policy: Path, target: Path) -> bool:
+    """Write a run's policy as an ONNX file, if onnx and onnxruntime are installed.
+
+    Args:
+        policy: the policy file, in its run folder.
+        target: the file to write.
+
+    Returns:
+        Whether it was written.
+
+    Raises:
+        ExperimentError: as `export_onnx` does.
+    """
+    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
+        return False
+    export_onnx(find_policy(policy), target)
+    return True
 
 
 def _check_installed() -> None:

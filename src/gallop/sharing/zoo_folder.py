@@ -21,6 +21,7 @@ from gallop.sharing.finished_run import (
     finished,
     temporary_folder,
 )
+from gallop.sharing.onnx_file import export_if_installed
 from gallop.sharing.zoo_export import to_zoo_args, to_zoo_config, zoo_name
 
 
@@ -29,7 +30,8 @@ def export_zoo(run: RunDirectory, folder: Path) -> Path:
 
     N is one more than the highest existing number. `vecnormalize.pkl` holds the statistics of the
     final policy, as in the Zoo. It is also written if only rewards were normalised, because the Zoo
-    requires it then.
+    requires it then. The final policy is there as an ONNX file, too, if onnx and onnxruntime are
+    installed.
 
     Args:
         run: a finished run.
@@ -41,12 +43,14 @@ def export_zoo(run: RunDirectory, folder: Path) -> Path:
     Raises:
         ConsentError: if the run names code that this user has not agreed to run.
         RunError: if the run is unfinished, damaged or being run, or `folder` cannot be written.
+        ExperimentError: if the ONNX file would differ from the policy.
     """
     with finished(run) as done, explaining_errors(folder):
         experiment, name = done.experiment, zoo_name(done.experiment.env)
         parent = folder / experiment.algo
         with temporary_folder(parent) as temporary:
             shutil.copyfile(run.final_model, temporary / f"{name}.zip")
+            export_if_installed(run.final_model, temporary / f"{name}.onnx")
             for path in (run.best_model, run.path / "evaluations.npz"):
                 if path.exists():
                     shutil.copyfile(path, temporary / path.name)
