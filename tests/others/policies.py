@@ -413,8 +413,10 @@ def rl_games_policy(runner: Any, place: Path, name: str, task: str) -> Trained:
     more_in, more_out = (["h_in", "c_in"], ["h_out", "c_out"]) if recurrent else ([], [])
     player.model.eval()
     with torch.no_grad():
+        inputs = (torch.zeros(1, n), *memory)
+        traced = torch.jit.trace(Wrapped(), inputs, check_trace=False)
         torch.onnx.export(
-            Wrapped(), (torch.zeros(1, n), *memory), str(place / "policy.onnx"), dynamo=False,
+            traced, inputs, str(place / "policy.onnx"), dynamo=False,
             input_names=["obs", *more_in], output_names=["mu", "log_std", "value", *more_out],
         )  # fmt: skip
 
@@ -461,9 +463,9 @@ def skrl_config(name: str, folder: str) -> dict[str, Any]:
               "output": "ACTIONS" if name in ("ppo", "ppo-shared") else "2.0 * tanh(ACTIONS)"}
     value = {"class": "DeterministicMixin", "network": [hidden if ppo else both], "output": "ONE"}
     critics = ("critic_1", "critic_2", "target_critic_1", "target_critic_2")
-    targets = {"target_policy": policy} if name == "td3" else {}
+    targets = {"target_policy": dict(policy)} if name == "td3" else {}
     models = {"policy": policy} | (
-        {"value": value} if ppo else {**targets, **dict.fromkeys(critics, value)}
+        {"value": value} if ppo else {**targets, **{name: dict(value) for name in critics}}
     )
     kind = {"class": "PPO" if ppo else name.upper(),
             "observation_preprocessor": "RunningStandardScaler",
@@ -539,10 +541,11 @@ def sbx(folder: Path) -> Iterator[Trained]:
 
             n = model.observation_space.shape[0]
             squashed = model.policy.squash_output
-            jax_to_onnx(mean, [("B", n)], return_mode="file", output_path=place / "policy.onnx")
+            # A batch of any size fails inside TensorFlow Probability.
+            jax_to_onnx(mean, [(1, n)], return_mode="file", output_path=place / "policy.onnx")
             files: dict[str, list[str]] = {"model.zip": [], "policy.onnx": []}
             if squashed:
-                jax_to_onnx(scaled, [("B", n)], return_mode="file",
+                jax_to_onnx(scaled, [(1, n)], return_mode="file",
                             output_path=place / "policy_scaled.onnx")  # fmt: skip
                 files["policy_scaled.onnx"] = []
 

@@ -3,11 +3,13 @@
 An ONNX file is data: reading it runs no code of its author. Inputs and outputs are recognised by
 their shapes, and by the names that libraries give them where shapes are ambiguous. A file with a
 memory (recurrent networks) has an input and an output of the same shape for each part of it.
+PyTorch's exporter writes larger weights to a second file, `.data` added to the name of the first.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +66,12 @@ class OnnxPolicy:
         self._types = {each.name: _NUMPY.get(each.dtype, np.float32) for each in inputs}
         # A file with a fixed batch of 1 takes one observation at a time.
         own = {each.name: each for each in inputs}
-        self._one_by_one = any(own[n].shape[:1] == (1,) for n in self._observations.values())
+        sizes = {n for name in self._observations.values() for n in own[name].shape[:1] if n}
+        if sizes - {1}:
+            raise PolicyFileError(
+                f"{path}: takes {max(sizes)} observations at a time; export it for 1, or any number"
+            )
+        self._one_by_one = 1 in sizes
         self._parts: list[dict[str, Array]] = []  # of the memory: one for all rows, or one per row
 
     def begin(self) -> None:
@@ -92,7 +99,10 @@ class OnnxPolicy:
             for key, name in self._observations.items()
         }
         wanted = [self._action.name, *(part.given for part in self._memory)]
-        action, *given = self._session.run(wanted, feed | memory)
+        try:
+            action, *given = self._session.run(wanted, feed | memory)
+        except Exception as error:  # onnxruntime raises many kinds
+            raise PolicyFileError(f"{self._path}: cannot be run: {_line(error)}") from None
         for part, value in zip(self._memory, given, strict=True):
             memory[part.taken] = value
         found: Array = action
@@ -159,13 +169,7 @@ def _session(path: Path) -> Any:
         import onnxruntime
     except ImportError:
         raise PolicyFileError(f'{path}: needs onnxruntime: pip install "gallop-rl[onnx]"') from None
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise PolicyFileError(f"{path}: larger than a policy can be")
+    content = _with_weights(path, _content(path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the bits depend on them
     options.log_severity_level = 4
@@ -173,8 +177,75 @@ def _session(path: Path) -> Any:
         # From memory, so that the file cannot name other files of this machine.
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
-        reason = " ".join(str(error).split())[:200]
-        raise PolicyFileError(f"{path}: not a policy in ONNX format: {reason}") from None
+        raise PolicyFileError(f"{path}: not a policy in ONNX format: {_line(error)}") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > MAX_BYTES:
+        raise PolicyFileError(f"{path}: larger than a policy can be")
+    return content
+
+
+def _with_weights(path: Path, content: bytes) -> bytes:
+    """Put weights into a file that has them in a second file, as PyTorch's exporter writes it.
+
+    Only a second file of the usual name is read, whatever the first one says.
+
+    Args:
+        path: the file.
+        content: its bytes.
+
+    Raises:
+        PolicyFileError: if the weights are not there.
+    """
+    if b"location" not in content:
+        return content
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+        from onnx.external_data_helper import uses_external_data
+    except ImportError:
+        raise PolicyFileError(f'{path}: needs onnx: pip install "gallop-rl[onnx]"') from None
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError:
+        return content  # onnxruntime says that it is no model
+    tensors = [each for each in model.graph.initializer if uses_external_data(each)]
+    if not tensors:
+        return content
+    beside = path.with_name(f"{path.name}.data")
+    named = {each.value for t in tensors for each in t.external_data if each.key == "location"}
+    if named != {beside.name}:
+        raise PolicyFileError(
+            f"{path}: its weights are in {', '.join(sorted(map(repr, named)))}; only a second file "
+            f"{beside.name!r} is read: keep the names that the exporter gave"
+        )
+    weights = _content(beside)
+    for tensor in tensors:
+        told = {each.key: each.value for each in tensor.external_data}
+        first, n_bytes = (_natural(told.get(key, "0")) for key in ("offset", "length"))
+        part = weights[first : first + n_bytes if "length" in told else None]
+        if "length" in told and len(part) != n_bytes:
+            raise PolicyFileError(
+                f"{beside}: damaged: it ends before the weights of {path.name} do"
+            )
+        tensor.raw_data, tensor.data_location = part, onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    found: bytes = model.SerializeToString()
+    return found
+
+
+def _natural(text: str) -> int:
+    return int(text) if re.fullmatch("[0-9]{1,12}", text) else 0
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _tensor(described: Any) -> _Tensor:
@@ -234,19 +305,39 @@ def _action_output(path: Path, outputs: Sequence[_Tensor], space: Any) -> _Tenso
 
 
 def _memory(path: Path, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> list[_Part]:
-    """Pair the remaining inputs with outputs of the same shape, in their order."""
+    """Pair the remaining inputs with outputs of the same shape: by name, else in their order."""
     left, found = list(outputs), []
     for taken in inputs:
-        given = next((each for each in left if each.shape == taken.shape), None)
-        if given is None:
+        able = [each for each in left if each.shape == taken.shape]
+        if not able:
             raise PolicyFileError(
                 f"{path}: its input {taken.name!r} is neither the observation nor a memory, of "
                 "which an output of the same shape gives the next value"
             )
+        named = [each for each in able if _part(each.name) == _part(taken.name)]
+        if not named and len(able) > sum(each.shape == taken.shape for each in inputs):
+            raise PolicyFileError(
+                f"{path}: cannot tell which output gives the next value of its input "
+                f"{taken.name!r}: {_listed(able)}; export it with names such as h_in and h_out"
+            )
+        given = (named or able)[0]
         left.remove(given)
         kind = _NUMPY.get(taken.dtype, np.float32)
         found.append(_Part(taken.name, given.name, taken.shape, kind))
     return found
+
+
+def _part(name: str) -> str:
+    """The name of a part of the memory, without what tells input and output apart.
+
+    >>> _part("h_in"), _part("h_out"), _part("next_cell")
+    ('h', 'h', 'cell')
+    """
+    words = re.split(r"[._]", name.lower())
+    return "_".join(w for w in words if w not in _ENDS)
+
+
+_ENDS = ("in", "out", "input", "output", "next", "prev", "new", "old")
 
 
 def _listed(tensors: Sequence[_Tensor]) -> str:
