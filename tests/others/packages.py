@@ -21,7 +21,7 @@ import sys
 import sysconfig
 import tempfile
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ SMALL = {
     "sac": "-params learning_starts:100 policy_kwargs.net_arch:[32,32]",
     "ppo": "-params n_steps:200 batch_size:50 policy_kwargs.net_arch:[32,32]",
 }
-SHORT = "--env-kwargs '{max_episode_steps: 100}'"  # for tasks without a time limit, or a long one
+SHORT = "--env-kwargs '{max_episode_steps: 50}'"  # for tasks without a time limit, or a long one
 
 
 class Package(NamedTuple):
@@ -39,7 +39,7 @@ class Package(NamedTuple):
     requirement: str
     """What pip installs."""
     tasks: tuple[str, ...]
-    """Algorithm and id, and further options of `gallop run`."""
+    """Environment variables, algorithm, id, and further options of `gallop run`."""
     more: str = ""
     """Further requirements, such as a version of MuJoCo that it works with."""
     no_deps: bool = False
@@ -49,13 +49,71 @@ class Package(NamedTuple):
 PACKAGES = (
     Package("gymnasium-robotics==1.4.2",
             (f"sac gymnasium_robotics:AdroitHandPen-v1 {SHORT}",
-             "sac gymnasium_robotics:PointMaze_UMaze-v3",
+             f"sac gymnasium_robotics:AntMaze_UMaze-v5 {SHORT}",
              "sac gymnasium_robotics:FetchReach-v4")),
+    Package("gymnasium-robotics==1.4.2", ("sac gymnasium_robotics:FetchReach-v4",),
+            "mujoco==3.11.0"),
+    Package("shimmy[dm-control]==2.0.1", (f"sac shimmy:dm_control/cheetah-run-v0 {SHORT}",),
+            "dm-control==1.0.48"),
+    Package("metaworld==3.1.1",
+            ("sac metaworld:Meta-World/MT1 "
+             "--env-kwargs '{env_name: reach-v3, seed: 0, max_episode_steps: 50}'",)),
+    Package("myosuite==3.0.0", ("sac myosuite:myoElbowPose1D6MRandom-v0",
+                                f"sac myosuite:myoLegWalk-v0 {SHORT}")),
+    Package("panda-gym==3.0.7", ("sac panda_gym:PandaReachDense-v3",)),
+    Package("highway-env==1.12.1", (f"ppo highway_env:highway-v0 {SHORT}",
+                                    f"sac highway_env:parking-v0 {SHORT}")),
+    Package("minigrid==3.2.0",
+            (f"ppo minigrid:MiniGrid-Empty-5x5-v0 {SHORT}",
+             "ppo minigrid:MiniGrid-Empty-5x5-v0 "
+             f"--wrappers [minigrid.wrappers:FlatObsWrapper] {SHORT}")),
+    Package("mo-gymnasium==1.3.2",
+            (f"sac mo_gymnasium:mo-halfcheetah-v5 {SHORT}",
+             "sac mo_gymnasium:mo-halfcheetah-v5 "
+             f"--wrappers [mo_gymnasium.wrappers:LinearReward] {SHORT}")),
+    Package("pybullet-envs-gymnasium==0.6.0",
+            (f"sac pybullet_envs_gymnasium:HopperBulletEnv-v0 {SHORT}",)),
+    Package("ale-py==0.12.1", (f"ppo ale_py:ALE/Pong-v5 {SHORT}",)),
+    Package("gym-aloha==0.1.5",
+            (f"sac gym_aloha:gym_aloha/AlohaTransferCube-v0 {SHORT}",
+             f"MUJOCO_GL=egl sac gym_aloha:gym_aloha/AlohaTransferCube-v0 {SHORT}")),
+    Package("gym-hil==0.1.14",
+            (f"sac gym_hil:gym_hil/PandaPickCubeBase-v0 {SHORT}",
+             f"MUJOCO_GL=egl sac gym_hil:gym_hil/PandaPickCubeBase-v0 {SHORT}")),
+    Package("gym-pusht==0.1.8", (f"sac gym_pusht:gym_pusht/PushT-v0 {SHORT}",)),
+    Package("gym-xarm==0.1.1", (f"sac gym_xarm:gym_xarm/XarmLift-v0 {SHORT}",)),
+    Package("gym-xarm==0.1.1", (f"sac gym_xarm:gym_xarm/XarmLift-v0 {SHORT}",),
+            "gymnasium-robotics==1.4.2", no_deps=True),
+    Package("gym-quadruped==1.1.8", ("sac gym_quadruped:QuadrupedEnv-v0",)),
+    Package("flappy-bird-gymnasium==0.4.0",
+            (f"ppo flappy_bird_gymnasium:FlappyBird-v0 {SHORT}",)),
+    Package("vizdoom==1.3.2", (f"ppo vizdoom.gymnasium_wrapper:VizdoomBasic-v1 {SHORT}",)),
+    Package("bbrl-gymnasium==1.0.1", (f"sac bbrl_gymnasium:CartPoleContinuous-v1 {SHORT}",
+                                      f"sac bbrl_gymnasium:RocketLander-v0 {SHORT}")),
+    Package("gym-electric-motor==3.0.3",
+            (f"sac gym_electric_motor:Cont-CC-PMSM-v0 {SHORT}",
+             "sac gym_electric_motor:Cont-CC-PMSM-v0 "
+             f"--wrappers [gymnasium.wrappers:FlattenObservation] {SHORT}")),
+    Package("rware==2.0.0", (f"ppo rware:rware-tiny-2ag-v2 {SHORT}",)),
+    Package("bluesky-gym==0.2.0", ("sac bluesky_gym:DescentEnv-v0",)),
+    Package("miniworld==2.1.0", (f"ppo miniworld:MiniWorld-OneRoom-v0 {SHORT}",)),
+    Package("gym-softrobot==0.3.0", (f"sac gym_softrobot:OctoArmSingle-v0 {SHORT}",)),
+    Package("evogym-py313==0.1.0", (f"ppo evogym.envs:Walker-v0 {SHORT}",)),
+    Package("envpool==1.2.5", ("sac envpool:HalfCheetah-v5",)),
+    Package("envpool==1.2.7", ("sac envpool:HalfCheetah-v5",)),
+    Package("PyFlyt==0.29.0", (f"sac PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4 {SHORT}",)),
+    Package("PyFlyt==0.29.0", (f"sac PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4 {SHORT}",),
+            "pybullet numba", no_deps=True),
+    Package("gym-jiminy==1.8.13", ("sac gym_jiminy:Atlas-v0",)),
+    Package("gymnasium-quadruped==0.0.1", ("sac gymnasium_quadruped:Quadruped-v0",)),
+    Package("evogym==2.0.0", ("ppo evogym.envs:Walker-v0",)),
+    Package("safety-gymnasium==1.0.0", ("sac safety_gymnasium:SafetyPointGoal1Gymnasium-v0",)),
+    Package("flygym-gymnasium==1.3.2", ("sac flygym_gymnasium:FlyGym-v0",)),
+    Package("crazyflow==0.4.0", ("sac crazyflow:Crazyflow-v0",)),
 )  # fmt: skip
 
 COLUMNS = (
-    "package", "version", "more", "task", "algorithm", "gymnasium", "mujoco", "numpy", "outcome",
-    "words",
+    "package", "version", "more", "task", "gymnasium", "mujoco", "numpy", "outcome", "words",
 )  # fmt: skip
 
 
@@ -75,7 +133,7 @@ def main() -> None:
             for row in rows(package):
                 table.writerow(row)
                 file.flush()
-                print(f"{row['package']} {row['task']}: {row['outcome']}. {row['words']}".rstrip())
+                print(", ".join(filter(None, row.values())), flush=True)
 
 
 def name_of(package: Package) -> str:
@@ -97,11 +155,8 @@ def rows(package: Package) -> Iterator[dict[str, str]]:
             return
         row |= {name: version_of(python, name) for name in ("gymnasium", "mujoco", "numpy")}
         for number, task in enumerate(package.tasks):
-            algorithm, env, *options = shlex.split(task)
-            outcome, words = tried(python, folder, f"run{number}", algorithm, env, options)
-            yield row | {
-                "task": env, "algorithm": algorithm, "outcome": outcome, "words": words
-            }  # fmt: skip
+            outcome, words = tried(python, folder, f"run{number}", task)
+            yield row | {"task": task, "outcome": outcome, "words": words}
 
 
 def make_environment(folder: Path) -> Path:
@@ -117,9 +172,10 @@ def make_environment(folder: Path) -> Path:
 def install(python: Path, package: Package) -> str:
     """Install a package, and return pip's error; empty if there is none."""
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    steps = [[package.requirement, *shlex.split(package.more)]]
+    more = [*shlex.split(package.more), "gallop-rl"]  # which needs some packages itself
+    steps = [[package.requirement, *more]]
     if package.no_deps:
-        steps = [["--no-deps", package.requirement], shlex.split(package.more)]
+        steps = [["--no-deps", package.requirement], more]
     for step in filter(None, steps):
         done = ended([*pip, *step])
         if done.returncode:
@@ -134,28 +190,30 @@ def version_of(python: Path, name: str) -> str:
     return ended([python, "-c", code, name]).stdout.strip()
 
 
-def tried(
-    python: Path, folder: Path, name: str, algorithm: str, env: str, options: list[str]
-) -> tuple[str, str]:
+def tried(python: Path, folder: Path, name: str, task: str) -> tuple[str, str]:
     """Plan, train and evaluate, and return the outcome and Gallop's own words."""
+    words = shlex.split(task)
+    variables = dict(words.pop(0).split("=") for word in tuple(words) if "_GL=" in word)
+    algorithm, env, *options = words
     results = folder / "results"
     gallop = [python, "-m", "gallop"]
-    planned = [*gallop, "run", "--algo", algorithm, "--env", env, "-n", "400"]
-    small = ["--num-threads", "1", "--films", "false", "--milestones", "[100]", "--no-preset",
-             "--eval-episodes", "1", *shlex.split(SMALL[algorithm]), "--name", name,
-             "--log-folder", results]  # fmt: skip
-    (run,) = [results / f"{algorithm.upper()}_{re.sub('[:/]', '-', env)}" / name]
+    planned = [*gallop, "run", "--algo", algorithm, "--env", env, "-n", "400", *options,
+               "--milestones", "[100]", *shlex.split(SMALL[algorithm])]  # fmt: skip
+    small = ["--num-threads", "1", "--films", "false", "--no-preset", "--eval-freq", "400",
+             "--eval-episodes", "1", "--name", name, "--log-folder", results]  # fmt: skip
+    run = results / f"{algorithm.upper()}_{re.sub('[:/]', '-', env)}" / name
     steps = {
-        "refused": [*planned, *options, "--dry-run"],
-        "fails while it trains": [*planned, *options, *small],
+        "refused": [*planned, "--dry-run"],
+        "fails while it trains": [*planned, *small],
         "cannot be evaluated": [*gallop, "evaluate", run, "--episodes", "2"],
     }
     note = ""
     for failure, command in steps.items():
-        done = ended(command, folder)
+        done = ended(command, folder, variables)
         if done.returncode:
-            traceback = "Traceback (most recent call last)" in done.stderr
-            return failure + ", with a traceback" * traceback, last_line(done.stderr)
+            died = f": signal {-done.returncode}" if done.returncode < 0 else ""
+            traceback = ", with a traceback" if "Traceback (most recent" in done.stderr else ""
+            return failure + died + traceback, last_line(done.stderr)
         note = note or note_of(done.stdout)
     return ("trains, with a note" if note else "trains"), note
 
@@ -172,10 +230,10 @@ def last_line(text: str) -> str:
 
 
 def ended(
-    command: list[str | Path], folder: Path | None = None
+    command: list[str | Path], folder: Path | None = None, variables: Mapping[str, str] = {}
 ) -> subprocess.CompletedProcess[str]:
     """Run a command until it ends; 124 is the exit code of one that does not."""
-    wide = {**os.environ, "COLUMNS": "2000"}  # no line is broken
+    wide = {**os.environ, "COLUMNS": "2000", **variables}  # no line is broken
     try:
         return subprocess.run(
             command, cwd=folder, env=wide, stdin=subprocess.DEVNULL, capture_output=True,

@@ -1,7 +1,7 @@
 """Policies of other libraries: trained for real, exported as their users do, scored by Gallop.
 
-Run by hand where Gallop is installed with its extra `onnx`; it takes about half an hour on two cores
-and installs the other libraries into environments of their own:
+Run by hand where Gallop is installed with its extra `onnx`. It installs the other libraries into
+environments of their own, and takes about half an hour on two cores:
 
     python tests/others/policies.py policies.csv
     python tests/others/policies.py policies.csv --folder DIR --only skrl rl_games
@@ -142,7 +142,8 @@ def cleanrl_ppo(folder: Path, task: str, name: str) -> Trained:
         return agent.actor_mean(x).detach().numpy()
 
     none = ["--normalizer", "none"]
-    files = {"ppo_continuous_action.cleanrl_model": none, "policy.onnx": [], "network_only.onnx": []}
+    files: dict[str, list[str]] = {"policy.onnx": [], "network_only.onnx": []}
+    files["ppo_continuous_action.cleanrl_model"] = none
     return Trained("CleanRL", "fe8d8a0", name, task, act, files)
 
 
@@ -151,7 +152,7 @@ def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
     import gymnasium as gym
     import torch
     from torch import nn
-    from torch.nn import functional as F
+    from torch.nn.functional import mse_loss, relu
 
     env: Any = gym.make(task)
     n, m = env.observation_space.shape[0], env.action_space.shape[0]
@@ -169,7 +170,7 @@ def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
             self.register_buffer("action_bias", (high + low) / 2.0)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = F.relu(self.fc2(F.relu(self.fc1(x))))
+            x = relu(self.fc2(relu(self.fc1(x))))
             return torch.tanh(getattr(self, last)(x)) * self.action_scale + self.action_bias
 
     class QNetwork(nn.Module):
@@ -179,7 +180,7 @@ def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
             self.fc3 = nn.Linear(256, 1)
 
         def forward(self, x: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
-            return self.fc3(F.relu(self.fc2(F.relu(self.fc1(torch.cat([x, a], 1))))))
+            return self.fc3(relu(self.fc2(relu(self.fc1(torch.cat([x, a], 1))))))
 
     actor, qf1, qf2 = Actor(), QNetwork(), QNetwork()
     optimizers = [torch.optim.Adam(each.parameters(), lr=1e-3) for each in (actor, qf1)]
@@ -196,7 +197,7 @@ def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
     for _ in range(200):
         with torch.no_grad():
             target = r + 0.99 * (1 - ended) * qf1(y, actor(y))
-        losses = (lambda: -qf1(x, actor(x)).mean(), lambda t=target: F.mse_loss(qf1(x, a), t))
+        losses = (lambda: -qf1(x, actor(x)).mean(), lambda t=target: mse_loss(qf1(x, a), t))
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
             loss().backward()
@@ -338,8 +339,13 @@ def rl_games(folder: Path) -> Iterator[Trained]:
 
 
 def rl_games_config(name: str, task: str) -> dict[str, Any]:
-    space = {"fixed_sigma": True, "mu_activation": "None", "mu_init": {"name": "default"},
-             "sigma_activation": "None", "sigma_init": {"name": "const_initializer", "val": 0}}
+    space = {
+        "fixed_sigma": True,
+        "mu_activation": "None",
+        "mu_init": {"name": "default"},
+        "sigma_activation": "None",
+        "sigma_init": {"name": "const_initializer", "val": 0},
+    }
     network: dict[str, Any] = {
         "name": "actor_critic", "separate": name == "ppo-separate", "space": {"continuous": space},
         "mlp": {"units": [32, 32], "activation": "elu", "initializer": {"name": "default"}},
@@ -356,6 +362,7 @@ def rl_games_config(name: str, task: str) -> dict[str, Any]:
         "e_clip": 0.2, "clip_value": False, "critic_coef": 2, "entropy_coef": 0.0,
         "bounds_loss_coef": 0.0, "seq_length": 4, "device": "cpu", "device_name": "cpu",
         "clip_actions": name != "ppo-unclipped",
+        "torch_compile": name == "ppo",  # its default, which takes minutes
     }  # fmt: skip
     return {"params": {
         "seed": 5, "algo": {"name": "a2c_continuous"}, "model": {"name": "continuous_a2c_logstd"},
@@ -411,10 +418,10 @@ def rl_games_policy(runner: Any, place: Path, name: str, task: str) -> Trained:
 
     memory = (torch.zeros(1, 1, 32), torch.zeros(1, 1, 32)) if recurrent else ()
     more_in, more_out = (["h_in", "c_in"], ["h_out", "c_out"]) if recurrent else ([], [])
-    player.model.eval()
+    wrapped = Wrapped().eval()  # else the export leaves the normaliser in training mode
     with torch.no_grad():
         inputs = (torch.zeros(1, n), *memory)
-        traced = torch.jit.trace(Wrapped(), inputs, check_trace=False)
+        traced = torch.jit.trace(wrapped, inputs, check_trace=False)
         torch.onnx.export(
             traced, inputs, str(place / "policy.onnx"), dynamo=False,
             input_names=["obs", *more_in], output_names=["mu", "log_std", "value", *more_out],
@@ -447,7 +454,9 @@ def skrl(folder: Path) -> Iterator[Trained]:
     for task in TASKS:
         for name in ("ppo", "ppo-shared", "ppo-tanh", "sac", "td3"):
             place = made(folder / f"skrl_{name}_{task}")
-            env = wrap_env(gym.make_vec(task, 4, vectorization_mode="sync"))
+            envs = gym.make_vec(task, 4, vectorization_mode="sync")
+            # MuJoCo's float64 stops skrl: "mat1 and mat2 must have the same dtype"
+            env = wrap_env(gym.wrappers.vector.DtypeObservation(envs, np.float32))
             runner = Runner(env, skrl_config(name, str(place)))
             runner.run("train")
             runner.agent.save(str(place / "agent.pt"))
@@ -458,19 +467,23 @@ def skrl_config(name: str, folder: str) -> dict[str, Any]:
     ppo = name.startswith("ppo")
     hidden = {"name": "net", "input": "OBSERVATIONS", "layers": [32, 32], "activations": "elu"}
     both = {**hidden, "input": "concatenate([OBSERVATIONS, ACTIONS])"}
-    policy = {"class": "GaussianMixin" if name != "td3" else "DeterministicMixin",
-              "network": [hidden],
-              "output": "ACTIONS" if name in ("ppo", "ppo-shared") else "2.0 * tanh(ACTIONS)"}
+    policy = {
+        "class": "GaussianMixin" if name != "td3" else "DeterministicMixin",
+        "network": [hidden],
+        "output": "ACTIONS" if name in ("ppo", "ppo-shared") else "2.0 * tanh(ACTIONS)",
+    }
     value = {"class": "DeterministicMixin", "network": [hidden if ppo else both], "output": "ONE"}
     critics = ("critic_1", "critic_2", "target_critic_1", "target_critic_2")
     targets = {"target_policy": dict(policy)} if name == "td3" else {}
     models = {"policy": policy} | (
         {"value": value} if ppo else {**targets, **{name: dict(value) for name in critics}}
     )
-    kind = {"class": "PPO" if ppo else name.upper(),
-            "observation_preprocessor": "RunningStandardScaler",
-            "observation_preprocessor_kwargs": None,
-            "experiment": {"directory": folder, "write_interval": 0, "checkpoint_interval": 0}}
+    kind = {
+        "class": "PPO" if ppo else name.upper(),
+        "observation_preprocessor": "RunningStandardScaler",
+        "observation_preprocessor_kwargs": None,
+        "experiment": {"directory": folder, "write_interval": 0, "checkpoint_interval": 0},
+    }
     if ppo:
         kind |= {"rollouts": 64, "learning_epochs": 4, "mini_batches": 2}
     elif name == "td3":
@@ -481,9 +494,13 @@ def skrl_config(name: str, folder: str) -> dict[str, Any]:
                  "smooth_regularization_noise_kwargs": {"mean": 0, "std": 0.2}}  # fmt: skip
     else:
         kind |= {"learning_starts": 100, "batch_size": 64}
-    return {"seed": 1, "models": {"separate": name != "ppo-shared", **models},
-            "memory": {"class": "RandomMemory", "memory_size": -1 if ppo else 1000},
-            "agent": kind, "trainer": {"class": "SequentialTrainer", "timesteps": 300}}
+    return {
+        "seed": 1,
+        "models": {"separate": name != "ppo-shared", **models},
+        "memory": {"class": "RandomMemory", "memory_size": -1 if ppo else 1000},
+        "agent": kind,
+        "trainer": {"class": "SequentialTrainer", "timesteps": 300},
+    }
 
 
 def skrl_policy(agent: Any, place: Path, name: str, task: str) -> Trained:
@@ -559,11 +576,103 @@ def sbx(folder: Path) -> Iterator[Trained]:
 
 
 def tianshou(folder: Path) -> Iterator[Trained]:
-    raise NotImplementedError
+    import gymnasium as gym
+    import torch
+    from tianshou.algorithm.modelfree.sac import SAC, SACPolicy
+    from tianshou.algorithm.optim import AdamOptimizerFactory
+    from tianshou.data import Collector, VectorReplayBuffer
+    from tianshou.env import DummyVectorEnv
+    from tianshou.trainer import OffPolicyTrainerParams
+    from tianshou.utils.net.common import Net
+    from tianshou.utils.net.continuous import ContinuousActorProbabilistic, ContinuousCritic
+
+    for task in TASKS:
+        torch.manual_seed(1)
+        env: Any = gym.make(task)
+        n, m = env.observation_space.shape, env.action_space.shape
+        net = Net(state_shape=n, hidden_sizes=[32, 32])
+        actor = ContinuousActorProbabilistic(
+            preprocess_net=net, action_shape=m, unbounded=True, conditioned_sigma=True
+        )
+        both = Net(state_shape=n, action_shape=m, hidden_sizes=[32, 32], concat=True)
+        policy = SACPolicy(actor=actor, action_space=env.action_space)
+        factory = AdamOptimizerFactory(lr=1e-3)
+        algorithm = SAC(policy=policy, policy_optim=factory, critic_optim=factory,
+                        critic=ContinuousCritic(preprocess_net=both))  # fmt: skip
+        envs = DummyVectorEnv([lambda task=task: gym.make(task) for _ in range(2)])
+        collector = Collector(algorithm, envs, VectorReplayBuffer(1000, 2))
+        collector.reset()
+        collector.collect(n_step=200, random=True)
+        algorithm.run_training(OffPolicyTrainerParams(
+            training_collector=collector, test_collector=None, max_epochs=1, epoch_num_steps=200,
+            collection_step_num_env_steps=20, batch_size=32,
+            update_step_num_gradient_steps_per_sample=1.0,
+        ))  # fmt: skip
+        place = made(folder / f"tianshou_sac_{task}")
+        torch.save(algorithm.state_dict(), place / "policy.pth")
+        torch.save(algorithm, place / "algorithm.pth")
+        policy.eval()
+        low, high = (
+            torch.as_tensor(each) for each in (env.action_space.low, env.action_space.high)
+        )
+
+        class Deployed(torch.nn.Module):
+            def __init__(self, actor: Any = actor, low: Any = low, high: Any = high) -> None:
+                super().__init__()
+                self.actor, self.low, self.high = actor, low, high
+
+            def forward(self, obs: torch.Tensor) -> torch.Tensor:
+                unit = torch.tanh(self.actor(obs)[0][0])
+                return self.low + 0.5 * (unit + 1) * (self.high - self.low)
+
+        to_onnx(Deployed(), place / "policy.onnx", n[0])
+
+        def act(observations: np.ndarray, policy: Any = policy) -> np.ndarray:
+            return np.stack([policy.compute_action(each) for each in observations.astype("f4")])
+
+        files: dict[str, list[str]] = {"policy.pth": [], "algorithm.pth": [], "policy.onnx": []}
+        yield Trained("tianshou", version_of("tianshou"), "sac", task, act, files)
 
 
 def rllib(folder: Path) -> Iterator[Trained]:
-    raise NotImplementedError
+    import gymnasium as gym
+    import torch
+    from ray.rllib.algorithms.ppo import PPOConfig
+    from ray.rllib.utils.spaces.space_utils import unsquash_action
+
+    for task in TASKS:
+        config = PPOConfig().environment(task).env_runners(num_env_runners=0).training(
+            train_batch_size_per_learner=256, minibatch_size=64, num_epochs=2
+        ).debugging(seed=1)  # fmt: skip
+        algorithm = config.build_algo()
+        algorithm.train()
+        place = made(folder / f"rllib_ppo_{task}")
+        algorithm.save_to_path(str(place / "checkpoint"))
+        module, space = algorithm.get_module(), gym.make(task).action_space
+        low, high = (torch.as_tensor(each) for each in (space.low, space.high))
+
+        class Deployed(torch.nn.Module):
+            def __init__(self, module: Any = module, low: Any = low, high: Any = high) -> None:
+                super().__init__()
+                self.module, self.low, self.high = module, low, high
+
+            def forward(self, obs: torch.Tensor) -> torch.Tensor:
+                found = self.module._forward_inference({"obs": obs})["action_dist_inputs"]
+                unit = torch.clamp(found[:, : len(self.low)], -1, 1)  # config: normalize_actions
+                return self.low + 0.5 * (unit + 1) * (self.high - self.low)
+
+        deployed = Deployed()
+        to_onnx(deployed, place / "policy.onnx", gym.make(task).observation_space.shape[0])
+
+        def act(observations: np.ndarray, module: Any = module, space: Any = space) -> np.ndarray:
+            batch = {"obs": torch.as_tensor(observations, dtype=torch.float32)}
+            found = module.forward_inference(batch)["action_dist_inputs"]
+            mean = module.get_inference_action_dist_cls().from_logits(found).to_deterministic()
+            return np.stack([unsquash_action(row, space) for row in mean.sample().numpy()])
+
+        inside = "checkpoint/learner_group/learner/rl_module/default_policy/module_state.pkl"
+        files: dict[str, list[str]] = {"checkpoint": [], inside: [], "policy.onnx": []}
+        yield Trained("RLlib", version_of("ray"), "ppo", task, act, files)
 
 
 # --- observations and returns, where the library is installed ------------------------------------

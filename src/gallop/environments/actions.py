@@ -87,8 +87,8 @@ def far_from_one(space: Space) -> str:
     if not odd.size:
         return ""
     index = int(odd[0])
-    more = f", and {odd.size - 1} more" if odd.size > 1 else ""
-    return f"action {index} goes from {low[index]:.3g} to {high[index]:.3g}{more}"
+    others = f"{odd.size} actions have unusual bounds, as " if odd.size > 1 else ""
+    return f"{others}action {index} goes from {low[index]:.3g} to {high[index]:.3g}"
 
 
 def _conversion(space: Space) -> tuple[Space, Convert] | None:

@@ -18,7 +18,7 @@ from gallop.environments.spaces import Env, Space, time_limit
 from gallop.environments.task_errors import close, innermost, is_ours, place_of
 from gallop.environments.watchdog import Making, inside
 from gallop.errors import ExperimentError, TaskError, described, did_you_mean
-from gallop.experiments import own_code
+from gallop.experiments import own_code, packages
 from gallop.experiments.settings import Experiment, Physics
 from gallop.experiments.task import cut_after, task_spec
 
@@ -375,8 +375,9 @@ def _own_keywords(task: str) -> tuple[str, ...]:
         try:
             entry_point = getattr(own_code.import_module(module), name)
         except (Exception, SystemExit) as error:  # it may be custom code
+            hint = packages.about_mujoco() if "mujoco" in str(error) else ""
             raise ExperimentError(
-                f"{task} cannot be imported: {_described(error)}", "env"
+                f"{task} cannot be imported: {_described(error)}{hint}", "env"
             ) from None
     if entry_point is None:
         return ANY

@@ -63,3 +63,22 @@ def how_to_install(module: str) -> str:
     """Say how to install the package of a module; empty if it is not known."""
     top = module.partition(".")[0]
     return next((f"pip install {each.install}" for each in PACKAGES if each.module == top), "")
+
+
+def about_mujoco() -> str:
+    """Say what to do if MuJoCo is installed without its bindings; empty if they are there.
+
+    pip's upgrade from MuJoCo 3 to 4.0.0 leaves such an installation, and a package that requires
+    MuJoCo 4 causes that upgrade.
+    """
+    try:
+        import mujoco
+
+        if hasattr(mujoco, "MjModel"):
+            return ""
+    except ImportError:
+        pass
+    return (
+        "; MuJoCo is installed without its bindings, as after an upgrade from 3 to 4.0.0; for a "
+        'version that Gallop supports: pip install --force-reinstall "mujoco<3.16"'
+    )

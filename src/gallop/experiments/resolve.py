@@ -64,6 +64,8 @@ class _Rules(NamedTuple):
     quantum: int
     """The update interval; for PPO, one rollout."""
     on_policy: bool
+    has_limit: bool
+    """Whether the task declares a time limit."""
 
     @property
     def least(self) -> int:
@@ -79,8 +81,10 @@ class _Rules(NamedTuple):
 
 
 def _rules(experiment: Experiment) -> _Rules:
-    limit = task_spec(experiment.env).max_episode_steps or UNLIMITED_EPISODE_TIMESTEPS
+    limit = task_spec(experiment.env).max_episode_steps
     limit = experiment.env_kwargs.get("max_episode_steps", limit)
+    has_limit = limit is not None
+    limit = UNLIMITED_EPISODE_TIMESTEPS if limit is None else limit
     if not isinstance(limit, int) or limit < 1:
         raise ExperimentError(
             f"{limit!r}: must be a whole number of at least 1", "env_kwargs.max_episode_steps"
@@ -89,7 +93,7 @@ def _rules(experiment: Experiment) -> _Rules:
     on_policy = experiment.algorithm.on_policy
     # On-policy algorithms round boundaries up to whole rollouts; the others need exact ones.
     grid = 1 if on_policy else quantum
-    return _Rules(grid, limit * experiment.n_envs, quantum, on_policy)
+    return _Rules(grid, limit * experiment.n_envs, quantum, on_policy, has_limit)
 
 
 def _segment_and_interval(experiment: Experiment, rules: _Rules) -> tuple[int, int]:
@@ -180,7 +184,9 @@ def _check_networks(experiment: Experiment) -> None:
 def _check_hindsight(experiment: Experiment, rules: _Rules) -> None:
     """HER learns from whole episodes: learning must not begin before the first has ended."""
     settings: Any = experiment.hyperparameters
-    if getattr(settings, "replay_buffer", "") == "her" and settings.learning_starts < rules.episode:
+    if getattr(settings, "replay_buffer", "") != "her" or not rules.has_limit:
+        return  # of a task that declares no limit, the learner finds out
+    if settings.learning_starts < rules.episode:
         raise ExperimentError(
             f"{settings.learning_starts}: her learns from whole episodes, the first of which may "
             f"take {counted(rules.episode, 'timestep')}; use at least that",

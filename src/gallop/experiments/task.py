@@ -44,6 +44,8 @@ def task_spec(env: str) -> EnvSpec:
                 raise ExperimentError(f"{env!r}: leave out .py: {right}:{name}", "env") from None
             missing = isinstance(error, ModuleNotFoundError) and error.name == module
             hint = packages.how_to_install(module) if missing else ""
+            if "mujoco" in str(error) and not missing:
+                hint = packages.about_mujoco().removeprefix("; ")
             raise ExperimentError(
                 f"{env!r}: {module!r} cannot be imported: {described(error)}{'; ' * bool(hint)}"
                 f"{hint}",

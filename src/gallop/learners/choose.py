@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
 
+OBSERVATIONS = ("Box", "Discrete", "MultiDiscrete", "MultiBinary")  # and Dict spaces of these
 LEAST_IMAGE = 36  # pixels: what SB3's NatureCNN reduces to one
 MAX_CRITICS = 16  # as in native/algorithms.hpp
 NO_KERNELS = (
@@ -68,7 +69,7 @@ def choose_learner(
             "algo",
         )
     _check_bounds(experiment, action_space)
-    is_dict = type(observation_space).__name__ == "Dict"
+    is_dict = _is_dict(observation_space)
     _check_observations(experiment.algorithm, observation_space)
     _check_goals(experiment, observation_space)
     policy = experiment.hyperparameters.policy
@@ -121,22 +122,26 @@ def _check_bounds(experiment: Experiment, action_space: Space) -> None:
 
 def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     """Check that the algorithm has networks for images or Dict spaces, if the task needs them."""
-    kind = type(observation_space).__name__
-    if kind in ("Tuple", "Text", "Sequence", "Graph", "OneOf"):
-        raise ExperimentError(
-            f"{spec.name} has no networks for {kind} observations: use a wrapper that makes an "
-            "array of them (--wrappers), such as gymnasium.wrappers:FlattenObservation",
-            "env",
-        )
+    parts = getattr(observation_space, "spaces", {}) if _is_dict(observation_space) else {}
+    for key, part in (parts or {"": observation_space}).items():
+        where = f" (part {key!r})" if key else ""
+        kind = type(part).__name__
+        if kind not in OBSERVATIONS and (key or not _is_dict(part)):
+            raise ExperimentError(
+                f"{spec.name} has no networks for {kind} observations{where}: use a wrapper that "
+                "makes an array of them (--wrappers), such as "
+                "gymnasium.wrappers:FlattenObservation",
+                "env",
+            )
+        shape = part.shape or ()
+        if policy_class_index(part) == 1 and sorted(shape)[1] < LEAST_IMAGE:  # channels: any place
+            raise ExperimentError(
+                f"images of {'×'.join(map(str, shape))}{where} are too small for SB3's network, "
+                f"which needs {LEAST_IMAGE}×{LEAST_IMAGE}: use a wrapper that enlarges or flattens "
+                "them (--wrappers), such as gymnasium.wrappers:FlattenObservation",
+                "env",
+            )
     place = policy_class_index(observation_space)
-    shape = observation_space.shape or ()
-    if place == 1 and sorted(shape)[1] < LEAST_IMAGE:  # channels may come first or last
-        raise ExperimentError(
-            f"images of {'×'.join(map(str, shape))} are too small for SB3's "
-            f"network, which needs {LEAST_IMAGE}×{LEAST_IMAGE}: use a wrapper that enlarges or "
-            "flattens them (--wrappers), such as gymnasium.wrappers:FlattenObservation",
-            "env",
-        )
     if place < len(spec.networks.policy_classes):
         return
     able = [s.name for s in ALGORITHMS.values() if place < len(s.networks.policy_classes)]
@@ -146,11 +151,16 @@ def _check_observations(spec: AlgorithmSpec, observation_space: Space) -> None:
     )
 
 
+def _is_dict(space: Space) -> bool:
+    return type(space).__name__ == "Dict"
+
+
 def _check_goals(experiment: Experiment, observation_space: Space) -> None:
     """Check that the task has goals, if the replay buffer replaces them."""
     if getattr(experiment.hyperparameters, "replay_buffer", "") != "her":
         return
-    missing = sorted({"observation", "achieved_goal", "desired_goal"} - set(getattr(observation_space, "spaces", ())))
+    parts = getattr(observation_space, "spaces", ())
+    missing = sorted({"observation", "achieved_goal", "desired_goal"} - set(parts))
     if missing:
         raise ExperimentError(
             f"her needs a task with goals, and the observations of {experiment.env} have no "

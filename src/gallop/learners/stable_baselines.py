@@ -31,7 +31,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from gallop.algorithms.hyperparameters import NetArch, OffPolicyHyperparameters
 from gallop.algorithms.spec import imported
 from gallop.environments.spaces import Space, policy_class_index
-from gallop.errors import DivergedError, TaskError
+from gallop.errors import DivergedError, ExperimentError, TaskError
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import (
     LogRow,
@@ -205,6 +205,15 @@ class StableBaselinesLearner:
         except ValueError as error:
             if "satisfy the constraint" in str(error):  # torch's distributions refuse NaN
                 raise self._diverged() from None
+            raise
+        except RuntimeError as error:
+            if "end of the first episode" in str(error):  # HerReplayBuffer
+                settings: Any = self._experiment.hyperparameters
+                raise ExperimentError(
+                    f"{settings.learning_starts}: her learns from whole "
+                    "episodes, and the first had not ended by then; use more",
+                    "hyperparameters.learning_starts",
+                ) from None
             raise
         self._check_finite()
 

@@ -9,6 +9,7 @@ PyTorch's exporter writes larger weights to a second file, `.data` added to the 
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,16 @@ from gallop.policies.policy import Array, Observations
 from gallop.policies.safe_archive import PolicyFileError
 from gallop.reading import open_regular
 
+log = logging.getLogger(__name__)
+
 MAX_BYTES = 1 << 29
 ACTIONS = ("action", "actions", "mu", "mean", "mean_actions", "output")
 """Names of the output that is taken if several have the shape of an action, the likeliest first."""
+UNSCALED = (
+    "its outputs have the names of rl_games's export, which does not scale actions of ±1 to the "
+    "task's bounds; with --wrappers '[{\"gymnasium.wrappers:RescaleAction\": "
+    '{"min_action": -1.0, "max_action": 1.0}}]\' they are scaled'
+)
 
 
 class _Tensor(NamedTuple):
@@ -63,6 +71,8 @@ class OnnxPolicy:
         rest = [each for each in inputs if each.name not in self._observations.values()]
         others = [each for each in outputs if each.name != self._action.name]
         self._memory = _memory(path, rest, others)
+        if _is_of_rl_games(outputs) and not _is_unit(action_space):
+            log.warning("%s: %s", path, UNSCALED)
         self._types = {each.name: _NUMPY.get(each.dtype, np.float32) for each in inputs}
         # A file with a fixed batch of 1 takes one observation at a time.
         own = {each.name: each for each in inputs}
@@ -207,14 +217,13 @@ def _with_weights(path: Path, content: bytes) -> bytes:
         return content
     try:
         import onnx
-        from google.protobuf.message import DecodeError
         from onnx.external_data_helper import uses_external_data
     except ImportError:
         raise PolicyFileError(f'{path}: needs onnx: pip install "gallop-rl[onnx]"') from None
     try:
         model = onnx.load_model_from_string(content)
-    except DecodeError:
-        return content  # onnxruntime says that it is no model
+    except Exception:  # protobuf's; onnxruntime says that it is no model
+        return content
     tensors = [each for each in model.graph.initializer if uses_external_data(each)]
     if not tensors:
         return content
@@ -302,6 +311,18 @@ def _action_output(path: Path, outputs: Sequence[_Tensor], space: Any) -> _Tenso
         raise PolicyFileError(f"{path}: no output gives {wanted}; it has {_listed(outputs)}")
     named = [each for name in ACTIONS for each in able if each.name == name]
     return (named or able)[0]
+
+
+def _is_of_rl_games(outputs: Sequence[_Tensor]) -> bool:
+    return {"mu", "log_std", "value"} <= {each.name for each in outputs}
+
+
+def _is_unit(space: Any) -> bool:
+    from gymnasium import spaces
+
+    return not isinstance(space, spaces.Box) or bool(
+        (space.low == -1).all() and (space.high == 1).all()
+    )
 
 
 def _memory(path: Path, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> list[_Part]:

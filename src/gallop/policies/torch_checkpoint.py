@@ -1,12 +1,14 @@
 """Policies in PyTorch checkpoints of CleanRL, rsl_rl, rl_games and skrl: MLPs of Box actions.
 
 Such files hold tensors alone, and are read as such: no code in them is run. What a file does not
-say, and what would change the numbers, has to be said by the user. Each library normalises
-observations in its own way: the same statistics give 3.0, 2.86 or 1.5 for one observation.
+say, and what would change the numbers, has to be said by the user; what is assumed is printed. Each
+library normalises observations in its own way: the same statistics give 3.0, 2.86 or 1.5 for one
+observation. A policy with a tensor that has no place in an MLP is refused.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +21,8 @@ from gallop.policies.policy import Array, Observations
 from gallop.policies.safe_archive import MAX_TOTAL_BYTES, PolicyFileError, load_tensors
 from gallop.policies.sb3_names import ACTIVATIONS
 from gallop.reading import open_regular
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".pt", ".pth", ".cleanrl_model")
 
@@ -44,6 +48,12 @@ class Checkpoint(NamedTuple):
     """Normalises observations; None if the policy takes raw ones."""
     lacks: str = ""
     """What the policy needs and the library does not store; empty if nothing is missing."""
+    bounds: tuple[Array, Array] | None = None
+    """What "tanh" scales to; None: the task's bounds."""
+    assumed: str = ""
+    """What its numbers rest on and no file says, to be printed; empty if nothing."""
+    unknown: str = ""
+    """Why the file does not say enough; empty if it does."""
 
 
 class CheckpointPolicy:
@@ -63,6 +73,9 @@ class CheckpointPolicy:
             bound.reshape(-1).astype(np.float32) for bound in (space.low, space.high)
         )
         self._dtype = space.dtype
+        self._scaled = self._low, self._high
+        if found.bounds is not None:
+            self._scaled = found.bounds
 
     def act(self, observations: Observations) -> Array:
         """Return actions [n, ...] for a batch of n raw observations."""
@@ -73,11 +86,11 @@ class CheckpointPolicy:
             values = values @ weight.T + bias
             if place + 1 < len(self._found.layers):
                 values = self._activation(values)
-        if self._found.end == "clipped":
-            actions = np.clip(values, self._low, self._high)
-        else:
+        if self._found.end != "clipped":
             unit = np.tanh(values) if self._found.end == "tanh" else np.clip(values, -1, 1)
-            actions = self._low + 0.5 * (unit + 1) * (self._high - self._low)
+            low, high = self._scaled
+            values = low + 0.5 * (unit + 1) * (high - low)
+        actions = np.clip(values, self._low, self._high)
         found: Array = actions.reshape(-1, *self._shape).astype(self._dtype)
         return found
 
@@ -100,6 +113,8 @@ def read(
         UnsafeFileError: if reading it would run code.
     """
     found = recognise(path, _load(path))
+    if found.unknown:
+        raise PolicyFileError(f"{path}: {found.unknown}; it can be read as ONNX")
     _check_fits(path, found, observation_space, action_space)
     if found.lacks and not raw:
         raise PolicyFileError(
@@ -114,7 +129,13 @@ def read(
         )
     if chosen not in _ACTIVATIONS:
         raise PolicyFileError(f"--activation {chosen}: allowed: {', '.join(_ACTIVATIONS)}")
+    if found.assumed and not (found.end == "unit" and _is_unit(action_space)):
+        log.warning("%s: %s", path, found.assumed)
     return CheckpointPolicy(found, chosen, action_space)
+
+
+def _is_unit(space: Any) -> bool:
+    return bool((space.low == -1).all() and (space.high == 1).all())
 
 
 def _load(path: Path) -> Any:
@@ -146,7 +167,7 @@ def recognise(path: Path, found: Any) -> Checkpoint:
     if any("preprocess.model" in name for name in names):
         raise PolicyFileError(
             f"{path}: a policy of tianshou: export it as ONNX where tianshou is installed "
-            "(torch.onnx.export of policy.actor)"
+            "(torch.onnx.export of policy.actor with the tanh, if any, and policy.map_action)"
         )
     raise PolicyFileError(
         f"{path}: not an MLP policy of CleanRL, rsl_rl, rl_games or skrl; its tensors begin with "
@@ -161,18 +182,20 @@ def _rsl_rl(found: Any) -> Checkpoint | None:
     """Recognise rsl_rl: model_state_dict until version 3, actor_state_dict since version 4."""
     new, old = _state(found, "actor_state_dict"), _state(found, "model_state_dict")
     if new is not None and (layers := _sequence(new, "mlp")):
-        return _with_rsl_rls(layers, new, "obs_normalizer.")
+        return _with_rsl_rls(layers, new, new, "obs_normalizer.")
     if old is None or not (layers := _sequence(old, "actor")):
         return None
     apart = _state(found, "obs_norm_state_dict")
     if apart is not None:
-        return _with_rsl_rls(layers, apart, "")
-    return _with_rsl_rls(layers, old, "actor_obs_normalizer.")
+        return _with_rsl_rls(layers, old, apart, "")
+    return _with_rsl_rls(layers, old, old, "actor_obs_normalizer.")
 
 
-def _with_rsl_rls(layers: Layers, state: Mapping[str, Array], prefix: str) -> Checkpoint:
+def _with_rsl_rls(
+    layers: Layers, rest: Mapping[str, Array], statistics: Mapping[str, Array], prefix: str
+) -> Checkpoint:
     """(x − mean) / (std + 0.01), as its EmpiricalNormalization computes."""
-    mean, std = state.get(f"{prefix}_mean"), state.get(f"{prefix}_std")
+    mean, std = statistics.get(f"{prefix}_mean"), statistics.get(f"{prefix}_std")
     normalise: Normalise | None = None
     if mean is not None and std is not None:
 
@@ -180,7 +203,12 @@ def _with_rsl_rls(layers: Layers, state: Mapping[str, Array], prefix: str) -> Ch
             scaled: Array = (x - mean.reshape(1, -1)) / (std.reshape(1, -1) + np.float32(1e-2))
             return scaled
 
-    return Checkpoint("rsl_rl", layers, "clipped", normalise=normalise)
+    harmless = (
+        r"(distribution\.)?(log_)?std(_param)?|critic\..+|((actor|critic)_)?obs_normalizer\..+"
+    )
+    return Checkpoint(
+        "rsl_rl", layers, "clipped", normalise=normalise, unknown=_unknown(rest, harmless)
+    )
 
 
 def _rl_games(found: Any) -> Checkpoint | None:
@@ -201,7 +229,13 @@ def _rl_games(found: Any) -> Checkpoint | None:
             scaled: Array = np.clip((x - mean) / np.sqrt(var + 1e-5), -5, 5)
             return scaled
 
-    return Checkpoint("rl_games", [*layers, last], "unit", normalise=normalise)
+    harmless = r"a2c_network\.(sigma|value|critic_mlp)(\..+)?|(value|running)_mean_std\..+"
+    return Checkpoint(
+        "rl_games", [*layers, last], "unit", normalise=normalise,
+        assumed="rl_games does not store clip_actions: taken as true, its default, so the policy's "
+        "outputs are clipped to ±1 and scaled to the task's bounds",
+        unknown=_unknown(state, harmless),
+    )  # fmt: skip
 
 
 def _skrl(found: Any) -> Checkpoint | None:
@@ -224,8 +258,15 @@ def _skrl(found: Any) -> Checkpoint | None:
                 return scaled
 
             break
-    return Checkpoint("skrl", layers + ([] if last is None else [last]), "clipped",
-                      normalise=normalise)  # fmt: skip
+    unknown = _unknown(state, r"log_std_parameter|value_layer\..+")
+    if "critic_1" in found or "critic" in found:  # SAC, TD3 and DDPG
+        unknown = "skrl does not store what its off-policy actors do with the last layer's outputs"
+    return Checkpoint(
+        "skrl", layers + ([] if last is None else [last]), "clipped", normalise=normalise,
+        assumed="skrl does not store what follows the last layer: taken as nothing (output: "
+        "ACTIONS), so its outputs are the actions, without tanh and scale",
+        unknown=unknown,
+    )  # fmt: skip
 
 
 def _cleanrl(found: Any) -> Checkpoint | None:
@@ -238,12 +279,18 @@ def _cleanrl(found: Any) -> Checkpoint | None:
         return Checkpoint(
             "CleanRL", layers, "clipped", "tanh",
             lacks="the statistics of the wrapper NormalizeObservation that its PPO trains with",
+            unknown=_unknown(state, r"actor_logstd|critic\..+"),
         )  # fmt: skip
     hidden = [layer for name in ("fc1", "fc2") if (layer := _layer(state, name)) is not None]
     last = next((layer for name in ("fc_mean", "fc_mu") if (layer := _layer(state, name))), None)
     if last is None or len(hidden) != 2:
         return None
-    return Checkpoint("CleanRL", [*hidden, last], "tanh", "relu")
+    scale, bias = state.pop("action_scale", None), state.pop("action_bias", None)
+    bounds = None
+    if scale is not None and bias is not None and scale.size == bias.size == len(last[1]):
+        bounds = (bias - scale).reshape(-1), (bias + scale).reshape(-1)
+    return Checkpoint("CleanRL", [*hidden, last], "tanh", "relu", bounds=bounds,
+                      unknown=_unknown(state, r"fc_logstd\..+"))  # fmt: skip
 
 
 # --- state dicts ---------------------------------------------------------------------------------
@@ -266,15 +313,23 @@ def _arrays(found: Any) -> dict[str, Array] | None:
     }
 
 
-def _layer(state: Mapping[str, Array], name: str) -> tuple[Array, Array] | None:
+def _layer(state: dict[str, Array], name: str) -> tuple[Array, Array] | None:
+    """Take a linear layer out of a state dict."""
     weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
     if weight is None or bias is None or weight.ndim != 2 or bias.shape != weight.shape[:1]:
         return None
+    del state[f"{name}.weight"], state[f"{name}.bias"]
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _sequence(state: Mapping[str, Array], prefix: str) -> Layers:
-    """The linear layers `prefix`.0, .2, …, in order."""
+def _unknown(rest: Mapping[str, Array], harmless: str) -> str:
+    """Name a tensor without a place in an MLP, among those that are left of a state dict."""
+    left = [name for name in rest if not re.fullmatch(harmless, name)]
+    return f"its policy is not a plain MLP: it has {left[0]!r}" if left else ""
+
+
+def _sequence(state: dict[str, Array], prefix: str) -> Layers:
+    """Take the linear layers `prefix`.0, .2, …, out of a state dict, in order."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.weight")
     numbers = sorted(int(m.group(1)) for name in state if (m := pattern.fullmatch(name)))
     layers = [_layer(state, f"{prefix}.{number}") for number in numbers]
