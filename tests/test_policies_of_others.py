@@ -19,12 +19,14 @@ from gymnasium import spaces
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-import gallop
 from gallop.commands.cli import main
+from gallop.environments.make import Task
+from gallop.evaluation.episodes import evaluate as play
 from gallop.policies import torch_checkpoint
 from gallop.policies.onnx_policy import OnnxPolicy
 from gallop.policies.safe_archive import PolicyFileError
 from gallop.policies.torch_checkpoint import read
+from gallop.run_folder.find_policy import Named
 
 N, M = 3, 2
 BOX = spaces.Box(-np.inf, np.inf, (N,), np.float64)
@@ -227,6 +229,14 @@ def test_skrls_off_policy_actors_are_refused(tmp_path):
 
 # --- all -----------------------------------------------------------------------------------------
 
+
+def test_rl_games_best_mean_return_as_a_numpy_scalar_is_refused_in_one_line(tmp_path, capsys):
+    """What every file of rl_games 1.6.5 has after the first finished episode."""
+    found = rl_games()[1] | {"last_mean_rewards": np.float32(-1221.4)}
+    line = evaluated(saved(tmp_path / "a.pth", found), capsys)
+    assert "it names 'numpy._core.multiarray scalar', which tensors do not need" in line
+
+
 LAYOUTS = {
     "rsl_rl": lambda: rsl_rl("5")[1],
     "rl_games": lambda: rl_games()[1],
@@ -359,12 +369,14 @@ def recurrent(path, n_observations, swapped=False, names=("h_in", "c_in", "h_out
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["in order", "swapped"])
 def test_an_lstms_memory_lasts_for_an_episode(swapped, tmp_path):
-    """Played by Gallop, and by hand; the second episode begins without a memory."""
+    """Played by Gallop, and by hand; each episode begins without a memory, and has its own."""
     path = recurrent(tmp_path / "policy.onnx", 3, swapped)
-    kwargs = {"max_episode_steps": 20}
-    ours = gallop.evaluate(path, env="Pendulum-v1", env_kwargs=kwargs, seeds=[1, 2])
-    for seed, found in zip([1, 2], ours.returns, strict=True):
-        env = gym.make("Pendulum-v1", **kwargs)
+    task = Task("Pendulum-v1", {"max_episode_steps": 20})
+    policy = Named(path, task).read()
+    ours = [play(policy, task.make, [seed]).returns[0] for seed in (1, 2)]
+    np.testing.assert_allclose(play(policy, task.make, [1, 2]).returns, ours, rtol=1e-6)
+    for seed, found in zip([1, 2], ours, strict=True):
+        env = gym.make("Pendulum-v1", max_episode_steps=20)
         (observation, _), total, h, c, ended = env.reset(seed=seed), 0.0, 0.0, 0.0, False
         while not ended:
             h, c = 0.5 * h + np.float32(observation).mean(), c + 0.1
@@ -411,6 +423,7 @@ def test_rl_games_names_are_warned_about_where_actions_are_not_of_unit_scale(tmp
     shapes = {name: ["n", N] for name in ("mu", "log_std", "value")}
     path = written(tmp_path / "a.onnx", nodes, {"obs": ["n", N]}, shapes)
     OnnxPolicy(path, BOX, spaces.Box(-1.0, 1.0, (N,)))
+    OnnxPolicy(two_files(tmp_path), BOX, ACTIONS)  # other names
     assert not caplog.text
     OnnxPolicy(path, BOX, spaces.Box(-2.0, 2.0, (N,)))
     assert "does not scale actions of ±1" in caplog.text and "RescaleAction" in caplog.text

@@ -171,7 +171,7 @@ def make_environment(folder: Path) -> Path:
 
 def install(python: Path, package: Package) -> str:
     """Install a package, and return pip's error; empty if there is none."""
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     more = [*shlex.split(package.more), "gallop-rl"]  # which needs some packages itself
     steps = [[package.requirement, *more]]
     if package.no_deps:
@@ -179,8 +179,11 @@ def install(python: Path, package: Package) -> str:
     for step in filter(None, steps):
         done = ended([*pip, *step])
         if done.returncode:
-            errors = [line for line in done.stderr.splitlines() if "rror" in line]
-            return errors[0].strip() if errors else last_line(done.stderr)
+            told = [line.strip() for line in done.stdout.splitlines()]
+            conflict = "; ".join(line for line in told if re.match("\\S+ \\S+ depends on ", line))
+            lines = [line.strip() for line in done.stderr.splitlines()]
+            errors = [line for line in lines if re.match("(ERROR|.*Error):", line)]
+            return conflict or (errors or lines or [""])[0][:300]
     return ""
 
 

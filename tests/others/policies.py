@@ -454,9 +454,9 @@ def skrl(folder: Path) -> Iterator[Trained]:
     for task in TASKS:
         for name in ("ppo", "ppo-shared", "ppo-tanh", "sac", "td3"):
             place = made(folder / f"skrl_{name}_{task}")
-            envs = gym.make_vec(task, 4, vectorization_mode="sync")
             # MuJoCo's float64 stops skrl: "mat1 and mat2 must have the same dtype"
-            env = wrap_env(gym.wrappers.vector.DtypeObservation(envs, np.float32))
+            single = [lambda env: gym.wrappers.DtypeObservation(env, np.float32)]
+            env = wrap_env(gym.make_vec(task, 4, vectorization_mode="sync", wrappers=single))
             runner = Runner(env, skrl_config(name, str(place)))
             runner.run("train")
             runner.agent.save(str(place / "agent.pt"))
