@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -209,6 +210,9 @@ def _at(name: str) -> str:
     return f"{name}: " if name else ""
 
 
+_MODEL = re.compile(r".+/.+\.(xml|mjb|urdf)")
+
+
 def _arguments(value: Any) -> Any:
     """Keyword arguments of a task, in a form that experiment.yaml can store.
 
@@ -218,7 +222,8 @@ def _arguments(value: Any) -> Any:
         return value
     found = {}
     for name, part in plain(value).items():
-        if isinstance(part, str) and part.startswith((".", "~")):
+        # Gymnasium takes x.xml for one of its own models.
+        if isinstance(part, str) and (part.startswith((".", "~")) or _MODEL.fullmatch(part)):
             path = Path(part).expanduser().absolute()
             part = str(path) if path.is_file() else part
         found[name] = part

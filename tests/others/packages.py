@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 SECONDS = 900  # for one command
 SMALL = {
-    "sac": "-params learning_starts:100 policy_kwargs.net_arch:[32,32]",
+    "sac": "-params learning_starts:100 buffer_size:1000 policy_kwargs.net_arch:[32,32]",
     "ppo": "-params n_steps:200 batch_size:50 policy_kwargs.net_arch:[32,32]",
 }
 SHORT = "--env-kwargs '{max_episode_steps: 50}'"  # for tasks without a time limit, or a long one
@@ -39,7 +39,8 @@ class Package(NamedTuple):
     requirement: str
     """What pip installs."""
     tasks: tuple[str, ...]
-    """Environment variables, algorithm, id, and further options of `gallop run`."""
+    """Environment variables, algorithm, id, and further options of `gallop run`; none for a
+    package that could not be installed."""
     more: str = ""
     """Further requirements, such as a version of MuJoCo that it works with."""
     no_deps: bool = False
@@ -59,9 +60,9 @@ PACKAGES = (
             ("sac metaworld:Meta-World/MT1 "
              "--env-kwargs '{env_name: reach-v3, seed: 0, max_episode_steps: 50}'",)),
     Package("myosuite==3.0.0", ("sac myosuite:myoElbowPose1D6MRandom-v0",
-                                f"sac myosuite:myoLegWalk-v0 {SHORT}")),
+                                f"sac myosuite:myoLegDirectionalForward-v0 {SHORT}")),
     Package("panda-gym==3.0.7", ("sac panda_gym:PandaReachDense-v3",)),
-    Package("highway-env==1.12.1", (f"ppo highway_env:highway-v0 {SHORT}",
+    Package("highway-env==1.12.1", (f"ppo highway_env:highway-fast-v0 {SHORT}",
                                     f"sac highway_env:parking-v0 {SHORT}")),
     Package("minigrid==3.2.0",
             (f"ppo minigrid:MiniGrid-Empty-5x5-v0 {SHORT}",
@@ -104,12 +105,12 @@ PACKAGES = (
     Package("PyFlyt==0.29.0", (f"sac PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4 {SHORT}",)),
     Package("PyFlyt==0.29.0", (f"sac PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4 {SHORT}",),
             "pybullet numba", no_deps=True),
-    Package("gym-jiminy==1.8.13", ("sac gym_jiminy:Atlas-v0",)),
-    Package("gymnasium-quadruped==0.0.1", ("sac gymnasium_quadruped:Quadruped-v0",)),
-    Package("evogym==2.0.0", ("ppo evogym.envs:Walker-v0",)),
-    Package("safety-gymnasium==1.0.0", ("sac safety_gymnasium:SafetyPointGoal1Gymnasium-v0",)),
-    Package("flygym-gymnasium==1.3.2", ("sac flygym_gymnasium:FlyGym-v0",)),
-    Package("crazyflow==0.4.0", ("sac crazyflow:Crazyflow-v0",)),
+    Package("gym-jiminy==1.8.13", ()),
+    Package("gymnasium-quadruped==0.0.1", ()),
+    Package("evogym==2.0.0", ()),
+    Package("safety-gymnasium==1.0.0", ()),
+    Package("flygym-gymnasium==1.3.2", ()),
+    Package("crazyflow==0.4.0", ("sac crazyflow.envs:DroneReachPos-v0",)),
 )  # fmt: skip
 
 COLUMNS = (
@@ -154,6 +155,8 @@ def rows(package: Package) -> Iterator[dict[str, str]]:
             yield row | {"outcome": "cannot be installed", "words": problem}
             return
         row |= {name: version_of(python, name) for name in ("gymnasium", "mujoco", "numpy")}
+        if not package.tasks:
+            yield row | {"outcome": "can be installed", "words": "no task of it is named above"}
         for number, task in enumerate(package.tasks):
             outcome, words = tried(python, folder, f"run{number}", task)
             yield row | {"task": task, "outcome": outcome, "words": words}

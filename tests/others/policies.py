@@ -499,7 +499,7 @@ def skrl_config(name: str, folder: str) -> dict[str, Any]:
         "models": {"separate": name != "ppo-shared", **models},
         "memory": {"class": "RandomMemory", "memory_size": -1 if ppo else 1000},
         "agent": kind,
-        "trainer": {"class": "SequentialTrainer", "timesteps": 300},
+        "trainer": {"class": "SequentialTrainer", "timesteps": 300, "headless": True},
     }
 
 
