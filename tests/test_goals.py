@@ -31,7 +31,9 @@ def test_most_transitions_get_a_goal_that_their_episode_reached():
     batch = learner._model.replay_buffer.sample(500)
     own = learner._model.replay_buffer.observations["desired_goal"][:120, 0]
     goals = {tuple(goal) for goal in own}
-    new = np.array([tuple(goal.numpy()) not in goals for goal in batch.observations["desired_goal"]])
+    new = np.array(
+        [tuple(goal.numpy()) not in goals for goal in batch.observations["desired_goal"]]
+    )
     assert new.mean() == 0.8
     reached = batch.next_observations["achieved_goal"] - batch.observations["desired_goal"]
     np.testing.assert_allclose(batch.rewards[:, 0], -reached.norm(dim=1), atol=1e-6)

@@ -84,14 +84,15 @@ def test_the_file_acts_as_the_policy(kind, normalised, tmp_path):
     np.testing.assert_allclose(ours.act(batch), named.act(batch), atol=2e-5)
 
 
-@pytest.mark.parametrize("kind", ["SAC", "TD3", "PPO"])
+@pytest.mark.filterwarnings("ignore:.*precision lowered")  # Gymnasium's, of RescaleAction
+@pytest.mark.parametrize("kind", ["SAC", "TD3", "TQC, ELU", "CrossQ"])
 def test_actions_are_scaled_to_other_bounds(kind, tmp_path):
     task = zip_of(kind, tmp_path, wrappers=[{"gymnasium.wrappers:RescaleAction": WIDE}])
     assert export_onnx(Named(tmp_path / "a.zip", task), tmp_path / "a.onnx") < 1e-6
     session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
     observations = np.random.default_rng(0).normal(0, 30, (500, 11)).astype(np.float32)
     (actions,) = session.run(None, {"observation": observations})
-    assert -3 <= actions.min() < -2 and 6 < actions.max() <= 7
+    assert -3.00001 < actions.min() < -2 and 6 < actions.max() < 7.00001
 
 
 def test_the_same_policy_gives_the_same_bytes_in_the_exchange_format(tmp_path):

@@ -1,14 +1,16 @@
 """Files in the layouts of other libraries, against what those libraries compute.
 
 `tests/others/policies.py` trains policies in the libraries themselves, and compares them with
-Gallop. These are the layouts it wrote: CleanRL fe8d8a0, rsl_rl 5.5.1, rl_games 1.6.5, skrl 2.1.1,
+Gallop. These are the layouts it wrote: CleanRL 016ca33, rsl_rl 5.5.1, rl_games 1.6.5, skrl 2.1.1,
 tianshou 2.0.1, RLlib 2.60.0, PyTorch 2.13.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
+import zipfile
 
 import gymnasium as gym
 import numpy as np
@@ -230,11 +232,21 @@ def test_skrls_off_policy_actors_are_refused(tmp_path):
 # --- all -----------------------------------------------------------------------------------------
 
 
-def test_rl_games_best_mean_return_as_a_numpy_scalar_is_refused_in_one_line(tmp_path, capsys):
-    """What every file of rl_games 1.6.5 has after the first finished episode."""
-    found = rl_games()[1] | {"last_mean_rewards": np.float32(-1221.4)}
-    line = evaluated(saved(tmp_path / "a.pth", found), capsys)
-    assert "it names 'numpy._core.multiarray scalar', which tensors do not need" in line
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rl_games_best_mean_return_may_be_a_numpy_scalar(kind, tmp_path):
+    """Every file of rl_games 1.6.5 has one after the first finished episode."""
+    _, found = rl_games()
+    path = saved(tmp_path / "a.pth", found | {"last_mean_rewards": kind(-1221.4)})
+    without = read(saved(tmp_path / "b.pth", found), BOX, ACTIONS, "elu", raw=False)
+    given = observations()
+    np.testing.assert_array_equal(
+        read(path, BOX, ACTIONS, "elu", raw=False).act(given), without.act(given)
+    )
+
+
+def test_other_numpy_objects_are_refused(tmp_path, capsys):
+    found = rl_games()[1] | {"last_mean_rewards": np.random.default_rng(0)}
+    assert "which tensors do not need" in evaluated(saved(tmp_path / "a.pth", found), capsys)
 
 
 LAYOUTS = {
@@ -479,15 +491,25 @@ def test_a_pickled_object_is_named_and_not_run(tmp_path, capsys, monkeypatch):
     assert "cannot be read safely: it names" in line and "Algorithm" in line
 
 
-def test_rllibs_folder_and_its_pickle_are_one_line(tmp_path, capsys):
+def test_the_libraries_named_are_those_that_are_read():
+    """The suffixes that these libraries give."""
+    assert torch_checkpoint.SUFFIXES == (".pt", ".pth", ".cleanrl_model")
+
+
+def test_zips_of_sbx_are_named(tmp_path, capsys):
+    """The layout of SBX 0.28.0: the weights are in the member `data`, as a pickle."""
+    data = {"policy_class": {":type:": "<class 'abc.ABCMeta'>", "__module__": "sbx.sac.policies"}}
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data", json.dumps(data, indent=4))
+        archive.writestr("pytorch_variables.pth", b"")
+    assert "a policy of SBX" in evaluated(tmp_path / "a.zip", capsys)
+
+
+def test_checkpoints_of_rllib_and_pickles_are_named(tmp_path, capsys):
     folder = tmp_path / "checkpoint"
     folder.mkdir()
     (folder / "rllib_checkpoint.json").write_text('{"type": "Algorithm", "version": "2.1"}')
     (folder / "module_state.pkl").write_bytes(pickle.dumps({"pi.weight": np.ones((1, 3))}))
-    assert "checkpoint: not a run or milestone folder" in evaluated(folder, capsys)
-    assert "module_state.pkl: not a zip" in evaluated(folder / "module_state.pkl", capsys)
-
-
-def test_the_libraries_named_are_those_that_are_read():
-    """The suffixes that these libraries give."""
-    assert torch_checkpoint.SUFFIXES == (".pt", ".pth", ".cleanrl_model")
+    assert "checkpoint: a checkpoint of RLlib" in evaluated(folder, capsys)
+    line = evaluated(folder / "module_state.pkl", capsys)
+    assert "a pickle, which runs code when it is opened" in line

@@ -125,7 +125,9 @@ def test_the_heaviest_free_body_is_the_robot(robot):
 
 
 def test_a_camera_of_another_name_that_tracks_is_used():
-    cameras = '<camera name="fixed"/><body name="trunk"><camera name="behind" mode="trackcom"/></body>'
+    cameras = (
+        '<camera name="fixed"/><body name="trunk"><camera name="behind" mode="trackcom"/></body>'
+    )
     model = mujoco.MjModel.from_xml_string(f"<mujoco><worldbody>{cameras}</worldbody></mujoco>")
     assert model.camera(tracking_camera(model)).name == "behind"
     cheetah = make_env("HalfCheetah-v5", seed=None).unwrapped.model

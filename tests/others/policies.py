@@ -144,7 +144,7 @@ def cleanrl_ppo(folder: Path, task: str, name: str) -> Trained:
     none = ["--normalizer", "none"]
     files: dict[str, list[str]] = {"policy.onnx": [], "network_only.onnx": []}
     files["ppo_continuous_action.cleanrl_model"] = none
-    return Trained("CleanRL", "fe8d8a0", name, task, act, files)
+    return Trained("CleanRL", "016ca33", name, task, act, files)
 
 
 def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
@@ -211,7 +211,7 @@ def cleanrl_sac(folder: Path, task: str, name: str) -> Trained:
     def act(observations: np.ndarray) -> np.ndarray:
         return actor(torch.as_tensor(observations, dtype=torch.float32)).detach().numpy()
 
-    return Trained("CleanRL", "fe8d8a0", name, task, act, {file: [], "policy.onnx": []})
+    return Trained("CleanRL", "004f8a0", name, task, act, {file: [], "policy.onnx": []})
 
 
 def to_onnx(module: Any, path: Path, n_observations: int, **names: list[str]) -> None:

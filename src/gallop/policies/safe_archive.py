@@ -35,6 +35,7 @@ RATIO_COUNTS_FROM = 1 << 20  # bytes; the ratio of a smaller member does not mat
 _TENSOR_NAMES = re.compile(
     r"collections OrderedDict|torch \w+Storage|torch\.storage \w+Storage"
     r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
+    r"|numpy\._?core\.multiarray scalar|numpy dtype|_codecs encode"  # rl_games: one NumPy number
 )
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.]{1,200}")  # in a state dict
 _DIRECTORY_ENTRY = re.compile(rb"PK\x01\x02")
@@ -179,13 +180,26 @@ def load_tensors(content: bytes, place: str) -> Any:
                         _check_names(part, place)
                     written.writestr(name, part)
         clean.seek(0)
-        found = torch.load(clean, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numbers()):
+            found = torch.load(clean, map_location="cpu", weights_only=True)
     except PolicyFileError:
         raise
     except Exception as error:  # damaged or refused input makes torch raise many kinds
         raise PolicyFileError(f"{place} cannot be read safely: {_line(error)}") from None
     _check_tensors(found, place)
     return found
+
+
+def _numbers() -> list[Any]:
+    """What NumPy's pickles of float32 and float64 scalars name; nothing here runs other code."""
+    import _codecs
+
+    import numpy as np
+
+    scalar = np.float32(0).__reduce__()[0]
+    names = ("numpy._core.multiarray.scalar", "numpy.core.multiarray.scalar")  # NumPy 2 and 1
+    dtypes = [type(np.dtype(kind)) for kind in ("f4", "f8")]
+    return [*((scalar, name) for name in names), np.dtype, *dtypes, _codecs.encode]
 
 
 def _check_names(content: bytes, place: str) -> None:

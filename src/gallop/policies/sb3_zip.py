@@ -481,6 +481,13 @@ def _members(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def _json(path: Path, archive: zipfile.ZipFile) -> dict[str, Any]:
     """Read the member `data`: settings, counters, and readable strings next to pickles."""
+    if "policy.pth" not in archive.namelist() and "data" in archive.namelist():
+        with archive.open("data") as file:
+            if b'"__module__": "sbx.' in file.read(4_096):
+                raise PolicyFileError(
+                    f"{path}: a policy of SBX, which keeps its weights in a pickle: export it as "
+                    "ONNX where SBX is installed (jax2onnx, with the scaling of its actions)"
+                )
     try:
         data = json.loads(member(archive, "data", str(path), MAX_JSON_BYTES))
     except PolicyFileError:

@@ -217,10 +217,20 @@ def _policy_path(what: Path | None, results: Path) -> Path:
             raise RunError(
                 f"{what}: a group of training seeds, not a run; choose a run, such as {one.path}"
             )
+        if (what / "rllib_checkpoint.json").is_file():
+            raise RunError(
+                f"{what}: a checkpoint of RLlib, which is made of pickles: export the policy as ONNX "
+                "where RLlib is installed (torch.onnx.export of its RLModule)"
+            )
         names = " or ".join(path.name for path in candidates[:2])
         raise RunError(f"{what}: not a run or milestone folder (no {names}){newest_inside(what)}")
     if not what.exists():
         raise RunError(f"{what}: no such file or folder")
+    if what.suffix in (".pkl", ".pickle"):
+        raise RunError(
+            f"{what}: a pickle, which runs code when it is opened: export the policy as ONNX where "
+            "its library is installed"
+        )
     return what
 
 
