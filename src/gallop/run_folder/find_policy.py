@@ -219,8 +219,8 @@ def _policy_path(what: Path | None, results: Path) -> Path:
             )
         if (what / "rllib_checkpoint.json").is_file():
             raise RunError(
-                f"{what}: a checkpoint of RLlib, which is made of pickles: export the policy as ONNX "
-                "where RLlib is installed (torch.onnx.export of its RLModule)"
+                f"{what}: a checkpoint of RLlib, made of pickles: export the policy as ONNX where "
+                "RLlib is installed (torch.onnx.export of its RLModule)"
             )
         names = " or ".join(path.name for path in candidates[:2])
         raise RunError(f"{what}: not a run or milestone folder (no {names}){newest_inside(what)}")
