@@ -48,7 +48,7 @@ def test_an_action_moves_the_target_angle(kind):
     for _ in range(100):
         observation, *_ = env.step(np.where(np.arange(12) % 3 == 0, 0.4, 0).astype(np.float32))
     angles = observation[9:21]  # relative to the pose
-    assert angles[::3].mean() == pytest.approx(0.2, abs=0.05), "of 0.5 rad per action of 1"
+    assert angles[::3].mean() == pytest.approx(0.12, abs=0.03), "of 0.3 rad per action of 1"
     np.testing.assert_allclose(observation[33:], env.unwrapped._last_action)
 
 
