@@ -1,4 +1,4 @@
-"""A custom task that no learner can train, in one of several ways: `gallop_odd_task:Odd-v0`."""
+"""A custom task that no learner can train, in one of many ways: `gallop_odd_task:OddSpaces-v0`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OBSERVATIONS = {
     "small image": spaces.Box(0, 255, (8, 8, 3), np.uint8),
 }
 ACTIONS = {
-    "no range": spaces.Box(np.array([-1, 0], np.float32), np.array([1, 0], np.float32)),
+    "no range": spaces.Box(np.float32([0, 2]), np.float32([0, 2])),
     "knees": spaces.Box(-2.818, -0.888, (2,)),
 }
 
@@ -37,5 +37,5 @@ class Odd(gymnasium.Env):
         return self.observation_space.sample(), reward, False, False, {}
 
 
-if "Odd-v0" not in gymnasium.registry:
-    gymnasium.register("Odd-v0", Odd, max_episode_steps=50)
+if "OddSpaces-v0" not in gymnasium.registry:
+    gymnasium.register("OddSpaces-v0", Odd, max_episode_steps=50)

@@ -202,7 +202,7 @@ def test_the_pages_list_the_settings_that_may_change(page):
 
 
 def test_an_existing_folder_is_refused_before_the_plan(finished, monkeypatch, capsys):
-    monkeypatch.setattr("gallop.runs.extend.prepare", lambda _: pytest.fail("prepared"))
+    monkeypatch.setattr("gallop.runs.extend.prepare_again", lambda *_: pytest.fail("prepared"))
     results, name = finished.path.parents[1], finished.path.name
     with pytest.raises(RunError, match=r"already exists.* --extend .*another --name"):
         extend(finished, {"total_timesteps": 240}, results=results, name=name)

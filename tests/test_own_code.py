@@ -84,7 +84,7 @@ def test_a_wrong_name_of_a_custom_task_is_answered_with_the_right_one(folder, en
 @pytest.mark.parametrize(
     ("wrappers", "words"),
     [
-        ("my_robot:Half", "'my_robot:Half': must be a list: [my_robot:Half]"),
+        ("my_robot:Hlaf", "did you mean Half?"),
         ("[my_robot:Hlaf]", "did you mean Half?"),
         ("[my_robot.py:Half]", "leave out .py: my_robot:Half"),
     ],

@@ -66,17 +66,17 @@ def test_mujoco_without_its_bindings_is_explained(monkeypatch):
         ("text in a Dict", "Text observations (part 'mission')"),
         ("small image in a Dict", "images of 8×8×3 (part 'image') are too small"),
         ("vector reward", "reward"),
-        ("no range", "index 1 goes from 0 to 0"),
+        ("no range", "has no action with a range: index 0 goes from 0 to 0"),
         ("silent", "AssertionError"),
     ],
 )
 def test_what_no_learner_can_train_is_refused_in_the_dry_run(kind, words, capsys):
-    arguments = ["--algo", "sac", "--env", "gallop_odd_task:Odd-v0", "--env-kwargs"]
+    arguments = ["--algo", "sac", "--env", "gallop_odd_task:OddSpaces-v0", "--env-kwargs"]
     assert words in refused([*arguments, f"{{kind: {kind}}}"], capsys)
 
 
 def test_an_error_without_text_has_its_place(capsys):
-    arguments = ["--algo", "sac", "--env", "gallop_odd_task:Odd-v0", "--env-kwargs"]
+    arguments = ["--algo", "sac", "--env", "gallop_odd_task:OddSpaces-v0", "--env-kwargs"]
     assert "gallop_odd_task.py:" in refused([*arguments, "{kind: silent}"], capsys)
 
 
@@ -95,7 +95,7 @@ def test_one_milestone_and_one_wrapper_need_no_brackets(capsys):
 @WARNS
 def test_ppo_is_warned_of_bounds_that_do_not_fit_and_rescales_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    odd = ["--env", "gallop_odd_task:Odd-v0", "--env-kwargs", "{kind: knees}"]
+    odd = ["--env", "gallop_odd_task:OddSpaces-v0", "--env-kwargs", "{kind: knees}"]
     assert main([*DRY, "--algo", "ppo", *odd, "-params", "n_steps:500"]) == 0
     words = " ".join(capsys.readouterr().out.split())
     assert "2 actions have unusual bounds, as action 0 goes from -2.82 to -0.888, but PPO" in words

@@ -97,7 +97,9 @@ PACKAGES = (
              f"--wrappers [gymnasium.wrappers:FlattenObservation] {SHORT}")),
     Package("rware==2.0.0", (f"ppo rware:rware-tiny-2ag-v2 {SHORT}",)),
     Package("bluesky-gym==0.2.0", ("sac bluesky_gym:DescentEnv-v0",)),
-    Package("miniworld==2.1.0", (f"ppo miniworld:MiniWorld-OneRoom-v0 {SHORT}",)),
+    Package("miniworld==2.1.0",
+            (f"ppo miniworld:MiniWorld-OneRoom-v0 {SHORT}",
+             f"PYGLET_HEADLESS=1 ppo miniworld:MiniWorld-OneRoom-v0 {SHORT}")),
     Package("gym-softrobot==0.3.0", (f"sac gym_softrobot:OctoArmSingle-v0 {SHORT}",)),
     Package("evogym-py313==0.1.0", (f"ppo evogym.envs:Walker-v0 {SHORT}",)),
     Package("envpool==1.2.5", ("sac envpool:HalfCheetah-v5",)),
@@ -199,7 +201,10 @@ def version_of(python: Path, name: str) -> str:
 def tried(python: Path, folder: Path, name: str, task: str) -> tuple[str, str]:
     """Plan, train and evaluate, and return the outcome and Gallop's own words."""
     words = shlex.split(task)
-    variables = dict(words.pop(0).split("=") for word in tuple(words) if "_GL=" in word)
+    variables = {}
+    while "=" in words[0]:
+        variable, _, value = words.pop(0).partition("=")
+        variables[variable] = value
     algorithm, env, *options = words
     results = folder / "results"
     gallop = [python, "-m", "gallop"]

@@ -394,7 +394,8 @@ def _own_keywords(task: str) -> tuple[str, ...]:
         found |= dict.fromkeys(names)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break  # this class passes nothing on to its parents
-        if not init.__module__.startswith(("gymnasium.", "gallop.")):
+        # Those of built-in classes have no module.
+        if not getattr(init, "__module__", "gymnasium.").startswith(("gymnasium.", "gallop.")):
             return ANY  # it may use them itself
     else:
         return ANY

@@ -101,6 +101,7 @@ def _probe(task: Task) -> Probed:
     unusual: dict[str, None] = {}
     try:
         with _guarded(task) as one, _guarded(task) as other:
+            _note_fixed(one.action_space, unusual)
             actions = _actions(one.action_space)
             first, second = (_play(env, actions, unusual) for env in (one, other))
     except TaskError as error:  # rare faults are for the run to report: they may not come again
@@ -182,6 +183,16 @@ def _note_unusual(space: Space, observation: Any, unusual: dict[str, None]) -> N
                 f"an observation is outside its space: {value:g} at index {index}, which has "
                 f"{low:g} to {high:g}"
             ] = None
+
+
+def _note_fixed(space: Space, unusual: dict[str, None]) -> None:
+    """Note actions that can have one value only."""
+    import gymnasium
+
+    if isinstance(space, gymnasium.spaces.Box):
+        for index in np.flatnonzero((space.high == space.low).reshape(-1))[:1]:
+            value = float(space.low.reshape(-1)[index])
+            unusual[f"the action at index {index} has no range: it is always {value:g}"] = None
 
 
 def _where(one: Sequence[str], other: Sequence[str]) -> str:

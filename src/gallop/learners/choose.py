@@ -103,13 +103,11 @@ def _check_bounds(experiment: Experiment, action_space: Space) -> None:
         raise ExperimentError(f"{experiment.env} has no actions: its space is {space}", "env")
     with np.errstate(over="ignore", invalid="ignore"):
         is_bounded = np.isfinite(space.high - space.low).all()
-    empty = np.flatnonzero((space.high <= space.low).reshape(-1))
-    if empty.size:
-        low, high = (float(bound.reshape(-1)[empty[0]]) for bound in (space.low, space.high))
+    if (space.high <= space.low).all():
+        low, high = float(space.low.reshape(-1)[0]), float(space.high.reshape(-1)[0])
         raise ExperimentError(
-            f"{experiment.env} has an action without a range: index {empty[0]} goes from {low:g} "
-            f"to {high:g}; use a wrapper with a wider action_space, or without this action "
-            "(--wrappers)",
+            f"{experiment.env} has no action with a range: index 0 goes from {low:g} to {high:g}; "
+            "use a wrapper with a wider action_space (--wrappers)",
             "env",
         )
     if not is_bounded:

@@ -78,7 +78,8 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     pairs = []
     if not probed.ignores_seed:
         pairs = [_pair(later, before) for before, later in pairwise(growing)]
-        pairs += [_pair(*ends)] * (len(ends) == 2)
+        if len(ends) == 2:
+            pairs.append(_pair(*ends))
     display.results(f"{title_of(experiment)}, {folder.path}", rows, pairs)
     names = {"random": "random", "current": "evaluations during training"}
     names |= {f"{percent:03d}": f"{percent} %" for percent in experiment.milestones}

@@ -89,6 +89,7 @@ def prepare(experiment: Experiment) -> PreparedRun:
             is not installed, the experiment cannot be written as YAML, or its initial policy cannot
             be used.
     """
+    to_yaml(experiment)  # fails before the task is made
     notes: tuple[str, ...] = ()
     if experiment.init_from:
         path = policy_path(Path(experiment.init_from))
