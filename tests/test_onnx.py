@@ -151,6 +151,24 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, capsys):
     assert 'pip install "gallop-rl[onnx]"' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("in_dict", [False, True])
+def test_a_policy_of_images_with_the_channel_last_is_scored_and_exported(in_dict, tmp_path):
+    """SB3 stores such a policy with the channel first."""
+    experiment = tiny(
+        "ppo", env="gallop_image_task:Image-v0", total_timesteps=60, segment=60,
+        env_kwargs={"in_dict": in_dict, "max_episode_steps": 20},
+        evaluation={"interval": 60, "n_episodes": 1},
+    )  # fmt: skip
+    run = gallop.run(experiment, results=tmp_path, name="a")
+    ours = gallop.evaluate(run).returns
+    assert len(ours) == 10 and ours.min() >= 0
+    assert main(["export", str(run.path), "--onnx", str(tmp_path / "policy.onnx")]) == 0
+    task = {"env": experiment.env, "env_kwargs": experiment.env_kwargs}
+    np.testing.assert_array_equal(gallop.evaluate(tmp_path / "policy.onnx", **task).returns, ours)
+    shape = onnx.load(tmp_path / "policy.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [each.dim_value for each in shape[1:]] == [36, 40, 3]
+
+
 # --- files of other libraries --------------------------------------------------------------------
 
 

@@ -17,7 +17,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import sysconfig
 import tempfile
 import venv
@@ -60,7 +59,7 @@ PACKAGES = (
             ("sac metaworld:Meta-World/MT1 "
              "--env-kwargs '{env_name: reach-v3, seed: 0, max_episode_steps: 50}'",)),
     Package("myosuite==3.0.0", ("sac myosuite:myoElbowPose1D6MRandom-v0",
-                                f"sac myosuite:myoLegDirectionalForward-v0 {SHORT}")),
+                                f"sac myosuite:myoLegWalk-v0 {SHORT}")),
     Package("panda-gym==3.0.7", ("sac panda_gym:PandaReachDense-v3",)),
     Package("highway-env==1.12.1", (f"ppo highway_env:highway-fast-v0 {SHORT}",
                                     f"sac highway_env:parking-v0 {SHORT}")),
@@ -84,7 +83,7 @@ PACKAGES = (
     Package("gym-pusht==0.1.8", (f"sac gym_pusht:gym_pusht/PushT-v0 {SHORT}",)),
     Package("gym-xarm==0.1.1", (f"sac gym_xarm:gym_xarm/XarmLift-v0 {SHORT}",)),
     Package("gym-xarm==0.1.1", (f"sac gym_xarm:gym_xarm/XarmLift-v0 {SHORT}",),
-            "gymnasium-robotics==1.4.2", no_deps=True),
+            "gymnasium-robotics==1.4.2 mujoco==3.11.0", no_deps=True),
     Package("gym-quadruped==1.1.8", ("sac gym_quadruped:QuadrupedEnv-v0",)),
     Package("flappy-bird-gymnasium==0.4.0",
             (f"ppo flappy_bird_gymnasium:FlappyBird-v0 {SHORT}",)),
@@ -176,12 +175,12 @@ def make_environment(folder: Path) -> Path:
 
 def install(python: Path, package: Package) -> str:
     """Install a package, and return pip's error; empty if there is none."""
-    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+    pip: list[str | Path] = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     more = [*shlex.split(package.more), "gallop-rl"]  # which needs some packages itself
     steps = [[package.requirement, *more]]
     if package.no_deps:
         steps = [["--no-deps", package.requirement], more]
-    for step in filter(None, steps):
+    for step in steps:
         done = ended([*pip, *step])
         if done.returncode:
             told = [line.strip() for line in done.stdout.splitlines()]
@@ -207,7 +206,7 @@ def tried(python: Path, folder: Path, name: str, task: str) -> tuple[str, str]:
         variables[variable] = value
     algorithm, env, *options = words
     results = folder / "results"
-    gallop = [python, "-m", "gallop"]
+    gallop: list[str | Path] = [python, "-m", "gallop"]
     planned = [*gallop, "run", "--algo", algorithm, "--env", env, "-n", "400", *options,
                "--milestones", "[100]", *shlex.split(SMALL[algorithm])]  # fmt: skip
     small = ["--num-threads", "1", "--films", "false", "--no-preset", "--eval-freq", "400",
@@ -255,4 +254,4 @@ def ended(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gallop import __version__
+from gallop.environments.spaces import Space
 from gallop.errors import ExperimentError
 from gallop.policies.normalizer import Normalizer
 from gallop.policies.policy import Array
@@ -39,6 +40,7 @@ def to_onnx(
     policy: BasePolicy,
     normalizer: Normalizer | None,
     task: Mapping[str, Any],
+    observation_space: Space | None = None,
     first_action: int = 0,
 ) -> onnx.ModelProto:
     """Convert an SB3 policy to an ONNX model of its deterministic actions.
@@ -47,6 +49,8 @@ def to_onnx(
         policy: an SB3 policy.
         normalizer: normalises its observations, if there is one.
         task: what its task is, for the metadata; see `gallop.environments.identity`.
+        observation_space: the task's; None: the policy's. They differ in images whose channel the
+            task has last.
         first_action: the task's number of the policy's Discrete action 0.
 
     Returns:
@@ -58,7 +62,7 @@ def to_onnx(
     """
     from onnx import helper
 
-    graph = _Graph(policy, normalizer)
+    graph = _Graph(policy, normalizer, observation_space or policy.observation_space)
     graph.run(first_action)
     made = helper.make_graph(
         graph.nodes, "policy", graph.inputs, graph.outputs, initializer=graph.constants
@@ -77,8 +81,11 @@ def to_onnx(
 class _Graph:
     """The nodes of a graph, added from the observations to the action."""
 
-    def __init__(self, policy: BasePolicy, normalizer: Normalizer | None) -> None:
+    def __init__(
+        self, policy: BasePolicy, normalizer: Normalizer | None, observation_space: Space
+    ) -> None:
         self.policy: Any = policy
+        self.given: Any = observation_space
         self.normalizer = normalizer
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -141,10 +148,13 @@ class _Graph:
                 raise UnsupportedError(
                     f"{type(part).__name__} observations cannot be written as ONNX"
                 )
-            name = key or OBSERVATION
-            shape = [BATCH, *part.shape]
-            self.inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-            found[key] = self._normalised(key, name, part)
+            name = given = key or OBSERVATION
+            shape = (self.given[key] if key else self.given).shape
+            described = helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
+            self.inputs.append(described)
+            if shape != part.shape:  # an image with the channel last
+                given = self.add("Transpose", name, perm=[0, 3, 1, 2])
+            found[key] = self._normalised(key, given, part)
         return found
 
     def _normalised(self, key: str, name: str, space: Any) -> str:

@@ -18,6 +18,28 @@ NUMBER = re.compile(r"[-+]?(?:inf|\d+(?:\.\d*)?(?:e[-+]?\d+)?)")
 MAX_PRINTED = 10_000  # characters of bounds; longer ones are not compared
 
 
+def channel_first(space: Space) -> Space:
+    """Return an observation space as SB3's policies have it: images with the channel first.
+
+    SB3 trains on images whose channel comes last in its wrapper VecTransposeImage, and transposes
+    what `predict` is given.
+    """
+    from gymnasium import spaces
+    from stable_baselines3.common.preprocessing import (
+        is_image_space,
+        is_image_space_channels_first,
+    )
+    from stable_baselines3.common.vec_env import VecTransposeImage
+
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: channel_first(part) for key, part in space.items()})
+    if not isinstance(space, spaces.Box) or not is_image_space(space):
+        return space
+    if is_image_space_channels_first(space):
+        return space
+    return VecTransposeImage.transpose_space(space)
+
+
 def check_spaces(
     path: Path,
     data: Mapping[str, Any],

@@ -46,7 +46,7 @@ from gallop.policies.sb3_networks import (
     check_layers,
     without_shared_layers,
 )
-from gallop.policies.sb3_spaces import check_spaces
+from gallop.policies.sb3_spaces import channel_first, check_spaces
 from gallop.policies.torch_policy import StochasticPolicy
 
 if TYPE_CHECKING:
@@ -154,6 +154,7 @@ def read_sb3(
 
     For arguments and errors, see `read`.
     """
+    observation_space = channel_first(observation_space)
     try:
         policy = _read(path, observation_space, action_space)
     except UnsafeFileError as error:

@@ -360,7 +360,7 @@ def fps(env: Env) -> tuple[int, str]:
     if declared is None or abs(said - rate) <= 1:
         return rate, ""
     told = f"{counted(rate, 'frame')} per second, because a timestep lasts {seconds:.3g} s"
-    return rate, f"{told} (the task's render_fps is {declared})"
+    return rate, f"{told}; the task's render_fps is {declared}"
 
 
 def _play(

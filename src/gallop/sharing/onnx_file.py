@@ -54,7 +54,8 @@ def export_onnx(named: Named, target: Path, options: Options | None = None) -> f
     try:
         spaces = env.observation_space, env.action_space
         policy, normalizer = sb3_zip.read_sb3(named.path, *spaces, options or Options())
-        content = to_onnx(policy, normalizer, task._asdict()).SerializeToString(deterministic=True)
+        model = to_onnx(policy, normalizer, task._asdict(), spaces[0])
+        content = model.SerializeToString(deterministic=True)
         observations = _visited(env, acting(policy, normalizer))
     finally:
         env.close()
