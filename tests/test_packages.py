@@ -51,9 +51,11 @@ def test_a_package_that_is_not_installed_is_named(capsys, monkeypatch):
 
 
 def test_mujoco_without_its_bindings_is_explained(monkeypatch):
-    """As pip leaves it after an upgrade from 3.15.0 to 4.0.0: the import fails."""
+    """As pip leaves it after an upgrade from 3.15.0 to 4.0.0."""
+    import mujoco
+
     assert packages.about_mujoco() == ""
-    monkeypatch.setitem(sys.modules, "mujoco", None)
+    monkeypatch.delattr(mujoco, "MjModel")
     assert 'pip install --force-reinstall "mujoco<3.16"' in packages.about_mujoco()
 
 

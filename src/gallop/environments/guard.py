@@ -205,7 +205,7 @@ class Guard(gymnasium.Wrapper[Observation, Action, Observation, Action]):
             hint = ""
             if what == "reward" and isinstance(value, np.ndarray) and value.ndim == 1:
                 hint = ": a wrapper must weigh its parts (--wrappers), such as "
-                hint += "'{mo_gymnasium.wrappers:LinearReward: {weight: […]}}'"
+                hint += "mo_gymnasium.wrappers:LinearReward, which adds them up"
             raise self._problem(f"returned {_kind(value)} as the {what}, expected a number{hint}")
         return number
 

@@ -129,7 +129,8 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
         if is_ours(error):
             raise
         raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {_described(error)}{_files_here(kwargs)}",
+            f"{task} cannot be made with {kwargs}: {_described(error)}{_files_here(kwargs)}"
+            f"{packages.about_opengl(error)}",
             "env_kwargs",
         ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):

@@ -71,6 +71,8 @@ def about_mujoco() -> str:
     pip's upgrade from MuJoCo 3 to 4.0.0 leaves such an installation, and a package that requires
     MuJoCo 4 causes that upgrade.
     """
+    if importlib.util.find_spec("mujoco") is None:
+        return ""
     try:
         import mujoco
 
@@ -82,3 +84,10 @@ def about_mujoco() -> str:
         "; MuJoCo is installed without its bindings, as after an upgrade from 3 to 4.0.0; for a "
         'version that Gallop supports: pip install --force-reinstall "mujoco<3.16"'
     )
+
+
+def about_opengl(error: BaseException) -> str:
+    """Say which setting lets a task draw without a display, if that is what it failed for."""
+    if not re.search("OpenGL|GLFW|gladLoad|X11: The DISPLAY", str(error)):
+        return ""
+    return "; without a display, MUJOCO_GL=egl in the environment may help"

@@ -256,6 +256,8 @@ def make_learner(
         return native(experiment, environments, seed, choice.n_threads)
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, MemoryError):
+            reason += "; a smaller hyperparameters.buffer_size needs less memory"
         raise ExperimentError(
             f"{experiment.algo} cannot be made with these values: {reason}", "hyperparameters"
         ) from error
