@@ -47,7 +47,7 @@ FAILS = {
     "reward_large": r"returned 1e\+30 as the reward, .*--normalize\.rewards true",
     "reward_none": r"returned None as the reward, expected a number",
     "reward_text": r"returned a str as the reward, expected a number",
-    "reward_pair": r"returned an array of shape \(2,\) as the reward, expected a number",
+    "reward_pair": r"returned an array of shape \(2,\) as the reward, .*:LinearReward, which .*",
     "reward_complex": r"returned a complex as the reward, expected a number",
     "end_none": r"returned None as `terminated`, expected True or False",
     "end_text": r"returned a str as `truncated`, expected True or False",
