@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
 from gallop.commands.arguments import (
@@ -57,7 +56,7 @@ def _export(options: argparse.Namespace) -> int:
         _export_onnx(options)
     if options.zoo is None and options.hub is None:
         return 0
-    from gallop.sharing import hub, zoo_folder
+    from gallop.sharing import hub, onnx_file, zoo_folder
 
     run = run_or_newest(options)
     if options.zoo is not None:
@@ -67,7 +66,7 @@ def _export(options: argparse.Namespace) -> int:
         print(printable(f"hub     {folder}"))
         if options.push is not None:
             print(f"pushed  {hub.push(folder, options.push)}")
-    if importlib.util.find_spec("onnx") is None or importlib.util.find_spec("onnxruntime") is None:
+    if not onnx_file.is_installed():
         print('The policy is not there as an ONNX file: that needs pip install "gallop-rl[onnx]"')
     return 0
 

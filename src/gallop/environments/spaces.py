@@ -48,6 +48,12 @@ def seconds_per_timestep(env: Env) -> float | None:
     return None
 
 
+def is_unit_box(space: Space) -> bool:
+    """Whether scaling actions from ±1 to the bounds changes nothing: they are ±1, or no Box."""
+    low, high = getattr(space, "low", None), getattr(space, "high", None)
+    return low is None or high is None or bool((low == -1).all() and (high == 1).all())
+
+
 def policy_class_index(observation_space: Space) -> int:
     """Index of the SB3 policy class for these observations: 0 MLP, 1 CNN, 2 several inputs.
 

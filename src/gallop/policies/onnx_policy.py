@@ -17,11 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gallop.environments.spaces import Space
+from gallop.environments.spaces import Space, is_unit_box
 from gallop.policies.onnx_export import PREFIX
 from gallop.policies.policy import Array, Observations
-from gallop.policies.safe_archive import PolicyFileError
-from gallop.reading import open_regular
+from gallop.policies.safe_archive import PolicyFileError, whole_file
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +70,7 @@ class OnnxPolicy:
         rest = [each for each in inputs if each.name not in self._observations.values()]
         others = [each for each in outputs if each.name != self._action.name]
         self._memory = _memory(path, rest, others)
-        if _is_of_rl_games(outputs) and not _is_unit(action_space):
+        if _is_of_rl_games(outputs) and not is_unit_box(action_space):
             log.warning("%s: %s", path, UNSCALED)
         self._types = {each.name: _NUMPY.get(each.dtype, np.float32) for each in inputs}
         # A file with a fixed batch of 1 takes one observation at a time.
@@ -179,7 +178,7 @@ def _session(path: Path) -> Any:
         import onnxruntime
     except ImportError:
         raise PolicyFileError(f'{path}: needs onnxruntime: pip install "gallop-rl[onnx]"') from None
-    content = _with_weights(path, _content(path))
+    content = _with_weights(path, whole_file(path, MAX_BYTES))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # the bits depend on them
     options.log_severity_level = 4
@@ -188,17 +187,6 @@ def _session(path: Path) -> Any:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many kinds
         raise PolicyFileError(f"{path}: not a policy in ONNX format: {_line(error)}") from None
-
-
-def _content(path: Path) -> bytes:
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_BYTES:
-        raise PolicyFileError(f"{path}: larger than a policy can be")
-    return content
 
 
 def _with_weights(path: Path, content: bytes) -> bytes:
@@ -234,7 +222,7 @@ def _with_weights(path: Path, content: bytes) -> bytes:
             f"{path}: its weights are in {', '.join(sorted(map(repr, named)))}; only a second file "
             f"{beside.name!r} is read: keep the names that the exporter gave"
         )
-    weights = _content(beside)
+    weights = whole_file(beside, MAX_BYTES)
     for tensor in tensors:
         told = {each.key: each.value for each in tensor.external_data}
         first, n_bytes = (_natural(told.get(key, "0")) for key in ("offset", "length"))
@@ -315,14 +303,6 @@ def _action_output(path: Path, outputs: Sequence[_Tensor], space: Any) -> _Tenso
 
 def _is_of_rl_games(outputs: Sequence[_Tensor]) -> bool:
     return {"mu", "log_std", "value"} <= {each.name for each in outputs}
-
-
-def _is_unit(space: Any) -> bool:
-    from gymnasium import spaces
-
-    return not isinstance(space, spaces.Box) or bool(
-        (space.low == -1).all() and (space.high == 1).all()
-    )
 
 
 def _memory(path: Path, inputs: Sequence[_Tensor], outputs: Sequence[_Tensor]) -> list[_Part]:

@@ -126,6 +126,22 @@ def check(archive: zipfile.ZipFile, place: str) -> None:
         raise PolicyFileError(f"{place}: its members together are larger than a policy can be")
 
 
+def whole_file(path: Path, limit: int) -> bytes:
+    """Read a policy file of any format.
+
+    Raises:
+        PolicyFileError: if it cannot be read, or is larger than `limit` bytes.
+    """
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > limit:
+        raise PolicyFileError(f"{path}: larger than a policy can be")
+    return content
+
+
 def member(archive: zipfile.ZipFile, name: str, place: str, limit: int = MAX_MEMBER_BYTES) -> bytes:
     """Read a member's bytes, and check their checksum.
 

@@ -16,11 +16,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from gallop.environments.spaces import Space
+from gallop.environments.spaces import Space, is_unit_box
 from gallop.policies.policy import Array, Observations
-from gallop.policies.safe_archive import MAX_TOTAL_BYTES, PolicyFileError, load_tensors
+from gallop.policies.safe_archive import (
+    MAX_TOTAL_BYTES,
+    PolicyFileError,
+    load_tensors,
+    whole_file,
+)
 from gallop.policies.sb3_names import ACTIVATIONS
-from gallop.reading import open_regular
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +116,7 @@ def read(
             lacks what its policy needs.
         UnsafeFileError: if reading it would run code.
     """
-    found = recognise(path, _load(path))
+    found = recognise(path, load_tensors(whole_file(path, MAX_TOTAL_BYTES), str(path)))
     if found.unknown:
         raise PolicyFileError(f"{path}: {found.unknown}; it can be read as ONNX")
     _check_fits(path, found, observation_space, action_space)
@@ -129,24 +133,9 @@ def read(
         )
     if chosen not in _ACTIVATIONS:
         raise PolicyFileError(f"--activation {chosen}: allowed: {', '.join(_ACTIVATIONS)}")
-    if found.assumed and not (found.end == "unit" and _is_unit(action_space)):
+    if found.assumed and not (found.end == "unit" and is_unit_box(action_space)):
         log.warning("%s: %s", path, found.assumed)
     return CheckpointPolicy(found, chosen, action_space)
-
-
-def _is_unit(space: Any) -> bool:
-    return bool((space.low == -1).all() and (space.high == 1).all())
-
-
-def _load(path: Path) -> Any:
-    try:
-        with open_regular(path) as file:
-            content = file.read(MAX_TOTAL_BYTES + 1)
-    except OSError as error:
-        raise PolicyFileError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(content) > MAX_TOTAL_BYTES:
-        raise PolicyFileError(f"{path}: larger than a policy can be")
-    return load_tensors(content, str(path))
 
 
 def recognise(path: Path, found: Any) -> Checkpoint:

@@ -69,6 +69,11 @@ def export_onnx(named: Named, target: Path, options: Options | None = None) -> f
     return difference
 
 
+def is_installed() -> bool:
+    """Whether the packages are there that write and check ONNX files."""
+    return all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"))
+
+
 def export_if_installed(policy: Path, target: Path) -> bool:
     """Write a run's policy as an ONNX file, if onnx and onnxruntime are installed.
 
@@ -82,7 +87,7 @@ def export_if_installed(policy: Path, target: Path) -> bool:
     Raises:
         ExperimentError: as `export_onnx` does.
     """
-    if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime")):
+    if not is_installed():
         return False
     export_onnx(find_policy(policy), target)
     return True
