@@ -39,3 +39,4 @@ class Odd(gymnasium.Env):
 
 if "OddSpaces-v0" not in gymnasium.registry:
     gymnasium.register("OddSpaces-v0", Odd, max_episode_steps=50)
+    gymnasium.register("Many-v0", vector_entry_point="gallop_odd_task:Odd")

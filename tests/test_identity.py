@@ -14,6 +14,7 @@ from conftest import tiny
 from gallop.commands.cli import main
 from gallop.environments.identity import changes, differences, identity_of, read_identity
 from gallop.environments.make import Task
+from gallop.experiments.presets import shipped_files
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs import workflow
 
@@ -162,6 +163,27 @@ def test_the_model_is_kept_in_the_run(tmp_path, capsys):
     assert main([*more, "--name", "b"]) == 0
     assert (tmp_path / "new/PPO_Hopper-v5/b/model/xml_file/parts/motors.xml").is_file()
     assert main(["verify", str(run.path)]) == 0
+
+
+def test_a_model_given_by_name_is_kept_in_the_run(tmp_path, monkeypatch, capsys):
+    """Menagerie's package finds its robots below this folder, instead of downloading them."""
+    menagerie, go1 = tmp_path / "menagerie", tmp_path / "menagerie" / "unitree_go1"
+    go1.mkdir(parents=True)
+    ours = shipped_files() / "robots"
+    shutil.copy(ours / "quadruped_servos.xml", go1 / "scene.xml")
+    shutil.copy(ours / "quadruped_body.xml", go1)
+    monkeypatch.setenv("MENAGERIE_ROOT", str(menagerie))
+    kwargs = {"xml_file": "menagerie:unitree_go1", "max_episode_steps": 50}
+    env = "gallop.environments.robot:Robot-v0"
+    run = workflow.run(tiny("ppo", env=env, env_kwargs=kwargs), tmp_path / "results", "go1")
+    capsys.readouterr()
+    assert main(["evaluate", str(run.path), "--episodes", "2"]) == 0
+    before = capsys.readouterr().out.partition("──")[2]
+    menagerie.rename(tmp_path / "elsewhere")
+    assert main(["evaluate", str(run.path), "--episodes", "2"]) == 0
+    assert capsys.readouterr().out.partition("──")[2] == before
+    kept = run.path / "model" / "xml_file" / "scene.xml"
+    assert run.read_experiment().env_kwargs["xml_file"] == str(kept)
 
 
 def test_a_relative_path_is_stored_as_an_absolute_one(tmp_path, monkeypatch):

@@ -31,6 +31,11 @@ def refused(arguments, capsys):
         ("myoElbowPose1D6MRandom-v0", "myosuite has it"),
         ("PandaReach-v3", "panda_gym:PandaReach-v3"),
         ("ALE/Pong-v5", "ale_py:ALE/Pong-v5"),
+        ("PongNoFrameskip-v4", "ale_py:PongNoFrameskip-v4"),
+        ("minecart-v0", "mo_gymnasium:minecart-v0"),
+        ("PyFlyt/QuadX-Hover-v4", "PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4 (pip install pyflyt)"),
+        ("PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4", "pip install pyflyt"),
+        ("gallop_odd_task:Many-v0", "is registered for gymnasium.make_vec alone"),
         ("Hopper-v3", "needs mujoco-py and is no longer a part of Gymnasium: use Hopper-v5"),
         ("HalfCheetah-v2", "use HalfCheetah-v5"),
         # A module that does not register the task: Gymnasium would take its own.
@@ -39,7 +44,8 @@ def refused(arguments, capsys):
     ],
 )
 def test_an_unknown_id_says_where_the_task_is(env, words, capsys):
-    if importlib.util.find_spec((packages.package_for(env) or packages.PACKAGES[0]).module):
+    package = packages.package_for(env.rpartition(":")[2])
+    if package and importlib.util.find_spec(package.module.partition(".")[0]):
         pytest.skip("that package is installed")
     assert words in refused(["--algo", "sac", "--env", env], capsys)
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gallop.environments.make import Task
+from gallop.environments.robot_models import source_of
 from gallop.environments.spaces import Env
 from gallop.environments.task_errors import close
 from gallop.experiments.task import package_of
@@ -101,7 +102,7 @@ def differences(ours: Identity, theirs: Identity) -> list[str]:
     same_model = bool(ours.model_sha256) and ours.model_sha256 == theirs.model_sha256
     for name in sorted(ours.env_kwargs | theirs.env_kwargs, key=str):
         one, other = (each.env_kwargs.get(name, "default") for each in (ours, theirs))
-        if repr(one) != repr(other) and not (same_model and _is_file(one) and _is_file(other)):
+        if repr(one) != repr(other) and not (same_model and _is_model(one) and _is_model(other)):
             found.append(f"{name} {one} and {other}")
     if repr(ours.wrappers) != repr(theirs.wrappers):
         one, other = (_names(each.wrappers) for each in (ours, theirs))
@@ -140,8 +141,8 @@ def _version(package: str) -> str:
         return importlib.metadata.version(names[0]) if names else ""
 
 
-def _is_file(value: object) -> bool:
-    return isinstance(value, str) and Path(value).is_absolute()
+def _is_model(value: object) -> bool:
+    return isinstance(value, str) and bool(source_of(value) or Path(value).is_absolute())
 
 
 def _names(wrappers: list[dict[str, Any]]) -> str:

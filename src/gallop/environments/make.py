@@ -129,8 +129,8 @@ def _unwrapped(task: str, render_mode: str | None, chosen: Keywords) -> Env:
         if is_ours(error):
             raise
         raise ExperimentError(
-            f"{task} cannot be made with {kwargs}: {_described(error)}{_files_here(kwargs)}"
-            f"{packages.about_opengl(error)}",
+            f"{task} cannot be made with {dict(chosen)}: {_described(error)}"
+            f"{_files_here(chosen)}{packages.about_opengl(error)}{packages.about_versions(error)}",
             "env_kwargs",
         ) from error
     if hasattr(env.unwrapped, "mujoco_renderer"):

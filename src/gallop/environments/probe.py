@@ -174,15 +174,15 @@ def _note_unusual(space: Space, observation: Any, unusual: dict[str, None]) -> N
     outside = (observation < space.low) | (observation > space.high)
     if outside.any():
         index = int(np.flatnonzero(outside.reshape(-1))[0])
-        value, low, high = (
+        numbers = [
             float(array.reshape(-1)[index]) for array in (observation, space.low, space.high)
-        )
+        ]
+        short = [f"{number:g}" for number in numbers]
+        value, low, high = map(repr, numbers) if short[0] in short[1:] else short
         told = [text for text in unusual if text.startswith("an observation is outside")]
         if not told:
-            unusual[
-                f"an observation is outside its space: {value:g} at index {index}, which has "
-                f"{low:g} to {high:g}"
-            ] = None
+            line = f"an observation is outside its space: {value} at index {index}, which has "
+            unusual[line + f"{low} to {high}"] = None
 
 
 def _note_fixed(space: Space, unusual: dict[str, None]) -> None:

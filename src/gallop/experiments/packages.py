@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import traceback
+from pathlib import Path
 from typing import NamedTuple
 
 
@@ -29,12 +31,19 @@ PACKAGES = (
     Package("highway_env", "highway-env",
             r"(highway|merge|roundabout|parking|intersection|racetrack|u-turn|two-way|exit)\b.*"),
     Package("minigrid", "minigrid", r"(MiniGrid|BabyAI)-.*"),
-    Package("mo_gymnasium", "mo-gymnasium", r"mo-.*|deep-sea-treasure.*|resource-gathering.*"),
+    Package("mo_gymnasium", "mo-gymnasium",
+            r"(mo|deep-sea-treasure|resource-gathering|minecart|four-room|fruit-tree)\b.*"),
     Package("pybullet_envs_gymnasium", "pybullet-envs-gymnasium", r"\w+BulletEnv"),
-    Package("ale_py", "ale-py", r"ALE/.*"),
+    Package("ale_py", "ale-py", r"ALE/.*|\w+(NoFrameskip|Deterministic)"),
+    Package("vizdoom.gymnasium_wrapper", "vizdoom", r"Vizdoom\w+"),
+    Package("miniworld", "miniworld", r"MiniWorld-.*"),
+    Package("flappy_bird_gymnasium", "flappy-bird-gymnasium", r"FlappyBird\b.*"),
+    Package("gym_electric_motor", "gym-electric-motor", r"(Cont|Finite)-\w+-\w+"),
+    Package("PyFlyt.gym_envs", "pyflyt", r"PyFlyt/.*"),
     Package("gym_aloha", "gym-aloha", r"gym_aloha/.*"),
     Package("gym_hil", "gym-hil", r"gym_hil/.*"),
     Package("gym_pusht", "gym-pusht", r"gym_pusht/.*"),
+    Package("gym_xarm", "gym-xarm", r"gym_xarm/.*"),
 )  # fmt: skip
 
 
@@ -54,7 +63,7 @@ def how_to_import(env: str) -> str:
     if found is None:
         return ""
     hint = f"{found.module} has it: {found.module}:{env}"
-    if importlib.util.find_spec(found.module) is None:
+    if importlib.util.find_spec(found.module.partition(".")[0]) is None:
         hint += f" (pip install {found.install})"
     return hint
 
@@ -62,7 +71,8 @@ def how_to_import(env: str) -> str:
 def how_to_install(module: str) -> str:
     """Say how to install the package of a module; empty if it is not known."""
     top = module.partition(".")[0]
-    return next((f"pip install {each.install}" for each in PACKAGES if each.module == top), "")
+    known = (each for each in PACKAGES if each.module.partition(".")[0] == top)
+    return next((f"pip install {each.install}" for each in known), "")
 
 
 def about_mujoco() -> str:
@@ -91,3 +101,16 @@ def about_opengl(error: BaseException) -> str:
     if not re.search("OpenGL|GLFW|gladLoad|X11: The DISPLAY", str(error)):
         return ""
     return "; without a display, MUJOCO_GL=egl in the environment may help"
+
+
+def about_versions(error: BaseException) -> str:
+    """Say which MuJoCo a package needs, if it fails with a newer one; empty otherwise.
+
+    With MuJoCo 3.12 or later, an assertion of gymnasium-robotics 1.4.2 fails, which has no text.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    if not isinstance(error, AssertionError) or not frames:
+        return ""
+    if "gymnasium_robotics" not in Path(frames[-1].filename).parts:
+        return ""
+    return '; gymnasium-robotics 1.4.2 works with MuJoCo 3.11: pip install "mujoco<3.12"'

@@ -42,7 +42,9 @@ def task_spec(env: str) -> EnvSpec:
         except (Exception, SystemExit) as error:  # custom code may raise anything
             if right := own_code.module_of_file(module):
                 raise ExperimentError(f"{env!r}: leave out .py: {right}:{name}", "env") from None
-            missing = isinstance(error, ModuleNotFoundError) and error.name == module
+            missing = isinstance(error, ModuleNotFoundError) and (
+                f"{module}.".startswith(f"{error.name}.")
+            )
             hint = packages.how_to_install(module) if missing else ""
             if "mujoco" in str(error) and not missing:
                 hint = packages.about_mujoco().removeprefix("; ")
@@ -61,6 +63,12 @@ def task_spec(env: str) -> EnvSpec:
         raise ExperimentError(
             f"{env!r} needs mujoco-py and is no longer a part of Gymnasium: use {newest}, its "
             "present version",
+            "env",
+        )
+    if spec.entry_point is None:
+        raise ExperimentError(
+            f"{env!r} is registered for gymnasium.make_vec alone, which makes many environments "
+            "in one; Gallop needs single ones",
             "env",
         )
     if module.partition(".")[0] not in ("", "gymnasium") and name in _gymnasiums_own():
@@ -106,6 +114,9 @@ def _hint(module: str, name: str, registry: Mapping[str, EnvSpec]) -> str:
     if module:
         package = module.partition(".")[0]
         owners = {key: _module_of(registry[key]).partition(".")[0] for key in known}
+        found = packages.package_for(name)
+        if found and found.module != module and found.module.startswith(f"{package}."):
+            return f"{found.module} registers it: {found.module}:{name}"
         own = [key for key in known if owners[key] == package]
         own = own or [key for key in known if owners[key] != "gymnasium"]
         if own:
@@ -124,6 +135,8 @@ def _hint(module: str, name: str, registry: Mapping[str, EnvSpec]) -> str:
 def _module_of(spec: EnvSpec) -> str:
     """The module of a task's class or function."""
     made_by = spec.entry_point
+    while isinstance(made_by, functools.partial):
+        made_by = made_by.func
     if isinstance(made_by, str):
         return made_by.partition(":")[0]
     return str(getattr(made_by, "__module__", ""))

@@ -10,8 +10,9 @@ import shutil
 import xml.etree.ElementTree
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
+from gallop.environments.robot_models import file_name, model_path, source_of
 from gallop.experiments.settings import Experiment
 
 FOLDER = "model"
@@ -34,17 +35,28 @@ def with_kept_model(experiment: Experiment, folder: Path) -> Experiment:
     for field in ("env_kwargs", "eval_env_kwargs"):
         kwargs = dict(getattr(experiment, field))
         for name, value in kwargs.items():
-            if not _names_a_model(value) or Path(value).is_file():
+            if not _names_a_model(value):
                 continue
-            copies = sorted((folder / FOLDER / name).rglob(Path(value).name))
-            if copies:
+            copies = sorted((folder / FOLDER / name).rglob(file_name(value)))
+            if copies and _original(value) is None:
                 found[field] = {**found.get(field, kwargs), name: str(copies[0].absolute())}
     return experiment.model_copy(update=found) if found else experiment
 
 
-def _names_a_model(value: object) -> bool:
-    """Whether a keyword argument is the path of a model file. Gymnasium's own have no folder."""
-    return isinstance(value, str) and value.endswith(MODELS) and Path(value).is_absolute()
+def _names_a_model(value: object) -> TypeGuard[str]:
+    """Whether a keyword argument names a model file. Gymnasium's own have no folder."""
+    if not isinstance(value, str):
+        return False
+    return bool(source_of(value)) or (value.endswith(MODELS) and Path(value).is_absolute())
+
+
+def _original(value: str) -> Path | None:
+    """The file of a model; None if it is not there, or cannot be downloaded."""
+    try:
+        path = model_path(value)
+    except Exception:  # Menagerie's errors are of its own kinds
+        return None
+    return path if path.is_file() else None
 
 
 def model_file(env_kwargs: Mapping[str, Any]) -> tuple[str, Path] | None:
@@ -53,8 +65,8 @@ def model_file(env_kwargs: Mapping[str, Any]) -> tuple[str, Path] | None:
     Gymnasium's own models are named without a folder, and are not meant.
     """
     for name, value in env_kwargs.items():
-        if _names_a_model(value) and Path(value).is_file():
-            return name, Path(value)
+        if _names_a_model(value) and (path := _original(value)) is not None:
+            return name, path
     return None
 
 
