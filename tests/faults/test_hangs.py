@@ -362,7 +362,8 @@ def test_an_evaluation_stops_at_the_next_timestep(command):
 
 @pytest.mark.slow
 def test_one_ctrl_c_ends_a_command_that_has_nothing_to_save(command):
-    run = command({}, "baseline", "--env", "gallop_frozen_task:Unlimited-v0")
+    task = "gallop_frozen_task:Unlimited-v0"
+    run = command({}, "baseline", "--env", task, "--episodes", "5000")
     run.wait_for(lambda: "random policy" in run.output())
     run.interrupt()
     assert run.finish()[0] == 130
