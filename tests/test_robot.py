@@ -11,7 +11,7 @@ import pytest
 
 from gallop.commands.cli import main
 from gallop.environments.make import make_env
-from gallop.environments.robot import model_path
+from gallop.environments.robot_models import model_path
 
 TASK = "gallop.environments.robot:Robot-v0"
 MOTORS = {"stiffness": 40.0, "damping": 1.0}
@@ -76,6 +76,25 @@ def test_an_episode_ends_when_it_is_low_or_tilted(height, tilt):
     assert terminated and info["reward_healthy"] == 0
 
 
+def test_servos_take_another_stiffness():
+    """The same motion as that of motors with it. Menagerie's Go1 bounces on the servos it has."""
+    actions = np.random.default_rng(0).uniform(-1, 1, (50, 12)).astype(np.float32)
+    softened, motors = robot("servos", **MOTORS), robot("motors")
+    for env in (softened, motors):  # the same limits of torques
+        env.unwrapped.model.actuator_forcelimited[:] = False
+        env.unwrapped.model.actuator_ctrllimited[:] = False
+        for action in actions:
+            env.step(action)
+    heights = [env.unwrapped.data.qpos[2] for env in (softened, motors)]
+    assert heights[0] == pytest.approx(heights[1], abs=0.01)
+    stiff = robot("servos", stiffness=80.0)
+    for env in (softened, stiff):
+        env.reset(seed=0)
+        for _ in range(100):
+            env.step(np.zeros(12, np.float32))
+    assert stiff.unwrapped.data.qpos[2] > softened.unwrapped.data.qpos[2] + 0.002, "sags less"
+
+
 def test_walking_forward_is_rewarded_up_to_the_top_speed():
     env = robot(top_speed=0.6)
     simulator = env.unwrapped
@@ -84,6 +103,39 @@ def test_walking_forward_is_rewarded_up_to_the_top_speed():
         simulator.data.qvel[0] = velocity
         _, _, _, _, info = env.step(np.zeros(12, np.float32))
         assert info["reward_forward"] == pytest.approx(expected, abs=0.25)
+
+
+def test_forward_is_where_the_robot_faces():
+    """The policy does not see its heading, so it could not correct it."""
+    env = robot(reset_noise_scale=0.0)
+    simulator = env.unwrapped
+    rewards = []
+    for turn in (0.0, 2.0):
+        qpos, qvel = simulator.init_qpos.copy(), np.zeros(simulator.model.nv)
+        qpos[3:7] = np.cos(turn / 2), 0, 0, np.sin(turn / 2)
+        qvel[:2] = 0.5 * np.cos(turn), 0.5 * np.sin(turn)
+        env.reset(seed=0)
+        simulator.set_state(qpos, qvel)
+        rewards.append(env.step(np.zeros(12, np.float32))[4]["reward_forward"])
+    assert rewards[0] == pytest.approx(0.5, abs=0.1) and rewards[1] == pytest.approx(
+        rewards[0], abs=0.01
+    )
+
+
+@pytest.mark.parametrize(("tilt", "height"), [(0.3, 0.0), (0.0, 0.03)])
+def test_leaning_and_crouching_cost(tilt, height):
+    env = robot(reset_noise_scale=0.0)
+    simulator = env.unwrapped
+    qpos = simulator.init_qpos.copy()
+    qpos[2] -= height
+    qpos[3:7] = np.cos(tilt / 2), np.sin(tilt / 2), 0, 0
+    env.reset(seed=0)
+    simulator.set_state(qpos, np.zeros(simulator.model.nv))
+    info = env.step(np.zeros(12, np.float32))[4]
+    expected = -2 * np.sin(tilt) ** 2, -5 * (height / simulator.init_qpos[2]) ** 2
+    assert info["reward_tilt"] == pytest.approx(expected[0], abs=0.05)
+    assert info["reward_height"] == pytest.approx(expected[1], abs=0.02)
+    assert min(expected) < -0.06
 
 
 @pytest.mark.parametrize(

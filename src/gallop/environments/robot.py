@@ -12,7 +12,6 @@ Importing this module imports Gymnasium and MuJoCo; that registers the task.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -21,43 +20,12 @@ import numpy as np
 from gymnasium.envs.mujoco import MujocoEnv
 from numpy.typing import NDArray
 
-from gallop.errors import nearest
-from gallop.experiments.presets import shipped_files
+from gallop.environments.robot_models import model_path
 
 Array = NDArray[np.float64]
 
 SECONDS_PER_TIMESTEP = 0.02
 """Of control, if `frame_skip` is not given: 50 timesteps per second."""
-
-
-def model_path(xml_file: str) -> Path:
-    """Return the path of a robot's MJCF file.
-
-    Args:
-        xml_file: as `Robot` takes it.
-
-    Raises:
-        ValueError: if there is no such model.
-    """
-    source, _, name = xml_file.partition(":")
-    if source == "gallop":
-        folder = shipped_files() / "robots"
-        if not (folder / name).is_file():
-            known = [path.name for path in sorted(folder.glob("*.xml"))]
-            raise ValueError(f"{xml_file}: no such model; {nearest(name, known)}")
-        return folder / name
-    if source != "menagerie":
-        return Path(xml_file)
-    try:
-        import mujoco_menagerie
-    except ImportError:
-        raise ValueError(f"{xml_file}: needs pip install mujoco-menagerie") from None
-    robot_name, _, entry = name.partition("/")
-    known = mujoco_menagerie.names()
-    if robot_name not in known:
-        raise ValueError(f"{xml_file}: no such robot; {nearest(robot_name, known)}")
-    robot = mujoco_menagerie.get(robot_name)
-    return Path(robot.xml(entry or robot.default_scene))
 
 
 class _Joints(NamedTuple):
@@ -80,9 +48,11 @@ class Robot(MujocoEnv):
     angle relative to the pose, velocity and last action of each joint. Nothing in it depends on
     where the robot is, or on its heading.
 
-    Reward, per timestep: `reward_forward` = the forward velocity in m/s, at most `top_speed`;
-    `reward_healthy`; `reward_ctrl`, the mean square of the action (negative); `reward_turn`, the
-    mean square of the angular velocity about the vertical (negative).
+    Reward, per timestep: `reward_forward` = the velocity in m/s in the direction that the body
+    faces, at most `top_speed`; `reward_healthy`; and costs, which are negative: `reward_ctrl`, the
+    mean square of the action; `reward_turn`, the square of the angular velocity about the vertical;
+    `reward_tilt`, the square of the sine of the tilt; `reward_height`, the square of the height
+    relative to that in the pose, minus 1.
 
     An episode ends when the body is lower than `healthy_height` times its height in the pose, or
     tilted by more than `max_tilt` degrees.
@@ -102,7 +72,9 @@ class Robot(MujocoEnv):
         top_speed: float = 1.0,
         healthy_reward: float = 0.5,
         ctrl_cost_weight: float = 0.1,
-        turn_cost_weight: float = 0.05,
+        turn_cost_weight: float = 0.1,
+        tilt_cost_weight: float = 2.0,
+        height_cost_weight: float = 5.0,
         healthy_height: float = 0.7,
         max_tilt: float = 30.0,
         reset_noise_scale: float = 0.05,
@@ -116,13 +88,16 @@ class Robot(MujocoEnv):
             keyframe: name or number of the keyframe with the start pose; default: "home", else the
                 first one, else MuJoCo's initial configuration.
             action_scale: radians by which an action of 1 moves a target angle.
-            stiffness: for motors: torque per radian towards the target angle, in Nm.
-            damping: for motors with `stiffness`: torque per rad/s against the joint's velocity.
+            stiffness: torque per radian towards the target angle, in Nm; default: that of the
+                model's servos, while motors follow no target.
+            damping: with `stiffness`: torque per rad/s against the joint's velocity.
             forward_reward_weight: weight of the forward velocity.
             top_speed: m/s, above which the reward does not grow.
             healthy_reward: per timestep.
             ctrl_cost_weight: weight of the mean square of the action.
             turn_cost_weight: weight of the square of the angular velocity about the vertical.
+            tilt_cost_weight: weight of the square of the sine of the tilt.
+            height_cost_weight: weight of the square of the relative error of the height.
             healthy_height: least height of the body, as a share of that in the pose.
             max_tilt: degrees by which the body may be tilted.
             reset_noise_scale: radians, and rad/s, by which initial angles and velocities vary.
@@ -138,16 +113,26 @@ class Robot(MujocoEnv):
         self._joints = _joints(self.model)
         self._is_servo = np.asarray(self.model.actuator_biastype != mujoco.mjtBias.mjBIAS_NONE)
         self._stiffness, self._damping = stiffness, damping
+        if stiffness is not None:
+            self._soften_servos(stiffness, damping)
         self._action_scale = action_scale
-        self._weights = (forward_reward_weight, ctrl_cost_weight, turn_cost_weight)
-        self._top_speed, self._healthy_reward = top_speed, healthy_reward
+        self._weights = {
+            "reward_forward": forward_reward_weight,
+            "reward_healthy": healthy_reward,
+            "reward_ctrl": -ctrl_cost_weight,
+            "reward_turn": -turn_cost_weight,
+            "reward_tilt": -tilt_cost_weight,
+            "reward_height": -height_cost_weight,
+        }
+        self._top_speed = top_speed
         self._least_uprightness = float(np.cos(np.radians(max_tilt)))
         self._noise = reset_noise_scale
         pose = _keyframe(self.model, keyframe)
         if pose is not None:
             self.init_qpos = self.model.key_qpos[pose].copy()
         self._pose = self.init_qpos[self._joints.qpos].copy()
-        self._least_height = healthy_height * float(self.init_qpos[self._root.qpos + 2])
+        self._height = float(self.init_qpos[self._root.qpos + 2])
+        self._least_height = healthy_height * self._height
         self._last_action = np.zeros(self.model.nu)
         n = self.model.nu
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)
@@ -168,36 +153,46 @@ class Robot(MujocoEnv):
         self._last_action = np.clip(np.asarray(action, np.float64), -1, 1)
         before = self._position()
         self._simulate()
-        moved = (self._position() - before) / self.dt
-        rotation = self._rotation()
-        forward, weights = float(moved[0]), self._weights
-        turning = float(self.data.qvel[self._root.qvel + 5])
+        position, rotation = self._position(), self._rotation()
+        velocity = (position - before) / self.dt
+        forward = float(velocity[:2] @ _heading(rotation))
         healthy = self._is_healthy(rotation)
-        terms = {
-            "reward_forward": weights[0] * min(forward, self._top_speed),
-            "reward_healthy": self._healthy_reward if healthy else 0.0,
-            "reward_ctrl": -weights[1] * float(np.mean(self._last_action**2)),
-            "reward_turn": -weights[2] * turning**2,
+        values = {
+            "reward_forward": min(forward, self._top_speed),
+            "reward_healthy": float(healthy),
+            "reward_ctrl": float(np.mean(self._last_action**2)),
+            "reward_turn": float(self.data.qvel[self._root.qvel + 5]) ** 2,
+            "reward_tilt": 1 - float(rotation[2, 2]) ** 2,
+            "reward_height": (float(position[2]) / self._height - 1) ** 2,
         }
-        info = {"x_velocity": forward, "x_position": float(self._position()[0]), **terms}
+        terms = {name: weight * values[name] for name, weight in self._weights.items()}
+        info = {"x_velocity": float(velocity[0]), "x_position": float(position[0]), **terms}
         if self.render_mode == "human":
             self.render()  # type: ignore[no-untyped-call]
         return self._observation(), sum(terms.values()), not healthy, False, info
+
+    def _soften_servos(self, stiffness: float, damping: float) -> None:
+        """Give the servos a stiffness and a damping, which count at the joint, behind the gear."""
+        model, servos = self.model, self._is_servo
+        gear = model.actuator_gear[servos, 0]
+        model.actuator_gainprm[servos, 0] = stiffness / gear**2
+        model.actuator_biasprm[servos, 1] = -stiffness / gear**2
+        model.actuator_biasprm[servos, 2] = -damping / gear**2
 
     def _simulate(self) -> None:
         """Take the physics steps of a timestep."""
         low, high = self.model.actuator_ctrlrange.T
         limited = self.model.actuator_ctrllimited.astype(bool)
         target = self._pose + self._action_scale * self._last_action
+        gear = self.model.actuator_gear[:, 0]
         for _ in range(self.frame_skip):
             if self._stiffness is None:
                 torque = self._last_action * np.where(limited, high, 1.0)
             else:
                 error = target - self.data.qpos[self._joints.qpos]
                 velocity = self.data.qvel[self._joints.qvel]
-                gear = self.model.actuator_gear[:, 0]
                 torque = (self._stiffness * error - self._damping * velocity) / gear
-            control = np.where(self._is_servo, target, torque)
+            control = np.where(self._is_servo, gear * target, torque)
             self.data.ctrl[:] = np.where(limited, np.clip(control, low, high), control)
             mujoco.mj_step(self.model, self.data)
 
@@ -230,6 +225,13 @@ class Robot(MujocoEnv):
                 self._last_action,
             ]
         )
+
+
+def _heading(rotation: Array) -> Array:
+    """Direction, on the ground, that the body faces: its x axis, seen from above."""
+    axis = rotation[:2, 0]
+    heading: Array = axis / max(float(np.hypot(*axis)), 1e-9)
+    return heading
 
 
 class _Root(NamedTuple):
