@@ -76,6 +76,23 @@ def test_an_episode_ends_when_it_is_low_or_tilted(height, tilt):
     assert terminated and info["reward_healthy"] == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_feet_may_touch_the_floor(kind):
+    """They are where the robot touches it in its pose."""
+    env = robot(kind, reset_noise_scale=0.0)
+    simulator = env.unwrapped
+    legs = {simulator.model.body(foot.body).name for foot in simulator._feet}
+    assert len(legs) == 4
+    assert env.step(np.zeros(12, np.float32))[4]["reward_contact"] == 0
+    qpos = simulator.init_qpos.copy()
+    qpos[2] = 0.13
+    qpos[simulator._joints.qpos] = np.tile([0.0, 0.9, -2.55], 4)  # on its shins and feet
+    simulator.set_state(qpos, np.zeros(simulator.model.nv))
+    assert env.step(np.zeros(12, np.float32))[4]["reward_contact"] == -1
+    touching = {simulator.model.body(found.body).name for found in simulator._on_the_floor()}
+    assert legs <= touching and "torso" not in touching
+
+
 def test_servos_take_another_stiffness():
     """The same motion as that of motors with it. Menagerie's Go1 bounces on the servos it has."""
     actions = np.random.default_rng(0).uniform(-1, 1, (50, 12)).astype(np.float32)

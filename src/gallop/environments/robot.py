@@ -28,6 +28,22 @@ SECONDS_PER_TIMESTEP = 0.02
 """Of control, if `frame_skip` is not given: 50 timesteps per second."""
 
 
+SECONDS_TO_SETTLE = 1.0
+"""In which the feet of the start pose reach the floor."""
+
+
+FOOT_SIZE = 0.2
+"""Reach of a foot around the point that touches the floor in the pose, as a share of the height."""
+
+
+class _Contact(NamedTuple):
+    """A point of the robot that touches the world."""
+
+    body: int
+    point: Array
+    """In the body's axes."""
+
+
 class _Joints(NamedTuple):
     """The joints that the actuators move, in the order of the actuators."""
 
@@ -52,7 +68,8 @@ class Robot(MujocoEnv):
     faces, at most `top_speed`; `reward_healthy`; and costs, which are negative: `reward_ctrl`, the
     mean square of the action; `reward_turn`, the square of the angular velocity about the vertical;
     `reward_tilt`, the square of the sine of the tilt; `reward_height`, the square of the height
-    relative to that in the pose, minus 1.
+    relative to that in the pose, minus 1; `reward_contact`, 1 if anything touches the floor that
+    does not touch it in the pose: a shin, for example.
 
     An episode ends when the body is lower than `healthy_height` times its height in the pose, or
     tilted by more than `max_tilt` degrees.
@@ -75,6 +92,7 @@ class Robot(MujocoEnv):
         turn_cost_weight: float = 0.1,
         tilt_cost_weight: float = 2.0,
         height_cost_weight: float = 5.0,
+        contact_cost_weight: float = 1.0,
         healthy_height: float = 0.7,
         max_tilt: float = 30.0,
         reset_noise_scale: float = 0.05,
@@ -98,6 +116,7 @@ class Robot(MujocoEnv):
             turn_cost_weight: weight of the square of the angular velocity about the vertical.
             tilt_cost_weight: weight of the square of the sine of the tilt.
             height_cost_weight: weight of the square of the relative error of the height.
+            contact_cost_weight: per timestep in which more than the feet touch the floor.
             healthy_height: least height of the body, as a share of that in the pose.
             max_tilt: degrees by which the body may be tilted.
             reset_noise_scale: radians, and rad/s, by which initial angles and velocities vary.
@@ -123,6 +142,7 @@ class Robot(MujocoEnv):
             "reward_turn": -turn_cost_weight,
             "reward_tilt": -tilt_cost_weight,
             "reward_height": -height_cost_weight,
+            "reward_contact": -contact_cost_weight,
         }
         self._top_speed = top_speed
         self._least_uprightness = float(np.cos(np.radians(max_tilt)))
@@ -134,6 +154,7 @@ class Robot(MujocoEnv):
         self._height = float(self.init_qpos[self._root.qpos + 2])
         self._least_height = healthy_height * self._height
         self._last_action = np.zeros(self.model.nu)
+        self._feet = self._find_feet()
         n = self.model.nu
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (n,), np.float32)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (9 + 3 * n,), np.float64)
@@ -164,6 +185,7 @@ class Robot(MujocoEnv):
             "reward_turn": float(self.data.qvel[self._root.qvel + 5]) ** 2,
             "reward_tilt": 1 - float(rotation[2, 2]) ** 2,
             "reward_height": (float(position[2]) / self._height - 1) ** 2,
+            "reward_contact": float(self._touches_with_more_than_feet()),
         }
         terms = {name: weight * values[name] for name, weight in self._weights.items()}
         info = {"x_velocity": float(velocity[0]), "x_position": float(position[0]), **terms}
@@ -195,6 +217,37 @@ class Robot(MujocoEnv):
             control = np.where(self._is_servo, gear * target, torque)
             self.data.ctrl[:] = np.where(limited, np.clip(control, low, high), control)
             mujoco.mj_step(self.model, self.data)
+
+    def _find_feet(self) -> list[_Contact]:
+        """Let the robot settle in its pose; return where it touches the floor meanwhile."""
+        self.set_state(self.init_qpos, np.zeros(self.model.nv))  # type: ignore[no-untyped-call]
+        feet = list[_Contact]()
+        for _ in range(round(SECONDS_TO_SETTLE / self.dt)):
+            self._simulate()
+            feet += [found for found in self._on_the_floor() if not self._is_at(found, feet)]
+        return feet
+
+    def _touches_with_more_than_feet(self) -> bool:
+        return not all(self._is_at(found, self._feet) for found in self._on_the_floor())
+
+    def _on_the_floor(self) -> list[_Contact]:
+        """Where the robot touches the world."""
+        data, found = self.data, list[_Contact]()
+        for geoms, point in zip(data.contact.geom, data.contact.pos, strict=True):
+            bodies = self.model.geom_bodyid[geoms]
+            if (bodies == 0).sum() == 1:
+                body = int(bodies.max())
+                axes = data.xmat[body].reshape(3, 3)
+                found.append(_Contact(body, (point - data.xpos[body]) @ axes))
+        return found
+
+    def _is_at(self, found: _Contact, feet: list[_Contact]) -> bool:
+        """Whether a contact is near one of these on the same body."""
+        size = FOOT_SIZE * self._height
+        return any(
+            found.body == foot.body and float(np.linalg.norm(found.point - foot.point)) < size
+            for foot in feet
+        )
 
     def _position(self) -> Array:
         """Where the body is."""
