@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import shutil
@@ -12,7 +13,13 @@ import pytest
 from conftest import tiny
 
 from gallop.commands.cli import main
-from gallop.environments.identity import changes, differences, identity_of, read_identity
+from gallop.environments.identity import (
+    _version,
+    changes,
+    differences,
+    identity_of,
+    read_identity,
+)
 from gallop.environments.make import Task
 from gallop.experiments.presets import shipped_files
 from gallop.run_folder.directory import RunDirectory
@@ -69,6 +76,12 @@ def test_another_mujoco_is_named_instead_of_the_model_that_it_compiles():
     now = identity_of(hopper())
     before = now._replace(versions={**now.versions, "mujoco": "3.3.0"}, model_sha256="0")
     assert changes(before, now) == [f"mujoco 3.3.0 and {now.versions['mujoco']}"]
+
+
+def test_versions_are_of_the_distributions_that_packages_come_from():
+    """Their names may differ. A file of the user's has none, and none is looked for."""
+    assert _version("yaml") == importlib.metadata.version("PyYAML")
+    assert _version("gallop_noise_task") == "" and _version("nowhere") == ""
 
 
 def test_it_survives_json():

@@ -6,9 +6,12 @@ another version of MuJoCo: since 3.5, contact margins add up, and Ant stands 10 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import sys
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,13 +135,24 @@ def _hash(model: Any) -> str:
     return hashlib.sha256(content.tobytes()).hexdigest()
 
 
+@functools.cache
 def _version(package: str) -> str:
     """The version of the distribution that a package comes from; empty if it is not known."""
     try:
         return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # the distribution has another name
+    except importlib.metadata.PackageNotFoundError:
+        if not _is_installed(package):
+            return ""
+        # The distribution has another name. To find it, all of them are read: half a second.
         names = importlib.metadata.packages_distributions().get(package, [])
         return importlib.metadata.version(names[0]) if names else ""
+
+
+def _is_installed(package: str) -> bool:
+    """Whether a package is one that pip has installed, and not a file of the user's."""
+    spec = importlib.util.find_spec(package)
+    folders = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    return spec is not None and str(spec.origin).startswith(tuple(folders))
 
 
 def _is_model(value: object) -> bool:
