@@ -125,10 +125,10 @@ def test_each_trains_one_segment(preset, tmp_path):
     # One segment of the preset's length. Off-policy learning starts late in it, so that all presets
     # together take minutes. CrossQ's critics are wide and slow.
     hyperparameters = {}
-    n_learning = 320 if given.algorithm.native_class else 64
+    n_learning = 320 if given.algorithm.native_class else 16 if given.algo == "crossq" else 64
     if not given.algorithm.on_policy:
         starts = max(given.hyperparameters.learning_starts, given.segment - n_learning)
-        hyperparameters["learning_starts"] = min(starts, given.segment - 64)
+        hyperparameters["learning_starts"] = min(starts, given.segment - n_learning)
     experiment = presets.experiment(
         preset.path,
         total_timesteps=given.segment,

@@ -293,6 +293,7 @@ def _partners(
     the first one, if the episodes are pairs."""
     partners: list[int | None] = [None]
     first, _ = looked_at[0]
+    repeats = not any(probed.ignores_seed for _, probed in looked_at)
     for named, (task, _) in zip(found[1:], looked_at[1:], strict=True):
         different = differences(task, first)
         if different:
@@ -300,7 +301,6 @@ def _partners(
                 f"{named.path} and {found[0].path} are scored on different tasks, so their "
                 f"episodes are not compared in pairs: {'; '.join(different)}"
             )
-        repeats = not any(probed.ignores_seed for _, probed in looked_at)
         partners.append(0 if repeats and not different else None)
     return partners
 
