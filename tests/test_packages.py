@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gallop.commands.cli import main
-from gallop.experiments import packages
+from gallop.experiments import packages, task
 
 WARNS = pytest.mark.filterwarnings("ignore")  # Gymnasium and packages warn of their spaces
 DRY = ["run", "--dry-run", "-n", "1000", "--no-preset", "--milestones", "100"]
@@ -54,6 +54,22 @@ def test_a_package_that_is_not_installed_is_named(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "metaworld", None)
     error = refused(["--algo", "sac", "--env", "metaworld:Meta-World/MT1"], capsys)
     assert "pip install metaworld" in error
+
+
+def test_a_package_whose_tasks_another_of_its_modules_registers_is_named():
+    hint = task._hint("PyFlyt", "PyFlyt/QuadX-Hover-v4", {})
+    assert hint == "PyFlyt.gym_envs registers it: PyFlyt.gym_envs:PyFlyt/QuadX-Hover-v4"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("/x/gymnasium_robotics/utils.py", '"mujoco<3.12"'), ("/x/another_package/utils.py", "")],
+)
+def test_an_assertion_of_gymnasium_robotics_names_the_mujoco_that_it_needs(place, words):
+    with pytest.raises(AssertionError) as raised:
+        exec(compile("assert 1 > 2", place, "exec"))
+    hint = packages.about_versions(raised.value)
+    assert words in hint and bool(words) == bool(hint)
 
 
 def test_mujoco_without_its_bindings_is_explained(monkeypatch):

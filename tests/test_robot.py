@@ -159,6 +159,7 @@ def test_leaning_and_crouching_cost(tilt, height):
     ("kwargs", "words"),
     [
         ({"xml_file": "gallop:quadruped_servo.xml"}, "did you mean quadruped_servos.xml"),
+        ({"xml_file": "gallop:../robots/quadruped_servos.xml"}, "no such model"),
         ({"keyframe": "trot"}, "keyframe 'trot': the model has home"),
         ({"xml_file": "ant.xml"}, "ant.xml"),
     ],

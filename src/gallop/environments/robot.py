@@ -235,8 +235,9 @@ class Robot(MujocoEnv):
         data, found = self.data, list[_Contact]()
         for geoms, point in zip(data.contact.geom, data.contact.pos, strict=True):
             bodies = self.model.geom_bodyid[geoms]
-            if (bodies == 0).sum() == 1:
-                body = int(bodies.max())
+            moves = self.model.body_weldid[bodies] != 0  # not a part of the world
+            if moves.sum() == 1:
+                body = int(bodies[moves][0])
                 axes = data.xmat[body].reshape(3, 3)
                 found.append(_Contact(body, (point - data.xpos[body]) @ axes))
         return found

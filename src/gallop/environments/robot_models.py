@@ -38,11 +38,10 @@ def model_path(xml_file: str) -> Path:
     """
     source, name = source_of(xml_file), xml_file.partition(":")[2]
     if source == "gallop":
-        folder = shipped_files() / "robots"
-        if not (folder / name).is_file():
-            known = [path.name for path in sorted(folder.glob("*.xml"))]
-            raise ValueError(f"{xml_file}: no such model; {nearest(name, known)}")
-        return folder / name
+        known = {path.name: path for path in sorted((shipped_files() / "robots").glob("*.xml"))}
+        if name not in known:
+            raise ValueError(f"{xml_file}: no such model; {nearest(name, list(known))}")
+        return known[name]
     if source != "menagerie":
         return Path(xml_file)
     try:
@@ -50,9 +49,9 @@ def model_path(xml_file: str) -> Path:
     except ImportError:
         raise ValueError(f"{xml_file}: needs pip install mujoco-menagerie") from None
     robot_name, _, entry = name.partition("/")
-    known = mujoco_menagerie.names()
-    if robot_name not in known:
-        raise ValueError(f"{xml_file}: no such robot; {nearest(robot_name, known)}")
+    robots = mujoco_menagerie.names()
+    if robot_name not in robots:
+        raise ValueError(f"{xml_file}: no such robot; {nearest(robot_name, robots)}")
     robot = mujoco_menagerie.get(robot_name)
     return Path(robot.xml(entry or robot.default_scene))
 
@@ -65,5 +64,5 @@ def file_name(xml_file: str) -> str:
     """
     source, name = source_of(xml_file), xml_file.partition(":")[2]
     if source == "menagerie":
-        return f"{name.partition('/')[2] or DEFAULT_ENTRY}.xml"
-    return name if source else Path(xml_file).name
+        return f"{Path(name.partition('/')[2]).name or DEFAULT_ENTRY}.xml"
+    return Path(name if source else xml_file).name
