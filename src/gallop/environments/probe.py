@@ -177,6 +177,7 @@ def _note_unusual(space: Space, observation: Any, unusual: dict[str, None]) -> N
         numbers = [
             float(array.reshape(-1)[index]) for array in (observation, space.low, space.high)
         ]
+        # Rounded, a value just outside would read like the bound itself.
         short = [f"{number:g}" for number in numbers]
         value, low, high = map(repr, numbers) if short[0] in short[1:] else short
         told = [text for text in unusual if text.startswith("an observation is outside")]

@@ -27,10 +27,8 @@ Array = NDArray[np.float64]
 SECONDS_PER_TIMESTEP = 0.02
 """Of control, if `frame_skip` is not given: 50 timesteps per second."""
 
-
 SECONDS_TO_SETTLE = 1.0
 """In which the feet of the start pose reach the floor."""
-
 
 FOOT_SIZE = 0.2
 """Reach of a foot around the point that touches the floor in the pose, as a share of the height."""
@@ -133,7 +131,7 @@ class Robot(MujocoEnv):
         self._is_servo = np.asarray(self.model.actuator_biastype != mujoco.mjtBias.mjBIAS_NONE)
         self._stiffness, self._damping = stiffness, damping
         if stiffness is not None:
-            self._soften_servos(stiffness, damping)
+            self._set_servo_gains(stiffness, damping)
         self._action_scale = action_scale
         self._weights = {
             "reward_forward": forward_reward_weight,
@@ -193,7 +191,7 @@ class Robot(MujocoEnv):
             self.render()  # type: ignore[no-untyped-call]
         return self._observation(), sum(terms.values()), not healthy, False, info
 
-    def _soften_servos(self, stiffness: float, damping: float) -> None:
+    def _set_servo_gains(self, stiffness: float, damping: float) -> None:
         """Give the servos a stiffness and a damping, which count at the joint, behind the gear."""
         model, servos = self.model, self._is_servo
         gear = model.actuator_gear[servos, 0]
