@@ -1,0 +1,1 @@
+"""How a policy moves, measured at every physics step of its episodes."""
