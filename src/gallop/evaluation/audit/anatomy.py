@@ -1,0 +1,240 @@
+"""What a robot consists of, from its compiled model: feet, shins, torso, joints and actuators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int32]
+
+FOOT_HEIGHT = 0.1
+"""A limb's last body is a foot if it ends this low in the model's initial pose, as a share of the
+robot's height there."""
+
+
+class Foot(NamedTuple):
+    """The last body of a leg."""
+
+    body: int
+    name: str
+    heel: Floats
+    """The foot's rear end in its own axes, shape [3]; for feet without a length equal to `toe`."""
+    toe: Floats
+    """The foot's front end."""
+
+
+class Anatomy(NamedTuple):
+    """A robot's parts."""
+
+    torso: int
+    """Its main body: the root of the tree that moves freely."""
+    mass: float
+    """In kg, of the whole robot."""
+    gravity: float
+    """In m/s², positive."""
+    height: float
+    """Of the robot in the model's initial pose, in m."""
+    bodies: tuple[str, ...]
+    """Name of each body."""
+    parts: Mapping[int, str]
+    """Body -> torso, foot, shin, thigh, or the body's name; not the world."""
+    feet: tuple[Foot, ...]
+    pitch: int | None
+    """Index in qpos of the hinge about which a planar robot turns; None if it turns freely."""
+    pitch_sign: float
+    """1 if positive angles of that hinge turn the robot's front down, else -1."""
+    rotation: int | None
+    """Index in qpos of the torso's quaternion, if it turns freely."""
+    spin: int | None
+    """Index in qvel of its angular velocity, whose axes are the torso's own."""
+    forward: int
+    """Index in qpos of the position along the world's x axis."""
+    control_low: Floats
+    """Least control of each actuator, shape [nu]; -inf if it is not limited."""
+    control_high: Floats
+    """Largest control."""
+    limited: NDArray[np.int64]
+    """Index in qpos of each joint with a range, shape [j]."""
+    joint_low: Floats
+    """Lower end of these joints' ranges, shape [j]."""
+    joint_high: Floats
+    """Upper end."""
+    joint_names: tuple[str, ...]
+    """Of these joints."""
+    actuators: tuple[str, ...]
+    """Name of each actuator, or of the joint that it moves."""
+
+    @property
+    def weight(self) -> float:
+        """In N."""
+        return self.mass * self.gravity
+
+
+def anatomy(model: Any) -> Anatomy:
+    """Find a robot's parts.
+
+    Args:
+        model: a `mujoco.MjModel`.
+
+    Raises:
+        ValueError: if no body of it moves relative to the world.
+    """
+    import mujoco
+
+    torso = _torso(model)
+    data = mujoco.MjData(model)
+    mujoco.mj_kinematics(model, data)
+    lowest = {body: _lowest(model, data, body) for body in _subtree(model, torso)}
+    bottom = min(lowest.values())
+    top = max(_highest(model, data, body) for body in lowest)
+    feet = [body for body in lowest if _is_leaf(model, body)
+            and lowest[body] - bottom <= FOOT_HEIGHT * (top - bottom)]  # fmt: skip
+    root = _root_joints(model, torso)
+    simple = [joint for joint in range(model.njnt) if model.jnt_limited[joint]
+              and int(model.jnt_type[joint]) in (int(mujoco.mjtJoint.mjJNT_SLIDE),
+                                                 int(mujoco.mjtJoint.mjJNT_HINGE))]  # fmt: skip
+    is_limited = model.actuator_ctrllimited.astype(bool)
+    low, high = model.actuator_ctrlrange.T
+    return Anatomy(
+        torso=torso,
+        mass=float(model.body_subtreemass[torso]),
+        gravity=float(np.linalg.norm(model.opt.gravity)),
+        height=top - bottom,
+        bodies=tuple(model.body(body).name or f"body {body}" for body in range(model.nbody)),
+        parts=_parts(model, torso, feet),
+        feet=tuple(_foot(model, data, body) for body in feet),
+        **root,
+        control_low=np.where(is_limited, low, -np.inf),
+        control_high=np.where(is_limited, high, np.inf),
+        limited=model.jnt_qposadr[simple].astype(np.int64),
+        joint_low=model.jnt_range[simple, 0].copy(),
+        joint_high=model.jnt_range[simple, 1].copy(),
+        joint_names=tuple(model.joint(joint).name or f"joint {joint}" for joint in simple),
+        actuators=tuple(_actuator(model, number) for number in range(model.nu)),
+    )
+
+
+def _torso(model: Any) -> int:
+    """The heaviest tree's first body that moves relative to the world."""
+    roots = [body for body in range(1, model.nbody)
+             if model.body_parentid[body] == 0 and _moves(model, body)]  # fmt: skip
+    if not roots:
+        raise ValueError("no body of the model moves")
+    return max(roots, key=lambda body: float(model.body_subtreemass[body]))
+
+
+def _moves(model: Any, root: int) -> bool:
+    return any(model.body_dofnum[body] > 0 for body in _subtree(model, root))
+
+
+def _subtree(model: Any, root: int) -> list[int]:
+    """The body and all that hang on it, in the order of their numbers."""
+    found = [root]
+    for body in range(root + 1, model.nbody):
+        if int(model.body_parentid[body]) in found:
+            found.append(body)
+    return found
+
+
+def _is_leaf(model: Any, body: int) -> bool:
+    return body not in model.body_parentid.tolist() and model.body_geomnum[body] > 0
+
+
+def _geoms(model: Any, body: int) -> range:
+    first = int(model.body_geomadr[body])
+    return range(first, first + int(model.body_geomnum[body]))
+
+
+def _ends(model: Any, geom: int) -> Floats:
+    """The two ends of a geom along its longest axis, in its own axes, shape [2, 3]."""
+    import mujoco
+
+    size, kind = model.geom_size[geom], int(model.geom_type[geom])
+    along_z = (int(mujoco.mjtGeom.mjGEOM_CAPSULE), int(mujoco.mjtGeom.mjGEOM_CYLINDER))
+    axis = 2 if kind in along_z else int(np.argmax(size))
+    half = float(size[1]) if kind in along_z else float(size[axis])
+    if kind == int(mujoco.mjtGeom.mjGEOM_SPHERE):
+        half = 0.0
+    ends = np.zeros((2, 3))
+    ends[:, axis] = -half, half
+    return ends
+
+
+def _radius(model: Any, geom: int) -> float:
+    """How far a geom reaches beyond the line between its ends."""
+    size = model.geom_size[geom]
+    return float(size[0]) if size[0] > 0 else float(model.geom_rbound[geom])
+
+
+def _corners(model: Any, data: Any, body: int) -> Floats:
+    """The ends of a body's geoms, in world axes, and their radii, shape [2 g, 4]."""
+    rows = [
+        (*(data.geom_xpos[geom] + data.geom_xmat[geom].reshape(3, 3) @ end), _radius(model, geom))
+        for geom in _geoms(model, body)
+        for end in _ends(model, geom)
+    ]
+    return np.array(rows).reshape(-1, 4)
+
+
+def _lowest(model: Any, data: Any, body: int) -> float:
+    corners = _corners(model, data, body)
+    return float((corners[:, 2] - corners[:, 3]).min()) if len(corners) else np.inf
+
+
+def _highest(model: Any, data: Any, body: int) -> float:
+    corners = _corners(model, data, body)
+    return float((corners[:, 2] + corners[:, 3]).max()) if len(corners) else -np.inf
+
+
+def _parts(model: Any, torso: int, feet: list[int]) -> dict[int, str]:
+    names = {body: model.body(body).name or f"body {body}" for body in _subtree(model, torso)}
+    names[torso] = "torso"
+    for foot in feet:
+        names[foot] = "foot"
+        body = int(model.body_parentid[foot])
+        for part in ("shin", "thigh"):
+            while body not in (0, torso) and not model.body_jntnum[body]:
+                body = int(model.body_parentid[body])
+            if body in (0, torso):
+                break
+            names[body] = part
+            body = int(model.body_parentid[body])
+    return names
+
+
+def _foot(model: Any, data: Any, body: int) -> Foot:
+    """Heel and toe are the ends of its geoms that lie furthest back and forward."""
+    corners = _corners(model, data, body)[:, :3]
+    own = (corners - data.xpos[body]) @ data.xmat[body].reshape(3, 3)
+    order = np.argsort(corners[:, 0], kind="stable")
+    return Foot(body, model.body(body).name or f"body {body}", own[order[0]], own[order[-1]])
+
+
+def _root_joints(model: Any, torso: int) -> dict[str, Any]:
+    """The fields that say where the torso's rotation and position are."""
+    import mujoco
+
+    found: dict[str, Any] = {"pitch": None, "pitch_sign": 1.0, "rotation": None, "spin": None}
+    found["forward"] = 0
+    first = int(model.body_jntadr[torso])
+    for joint in range(first, first + int(model.body_jntnum[torso])):
+        kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
+        axis = model.jnt_axis[joint]
+        if kind == int(mujoco.mjtJoint.mjJNT_FREE):
+            spin = int(model.jnt_dofadr[joint]) + 3
+            return found | {"rotation": address + 3, "spin": spin, "forward": address}
+        if kind == int(mujoco.mjtJoint.mjJNT_HINGE) and abs(axis[1]) > 0.9:
+            found |= {"pitch": address, "pitch_sign": float(np.sign(axis[1]))}
+        if kind == int(mujoco.mjtJoint.mjJNT_SLIDE) and abs(axis[0]) > 0.9:
+            found["forward"] = address
+    return found
+
+
+def _actuator(model: Any, number: int) -> str:
+    name = model.actuator(number).name
+    joint = int(model.actuator_trnid[number, 0])
+    return name or (model.joint(joint).name if joint >= 0 else "") or f"actuator {number}"
