@@ -1,0 +1,125 @@
+"""The recorder against mechanics: impulses on the floor balance the change of momentum."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+from hand_made import box
+
+from gallop.environments.make import make_env
+from gallop.evaluation.audit.anatomy import anatomy
+from gallop.evaluation.audit.trajectory import recording
+
+PLANAR = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
+EULER, RK4 = ("HalfCheetah-v5",), ("Hopper-v5", "Walker2d-v5", "Ant-v5")
+
+
+def played(task, n=80, **kwargs):
+    """A trajectory of random actions, the observations, and the model."""
+    env = make_env(task, seed=0, env_kwargs=kwargs)
+    simulator = env.unwrapped
+    with recording(env) as recorder:
+        observations = [env.reset(seed=1)[0]]
+        recorder.clear()
+        for _ in range(n):
+            observation, _, terminated, _, _ = env.step(env.action_space.sample())
+            observations.append(observation)
+            if terminated:
+                break
+        found = recorder.trajectory()
+    return found, np.array(observations), simulator.model
+
+
+@pytest.mark.parametrize("task", [*PLANAR, "Ant-v5"])
+def test_recording_does_not_change_a_bit(task):
+    recorded = played(task)[1]
+    env = make_env(task, seed=0)
+    observations = [env.reset(seed=1)[0]]
+    for _ in range(len(recorded) - 1):
+        observations.append(env.step(env.action_space.sample())[0])
+    assert np.array_equal(np.array(observations), recorded)
+
+
+def floor_force(trajectory):
+    """Force of the floor at each physics step, shape [n, 3]."""
+    contacts = trajectory.contacts
+    found = np.zeros((trajectory.n, 3))
+    floor = contacts.other == 0
+    np.add.at(found, contacts.step[floor], contacts.force[floor])
+    return found
+
+
+@pytest.mark.parametrize("task", EULER)
+def test_with_euler_the_forces_are_those_that_acted(task):
+    """Newton's law of the root, step by step: M a + bias = force of the floor."""
+    trajectory, _, model = played(task)
+    data, inertia = mujoco.MjData(model), np.zeros((model.nv, model.nv))
+    force = floor_force(trajectory)[:, [0, 2]]
+    for step in range(trajectory.n):
+        data.qpos[:], data.qvel[:] = trajectory.qpos[step], trajectory.qvel[step]
+        mujoco.mj_forward(model, data)
+        mujoco.mj_fullM(model, data, inertia)
+        change = trajectory.qvel[step + 1] - trajectory.qvel[step]
+        balance = (inertia @ change)[:2] / trajectory.dt + data.qfrc_bias[:2]
+        np.testing.assert_allclose(balance, force[step], atol=1e-8)
+    assert np.abs(force).max() > 300, "it has been pushed"
+
+
+@pytest.mark.parametrize("task", RK4)
+def test_with_rk4_the_impulses_balance_the_momentum(task):
+    trajectory, _, model = played(task)
+    data, momentum = mujoco.MjData(model), []
+    torso = anatomy(model).torso
+    for qpos, qvel in zip(trajectory.qpos, trajectory.qvel, strict=True):
+        data.qpos[:], data.qvel[:] = qpos, qvel
+        mujoco.mj_forward(model, data)
+        mujoco.mj_subtreeVel(model, data)
+        momentum.append(model.body_subtreemass[torso] * data.subtree_linvel[torso])
+    change = np.array(momentum)[1:] - momentum[0]
+    force = floor_force(trajectory) + model.body_subtreemass[torso] * model.opt.gravity
+    impulse = np.cumsum(force, axis=0) * trajectory.dt
+    np.testing.assert_allclose(impulse, change, atol=0.02 * np.abs(change).max())
+    assert len(trajectory.contacts.step) > 20
+
+
+@pytest.mark.parametrize("integrator", ["Euler", "RK4", "implicitfast"])
+def test_a_box_at_rest_is_carried_by_its_weight(integrator):
+    model, data, recorder, parts = box(integrator)
+    for _ in range(20):
+        recorder.step(mujoco.mj_step, 20)
+    trajectory = recorder.trajectory()
+    late = floor_force(trajectory)[-50:]
+    np.testing.assert_allclose(late, np.tile([0, 0, 2 * 9.81], (50, 1)), atol=0.02)
+    assert parts.weight == pytest.approx(2 * 9.81)
+    assert trajectory.n == 400 and trajectory.n_per_timestep == 20
+    assert trajectory.contacts.velocity[-10:].max() < 1e-3
+
+
+@pytest.mark.parametrize("integrator", ["Euler", "RK4"])
+def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
+    model, data, recorder, _ = box(integrator, height=0.05 + 0.5 * 9.81 * 0.2**2)
+    recorder.step(mujoco.mj_step, 150)
+    contacts = recorder.trajectory().contacts
+    assert contacts.step.min() * 0.002 == pytest.approx(0.2, abs=0.005), "0.2 s of free fall"
+
+
+def test_slip_and_friction_of_a_sliding_box():
+    """Friction 0.3: the force along the floor is 0.3 of the normal one, against the motion."""
+    model, data, recorder, _ = box(friction=0.3)
+    data.qvel[0] = 2.0
+    recorder.step(mujoco.mj_step, 100)
+    trajectory = recorder.trajectory()
+    total = floor_force(trajectory)[20:80].mean(axis=0)
+    assert total[0] / total[2] == pytest.approx(-0.3, rel=0.03)
+    rows = trajectory.contacts.step == 50
+    speed = trajectory.qvel[50, 0]
+    np.testing.assert_allclose(trajectory.contacts.velocity[rows], speed, rtol=0.02)
+
+
+def test_energy_is_balanced_where_nothing_touches():
+    model, data, recorder, _ = box("RK4", height=3.0)
+    data.qvel[:] = 1.0, 2.0, 5.0
+    recorder.step(mujoco.mj_step, 200)
+    energy = recorder.trajectory().energy
+    np.testing.assert_allclose(energy, energy[0], rtol=1e-9)
