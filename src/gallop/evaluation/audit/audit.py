@@ -1,0 +1,187 @@
+"""An audit: episodes played, recorded, measured and judged.
+
+Order of reading: trajectory.py records, anatomy.py names parts, posture.py, contact.py, toes.py,
+actuation.py, energy.py and rewards.py measure, findings.py judges, sensitivity.py changes the
+simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gallop.environments.make import Task
+from gallop.environments.spaces import Env
+from gallop.environments.task_errors import close
+from gallop.errors import ExperimentError
+from gallop.evaluation.audit.anatomy import Anatomy, anatomy
+from gallop.evaluation.audit.findings import Finding, Measures, findings, measure
+from gallop.evaluation.audit.rewards import Rewards, rewards
+from gallop.evaluation.audit.sensitivity import Change
+from gallop.evaluation.audit.trajectory import Trajectory, recording
+from gallop.evaluation.episodes import Episodes
+from gallop.policies.policy import Array
+
+FORMAT = 1
+
+
+class Audited(NamedTuple):
+    """One episode."""
+
+    seed: int
+    return_: float
+    length: int
+    trajectory: Trajectory
+    measures: Measures
+    rewards: Rewards
+    findings: list[Finding]
+
+
+class Audit(NamedTuple):
+    """The audit of a policy."""
+
+    parts: Anatomy
+    episodes: list[Audited]
+    changes: list[Change]
+    """The sensitivity; empty if it was not asked for."""
+
+
+def has_model(env: Env) -> bool:
+    """Whether an environment has MuJoCo's model, so that it can be audited."""
+    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+
+
+def audit(
+    task: Task,
+    episodes: Episodes,
+    changes: Sequence[Change] = (),
+    on_episode: Callable[[], None] = lambda: None,
+) -> Audit:
+    """Replay episodes, record every physics step, and measure them.
+
+    Args:
+        task: of the episodes.
+        episodes: with their actions.
+        changes: the sensitivity, if it was measured.
+        on_episode: called after each.
+
+    Raises:
+        ExperimentError: if the task is not MuJoCo's, or an episode cannot be repeated.
+    """
+    env = task.make()
+    try:
+        if not has_model(env):
+            raise ExperimentError(f"{task.env} is not a MuJoCo task, so there is nothing to audit")
+        parts = anatomy(env.unwrapped.model)  # type: ignore[attr-defined]
+        found = []
+        for index, seed in enumerate(episodes.seeds.tolist()):
+            trajectory = replayed(
+                env, seed, episodes.actions[index], float(episodes.returns[index])
+            )
+            terms = {name: float(sums[index]) for name, sums in episodes.reward_terms.items()}
+            measures = measure(trajectory, parts)
+            found.append(
+                Audited(
+                    seed,
+                    float(episodes.returns[index]),
+                    int(episodes.lengths[index]),
+                    trajectory,
+                    measures,
+                    rewards(trajectory, parts, terms),
+                    findings(trajectory, parts, measures),
+                )
+            )
+            on_episode()
+        return Audit(parts, found, list(changes))
+    finally:
+        close(env)
+
+
+def replayed(env: Env, seed: int, actions: Array, expected: float) -> Trajectory:
+    """Play an episode again, and record every physics step.
+
+    Args:
+        env: of its task.
+        seed: of its initial state.
+        actions: of each timestep, shape [length, ...].
+        expected: its return.
+
+    Raises:
+        ExperimentError: if the replay has another return.
+    """
+    with recording(env) as recorder:
+        env.reset(seed=seed)
+        recorder.clear()
+        total = 0.0
+        for action in actions:
+            total += float(env.step(action.item() if action.ndim == 0 else action)[1])
+        if total != expected and not (np.isnan(total) and np.isnan(expected)):
+            raise ExperimentError(
+                f"the episode of seed {seed} returns {total!r} when it is repeated, instead of "
+                f"{expected!r}"
+            )
+        return recorder.trajectory()
+
+
+def as_record(found: Audit) -> dict[str, Any]:
+    """The audit as JSON: audit.json."""
+    return {
+        "format": FORMAT,
+        "robot": {
+            "mass": found.parts.mass,
+            "height": found.parts.height,
+            "feet": [foot.name for foot in found.parts.feet],
+        },
+        "findings": summary(found),
+        "episodes": [
+            {
+                "seed": each.seed,
+                "return": each.return_,
+                "length": each.length,
+                **{name: _plain(part) for name, part in each.measures._asdict().items()},
+                "rewards": _plain(each.rewards),
+                "findings": [_plain(finding) for finding in each.findings],
+            }
+            for each in found.episodes
+        ],
+        "sensitivity": [
+            {"change": each.name, "returns": each.returns.tolist(), "why_not": each.why_not}
+            for each in found.changes
+        ],
+    }
+
+
+def summary(found: Audit) -> list[dict[str, Any]]:
+    """Each finding once, with the number of episodes that show it and the first one's details."""
+    names = dict.fromkeys(each.name for audited in found.episodes for each in audited.findings)
+    rows = []
+    for name in names:
+        shown = [(audited.seed, each) for audited in found.episodes
+                 for each in audited.findings if each.name == name]  # fmt: skip
+        seed, first = shown[0]
+        rows.append(
+            {
+                "name": name,
+                "episodes": len(shown),
+                "of": len(found.episodes),
+                "rule": first.rule,
+                "measured": first.measured,
+                "evidence": first.evidence,
+                "seed": seed,
+                "seconds": [list(span) for span in first.seconds],
+            }
+        )
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as dictionaries, arrays and tuples as lists."""
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {name: _plain(part) for name, part in value._asdict().items()}
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
