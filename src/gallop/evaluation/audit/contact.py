@@ -108,7 +108,8 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
             foot.name: float(each.mean()) for foot, each in zip(anatomy.feet, on_floor, strict=True)
         },
         touchdowns={
-            foot.name: len(landings(each)) for foot, each in zip(anatomy.feet, on_floor, strict=True)
+            foot.name: len(landings(each))
+            for foot, each in zip(anatomy.feet, on_floor, strict=True)
         },
         order=_order(anatomy.feet, on_floor),
         stride=period,
@@ -163,7 +164,9 @@ def stride(loads: Floats, dt: float) -> tuple[float | None, float]:
 
 def _slip(floor: Contacts, foot: Foot, anatomy: Anatomy) -> float:
     rows = (floor.body == foot.body) & (floor.normal > LOADED_SHARE * anatomy.weight)
-    return float(np.average(floor.velocity[rows], weights=floor.normal[rows])) if rows.any() else 0.0
+    return (
+        float(np.average(floor.velocity[rows], weights=floor.normal[rows])) if rows.any() else 0.0
+    )
 
 
 def _longest(values: Bools) -> int:

@@ -30,7 +30,9 @@ class Energy(NamedTuple):
 def energy(trajectory: Trajectory, anatomy: Anatomy) -> Energy:
     """Measure power and the balance of energy."""
     dt, powers = trajectory.dt, trajectory.actuator_power
-    distance = float(abs(trajectory.qpos[-1, anatomy.forward] - trajectory.qpos[0, anatomy.forward]))
+    distance = float(
+        abs(trajectory.qpos[-1, anatomy.forward] - trajectory.qpos[0, anatomy.forward])
+    )
     work = float(np.abs(powers).sum()) * dt
     steps = slice(0, -1)  # energies are known before each step
     given = (powers[steps].sum() + trajectory.other_power[steps].sum()) * dt
