@@ -85,7 +85,7 @@ def test_with_rk4_the_impulses_balance_the_momentum(task):
 
 @pytest.mark.parametrize("integrator", ["Euler", "RK4", "implicitfast"])
 def test_a_box_at_rest_is_carried_by_its_weight(integrator):
-    model, data, recorder, parts = box(integrator)
+    *_, recorder, parts = box(integrator)
     for _ in range(20):
         recorder.step(mujoco.mj_step, 20)
     trajectory = recorder.trajectory()
@@ -98,7 +98,7 @@ def test_a_box_at_rest_is_carried_by_its_weight(integrator):
 
 @pytest.mark.parametrize("integrator", ["Euler", "RK4"])
 def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
-    model, data, recorder, _ = box(integrator, height=0.05 + 0.5 * 9.81 * 0.2**2)
+    _, _, recorder, _ = box(integrator, height=0.05 + 0.5 * 9.81 * 0.2**2)
     recorder.step(mujoco.mj_step, 150)
     contacts = recorder.trajectory().contacts
     assert contacts.step.min() * 0.002 == pytest.approx(0.2, abs=0.005), "0.2 s of free fall"
@@ -106,7 +106,7 @@ def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
 
 def test_slip_and_friction_of_a_sliding_box():
     """Friction 0.3: the force along the floor is 0.3 of the normal one, against the motion."""
-    model, data, recorder, _ = box(friction=0.3)
+    _, data, recorder, _ = box(friction=0.3)
     data.qvel[0] = 2.0
     recorder.step(mujoco.mj_step, 100)
     trajectory = recorder.trajectory()
@@ -118,7 +118,7 @@ def test_slip_and_friction_of_a_sliding_box():
 
 
 def test_energy_is_balanced_where_nothing_touches():
-    model, data, recorder, _ = box("RK4", height=3.0)
+    _, data, recorder, _ = box("RK4", height=3.0)
     data.qvel[:] = 1.0, 2.0, 5.0
     recorder.step(mujoco.mj_step, 200)
     energy = recorder.trajectory().energy

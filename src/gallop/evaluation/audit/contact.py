@@ -69,7 +69,10 @@ def normal_forces(trajectory: Trajectory, body: int) -> Floats:
     """Normal force of the floor on a body at each physics step, in N, shape [n]."""
     floor = floor_forces(trajectory)
     rows = floor.body == body
-    return np.bincount(floor.step[rows], floor.normal[rows], minlength=trajectory.n)
+    total: Floats = np.bincount(
+        floor.step[rows], floor.normal[rows], minlength=trajectory.n
+    ).astype(np.float64)
+    return total
 
 
 def in_contact(forces: Floats, anatomy: Anatomy) -> Bools:
@@ -94,6 +97,7 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
     impulse = float(total.sum()) or 1.0
     loads = np.array([normal_forces(trajectory, foot.body) for foot in anatomy.feet])
     on_floor = np.array([in_contact(load, anatomy) for load in loads])
+    steps = list(zip(anatomy.feet, on_floor, strict=True))
     period, regularity = stride(loads, trajectory.dt)
     slip = {foot.name: _slip(floor, foot, anatomy) for foot in anatomy.feet}
     speed = float(np.mean(np.abs(np.diff(trajectory.qpos[:, anatomy.forward])))) / trajectory.dt
@@ -104,13 +108,8 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
         },
         flight=float(nothing.mean()) if len(nothing) else 0.0,
         longest_flight=_longest(nothing) * trajectory.dt,
-        duty_factor={
-            foot.name: float(each.mean()) for foot, each in zip(anatomy.feet, on_floor, strict=True)
-        },
-        touchdowns={
-            foot.name: len(landings(each))
-            for foot, each in zip(anatomy.feet, on_floor, strict=True)
-        },
+        duty_factor={foot.name: float(each.mean()) for foot, each in steps},
+        touchdowns={foot.name: len(landings(each)) for foot, each in steps},
         order=_order(anatomy.feet, on_floor),
         stride=period,
         regularity=regularity,

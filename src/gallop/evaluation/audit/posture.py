@@ -31,8 +31,8 @@ class Posture(NamedTuple):
 def pitch(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
     """Unwrapped pitch in radians, relative to the initial pose of the model, shape [n + 1].
 
-    A planar robot's is the angle of its hinge. That of a free body is the turning rate about its own
-    lateral axis, added up: a turn counts as one whatever the heading is.
+    A planar robot's is the angle of its hinge. That of a free body is the turning rate about its
+    own lateral axis, added up: a turn counts as one whatever the heading is.
     """
     if anatomy.pitch is not None:
         return anatomy.pitch_sign * trajectory.qpos[:, anatomy.pitch]
@@ -48,7 +48,8 @@ def uprightness(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
     if anatomy.rotation is None:
         return np.cos(pitch(trajectory, anatomy))
     _, x, y, _ = trajectory.qpos[:, anatomy.rotation : anatomy.rotation + 4].T
-    return 1 - 2 * (x**2 + y**2)
+    upward: Floats = 1 - 2 * (x**2 + y**2)
+    return upward
 
 
 def posture(trajectory: Trajectory, anatomy: Anatomy) -> Posture:

@@ -5,9 +5,9 @@ the episode. What a step leaves in MuJoCo's `data` does not belong to one instan
 
 - With semi-implicit Euler and the implicit integrators, contacts, their forces and the positions of
   bodies are those of the state *before* the step, and the forces are the ones that acted.
-- With RK4, they are of the last of four trial states inside the step. So the recorder takes the four
-  stages again on a copy, and adds up their forces with RK4's weights: an average over the step whose
-  product with the time step is the impulse that acted.
+- With RK4, they are of the last of four trial states inside the step. So the recorder takes the
+  four stages again on a copy, and adds up their forces with RK4's weights: an average over the step
+  whose product with the time step is the impulse that acted.
 
 Source of the stages: mj_RungeKutta in MuJoCo's engine_forward.c (classic RK4).
 """
@@ -82,7 +82,8 @@ class Trajectory(NamedTuple):
     @property
     def times(self) -> Floats:
         """Seconds since the start before each step and after the last one, shape [n + 1]."""
-        return np.arange(self.n + 1) * self.dt
+        times: Floats = np.arange(self.n + 1) * self.dt
+        return times
 
 
 class Recorder:
@@ -98,7 +99,7 @@ class Recorder:
 
         self.model, self.data = model, data
         self._is_rk4 = int(model.opt.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
-        self._trial = mujoco.MjData(model) if self._is_rk4 else None
+        self._trial: Any = mujoco.MjData(model) if self._is_rk4 else None
         self.clear()
 
     def clear(self) -> None:
