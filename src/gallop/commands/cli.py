@@ -17,6 +17,7 @@ from typing import NoReturn
 from gallop import __version__
 from gallop.answers import say_why
 from gallop.commands import (
+    audit,
     baseline,
     clean,
     completion,
@@ -117,7 +118,16 @@ def make_parser() -> Parser:
         dest="command", required=True, metavar="COMMAND", title="commands"
     )
     for add in (
-        *(run.add, tune.add, watch.add, evaluate.add, baseline.add, figures.add, list_runs.add),
+        *(
+            run.add,
+            tune.add,
+            watch.add,
+            evaluate.add,
+            audit.add,
+            baseline.add,
+            figures.add,
+            list_runs.add,
+        ),
         *(presets.add, import_zoo.add, export.add, verify.add, clean.add, doctor.add),
         partial(completion.add, parser),
     ):

@@ -53,7 +53,7 @@ def has_model(env: Env) -> bool:
     return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
 
 
-def audit(
+def audit_episodes(
     task: Task,
     episodes: Episodes,
     changes: Sequence[Change] = (),

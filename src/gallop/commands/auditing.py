@@ -1,0 +1,167 @@
+"""Audit a policy: play it, replay it with every physics step recorded, and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from gallop.commands.scoring import chosen_seeds
+from gallop.environments.task_errors import close
+from gallop.environments.watchdog import watching
+from gallop.errors import ExperimentError, counted
+from gallop.evaluation.audit import sensitivity as sensitive_to
+from gallop.evaluation.audit.audit import Audit, as_record, audit_episodes, has_model, summary
+from gallop.evaluation.episodes import evaluate
+from gallop.experiments.settings import TaskArguments
+from gallop.policies.sb3_zip import Options
+from gallop.report import audit_figures
+from gallop.report.display import Display
+from gallop.report.tables import Column, NameTable
+from gallop.run_folder.files import write_json
+from gallop.run_folder.find_policy import Named, find_policy
+
+
+def audit(
+    what: Path | None,
+    *,
+    env: str | None,
+    n_episodes: int | None,
+    sensitive: bool,
+    output: Path | None,
+    arguments: TaskArguments,
+    options: Options,
+    results: Path,
+    display: Display,
+) -> Audit:
+    """Audit a policy, print the report, and write it if a folder is given.
+
+    Args:
+        what: run or milestone folder, SB3 zip or ONNX file; None: best policy of the newest run.
+        env: id of the task, for a policy outside a run folder.
+        n_episodes: number of evaluation seeds; None: all ten.
+        sensitive: measure the sensitivity, too.
+        output: folder for audit.json and the figures; None: print only.
+        arguments: keyword arguments and wrappers of the task.
+        options: how to read the policy file.
+        results: folder of all runs.
+        display: prints the results.
+
+    Raises:
+        ExperimentError: if there is no such policy, or its task is not MuJoCo's.
+    """
+    seeds = chosen_seeds(n_episodes, None)
+    named = find_policy(what, env=env, results=results, arguments=arguments)
+    changes = _changes(named)
+    policy = named.read(options)
+    with watching(named.task.watchdog):
+        episodes = evaluate(policy, named.task.make, seeds, named.task.max_episode_timesteps)
+        varied = (
+            sensitive_to.sensitivity(policy, named.task, seeds, changes, display.activity)
+            if sensitive
+            else []
+        )
+        found = audit_episodes(named.task, episodes, varied)
+    _report(named, found, display)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / "audit.json", as_record(found))
+        for path in audit_figures.draw(found, output):
+            display.say(f"figure  {path}")
+    return found
+
+
+def _changes(named: Named) -> dict[str, sensitive_to.Physics]:
+    """The changes of the task's simulator.
+
+    Raises:
+        ExperimentError: if the task is not MuJoCo's.
+    """
+    import mujoco
+
+    env = named.task.make()
+    try:
+        if not has_model(env):
+            raise ExperimentError(
+                f"{named.task.env} is not a MuJoCo task, so there is nothing to audit"
+            )
+        option = env.unwrapped.model.opt  # type: ignore[attr-defined]
+        is_rk4 = int(option.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
+        return sensitive_to.changes(float(option.timestep), "rk4" if is_rk4 else "euler")
+    finally:
+        close(env)
+
+
+def _report(named: Named, found: Audit, display: Display) -> None:
+    """Print the measures, the findings and the sensitivity."""
+    display.table(NameTable(
+        [Column("measure", "name"), Column("mean"), Column("least"), Column("most")],
+        [[name, *(_number(value) for value in (np.mean(v), np.min(v), np.max(v)))]
+         for name, v in _rows(found).items()],
+        f"{named.task.env}, {named.path}, {counted(len(found.episodes), 'episode')}",
+    ))  # fmt: skip
+    lines = summary(found)
+    display.say("" if lines else "\nno findings")
+    for each in lines:
+        when = "; ".join(f"{start:.1f} to {end:.1f} s" for start, end in each["seconds"])
+        display.say(
+            f"{each['name']}: {each['episodes']} of {each['of']} episodes; {each['measured']} "
+            f"(rule: {each['rule']}; {each['evidence']}; seed {each['seed']}"
+            f"{', ' * bool(when)}{when})"
+        )
+    if found.changes:
+        _report_changes(found, display)
+
+
+def _rows(found: Audit) -> dict[str, list[float]]:
+    """The measures that the table shows, of each episode."""
+    measures, rewards = [e.measures for e in found.episodes], [e.rewards for e in found.episodes]
+    rows = {
+        "return": [each.return_ for each in found.episodes],
+        "speed, m/s": [each.speed for each in rewards],
+        "standing still, share of time": [each.standing for each in rewards],
+        "upside down, share of time": [each.posture.upside_down for each in measures],
+        "net turns": [each.posture.net_turns for each in measures],
+        "somersaults": [float(len(each.posture.somersaults)) for each in measures],
+        "in the air, share of time": [each.contact.flight for each in measures],
+        "stride, s": [each.contact.stride or np.nan for each in measures],
+        "regularity of strides": [each.contact.regularity for each in measures],
+        "largest force over weight": [each.contact.peak for each in measures],
+        "slip over speed": [each.contact.slip_share for each in measures],
+        "deepest penetration, mm": [1000 * each.contact.deepest for each in measures],
+        "controls at a limit, share": [each.actuation.saturated for each in measures],
+        "change between controls, share of range": [each.actuation.change for each in measures],
+        "dominant frequency, Hz": [each.actuation.frequency or np.nan for each in measures],
+        "mechanical power, W": [each.energy.power for each in measures],
+        "cost of transport": [each.energy.transport or np.nan for each in measures],
+        "energy from no force, share": [each.energy.residual_share for each in measures],
+    }
+    names = dict.fromkeys(name for each in measures for name in each.contact.impulse_share)
+    for name in names:
+        rows[f"impulse on {name}, share"] = [m.contact.impulse_share.get(name, 0.0)
+                                             for m in measures]  # fmt: skip
+    for foot in found.parts.feet:
+        rows[f"duty factor of {foot.name}"] = [m.contact.duty_factor[foot.name] for m in measures]
+        if all(foot.name in each.toes.toe_share for each in measures):
+            rows[f"impulse on the toe of {foot.name}, share"] = [
+                each.toes.toe_share[foot.name] for each in measures
+            ]
+    return rows
+
+
+def _report_changes(found: Audit, display: Display) -> None:
+    usual = np.mean([each.return_ for each in found.episodes])
+    rows = [["none", _number(usual), ""]]
+    for each in found.changes:
+        mean = float(np.mean(each.returns))
+        share = f"{mean / usual - 1:+.0%}" if usual > 0 and np.isfinite(mean) else each.why_not
+        rows.append([each.name, _number(mean), share])
+    columns = [Column("change of the simulator", "name"), Column("return"), Column("difference")]
+    display.say("")
+    display.table(NameTable(columns, rows))
+
+
+def _number(value: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    return f"{value:,.1f}" if abs(value) >= 100 else f"{value:.3g}"
