@@ -8,7 +8,8 @@ import mujoco
 import numpy as np
 
 from gallop.evaluation.audit.anatomy import Anatomy, Foot, anatomy
-from gallop.evaluation.audit.trajectory import Contacts, Recorder, Trajectory
+from gallop.evaluation.audit.recorder import Recorder
+from gallop.evaluation.audit.trajectory import Contacts, Trajectory
 
 DT = 0.01
 WEIGHT = 100.0

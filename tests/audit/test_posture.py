@@ -8,7 +8,7 @@ from hand_made import ANATOMY, motion
 
 from gallop.evaluation.audit.anatomy import anatomy
 from gallop.evaluation.audit.posture import full_turns, pitch, posture, uprightness
-from gallop.evaluation.audit.trajectory import Recorder
+from gallop.evaluation.audit.recorder import Recorder
 
 N = 500
 TURN = 2 * np.pi

@@ -9,7 +9,7 @@ from hand_made import box
 
 from gallop.environments.make import make_env
 from gallop.evaluation.audit.anatomy import anatomy
-from gallop.evaluation.audit.trajectory import recording
+from gallop.evaluation.audit.recorder import recording
 
 PLANAR = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
 EULER, RK4 = ("HalfCheetah-v5",), ("Hopper-v5", "Walker2d-v5", "Ant-v5")
