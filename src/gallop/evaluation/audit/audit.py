@@ -18,9 +18,9 @@ from gallop.environments.task_errors import close
 from gallop.errors import ExperimentError
 from gallop.evaluation.audit.anatomy import Anatomy, anatomy
 from gallop.evaluation.audit.findings import Finding, Measures, findings, measure
+from gallop.evaluation.audit.recorder import recording
 from gallop.evaluation.audit.rewards import Rewards, rewards
 from gallop.evaluation.audit.sensitivity import Change
-from gallop.evaluation.audit.recorder import recording
 from gallop.evaluation.audit.trajectory import Trajectory
 from gallop.evaluation.episodes import Episodes
 from gallop.policies.policy import Array

@@ -19,7 +19,7 @@ mju_decodePyramid in engine_util_misc.c (forces of pyramidal friction cones).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +30,14 @@ from gallop.evaluation.audit.trajectory import Contacts, Floats, Trajectory
 RK4_WEIGHTS = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
+BLOCK = 4096  # rows that are allocated at once
+
+
 class _Touch(NamedTuple):
     """Copies of the contacts at one instant, and what is needed to make sense of them."""
 
-    step: int
-    weight: float
-    """Of this instant in its step."""
+    row: int
+    """Of the instant in `_Rows`."""
     pos: Floats
     frame: Floats
     geom: NDArray[np.int32]
@@ -45,20 +47,46 @@ class _Touch(NamedTuple):
     dim: NDArray[np.int32]
     friction: Floats
     forces: Floats
-    xpos: Floats
-    xmat: Floats
-    cvel: Floats
-    centre: Floats
+    bodies: Floats
+    """Positions, rotations, velocities and centres of mass of all bodies, one after the other."""
 
 
-class _Instant(NamedTuple):
-    """Copies of the generalised forces at one instant."""
+class _Rows:
+    """One row per instant, with what MuJoCo's `data` then holds."""
 
-    actuator_force: Floats
-    actuator_velocity: Floats
-    passive: Floats
-    """Without springs, whose work is in the potential energy."""
-    constraint: Floats
+    NAMES = (
+        "qpos", "qvel", "qacc", "ctrl", "energy", "actuator_force", "actuator_velocity",
+        "qfrc_passive", "qfrc_spring", "qfrc_constraint", "mocap_pos", "mocap_quat",
+    )  # fmt: skip
+
+    def __init__(self, data: Any) -> None:
+        self._shapes = {name: getattr(data, name).shape for name in self.NAMES}
+        self._width = sum(getattr(data, name).size for name in self.NAMES)
+        self._full: list[Floats] = []
+        self._block, self._used = np.empty((BLOCK, self._width)), 0
+
+    def views(self, data: Any) -> list[Floats]:
+        """The arrays that `add` copies; they stay those of `data`."""
+        return [getattr(data, name).reshape(-1) for name in self.NAMES]
+
+    def add(self, views: list[Floats]) -> int:
+        """Copy them, and return the row's index."""
+        if self._used == BLOCK:
+            self._full.append(self._block)
+            self._block, self._used = np.empty((BLOCK, self._width)), 0
+        np.concatenate(views, out=self._block[self._used])
+        self._used += 1
+        return len(self._full) * BLOCK + self._used - 1
+
+    def columns(self) -> dict[str, Floats]:
+        """Name -> what it was at each instant, shape [rows, ...]."""
+        rows = np.concatenate([*self._full, self._block[: self._used]])
+        found, first = {}, 0
+        for name, shape in self._shapes.items():
+            size = int(np.prod(shape))
+            found[name] = rows[:, first : first + size].reshape(len(rows), *shape)
+            first += size
+        return found
 
 
 class Recorder:
@@ -80,78 +108,63 @@ class Recorder:
 
     def clear(self) -> None:
         """Forget what was recorded: the next step begins an episode."""
-        self._qpos: list[Floats] = []
-        self._qvel: list[Floats] = []
-        self._ctrl: list[Floats] = []
-        self._mocap: list[Floats] = []
-        self._energy: list[Floats] = []
-        self._instants: list[list[_Instant]] = []  # per step: one, or the four of RK4
-        self._speeds: list[list[Floats]] = []  # their velocities, for RK4
+        self._rows = _Rows(self.data)
+        self._views = self._rows.views(self.data)
+        self._bodies = _body_views(self.data)
+        if self._is_rk4:
+            self._trial_views = self._rows.views(self._trial)
+            self._trial_bodies = _body_views(self._trial)
+        self._first: tuple[Floats, Floats, Floats] | None = None
         self._touches: list[_Touch] = []
         self._n_per_timestep = 1
 
     def step(self, mj_step: Any, nstep: int) -> None:
         """Take physics steps one by one, and record each."""
         self._n_per_timestep = max(self._n_per_timestep, nstep)
-        take = self._rk4_step if self._is_rk4 else self._euler_step
+        if self._first is None:
+            self._first = _state(self.data)
+        if self._is_rk4:
+            for _ in range(nstep):
+                self._rk4_step()
+            return
+        model, data, views, add = self.model, self.data, self._views, self._rows.add
         for _ in range(nstep):
-            self._note_state()
-            take(mj_step)
+            mj_step(model, data)
+            row = add(views)
+            if data.ncon:
+                self._look(data, row, self._bodies)
 
-    def _note_state(self) -> None:
-        data = self.data
-        self._qpos.append(data.qpos.copy())
-        self._qvel.append(data.qvel.copy())
-        if self.model.nmocap:
-            self._mocap.append(np.hstack([data.mocap_pos, data.mocap_quat]))
-
-    def _euler_step(self, mj_step: Any) -> None:
-        mj_step(self.model, self.data)
-        self._ctrl.append(self.data.ctrl.copy())
-        self._energy.append(self.data.energy.copy())
-        self._instants.append([_instant(self.data)])
-        self._look(self.data, 1.0)
-
-    def _rk4_step(self, mj_step: Any) -> None:
+    def _rk4_step(self) -> None:
         """Take a step in the two halves of mj_step, and read all four stages."""
         import mujoco
 
         model, data, trial = self.model, self.data, self._trial
-        dt = float(model.opt.timestep)
+        half = float(model.opt.timestep) / 2
         mujoco.mj_checkPos(model, data)
         mujoco.mj_checkVel(model, data)
         mujoco.mj_forward(model, data)
         mujoco.mj_checkAcc(model, data)
-        self._ctrl.append(data.ctrl.copy())
-        self._energy.append(data.energy.copy())
-        qpos, qvel = data.qpos.copy(), data.qvel.copy()
-        instants, speeds, speed, acceleration = [_instant(data)], [qvel], qvel, data.qacc.copy()
-        self._look(data, RK4_WEIGHTS[0])
+        self._look(data, self._rows.add(self._views), self._bodies)
         mujoco.mj_copyData(trial, model, data)
-        for stage in (1, 2):
-            moved = qpos.copy()
-            mujoco.mj_integratePos(model, moved, speed, dt / 2)
-            speed = qvel + dt / 2 * acceleration
-            trial.qpos[:], trial.qvel[:] = moved, speed
-            mujoco.mj_forward(model, trial)
-            self._look(trial, RK4_WEIGHTS[stage])
-            instants.append(_instant(trial))
-            speeds.append(speed)
-            acceleration = trial.qacc.copy()
+        qpos, qvel = data.qpos, data.qvel  # unchanged until the second half
+        for _ in (1, 2):
+            speed, acceleration = trial.qvel.copy(), trial.qacc
+            trial.qvel[:] = qvel + half * acceleration
+            trial.qpos[:] = qpos
+            mujoco.mj_integratePos(model, trial.qpos, speed, half)
+            mujoco.mj_forwardSkip(model, trial, 0, 1)
+            self._look(trial, self._rows.add(self._trial_views), self._trial_bodies)
         mujoco.mj_RungeKutta(model, data, 4)
-        self._look(data, RK4_WEIGHTS[3])
-        self._instants.append([*instants, _instant(data)])
-        self._speeds.append([*speeds, qvel + dt * acceleration])
+        self._look(data, self._rows.add(self._views), self._bodies)
 
-    def _look(self, data: Any, weight: float) -> None:
+    def _look(self, data: Any, row: int, bodies: list[Floats]) -> None:
         """Copy the contacts of an instant, if there are any."""
         if not data.ncon:
             return
         found = data.contact
         self._touches.append(
             _Touch(
-                len(self._qpos) - 1,
-                weight,
+                row,
                 found.pos.copy(),
                 found.frame.copy(),
                 found.geom.copy(),
@@ -160,60 +173,65 @@ class Recorder:
                 found.dim.copy(),
                 found.friction.copy(),
                 data.efc_force.copy(),
-                data.xpos.copy(),
-                data.xmat.copy(),
-                data.cvel.copy(),
-                data.subtree_com.copy(),
+                np.concatenate(bodies),
             )
         )
 
     def trajectory(self) -> Trajectory:
         """Return what was recorded."""
-        data, model, n = self.data, self.model, len(self._qpos)
-        qvel = np.array([*self._qvel, data.qvel.copy()])
-        actuator_power, other_power = self._powers(qvel)
-        if model.nmocap:
-            self._mocap.append(np.hstack([data.mocap_pos, data.mocap_quat]))
-        found = Trajectory(
+        data, model = self.data, self.model
+        n_stages = len(RK4_WEIGHTS) if self._is_rk4 else 1
+        columns = self._rows.columns()
+        by_step = {name: rows.reshape(len(rows) // n_stages, n_stages, *rows.shape[1:])
+                   for name, rows in columns.items()}  # fmt: skip
+        first = self._first or _state(data)
+        after = (by_step[name][:, -1] for name in ("qpos", "qvel"))
+        qpos, qvel = (np.concatenate([start[None], rows])
+                      for start, rows in zip(first[:2], after, strict=True))  # fmt: skip
+        poses = np.concatenate([by_step["mocap_pos"], by_step["mocap_quat"]], axis=-1)[:, -1]
+        powers = self._powers(by_step, qvel)
+        weights = np.array(RK4_WEIGHTS if self._is_rk4 else (1.0,))
+        return Trajectory(
             dt=float(model.opt.timestep),
             n_per_timestep=self._n_per_timestep,
-            qpos=np.array([*self._qpos, data.qpos.copy()]),
+            qpos=qpos,
             qvel=qvel,
-            ctrl=np.array(self._ctrl).reshape(n, model.nu),
-            actuator_power=actuator_power,
-            other_power=other_power,
-            energy=np.array(self._energy).reshape(n, 2).sum(axis=1),
-            contacts=_contacts(model, self._touches),
+            ctrl=by_step["ctrl"][:, 0],
+            actuator_power=powers[0],
+            other_power=powers[1],
+            energy=by_step["energy"][:, 0].sum(axis=1),
+            contacts=_contacts(model, self._touches, weights),
             warnings=data.warning.number.astype(np.int32),
-            mocap=np.array(self._mocap) if model.nmocap else None,
+            mocap=np.concatenate([first[2][None], poses]) if model.nmocap else None,
         )
-        if model.nmocap:
-            self._mocap.pop()
-        return found
 
-    def _powers(self, qvel: Floats) -> tuple[Floats, Floats]:
-        """Power of each actuator, shape [n, nu], and of dampers and constraints, shape [n, 2]."""
-        model, n = self.model, len(self._qpos)
-        if not n:
-            return np.zeros((0, model.nu)), np.zeros((0, 2))
-        force, velocity, passive, constraint = (
-            np.array([[each[i] for each in step] for step in self._instants]) for i in range(4)
-        )  # each of shape [n, stages, ...]
+    def _powers(self, rows: Mapping[str, Floats], qvel: Floats) -> tuple[Floats, Floats]:
+        """Power of each actuator, shape [n, nu], and of dampers and constraints, shape [n, 2].
+
+        Args:
+            rows: what was recorded, each of shape [n, stages, ...].
+            qvel: velocities before and after each step, shape [n + 1, nv].
+        """
+        velocity = rows["actuator_velocity"].copy()
+        # What springs do is in the potential energy.
+        passive = rows["qfrc_passive"] - rows["qfrc_spring"]
         if self._is_rk4:
-            weights, speeds = np.array(RK4_WEIGHTS), np.array(self._speeds)
+            weights, speeds = np.array(RK4_WEIGHTS), rows["qvel"].copy()
+            # The last stage's are gone when the step is complete.
+            speeds[:, 3] = qvel[:-1] + float(self.model.opt.timestep) * rows["qacc"][:, 2]
         else:
             # A force's work on the way is its product with the mean of the velocities before and
             # after: so kinetic energy changes by the work exactly, but for changes of inertia.
             weights, speeds = np.ones(1), ((qvel[1:] + qvel[:-1]) / 2)[:, None]
             passive = passive - self._implicit_damping() * np.diff(qvel, axis=0)[:, None]
             velocity[:-1] = (velocity[:-1] + velocity[1:]) / 2
-        actuators = np.einsum("s,nsa->na", weights, force * velocity)
-        others = [np.einsum("s,nsv,nsv->n", weights, each, speeds)
-                  for each in (passive, constraint)]  # fmt: skip
+        actuators = np.einsum("s,nsa->na", weights, rows["actuator_force"] * velocity)
+        others = [np.einsum("s,nsv,nsv->n", weights, force, speeds)
+                  for force in (passive, rows["qfrc_constraint"])]  # fmt: skip
         return actuators, np.stack(others, axis=1)
 
     def _implicit_damping(self) -> Floats:
-        """Damping of each velocity that acts on the velocity after the step, not before it."""
+        """Damping of each velocity, where it acts on the velocity after the step; else 0."""
         import mujoco
 
         option, damping = self.model.opt, self.model.dof_damping.copy()
@@ -222,23 +240,35 @@ class Recorder:
         return np.zeros_like(damping) if is_euler and is_off else damping
 
 
-def _instant(data: Any) -> _Instant:
-    return _Instant(
-        data.actuator_force.copy(),
-        data.actuator_velocity.copy(),
-        data.qfrc_passive - data.qfrc_spring,
-        data.qfrc_constraint.copy(),
-    )
+def _state(data: Any) -> tuple[Floats, Floats, Floats]:
+    """Copies of positions, velocities, and poses of mocap bodies."""
+    return data.qpos.copy(), data.qvel.copy(), np.hstack([data.mocap_pos, data.mocap_quat])
 
 
-def _contacts(model: Any, touches: Sequence[_Touch]) -> Contacts:
-    """Compute the contacts with a force, one row for each body that is pushed."""
+def _body_views(data: Any) -> list[Floats]:
+    """What `_Touch.bodies` copies."""
+    return [getattr(data, name).reshape(-1) for name in ("xpos", "xmat", "cvel", "subtree_com")]
+
+
+def _contacts(model: Any, touches: Sequence[_Touch], stage_weights: Floats) -> Contacts:
+    """Compute the contacts with a force, one row for each body that is pushed.
+
+    Args:
+        model: a `mujoco.MjModel`.
+        touches: all contacts.
+        stage_weights: share of each instant in its step, shape [stages].
+    """
     if not touches:
         return _nothing()
     columns = list(zip(*touches, strict=True))
-    steps, weights = np.array(columns[0]), np.array(columns[1])
-    pos, frame, geom, dist, address, dim, friction, forces = map(np.concatenate, columns[2:10])
-    xpos, xmat, cvel, centre = map(np.stack, columns[10:14])
+    steps, stages = np.divmod(np.array(columns[0]), len(stage_weights))
+    weights = stage_weights[stages]
+    pos, frame, geom, dist, address, dim, friction, forces = map(np.concatenate, columns[1:9])
+    bodies = np.stack(columns[9]).reshape(len(touches), -1)
+    ends = np.cumsum([3 * model.nbody, 9 * model.nbody, 6 * model.nbody])
+    xpos, xmat, cvel, centre = (
+        part.reshape(len(touches), model.nbody, -1) for part in np.split(bodies, ends, axis=1)
+    )
     touch = np.repeat(np.arange(len(touches)), [len(each.dist) for each in touches])
     lengths = [len(each.forces) for each in touches]
     first = address + np.concatenate([[0], np.cumsum(lengths)[:-1]])[touch]
@@ -247,15 +277,15 @@ def _contacts(model: Any, touches: Sequence[_Touch]) -> Contacts:
     touch, pos, dist, local, geom = touch[kept], pos[kept], dist[kept], local[kept], geom[kept]
     axes = frame[kept].reshape(-1, 3, 3)
     push = weights[touch, None] * np.einsum("ki,kij->kj", local, axes)  # on the second geom
-    bodies = model.geom_bodyid[geom]
-    speeds = [_velocity(model, body, touch, pos, cvel, centre) for body in bodies.T]
+    pushed = model.geom_bodyid[geom]
+    speeds = [_velocity(model, body, touch, pos, cvel, centre) for body in pushed.T]
     between = speeds[1] - speeds[0]
     along = np.einsum("ki,ki->k", between, axes[:, 0])
     slip = np.linalg.norm(between - along[:, None] * axes[:, 0], axis=1)
-    is_world = model.body_weldid[bodies] == 0
+    is_world = model.body_weldid[pushed] == 0
     rows = []
     for mine, sign in ((0, -1.0), (1, 1.0)):  # MuJoCo's normal points to the second geom
-        body, other = bodies[:, mine], np.where(is_world[:, 1 - mine], 0, bodies[:, 1 - mine])
+        body, other = pushed[:, mine], np.where(is_world[:, 1 - mine], 0, pushed[:, 1 - mine])
         rotation = xmat[touch, body].reshape(-1, 3, 3)
         point = np.einsum("ki,kij->kj", pos - xpos[touch, body], rotation)
         normal = weights[touch] * local[:, 0]
@@ -333,7 +363,7 @@ def recording(env: Any) -> Iterator[Recorder]:
     mj_step = mujoco.mj_step
 
     def step(model: Any, data: Any, nstep: int = 1) -> None:
-        if data is simulator.data:
+        if data is recorder.data:
             recorder.step(mj_step, nstep)
         else:
             mj_step(model, data, nstep)

@@ -111,7 +111,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Trajectory:
         contacts=Contacts(*(
             each.astype(np.float64) if each.dtype == np.float32 else each for each in contacts
         )),
-        mocap=arrays["mocap"] if "mocap" in arrays else None,
+        mocap=arrays.get("mocap"),
         **values,
     )  # fmt: skip
     n = trajectory.n
