@@ -125,6 +125,7 @@ def _rows(found: Audit) -> dict[str, list[float]]:
         "somersaults": [float(len(each.posture.somersaults)) for each in measures],
         "in the air, share of time": [each.contact.flight for each in measures],
         "stride, s": [each.contact.stride or np.nan for each in measures],
+        "spread of strides, s": [each.contact.stride_spread or np.nan for each in measures],
         "regularity of strides": [each.contact.regularity for each in measures],
         "largest force over weight": [each.contact.peak for each in measures],
         "slip over speed": [each.contact.slip_share for each in measures],

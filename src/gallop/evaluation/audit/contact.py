@@ -20,8 +20,11 @@ Bools = NDArray[np.bool_]
 LEAST_SHARE = 0.01
 SHORTEST_STRIDE, LONGEST_STRIDE = 0.1, 2.0
 """Seconds between which a stride period is looked for."""
-LEAST_CORRELATION = 0.5
-"""Of a gait with itself one stride later; below, it has no period."""
+STRIDE_WINDOW = 0.1
+"""Seconds over which loads are averaged first: touchdowns last a few ms, and are never periodic to
+the ms."""
+LEAST_CORRELATION = 0.4
+"""Of a gait with itself one stride later; below, it has no period. Random contacts reach 0.2."""
 LOADED_SHARE = 0.1
 """Of the weight, above which a foot that moves along the floor slips."""
 
@@ -46,6 +49,9 @@ class Contact(NamedTuple):
     the most frequent order of all cycles."""
     stride: float | None
     """Seconds per stride, by the autocorrelation of the feet's loads; None: no period."""
+    stride_spread: float | None
+    """Standard deviation of the times between touchdowns of one foot that are a stride apart, in s;
+    None: no period."""
     regularity: float
     """That autocorrelation, at most 1."""
     slip: Mapping[str, float]
@@ -112,6 +118,7 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
         touchdowns={foot.name: len(landings(each)) for foot, each in steps},
         order=_order(anatomy.feet, on_floor),
         stride=period,
+        stride_spread=None if period is None else _spread(on_floor, period, trajectory.dt),
         regularity=regularity,
         slip=slip,
         slip_share=max(slip.values(), default=0.0) / speed if speed > 1e-9 else 0.0,
@@ -141,7 +148,9 @@ def stride(loads: Floats, dt: float) -> tuple[float | None, float]:
     shortest, longest = round(SHORTEST_STRIDE / dt), round(LONGEST_STRIDE / dt)
     n = loads.shape[1]
     longest = min(longest, n // 2)
-    centred = loads - loads.mean(axis=1, keepdims=True)
+    window = np.full(max(1, min(n, round(STRIDE_WINDOW / dt))), 1.0)
+    smooth = np.array([np.convolve(load, window, "same") for load in loads])
+    centred = smooth - smooth.mean(axis=1, keepdims=True)
     power = float((centred**2).sum())
     if longest <= shortest or power < 1e-9:
         return None, 0.0
@@ -159,6 +168,19 @@ def stride(loads: Floats, dt: float) -> tuple[float | None, float]:
     first = int(peaks[correlation[peaks] >= best - 0.1 * abs(best)][0])
     strength = min(1.0, float(correlation[first]))
     return (first * dt if strength >= LEAST_CORRELATION else None), strength
+
+
+def _spread(touching: Bools, period: float, dt: float) -> float:
+    """Standard deviation of the intervals between touchdowns that are about a stride apart, in s.
+
+    Args:
+        touching: whether each foot is on the floor at each physics step, shape [feet, n].
+        period: of a stride, in s.
+        dt: seconds per physics step.
+    """
+    intervals = np.concatenate([np.diff(landings(foot)) * dt for foot in touching])
+    strides = intervals[np.abs(intervals - period) < period / 2]
+    return float(strides.std()) if len(strides) else 0.0
 
 
 def _slip(floor: Contacts, foot: Foot, anatomy: Anatomy) -> float:
