@@ -155,12 +155,23 @@ def build(
                 action_space,
                 lambda _: 0.0,
                 net_arch=networks.net_arch(shapes),
+                optimizer_class=_NoOptimizer,
                 **kwargs,
             )
     except Exception as error:  # SB3 and PyTorch raise many kinds for unusual sizes
         reason = " ".join(str(error).split())[:200]
         raise PolicyFileError(f"{path}: its networks cannot be rebuilt: {reason}") from None
     return policy
+
+
+class _NoOptimizer:
+    """Stands in for the optimizer of a policy that only acts.
+
+    Creating one of PyTorch's imports its compiler, which takes longer than ten episodes.
+    """
+
+    def __init__(self, parameters: object, **settings: object) -> None:
+        pass
 
 
 @contextlib.contextmanager
