@@ -7,18 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from gallop.commands.scoring import chosen_seeds
-from gallop.environments.task_errors import close
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, counted
 from gallop.evaluation.audit import sensitivity as sensitive_to
-from gallop.evaluation.audit.audit import Audit, as_record, audit_episodes, has_model, summary
+from gallop.evaluation.audit.audit import Audit, audit_episodes, summary
 from gallop.evaluation.episodes import evaluate
 from gallop.experiments.settings import TaskArguments
 from gallop.policies.sb3_zip import Options
-from gallop.report import audit_figures
+from gallop.report import audit_files
 from gallop.report.display import Display
 from gallop.report.tables import Column, NameTable
-from gallop.run_folder.files import write_json
 from gallop.run_folder.find_policy import Named, find_policy
 
 
@@ -52,12 +50,14 @@ def audit(
     """
     seeds = chosen_seeds(n_episodes, None)
     named = find_policy(what, env=env, results=results, arguments=arguments)
-    changes = _changes(named)
+    tasks = audit_files.changed_tasks(named.task)
+    if isinstance(tasks, str):
+        raise ExperimentError(tasks)
     policy = named.read(options)
     with watching(named.task.watchdog):
         episodes = evaluate(policy, named.task.make, seeds, named.task.max_episode_timesteps)
         varied = (
-            sensitive_to.sensitivity(policy, named.task, seeds, changes, display.activity)
+            sensitive_to.sensitivity(policy, named.task, tasks, seeds, display.activity)
             if sensitive
             else []
         )
@@ -65,38 +65,16 @@ def audit(
     _report(named, found, display)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_json(output / "audit.json", as_record(found))
-        for path in audit_figures.draw(found, output):
-            display.say(f"figure  {path}")
+        for path in audit_files.write(found, output):
+            display.say(f"{'figure' if path.suffix == '.png' else 'numbers'}  {path}")
     return found
-
-
-def _changes(named: Named) -> dict[str, sensitive_to.Physics]:
-    """The changes of the task's simulator.
-
-    Raises:
-        ExperimentError: if the task is not MuJoCo's.
-    """
-    import mujoco
-
-    env = named.task.make()
-    try:
-        if not has_model(env):
-            raise ExperimentError(
-                f"{named.task.env} is not a MuJoCo task, so there is nothing to audit"
-            )
-        option = env.unwrapped.model.opt  # type: ignore[attr-defined]
-        is_rk4 = int(option.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
-        return sensitive_to.changes(float(option.timestep), "rk4" if is_rk4 else "euler")
-    finally:
-        close(env)
 
 
 def _report(named: Named, found: Audit, display: Display) -> None:
     """Print the measures, the findings and the sensitivity."""
     display.table(NameTable(
         [Column("measure", "name"), Column("mean"), Column("least"), Column("most")],
-        [[name, *(_number(value) for value in (np.mean(v), np.min(v), np.max(v)))]
+        [[name, *(_number(float(value)) for value in (np.mean(v), np.min(v), np.max(v)))]
          for name, v in _rows(found).items()],
         f"{named.task.env}, {named.path}, {counted(len(found.episodes), 'episode')}",
     ))  # fmt: skip
@@ -151,7 +129,7 @@ def _rows(found: Audit) -> dict[str, list[float]]:
 
 
 def _report_changes(found: Audit, display: Display) -> None:
-    usual = np.mean([each.return_ for each in found.episodes])
+    usual = float(np.mean([each.return_ for each in found.episodes]))
     rows = [["none", _number(usual), ""]]
     for each in found.changes:
         mean = float(np.mean(each.returns))

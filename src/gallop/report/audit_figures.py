@@ -8,26 +8,33 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gallop.evaluation.audit.audit import Audit, Audited
-from gallop.evaluation.audit.contact import floor_forces, in_contact, label, normal_forces
+from gallop.evaluation.audit.contact import (
+    bodies_on_floor,
+    in_contact,
+    intervals,
+    label,
+    normal_forces,
+)
 from gallop.evaluation.audit.posture import pitch
+from gallop.report import figures
 from gallop.report.figures import BASELINE, INK, TRAINED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+GAIT, PITCH, SENSITIVITY = "gait.png", "pitch.png", "sensitivity.png"
 GAIT_SECONDS = 5.0
 """Of the episode, that the gait diagram shows."""
 
 
 def draw(found: Audit, folder: Path) -> list[Path]:
-    """Draw the figures of the first episode, and of the sensitivity; return their paths."""
-    first = found.episodes[0]
-    figures = {"gait.png": gait_diagram(found, first), "pitch.png": pitch_trace(found, first)}
+    """Draw the figures of the filmed episode, and of the sensitivity; return their paths."""
+    drawn = {GAIT: gait_diagram(found, found.filmed), PITCH: pitch_trace(found, found.filmed)}
     if found.changes:
-        figures["sensitivity.png"] = sensitivity_plot(found)
-    for name, figure in figures.items():
-        figure.savefig(folder / name, dpi=120)
-    return [folder / name for name in figures]
+        drawn[SENSITIVITY] = sensitivity_plot(found)
+    for name, figure in drawn.items():
+        figures.save(figure, folder / name)
+    return [folder / name for name in drawn]
 
 
 def gait_diagram(found: Audit, audited: Audited) -> Figure:
@@ -35,22 +42,19 @@ def gait_diagram(found: Audit, audited: Audited) -> Figure:
     from matplotlib.figure import Figure
 
     trajectory, parts = audited.trajectory, found.parts
+    bodies = bodies_on_floor(trajectory, parts)
     feet = [foot.body for foot in parts.feet]
-    others = sorted(set(floor_forces(trajectory).body.tolist()) - set(feet))
-    bodies = [*feet, *others]
     figure = Figure(figsize=(9, 1.2 + 0.4 * len(bodies)), layout="constrained")
     axes = figure.subplots()
-    n = min(trajectory.n, round(GAIT_SECONDS / trajectory.dt))
-    start = max(0, (trajectory.n - n) // 2)
+    seconds = trajectory.n * trajectory.dt
+    start = max(0.0, (seconds - GAIT_SECONDS) / 2)
     for row, body in enumerate(bodies):
-        touching = in_contact(normal_forces(trajectory, body), parts)[start : start + n]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], touching, [False]]).astype(int)))
-        bars = [((start + a) * trajectory.dt, (b - a) * trajectory.dt)
-                for a, b in edges.reshape(-1, 2)]  # fmt: skip
+        touching = in_contact(normal_forces(trajectory, body), parts)
+        bars = [(a, b - a) for a, b in intervals(touching, trajectory.dt)]
         axes.broken_barh(bars, (row - 0.35, 0.7), color=TRAINED if body in feet else BASELINE)
     axes.set_yticks(range(len(bodies)), [label(parts, body) for body in bodies])
     axes.set_ylim(-0.6, len(bodies) - 0.4)
-    axes.set_xlim(start * trajectory.dt, (start + n) * trajectory.dt)
+    axes.set_xlim(start, min(seconds, start + GAIT_SECONDS))
     axes.set_xlabel("seconds")
     axes.set_title(f"On the floor, seed {audited.seed}: a bar where a body carries load")
     return figure

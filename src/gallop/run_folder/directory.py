@@ -454,9 +454,25 @@ class Milestone:
         """Path of rollout.gif, the first seconds of the film."""
         return self.path / "rollout.gif"
 
+    @property
+    def audit(self) -> Path:
+        """Path of audit.json, how the policy moves (MuJoCo tasks)."""
+        return self.path / "audit.json"
+
+    @property
+    def trajectory(self) -> Path:
+        """Path of trajectory.npz, the filmed episode at every physics step."""
+        return self.path / "trajectory.npz"
+
+    def audit_files(self) -> list[Path]:
+        """Return the paths of audit.json and what belongs to it."""
+        figures = (self.path / name for name in ("gait.png", "pitch.png", "sensitivity.png"))
+        return [self.audit, self.trajectory, *figures]
+
     def files(self) -> list[Path]:
         """Return the paths of all files of a milestone except meta.json."""
-        return [self.model, self.rewards, self.boxplot, self.histogram, self.film, self.gif]
+        numbers = [self.model, self.rewards, self.boxplot, self.histogram]
+        return [*numbers, self.film, self.gif, *self.audit_files()]
 
     @property
     def rewards(self) -> Path:

@@ -1,8 +1,8 @@
 """An audit: episodes played, recorded, measured and judged.
 
-Order of reading: trajectory.py records, anatomy.py names parts, posture.py, contact.py, toes.py,
-actuation.py, energy.py and rewards.py measure, findings.py judges, sensitivity.py changes the
-simulator.
+Order of reading: recorder.py makes what trajectory.py describes, anatomy.py names parts,
+posture.py, contact.py, toes.py, actuation.py, energy.py and rewards.py measure, findings.py judges,
+sensitivity.py changes the simulator.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from gallop.environments.spaces import Env
 from gallop.environments.task_errors import close
 from gallop.errors import ExperimentError
 from gallop.evaluation.audit.anatomy import Anatomy, anatomy
+from gallop.evaluation.audit.contact import (
+    bodies_on_floor,
+    in_contact,
+    intervals,
+    label,
+    normal_forces,
+)
 from gallop.evaluation.audit.findings import Finding, Measures, findings, measure
+from gallop.evaluation.audit.posture import pitch
 from gallop.evaluation.audit.recorder import recording
 from gallop.evaluation.audit.rewards import Rewards, rewards
 from gallop.evaluation.audit.sensitivity import Change
@@ -47,6 +55,12 @@ class Audit(NamedTuple):
     episodes: list[Audited]
     changes: list[Change]
     """The sensitivity; empty if it was not asked for."""
+
+    @property
+    def filmed(self) -> Audited:
+        """The episode that is filmed and drawn: the first with a finite return."""
+        finite = (each for each in self.episodes if np.isfinite(each.return_))
+        return next(finite, self.episodes[0])
 
 
 def has_model(env: Env) -> bool:
@@ -148,9 +162,33 @@ def as_record(found: Audit) -> dict[str, Any]:
             for each in found.episodes
         ],
         "sensitivity": [
-            {"change": each.name, "returns": each.returns.tolist(), "why_not": each.why_not}
+            {"change": each.name, "returns": _plain(each.returns), "why_not": each.why_not}
             for each in found.changes
         ],
+        "filmed": _filmed(found),
+    }
+
+
+def why_not(reason: str) -> dict[str, Any]:
+    """The content of audit.json where there is nothing to audit."""
+    return {"format": FORMAT, "why_not": reason}
+
+
+def _filmed(found: Audit) -> dict[str, Any]:
+    """What a page draws beside the film: contacts of each body, and pitch at each timestep."""
+    audited, parts = found.filmed, found.parts
+    trajectory = audited.trajectory
+    angles = np.degrees(pitch(trajectory, parts))[:: trajectory.n_per_timestep]
+    return {
+        "seed": audited.seed,
+        "dt": trajectory.dt * trajectory.n_per_timestep,
+        "contacts": {
+            label(parts, body): _plain(
+                intervals(in_contact(normal_forces(trajectory, body), parts), trajectory.dt)
+            )
+            for body in bodies_on_floor(trajectory, parts)
+        },
+        "pitch": _plain(np.round(angles, 1)),
     }
 
 
@@ -178,7 +216,9 @@ def summary(found: Audit) -> list[dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Named tuples as dictionaries, arrays and tuples as lists."""
+    """Named tuples as dictionaries, arrays and tuples as lists, and null for what is not finite."""
+    if isinstance(value, float | np.floating) and not np.isfinite(value):
+        return None
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return {name: _plain(part) for name, part in value._asdict().items()}
     if isinstance(value, Mapping):

@@ -81,6 +81,18 @@ def normal_forces(trajectory: Trajectory, body: int) -> Floats:
     return total
 
 
+def bodies_on_floor(trajectory: Trajectory, anatomy: Anatomy) -> list[int]:
+    """The feet, and then all other bodies that the floor ever pushes."""
+    feet = [foot.body for foot in anatomy.feet]
+    return [*feet, *sorted(set(floor_forces(trajectory).body.tolist()) - set(feet))]
+
+
+def intervals(touching: Bools, dt: float) -> list[tuple[float, float]]:
+    """Start and end, in seconds, of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], touching, [False]]).astype(int)))
+    return [(round(float(a * dt), 6), round(float(b * dt), 6)) for a, b in edges.reshape(-1, 2)]
+
+
 def in_contact(forces: Floats, anatomy: Anatomy) -> Bools:
     """Whether each force is more than a touch."""
     return np.asarray(forces > LEAST_SHARE * anatomy.weight)

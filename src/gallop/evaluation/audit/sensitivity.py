@@ -6,14 +6,16 @@ simulator. A return that falls a little is what a robot would show, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.make import Task
+from gallop.environments.spaces import Env
+from gallop.errors import DivergedError, ExperimentError
 from gallop.evaluation.episodes import Episodes, evaluate
 from gallop.experiments.settings import Physics
 from gallop.policies.policy import Array, Observations, Policy, begin_episodes
@@ -21,6 +23,7 @@ from gallop.policies.policy import Array, Observations, Policy, begin_episodes
 NOISE = 0.02
 """Standard deviation of sensor noise, as a share of each observation's own over the episodes."""
 NOISE_SEED = 0
+HALF_STEP, NOISY = "half the physics step", f"sensor noise {NOISE:.0%}".replace("%", " %")
 
 
 class Change(NamedTuple):
@@ -34,16 +37,21 @@ class Change(NamedTuple):
     """Why there are none; empty if there are."""
 
 
-def changes(timestep: float, integrator: str) -> dict[str, Physics]:
-    """The changes of a simulator, by name.
+def changed_tasks(task: Task, env: Env) -> dict[str, Task]:
+    """Name of each change -> the task with it.
 
     Args:
-        timestep: seconds of its physics step.
-        integrator: its own, as in `Physics`.
+        task: without changes.
+        env: one of its environments, with MuJoCo's model.
     """
-    other = "euler" if integrator == "rk4" else "rk4"
-    return {
-        "half the physics step": Physics(timestep=timestep / 2),
+    import mujoco
+
+    simulator: Any = env.unwrapped
+    option = simulator.model.opt
+    is_rk4 = int(option.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
+    other = "euler" if is_rk4 else "rk4"
+    physics = {
+        HALF_STEP: Physics(timestep=float(option.timestep) / 2),
         f"integrator {other}": Physics.model_validate({"integrator": other}),
         "friction −20 %": Physics(friction=0.8),
         "friction +20 %": Physics(friction=1.2),
@@ -51,43 +59,43 @@ def changes(timestep: float, integrator: str) -> dict[str, Physics]:
         "mass +20 %": Physics(mass=1.2),
         "actions one timestep late": Physics(action_delay=1),
     }
+    tasks = {name: replace(task, physics=each) for name, each in physics.items()}
+    noise = getattr(simulator, "_reset_noise_scale", None)
+    if isinstance(noise, float | int) and noise > 0:
+        kwargs = {**task.kwargs, "reset_noise_scale": 2 * noise}
+        tasks[f"reset noise {2 * noise:g} instead of {noise:g}"] = replace(task, kwargs=kwargs)
+    return tasks
 
 
 def sensitivity(
     policy: Policy,
     task: Task,
+    tasks: Mapping[str, Task],
     seeds: Sequence[int],
-    physics: dict[str, Physics],
     on_change: Callable[[str], None] = lambda name: None,
 ) -> list[Change]:
-    """Play the same episodes with each change.
+    """Play the same episodes with each change, and with noisy sensors.
 
     Args:
         policy: a deterministic policy.
         task: without changes.
+        tasks: see `changed_tasks`.
         seeds: of the episodes.
-        physics: see `changes`.
         on_change: called before each with its name.
-
-    Returns:
-        The changes in their order, then noisy sensors and, if the task has that keyword, doubled
-        reset noise.
     """
     found = []
-    for name, changed in physics.items():
+    for name, changed in tasks.items():
         on_change(name)
-        found.append(_played(name, policy, replace(task, physics=changed), seeds))
-    on_change("sensor noise")
-    found.append(_played("sensor noise 2 %", NoisySensors(policy), task, seeds))
+        found.append(_played(name, policy, changed, seeds))
+    on_change(NOISY)
+    found.append(_played(NOISY, NoisySensors(policy), task, seeds))
     return found
 
 
 def _played(name: str, policy: Policy, task: Task, seeds: Sequence[int]) -> Change:
-    from gallop.errors import DivergedError, TaskError
-
     try:
         episodes: Episodes = evaluate(policy, task.make, seeds, task.max_episode_timesteps)
-    except (DivergedError, TaskError) as error:
+    except (DivergedError, ExperimentError) as error:
         return Change(name, np.full(len(seeds), np.nan), str(error))
     return Change(name, episodes.returns)
 

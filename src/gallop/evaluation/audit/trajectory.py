@@ -71,7 +71,7 @@ class Trajectory(NamedTuple):
     @property
     def times(self) -> Floats:
         """Seconds since the start before each step and after the last one, shape [n + 1]."""
-        times: Floats = np.arange(self.n + 1) * self.dt
+        times: Floats = np.arange(self.n + 1, dtype=np.float64) * self.dt
         return times
 
 
@@ -99,22 +99,17 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Trajectory:
     Raises:
         KeyError, ValueError: if they are not those of a trajectory.
     """
-    contacts = [arrays[f"contact_{name}"] for name in Contacts._fields]
-    values = {name: arrays[name] for name in Trajectory._fields
-              if name not in ("contacts", "mocap")}  # fmt: skip
-    values |= {name: value.astype(np.float64) for name, value in values.items()
-               if value.dtype == np.float32}  # fmt: skip
-    dt, per_timestep = float(values.pop("dt")), int(values.pop("n_per_timestep"))
-    trajectory = Trajectory(
-        dt=dt,
-        n_per_timestep=per_timestep,
-        contacts=Contacts(*(
-            each.astype(np.float64) if each.dtype == np.float32 else each for each in contacts
-        )),
-        mocap=arrays.get("mocap"),
-        **values,
-    )  # fmt: skip
+    contacts = Contacts(*(_widened(arrays[f"contact_{name}"]) for name in Contacts._fields))
+    named = [name for name in Trajectory._fields if name not in ("contacts", "mocap")]
+    values: dict[str, Any] = {name: _widened(arrays[name]) for name in named}
+    per_timestep = int(values["n_per_timestep"])
+    values |= {"dt": float(values["dt"]), "n_per_timestep": per_timestep}
+    trajectory = Trajectory(contacts=contacts, mocap=arrays.get("mocap"), **values)
     n = trajectory.n
     if len(trajectory.qpos) != n + 1 or len(trajectory.qvel) != n + 1 or per_timestep < 1:
         raise ValueError("its arrays have different lengths")
     return trajectory
+
+
+def _widened(values: NDArray[Any]) -> NDArray[Any]:
+    return values.astype(np.float64) if values.dtype == np.float32 else values
