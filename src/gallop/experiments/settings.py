@@ -160,6 +160,8 @@ class Experiment(Settings):
     """Episodes (PPO: rollouts) between rows of progress.csv. Default: 4 (PPO: 1)."""
     films: Annotated[bool, Shown(group=OUTPUT)] = True
     """Film an episode at each milestone."""
+    audit: Annotated[bool, Shown(group=OUTPUT)] = True
+    """Measure at each milestone how the policy moves (MuJoCo tasks)."""
     trackers: Annotated[
         tuple[TrackerName, ...],
         BeforeValidator(_tracker_names),

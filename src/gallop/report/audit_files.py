@@ -1,37 +1,49 @@
 """The files of an audit: audit.json, trajectory.npz and figures.
 
-A milestone's are made by the process that makes its film, from the episodes in the film's job.
+A milestone's are made by a child process while training continues. Its job, a file, holds the
+episodes that were evaluated. The child replays them, and checks that the returns are bit-identical.
+
+    python -m gallop.report.audit_files JOB.npz FOLDER      (started by audit_queue.py)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.environments.make import Task
+from gallop.answers import take_standard_output, tell
+from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
+from gallop.environments.make import Task, evaluation_task
 from gallop.environments.task_errors import close
+from gallop.environments.watchdog import watching
+from gallop.errors import FrozenError, printable, shortened
 from gallop.evaluation.audit import sensitivity as sensitive_to
 from gallop.evaluation.audit.audit import (
     Audit,
     as_record,
     audit_episodes,
     has_model,
-    why_not,
 )
 from gallop.evaluation.audit.trajectory import as_arrays
 from gallop.evaluation.episodes import Episodes
+from gallop.experiments.settings import Experiment
+from gallop.reading import read_npz
 from gallop.report import audit_figures
-from gallop.run_folder.directory import Milestone
+from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.files import replacing
 from gallop.run_folder.find_policy import find_policy
+from gallop.run_folder.manifest import write_npz_result
 from gallop.strict_json import dumps
 
-JOB = ("audit_seeds", "audit_lengths", "audit_actions", "audit_returns", "audit_terms",
-       "audit_term_names")  # fmt: skip
+NO_MODEL = "{} is not a MuJoCo task, so there is nothing to audit"
+_JOB = ("seeds", "actions", "lengths", "returns", "terms", "term_names", "sensitive")
 
 
 def write(found: Audit, folder: Path) -> list[Path]:
@@ -39,71 +51,10 @@ def write(found: Audit, folder: Path) -> list[Path]:
     with replacing(folder) as temporary:
         target = Milestone(temporary)
         target.audit.write_text(dumps(as_record(found), indent=1) + "\n")
-        np.savez_compressed(target.trajectory, **as_arrays(found.filmed.trajectory))  # type: ignore[arg-type]
+        arrays: Any = as_arrays(found.filmed.trajectory)
+        np.savez_compressed(target.trajectory, **arrays)
         written = [target.audit, target.trajectory, *audit_figures.draw(found, temporary)]
     return [folder / path.name for path in written]
-
-
-def as_job(episodes: Episodes) -> dict[str, NDArray[Any]]:
-    """Arrays from which another process can audit these episodes."""
-    names = list(episodes.reward_terms)
-    terms = [episodes.reward_terms[name] for name in names]
-    return {
-        "audit_seeds": episodes.seeds,
-        "audit_lengths": np.array([len(actions) for actions in episodes.actions]),
-        "audit_actions": np.concatenate([np.asarray(each) for each in episodes.actions]),
-        "audit_returns": episodes.returns,
-        "audit_terms": np.array(terms).reshape(len(names), len(episodes.seeds)),
-        "audit_term_names": np.array(names, dtype=str),
-    }
-
-
-def from_job(arrays: Mapping[str, NDArray[Any]]) -> Episodes:
-    """The episodes of `as_job`."""
-    lengths = arrays["audit_lengths"]
-    names = arrays["audit_term_names"].tolist()
-    return Episodes(
-        seeds=arrays["audit_seeds"],
-        returns=arrays["audit_returns"],
-        lengths=lengths,
-        reward_terms=dict(zip(names, arrays["audit_terms"], strict=True)),
-        actions=np.split(arrays["audit_actions"], np.cumsum(lengths)[:-1]),
-    )
-
-
-def make(
-    arrays: Mapping[str, NDArray[Any]],
-    task: Task,
-    folder: Path,
-    sensitive: bool,
-    on_progress: Callable[[], None] = lambda: None,
-) -> Audit | None:
-    """Audit a milestone's episodes, and write the files into its folder.
-
-    Args:
-        arrays: of its job.
-        task: of the episodes.
-        folder: of the milestone, which has its policy.
-        sensitive: measure the sensitivity, too.
-        on_progress: called often.
-
-    Returns:
-        None if the task is not MuJoCo's; audit.json then says so.
-    """
-    episodes = from_job(arrays)
-    tasks = changed_tasks(task)
-    if isinstance(tasks, str):
-        with replacing(folder) as temporary:
-            Milestone(temporary).audit.write_text(dumps(why_not(tasks)) + "\n")
-        return None
-    seeds = episodes.seeds.tolist()
-    varied = []
-    if sensitive:
-        policy = find_policy(folder).read()
-        varied = sensitive_to.sensitivity(policy, task, tasks, seeds, lambda _: on_progress())
-    found = audit_episodes(task, episodes, varied, on_progress)
-    write(found, folder)
-    return found
 
 
 def changed_tasks(task: Task) -> dict[str, Task] | str:
@@ -111,7 +62,112 @@ def changed_tasks(task: Task) -> dict[str, Task] | str:
     env = task.make()
     try:
         if not has_model(env):
-            return f"{task.env} is not a MuJoCo task, so there is nothing to audit"
+            return NO_MODEL.format(task.env)
         return sensitive_to.changed_tasks(task, env)
     finally:
         close(env)
+
+
+# --- jobs ----------------------------------------------------------------------------------------
+
+
+def write_job(path: Path, episodes: Episodes, sensitive: bool) -> None:
+    """Write all that a child process needs to audit these episodes.
+
+    Args:
+        path: of the job.
+        episodes: of the evaluation.
+        sensitive: whether to measure the sensitivity, too.
+    """
+    kept = _audited(episodes)
+    names = list(episodes.reward_terms)
+    terms = [episodes.reward_terms[name][kept] for name in names]
+    actions = [np.asarray(episodes.actions[index]) for index in kept]
+    write_npz_result(
+        path,
+        {
+            "seeds": episodes.seeds[kept],
+            "actions": np.concatenate(actions),
+            "lengths": np.array([len(each) for each in actions]),
+            "returns": episodes.returns[kept],
+            "terms": np.array(terms, np.float64).reshape(len(names), len(kept)),
+            "term_names": np.array(names, dtype=str),
+            "sensitive": np.array(sensitive),
+        },
+    )
+
+
+def _audited(episodes: Episodes) -> list[int]:
+    """Indices of the episodes with a finite return."""
+    finite = np.flatnonzero(np.isfinite(episodes.returns)).tolist()
+    return [index for index in finite if len(episodes.actions[index])]
+
+
+def nothing_to_audit(task: Task, episodes: Episodes) -> str:
+    """Why these episodes cannot be audited; empty if they can."""
+    env = task.make()
+    try:
+        if not has_model(env):
+            return NO_MODEL.format(task.env)
+    finally:
+        close(env)
+    return "" if _audited(episodes) else "no episode has a finite return"
+
+
+def _episodes(job: Mapping[str, NDArray[Any]]) -> Episodes:
+    names = job["term_names"].tolist()
+    return Episodes(
+        seeds=job["seeds"],
+        returns=job["returns"],
+        lengths=job["lengths"],
+        reward_terms=dict(zip(names, job["terms"], strict=True)),
+        actions=np.split(job["actions"], np.cumsum(job["lengths"])[:-1]),
+    )
+
+
+def make(job: Path, folder: Path) -> None:
+    """Audit a milestone's episodes, and write the files into its folder.
+
+    Args:
+        job: path of the job.
+        folder: of the milestone, which has its policy.
+
+    Raises:
+        ExperimentError: if an episode cannot be repeated.
+    """
+    file = read_npz(job, _JOB)
+    task = evaluation_task(_experiment(folder))
+    with watching(task.watchdog):
+        tasks = changed_tasks(task)
+        assert not isinstance(tasks, str), "no job is written for such tasks"
+        episodes, changes = _episodes(file), []
+        if file["sensitive"]:
+            policy, seeds = find_policy(folder).read(), episodes.seeds.tolist()
+            changes = sensitive_to.sensitivity(policy, task, tasks, seeds)
+        write(audit_episodes(task, episodes, changes), folder)
+
+
+def _experiment(folder: Path) -> Experiment:
+    """The experiment of a milestone's run."""
+    return RunDirectory(folder.parent.parent).read_experiment()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make one audit; answer why there is none."""
+    job, folder = arguments
+    die_with_parent(standard_input_ends)
+    take_standard_output()
+    if hasattr(os, "nice"):
+        os.nice(5)  # training has priority
+    try:
+        with owning_the_process():
+            make(Path(job), Path(folder))
+    except (Exception, FrozenError) as error:
+        traceback.print_exc()  # into the log
+        tell(reason=shortened(printable(str(error) or type(error).__name__)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

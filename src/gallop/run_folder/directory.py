@@ -166,6 +166,15 @@ class RunDirectory:
         found = self.film_job(0).parent.glob("*.npz")
         return sorted(job for job in found if job.stem.isdecimal())
 
+    def audit_job(self, percent: int) -> Path:
+        """Return the file from which a milestone is audited; it is deleted after that."""
+        return self.state / "audits" / f"{percent:03d}.npz"
+
+    def audit_jobs(self) -> list[Path]:
+        """Return the jobs of audits that are not made yet."""
+        found = self.audit_job(0).parent.glob("*.npz")
+        return sorted(job for job in found if job.stem.isdecimal())
+
     @property
     def numbers(self) -> RunNumbers:
         """The run's episodes, evaluations and log."""
@@ -176,7 +185,8 @@ class RunDirectory:
         zips = (self.best_model, self.final_model, self.initial_model)
         found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
         found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
-        found += [*zips, *map(normalizer_path, zips), self._tracker_runs, *self.film_jobs()]
+        found += [*zips, *map(normalizer_path, zips), self._tracker_runs]
+        found += [*self.film_jobs(), *self.audit_jobs()]
         found += [path for path in sorted((self.path / FOLDER).rglob("*")) if path.is_file()]
         for folder in sorted(self.path.glob("checkpoints/[0-9]*")):
             milestone = Milestone(folder)
@@ -499,3 +509,16 @@ class Milestone:
     def read_meta(self) -> Json | None:
         """Read meta.json; None if it does not exist yet."""
         return _read_json(self.meta) if self.meta.exists() else None
+
+    def note_missing(self, changes: Mapping[str, str | None]) -> None:
+        """Write into meta.json why files are missing.
+
+        Args:
+            changes: name of a file -> the reason; None if it is no longer missing.
+        """
+        meta = self.read_meta()
+        if meta is None:
+            return
+        missing = {**meta.get("missing", {}), **changes}
+        missing = {name: reason for name, reason in missing.items() if reason is not None}
+        self.write_meta(meta | {"missing": missing})

@@ -38,6 +38,7 @@ _NOT_RESULTS = {
     "lock.holder",
     "MUJOCO_LOG.TXT",
 }
+_JOBS = (("state", "films"), ("state", "audits"))
 _NOT_RESULT_FOLDERS = {"tensorboard", "state", "wandb"}
 
 Hashes: TypeAlias = dict[str, list[str | None]]
@@ -176,7 +177,7 @@ def root_of(folder: Path) -> Path | None:
     if (folder / NAME).is_file():
         return folder
     here, root = _placed(folder), folder
-    if here.parent.name == "checkpoints" or here.parts[-2:] == ("state", "films"):
+    if here.parent.name == "checkpoints" or here.parts[-2:] in _JOBS:
         root = here.parents[1]
     elif here.name == "state":
         root = here.parent
@@ -272,7 +273,7 @@ def _results(root: Path) -> list[Path]:
         and path.relative_to(root).parts[0] not in _NOT_RESULT_FOLDERS
     ]
     state = root / "state"
-    inside = (*state.glob("*.*"), *state.glob("films/*.npz"))
+    inside = (*state.glob("*.*"), *(p for _, jobs in _JOBS for p in state.glob(f"{jobs}/*.npz")))
     found += [path for path in inside if path.is_file() and path.name not in _NOT_RESULTS]
     return sorted(found)
 

@@ -39,6 +39,7 @@ CHANGEABLE = (
     "milestones",
     "evaluation.interval",
     "films",
+    "audit",
     "trackers",
     "watchdog",
     "source",
@@ -227,10 +228,10 @@ def _link(source: str, target: str) -> None:
 
 
 def _not_state(folder: str, names: list[str]) -> list[str]:
-    """List the entries of state/ that are not the learner's: the lock, queued films, the run's ids
-    at trackers, replaced shards, unfinished writes of a killed process.
+    """List the entries of state/ that are not the learner's: the lock, queued films and audits, the
+    run's ids at trackers, replaced shards, unfinished writes of a killed process.
 
     At the trackers, the longer run is a new run that starts with the same numbers.
     """
-    own = ("lock", "lock.holder", "films", "trackers.json")
+    own = ("lock", "lock.holder", "films", "audits", "trackers.json")
     return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(".new-")]

@@ -179,10 +179,9 @@ class FilmQueue:
             self._failed.add(percent)  # the job stays: `run --resume` retries it
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
-            missing = {} if error is None else dict.fromkeys(names, error)
             meta = {name: value for name, value in meta.items() if name != "film_note"}
-            noted = {"film_note": note} if note else {}
-            milestone.write_meta(meta | noted | {"missing": missing})
+            milestone.write_meta(meta | ({"film_note": note} if note else {}))
+            milestone.note_missing(dict.fromkeys(names, error))
         if error is None:  # last, so that after a kill in between the film is made again
             job = self._folder.film_job(percent)
             manifest.forget(job.parent, [job.name])

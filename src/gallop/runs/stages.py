@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gallop import __version__
 from gallop.ending import last_words
-from gallop.environments.make import evaluation_env
+from gallop.environments.make import evaluation_env, evaluation_task
 from gallop.environments.task_errors import say_once
 from gallop.errors import (
     DivergedError,
@@ -29,25 +29,27 @@ from gallop.errors import (
     WorkerError,
     counted,
 )
+from gallop.evaluation.audit.audit import why_not
 from gallop.evaluation.episodes import Episodes, RandomPolicy, evaluate
 from gallop.experiments import seeding
 from gallop.experiments.plan import Boundary
 from gallop.learners.learner import Learner
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
-from gallop.report import run_report, video
+from gallop.report import audit_files, run_report, video
 from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
 from gallop.run_folder.directory import Diverged, RunDirectory
 from gallop.run_folder.files import remove_leftovers
-from gallop.run_folder.manifest import replacing_results
+from gallop.run_folder.manifest import replacing_results, write_json_result
 from gallop.run_folder.numbers import Segment
 from gallop.run_folder.prepared import PreparedRun
 from gallop.run_folder.provenance import now, record_resume
 from gallop.run_folder.resume_state import Saved
 from gallop.run_folder.trackers import Tracker, Trackers
-from gallop.runs import recovery, space
+from gallop.runs import audit_queue, recovery, space
+from gallop.runs.audit_queue import AuditQueue
 from gallop.runs.film_queue import NOT_YET, FilmQueue
 from gallop.runs.run_log import logging_to
 from gallop.runs.stopping import Stop, Stopped
@@ -85,6 +87,7 @@ class Stages:
         self.experiment, self.plan = prepared.experiment, prepared.plan
         self.stop = Stop()
         self.films = FilmQueue(folder, prepared.experiment)
+        self.audits = AuditQueue(folder)
         self.trackers = Trackers()
         self.own_trackers = own_trackers
         self.drop_damaged, self.resumed = drop_damaged, resumed
@@ -125,6 +128,7 @@ class Stages:
                 self._say_what_failed(error)
                 raise
             finally:
+                self.audits.close()
                 self.films.close()
                 self._settle()
 
@@ -132,7 +136,7 @@ class Stages:
         log.info("gallop %s: %s", __version__, " ".join(sys.argv))
         if self.folder.is_finished():
             self._goes_on()
-            self._wait_for_films()
+            self._wait_for_audits_and_films()
             return
         baseline = self.folder.numbers.read_baseline()
         if baseline is None:
@@ -195,7 +199,7 @@ class Stages:
                 self._note(outcome, learner)
                 self._judge(outcome.boundary, learner, baseline)
                 self._save(outcome.boundary, learner)
-                self.films.poll()
+                self._poll()
                 self.stop.check()
                 self.display.learning()
 
@@ -236,7 +240,11 @@ class Stages:
     def _tick(self, timestep: int) -> None:
         self.stop.check()
         self.display.tick(timestep)
-        self.films.poll()
+        self._poll()
+
+    def _poll(self) -> bool:
+        """Go on with audits, then films; return whether there is one still being made."""
+        return self.audits.poll() or self.films.poll()
 
     def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
         """Evaluate, keep the best policy and fill a milestone, as planned for the boundary."""
@@ -277,6 +285,8 @@ class Stages:
         if self.experiment.films:
             why_not = self._write_film_job(percent, episodes)
             missing = dict.fromkeys((milestone.film.name, milestone.gif.name), why_not)
+        if reason := self._write_audit_job(percent, episodes):
+            missing[milestone.audit.name] = reason
         slope = run_report.slope_at(self.folder, timestep)
         record = run_report.milestone_record(
             self.experiment, timestep, episodes, baseline, slope, self.prepared.probed
@@ -300,13 +310,28 @@ class Stages:
         video.write_job(self.folder.film_job(percent), self.experiment, episodes, index)
         return NOT_YET
 
+    def _write_audit_job(self, percent: int, episodes: Episodes) -> str:
+        """Queue the audit of a milestone's episodes, or record that there is nothing to audit.
+
+        Returns:
+            Why there is no audit.json yet, or none at all; empty if there is one.
+        """
+        if not self.experiment.audit:
+            return "audit: false"
+        if reason := audit_files.nothing_to_audit(evaluation_task(self.experiment), episodes):
+            write_json_result(self.folder.milestone(percent).audit, why_not(reason))
+            return ""
+        is_last = percent == self.experiment.milestones[-1]
+        audit_files.write_job(self.folder.audit_job(percent), episodes, sensitive=is_last)
+        return audit_queue.NOT_YET
+
     def _finish(self) -> None:
         """Do what follows the last segment; doing it twice changes nothing."""
         self.stop.check()
         self.folder.check_held()
         draw_milestone_bars(self.folder, self.experiment, self.plan)
         self._evaluate_best_and_final_policy()
-        self._wait_for_films()
+        self._wait_for_audits_and_films()
         self.folder.check_held()
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
@@ -351,10 +376,10 @@ class Stages:
         spaces = self.prepared.observation_space, self.prepared.action_space
         return sb3_zip.read(path, *spaces, options)
 
-    def _wait_for_films(self) -> None:
-        with self.display.console.status("filming") as status:
-            while self.films.poll():
-                status.update(self.films.describe())
+    def _wait_for_audits_and_films(self) -> None:
+        with self.display.console.status("auditing and filming") as status:
+            while self._poll():
+                status.update(self.audits.describe() or self.films.describe())
                 self.stop.check()
                 time.sleep(0.2)
 

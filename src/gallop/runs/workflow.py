@@ -134,7 +134,7 @@ def resume(
 ) -> None:
     """Resume a run from its last boundary to its end, with the experiment in its folder.
 
-    A finished run is left as it is; only missing films are retried.
+    A finished run is left as it is; only missing films and audits are retried.
 
     Args:
         folder: the run.
@@ -154,7 +154,7 @@ def resume(
     display = display or Display()
     check_contents(folder.path)
     experiment = folder.read_experiment()
-    if folder.is_finished() and not folder.film_jobs():
+    if folder.is_finished() and not (folder.film_jobs() or folder.audit_jobs()):
         _tidy(folder)
         display.say(f"{folder.path} is finished: nothing to do")
         return
