@@ -41,6 +41,7 @@ def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: A
             "milestones": [100],
             "evaluation": {"interval": 120, "n_episodes": 2},
             "films": False,
+            "audit": False,
             "n_threads": 1,  # tests run in parallel
             **settings,
             "hyperparameters": {

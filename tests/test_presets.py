@@ -135,6 +135,7 @@ def test_each_trains_one_segment(preset, tmp_path):
         milestones=[100],
         evaluation={"interval": given.segment, "n_episodes": 1},
         films=False,
+        audit=False,
         n_threads=1,
         hyperparameters=hyperparameters,
     )

@@ -27,6 +27,7 @@ TINY = {
     "hyperparameters": {"n_steps": 64, "policy_kwargs": {"net_arch": [8]}},
     "normalize": {"observations": True},
     "films": False,
+    "audit": False,
     "n_threads": 1,
 }
 

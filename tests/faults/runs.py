@@ -29,6 +29,7 @@ def experiment(algo: str, hyperparameters: dict[str, Any], **settings: Any) -> d
         "milestones": [50, 100],
         "evaluation": {"interval": 300, "n_episodes": 2},
         "films": False,
+        "audit": False,
         "n_threads": 1,
         "log_interval": 1,
         **settings,

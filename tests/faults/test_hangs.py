@@ -49,6 +49,7 @@ def experiment(how="sleep", at=NEVER, at_worker=NEVER, **settings):
         "evaluation": {"interval": 200, "n_episodes": 2},
         "n_envs": 2,
         "films": False,
+        "audit": False,
         "n_threads": 1,
         "hyperparameters": {"n_steps": 50, "batch_size": 50, "policy_kwargs": {"net_arch": [16]}},
         **settings,

@@ -26,6 +26,7 @@ evaluation: {{interval: 100, n_episodes: 2}}
 normalize: {normalize}
 n_envs: {n_envs}
 films: false
+audit: false
 log_interval: 1
 hyperparameters: {{{hyperparameters}, learning_rate: lin_1e-3, policy_kwargs: {{net_arch: [16]}}}}
 """

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 def trained(tmp_path, **settings):
     """meta.json of the last milestone of a whole run without films."""
-    experiment = from_dict({"films": False, **settings})
+    experiment = from_dict({"films": False, "audit": False, **settings})
     folder = run(experiment, results=tmp_path, name="a", display=Display(quiet=True))
     return json.loads((folder.milestone(100).path / "meta.json").read_text())
 

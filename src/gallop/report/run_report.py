@@ -159,9 +159,30 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
             display.say(f"film    {milestone.film}{note}")
         elif milestone.film.name in missing:
             display.say(f"film    {milestone.film} is missing: {missing[milestone.film.name]}")
+    for line in _audits(folder, experiment):
+        display.say(f"audit   {line}")
     if folder.best_model.exists():
         display.say(f"policy  {folder.best_model}")
         display.say(f"to watch it: gallop watch {folder.path}")
+
+
+def _audits(folder: RunDirectory, experiment: Experiment) -> list[str]:
+    """A line on each audit: its path, and what it found or why there is none."""
+    lines = {}
+    for percent in experiment.milestones:
+        milestone = folder.milestone(percent)
+        found = milestone.read_audit()
+        missing = (milestone.read_meta() or {}).get("missing", {})
+        if found is not None:
+            reason = found.get("why_not")
+            names = ", ".join(str(each["name"]) for each in found.get("findings", []))
+            lines[str(reason or milestone.audit)] = str(reason or f"{milestone.audit}: {names}")
+            if not reason and not names:
+                lines[str(milestone.audit)] += "no findings"
+        elif experiment.audit and milestone.audit.name in missing:
+            reason = missing[milestone.audit.name]
+            lines[str(milestone.audit)] = f"{milestone.audit} is missing: {reason}"
+    return list(lines.values())
 
 
 # --- milestones ----------------------------------------------------------------------------------

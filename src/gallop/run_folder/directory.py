@@ -469,6 +469,13 @@ class Milestone:
         """Path of audit.json, how the policy moves (MuJoCo tasks)."""
         return self.path / "audit.json"
 
+    def read_audit(self) -> Json | None:
+        """Read audit.json; None if it does not exist, or is damaged."""
+        try:
+            return read_json(self.audit) if self.audit.is_file() else None
+        except ValueError:
+            return None
+
     @property
     def trajectory(self) -> Path:
         """Path of trajectory.npz, the filmed episode at every physics step."""
