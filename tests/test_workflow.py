@@ -49,6 +49,7 @@ FILES = {
 MILESTONE_FILES = {
     *("trained_rewards.npz", "boxplot_trained_vs_random.png", "trained_rewards_hist.png"),
     *("rollout.mp4", "rollout.gif", "model.zip", "model.normalizer.npz", "meta.json"),
+    *("audit.json", "trajectory.npz", "gait.png", "pitch.png"),
 }
 
 
@@ -92,9 +93,11 @@ def test_the_folder_has_exactly_the_specified_files(folder):
     assert found == {*FILES, "state", "tensorboard", "checkpoints"}
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["025", "050", "100"]
     for milestone in (folder / "checkpoints").iterdir():
-        assert {path.name for path in milestone.iterdir()} == MILESTONE_FILES
+        expected = {*MILESTONE_FILES, *(("sensitivity.png",) * (milestone.name == "100"))}
+        assert {path.name for path in milestone.iterdir()} == expected
     assert not list(folder.rglob(".new-*")), "no temporary file is left"
-    assert not list((folder / "state" / "films").iterdir()), "every film job is done"
+    for jobs in ("films", "audits"):
+        assert not list((folder / "state" / jobs).iterdir()), "every job is done"
 
 
 def test_output_shows_plan_progress_and_table_without_warnings(done):
