@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +56,34 @@ def audit(
     if isinstance(tasks, str):
         raise ExperimentError(tasks)
     policy = named.read(options)
-    with watching(named.task.watchdog):
+    n, n_changes = len(seeds), (len(tasks) + 1) * sensitive
+    with watching(named.task.watchdog), _bar(display, n * (2 + n_changes)) as advance:
         episodes = evaluate(policy, named.task.make, seeds, named.task.max_episode_timesteps)
-        varied = (
-            sensitive_to.sensitivity(policy, named.task, tasks, seeds, display.activity)
-            if sensitive
-            else []
-        )
-        found = audit_episodes(named.task, episodes, varied)
+        advance("auditing", n)
+        varied = []
+        if sensitive:
+            varied = sensitive_to.sensitivity(
+                policy, named.task, tasks, seeds, lambda name: advance(name, n)
+            )
+        found = audit_episodes(named.task, episodes, varied, lambda: advance("auditing", 1))
     _report(named, found, display)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for path in audit_files.write(found, output):
             display.say(f"{'figure' if path.suffix == '.png' else 'numbers'}  {path}")
     return found
+
+
+@contextlib.contextmanager
+def _bar(display: Display, n_episodes: int) -> Iterator[Callable[[str, int], None]]:
+    """Show a bar with the time left; within, call it with what is done and how many episodes."""
+    from rich.progress import Progress
+
+    console = display.console
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    with bar:
+        task = bar.add_task("playing", total=n_episodes)
+        yield lambda name, n: bar.update(task, description=name, advance=n)
 
 
 def _report(named: Named, found: Audit, display: Display) -> None:

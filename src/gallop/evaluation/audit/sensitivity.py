@@ -81,14 +81,14 @@ def sensitivity(
         task: without changes.
         tasks: see `changed_tasks`.
         seeds: of the episodes.
-        on_change: called before each with its name.
+        on_change: called after each with its name.
     """
     found = []
     for name, changed in tasks.items():
-        on_change(name)
         found.append(_played(name, policy, changed, seeds))
-    on_change(NOISY)
+        on_change(name)
     found.append(_played(NOISY, NoisySensors(policy), task, seeds))
+    on_change(NOISY)
     return found
 
 
