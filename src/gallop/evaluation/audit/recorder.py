@@ -67,7 +67,7 @@ class _Rows:
 
     def views(self, data: Any) -> list[Floats]:
         """The arrays that `add` copies; they stay those of `data`."""
-        return [getattr(data, name).reshape(-1) for name in self.NAMES]
+        return [getattr(data, name).reshape(-1) for name in self.NAMES if getattr(data, name).size]
 
     def add(self, views: list[Floats]) -> int:
         """Copy them, and return the row's index."""
