@@ -9,6 +9,7 @@ from hand_made import box
 
 from gallop.environments.make import make_env
 from gallop.evaluation.audit.anatomy import anatomy
+from gallop.evaluation.audit.energy import energy
 from gallop.evaluation.audit.recorder import recording
 
 PLANAR = ("HalfCheetah-v5", "Hopper-v5", "Walker2d-v5")
@@ -123,3 +124,14 @@ def test_energy_is_balanced_where_nothing_touches():
     recorder.step(mujoco.mj_step, 200)
     energy = recorder.trajectory().energy
     np.testing.assert_allclose(energy, energy[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(("task", "share"), [("HalfCheetah-v5", 0.01), ("Walker2d-v5", 1e-3)])
+def test_the_work_of_all_forces_is_the_change_of_energy(task, share):
+    """Thrown about by random actions, with dampers, springs, joint limits and the floor."""
+    kwargs = {} if task in EULER else {"terminate_when_unhealthy": False}
+    trajectory, _, model = played(task, n=300, **kwargs)
+    found = energy(trajectory, anatomy(model))
+    moved = np.abs(trajectory.actuator_power).sum() * trajectory.dt
+    assert moved > 1_000, "in J"
+    assert abs(found.residual) < share * moved

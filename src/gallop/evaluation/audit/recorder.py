@@ -55,7 +55,7 @@ class _Rows:
     """One row per instant, with what MuJoCo's `data` then holds."""
 
     NAMES = (
-        "qpos", "qvel", "qacc", "ctrl", "energy", "actuator_force", "actuator_velocity",
+        "qpos", "qvel", "ctrl", "energy", "actuator_force", "actuator_velocity",
         "qfrc_passive", "qfrc_spring", "qfrc_constraint", "mocap_pos", "mocap_quat",
     )  # fmt: skip
 
@@ -212,23 +212,24 @@ class Recorder:
             rows: what was recorded, each of shape [n, stages, ...].
             qvel: velocities before and after each step, shape [n + 1, nv].
         """
-        velocity = rows["actuator_velocity"].copy()
+        # A force's work in a step is its product with the mean of the velocities before and after:
+        # so the kinetic energy changes by the work exactly, but for changes of inertia.
+        weights = np.array(RK4_WEIGHTS if self._is_rk4 else (1.0,))
+        speeds = (qvel[1:] + qvel[:-1]) / 2
+        velocity = rows["actuator_velocity"][:, 0].copy()  # before each step
+        velocity[:-1] = (velocity[:-1] + velocity[1:]) / 2
+
+        def mean(force: Floats) -> Floats:
+            """Over the stages of each step."""
+            return np.einsum("s,nsv->nv", weights, force)
+
         # What springs do is in the potential energy.
-        passive = rows["qfrc_passive"] - rows["qfrc_spring"]
-        if self._is_rk4:
-            weights, speeds = np.array(RK4_WEIGHTS), rows["qvel"].copy()
-            # The last stage's are gone when the step is complete.
-            speeds[:, 3] = qvel[:-1] + float(self.model.opt.timestep) * rows["qacc"][:, 2]
-        else:
-            # A force's work on the way is its product with the mean of the velocities before and
-            # after: so kinetic energy changes by the work exactly, but for changes of inertia.
-            weights, speeds = np.ones(1), ((qvel[1:] + qvel[:-1]) / 2)[:, None]
-            passive = passive - self._implicit_damping() * np.diff(qvel, axis=0)[:, None]
-            velocity[:-1] = (velocity[:-1] + velocity[1:]) / 2
-        actuators = np.einsum("s,nsa->na", weights, rows["actuator_force"] * velocity)
-        others = [np.einsum("s,nsv,nsv->n", weights, force, speeds)
-                  for force in (passive, rows["qfrc_constraint"])]  # fmt: skip
-        return actuators, np.stack(others, axis=1)
+        passive = mean(rows["qfrc_passive"] - rows["qfrc_spring"])
+        if not self._is_rk4:
+            passive -= self._implicit_damping() * np.diff(qvel, axis=0)
+        constraint = mean(rows["qfrc_constraint"])
+        others = [np.einsum("nv,nv->n", force, speeds) for force in (passive, constraint)]
+        return mean(rows["actuator_force"]) * velocity, np.stack(others, axis=1)
 
     def _implicit_damping(self) -> Floats:
         """Damping of each velocity, where it acts on the velocity after the step; else 0."""
