@@ -52,10 +52,27 @@ def test_a_touch_without_force_is_no_contact():
 
 
 def test_slip_counts_while_the_foot_is_loaded():
-    rows = standing(slip=0.4) + [(i, FOOT_B, 0.05 * WEIGHT, 0, 9.0) for i in range(N)]
+    rows = [(i, FOOT_A, 0.4 * WEIGHT, place, 0.4) for i in range(N) for place in (0, 0.1)]
+    rows += [(i, FOOT_B, 0.05 * WEIGHT, 0, 9.0) for i in range(N)]
     measured = contact(motion(x=RUN, rows=rows), ANATOMY)
-    assert measured.slip == pytest.approx({"afoot": 0.4, "bfoot": 0.4})
+    assert measured.slip == pytest.approx({"afoot": 0.4, "bfoot": 0.0})
     assert measured.slip_share == pytest.approx(0.2), "0.4 of 2 m/s"
+
+
+def test_the_way_through_the_air_is_not_slid():
+    """A foot that lands for a tenth of the time at the speed of the robot slid a tenth."""
+    rows = [(i, FOOT_A, 10 * WEIGHT, 0, 2.0) for i in range(0, N, 10)]
+    measured = contact(motion(x=RUN, rows=rows), ANATOMY)
+    assert measured.slip["afoot"] == 2.0 and measured.slip_share == pytest.approx(0.1, rel=0.02)
+
+
+def test_what_trembles_has_no_stride():
+    """A load that varies by 1 % of the weight, as regularly as a gait."""
+    t = np.arange(N)
+    rows = [(i, FOOT_A, WEIGHT * (0.5 + 0.01 * np.sin(i / 5)), 0, 0) for i in t]
+    assert contact(motion(rows=rows), ANATOMY).stride is None
+    rows = [(i, FOOT_A, WEIGHT * (0.5 + 0.2 * np.sin(i / 5)), 0, 0) for i in t]
+    assert contact(motion(rows=rows), ANATOMY).stride == pytest.approx(0.314, abs=0.01)
 
 
 def test_an_episode_in_the_air_has_no_contacts():

@@ -15,6 +15,8 @@ Floats = NDArray[np.float64]
 
 SATURATED = 0.99
 """Share of an actuator's range, from which it is driven to its limit."""
+OFTEN = 0.1
+"""Share of time that an actuator spends at each of its limits to count as going back and forth."""
 AT_LIMIT = 0.02
 """Share of a joint's range, within which it is at its limit."""
 
@@ -28,6 +30,8 @@ class Actuation(NamedTuple):
     """Mean change of a control from one timestep to the next, as a share of its range."""
     reversals: float
     """Share of timesteps in which a saturated control goes to the opposite limit."""
+    both_limits: float
+    """Share of actuators that are often at the one limit and often at the other."""
     frequency: float | None
     """Frequency with the most power in the controls, in Hz; None if they do not change."""
     at_limits: Mapping[str, float]
@@ -37,21 +41,29 @@ class Actuation(NamedTuple):
 def actuation(trajectory: Trajectory, anatomy: Anatomy) -> Actuation:
     """Measure how the actuators are driven."""
     controls = trajectory.ctrl[:: trajectory.n_per_timestep]
-    low, high = anatomy.control_low, anatomy.control_high
-    limited = np.isfinite(low) & np.isfinite(high) & (high > low)
-    middle, half = (high[limited] + low[limited]) / 2, (high[limited] - low[limited]) / 2
-    scaled = (controls[:, limited] - middle) / half
+    scaled = scaled_controls(trajectory, anatomy)
     at_limit = np.abs(scaled) >= SATURATED
     change = np.abs(np.diff(scaled, axis=0))
     reversed_ = at_limit[1:] & at_limit[:-1] & (np.sign(scaled[1:]) != np.sign(scaled[:-1]))
+    at_each = [(scaled <= -SATURATED).mean(axis=0), (scaled >= SATURATED).mean(axis=0)]
     period = trajectory.dt * trajectory.n_per_timestep
     return Actuation(
         saturated=float(at_limit.mean()) if at_limit.size else 0.0,
         change=float(change.mean()) / 2 if change.size else 0.0,
         reversals=float(reversed_.mean()) if reversed_.size else 0.0,
+        both_limits=float((np.min(at_each, axis=0) >= OFTEN).mean()) if scaled.size else 0.0,
         frequency=dominant_frequency(controls, period),
         at_limits=_at_limits(trajectory, anatomy),
     )
+
+
+def scaled_controls(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
+    """Controls of each timestep from -1 to 1, shape [timesteps, actuators with a range]."""
+    low, high = anatomy.control_low, anatomy.control_high
+    limited = np.isfinite(low) & np.isfinite(high) & (high > low)
+    middle, half = (high[limited] + low[limited]) / 2, (high[limited] - low[limited]) / 2
+    scaled: Floats = (trajectory.ctrl[:: trajectory.n_per_timestep, limited] - middle) / half
+    return scaled
 
 
 def dominant_frequency(controls: Floats, period: float) -> float | None:

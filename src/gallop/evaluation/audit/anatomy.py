@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,12 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int32]
 
 FOOT_HEIGHT = 0.1
-"""A limb's last body is a foot if it ends this low in the model's initial pose, as a share of the
-robot's height there."""
+"""A limb's last body is a foot if it ends this low in the start pose, as a share of the robot's
+height there, and as far below the torso. The start pose is the model's initial one, with each joint
+moved into its range: Ant's legs are straight otherwise."""
+FLAT = 0.5
+"""A foot has a heel and a toe if its ends differ in height by less than this share of its length in
+the start pose. Those of HalfCheetah do not: it stands on their tips whatever it does."""
 
 
 class Foot(NamedTuple):
@@ -22,9 +27,15 @@ class Foot(NamedTuple):
     body: int
     name: str
     heel: Floats
-    """The foot's rear end in its own axes, shape [3]; for feet without a length equal to `toe`."""
+    """The foot's rear end in its own axes, shape [3]; equal to `toe` if the foot does not lie flat
+    in the start pose: then it is the lower end."""
     toe: Floats
     """The foot's front end."""
+    radius: float = 0.0
+    """How far the foot reaches around the line from heel to toe, in m."""
+    welded: Mapping[int, Floats] = MappingProxyType({})
+    """Bodies that are one with it, such as a shin without an ankle -> matrix from their axes to the
+    foot's, shape [3, 4]."""
 
 
 class Anatomy(NamedTuple):
@@ -37,7 +48,7 @@ class Anatomy(NamedTuple):
     gravity: float
     """In m/s², positive."""
     height: float
-    """Of the robot in the model's initial pose, in m."""
+    """Of the robot in the start pose, in m."""
     bodies: tuple[str, ...]
     """Name of each body."""
     parts: Mapping[int, str]
@@ -81,22 +92,19 @@ def anatomy(model: Any) -> Anatomy:
         model: a `mujoco.MjModel`.
 
     Raises:
-        ValueError: if no body of it moves relative to the world.
+        ValueError: if no body of it moves relative to the world, or its torso cannot travel.
     """
-    import mujoco
 
     torso = _torso(model)
-    data = mujoco.MjData(model)
-    mujoco.mj_kinematics(model, data)
+    data = _in_start_pose(model)
     lowest = {body: _lowest(model, data, body) for body in _subtree(model, torso)}
     bottom = min(lowest.values())
     top = max(_highest(model, data, body) for body in lowest)
+    low_enough = FOOT_HEIGHT * (top - bottom)
     feet = [body for body in lowest if _is_leaf(model, body)
-            and lowest[body] - bottom <= FOOT_HEIGHT * (top - bottom)]  # fmt: skip
+            and lowest[body] - bottom <= low_enough <= lowest[torso] - lowest[body]]  # fmt: skip
     root = _root_joints(model, torso)
-    simple = [joint for joint in range(model.njnt) if model.jnt_limited[joint]
-              and int(model.jnt_type[joint]) in (int(mujoco.mjtJoint.mjJNT_SLIDE),
-                                                 int(mujoco.mjtJoint.mjJNT_HINGE))]  # fmt: skip
+    simple = [joint for joint in _simple_joints(model) if model.jnt_limited[joint]]
     is_limited = model.actuator_ctrllimited.astype(bool)
     low, high = model.actuator_ctrlrange.T
     return Anatomy(
@@ -116,6 +124,27 @@ def anatomy(model: Any) -> Anatomy:
         joint_names=tuple(model.joint(joint).name or f"joint {joint}" for joint in simple),
         actuators=tuple(_actuator(model, number) for number in range(model.nu)),
     )
+
+
+def _in_start_pose(model: Any) -> Any:
+    """Where all bodies are in the initial pose, with each joint moved into its range."""
+    import mujoco
+
+    data = mujoco.MjData(model)
+    for joint in _simple_joints(model):
+        if model.jnt_limited[joint]:
+            address = int(model.jnt_qposadr[joint])
+            data.qpos[address] = np.clip(data.qpos[address], *model.jnt_range[joint])
+    mujoco.mj_kinematics(model, data)
+    return data
+
+
+def _simple_joints(model: Any) -> list[int]:
+    """Joints with one position."""
+    import mujoco
+
+    kinds = (int(mujoco.mjtJoint.mjJNT_SLIDE), int(mujoco.mjtJoint.mjJNT_HINGE))
+    return [joint for joint in range(model.njnt) if int(model.jnt_type[joint]) in kinds]
 
 
 def _torso(model: Any) -> int:
@@ -208,10 +237,29 @@ def _parts(model: Any, torso: int, feet: list[int]) -> dict[int, str]:
 
 def _foot(model: Any, data: Any, body: int) -> Foot:
     """Heel and toe are the ends of its geoms that lie furthest back and forward."""
-    corners = _corners(model, data, body)[:, :3]
-    own = (corners - data.xpos[body]) @ data.xmat[body].reshape(3, 3)
+    corners = _corners(model, data, body)
+    own = (corners[:, :3] - data.xpos[body]) @ data.xmat[body].reshape(3, 3)
     order = np.argsort(corners[:, 0], kind="stable")
-    return Foot(body, model.body(body).name or f"body {body}", own[order[0]], own[order[-1]])
+    heel, toe = int(order[0]), int(order[-1])
+    if abs(corners[toe, 2] - corners[heel, 2]) > FLAT * np.linalg.norm(own[toe] - own[heel]):
+        heel = toe = int(np.argmin(corners[:, 2]))
+    joined = [other for other in range(1, model.nbody) if other != body
+              and model.body_weldid[other] == model.body_weldid[body]]  # fmt: skip
+    return Foot(
+        body=body,
+        name=model.body(body).name or f"body {body}",
+        heel=own[heel],
+        toe=own[toe],
+        radius=float(corners[:, 3].max()),
+        welded={other: _between(data, other, body) for other in joined},
+    )
+
+
+def _between(data: Any, body: int, other: int) -> Floats:
+    """Matrix from a body's axes to another's, shape [3, 4]."""
+    axes, rotation = (data.xmat[each].reshape(3, 3) for each in (other, body))
+    shift = axes.T @ (data.xpos[body] - data.xpos[other])
+    return np.hstack([axes.T @ rotation, shift[:, None]])
 
 
 def _root_joints(model: Any, torso: int) -> dict[str, Any]:
@@ -219,7 +267,6 @@ def _root_joints(model: Any, torso: int) -> dict[str, Any]:
     import mujoco
 
     found: dict[str, Any] = {"pitch": None, "pitch_sign": 1.0, "rotation": None, "spin": None}
-    found["forward"] = 0
     first = int(model.body_jntadr[torso])
     for joint in range(first, first + int(model.body_jntnum[torso])):
         kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
@@ -231,6 +278,8 @@ def _root_joints(model: Any, torso: int) -> dict[str, Any]:
             found |= {"pitch": address, "pitch_sign": float(np.sign(axis[1]))}
         if kind == int(mujoco.mjtJoint.mjJNT_SLIDE) and abs(axis[0]) > 0.9:
             found["forward"] = address
+    if "forward" not in found:
+        raise ValueError("the torso cannot travel along the world's x axis")
     return found
 
 

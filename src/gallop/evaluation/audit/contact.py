@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import Anatomy, Foot
 from gallop.evaluation.audit.trajectory import Contacts, Trajectory
+from gallop.evaluation.audit.travel import way
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,8 +26,11 @@ STRIDE_WINDOW = 0.1
 the ms."""
 LEAST_CORRELATION = 0.4
 """Of a gait with itself one stride later; below, it has no period. Random contacts reach 0.2."""
+LEAST_VARIATION = 0.05
+"""Standard deviation of the load that a gait has at least, as a share of the weight. What stands
+trembles, but it never lifts a foot."""
 LOADED_SHARE = 0.1
-"""Of the weight, above which a foot that moves along the floor slips."""
+"""Of the weight, above which what moves along the floor slips."""
 
 
 class Contact(NamedTuple):
@@ -57,7 +61,8 @@ class Contact(NamedTuple):
     slip: Mapping[str, float]
     """Mean speed along the floor of each foot while it is loaded, in m/s."""
     slip_share: float
-    """Slip over the speed of the robot: 1 means that the feet are dragged along."""
+    """Share of the way that what carries the load slid along the floor: 0 if all steps are firm, 1
+    if the robot glides, more if feet slip on the spot. The way through the air is not slid."""
     deepest: float
     """Largest penetration in m."""
     peak: float
@@ -69,6 +74,59 @@ def floor_forces(trajectory: Trajectory) -> Contacts:
     contacts = trajectory.contacts
     rows = contacts.other == 0
     return Contacts(*(column[rows] for column in contacts))
+
+
+def at_the_feet(trajectory: Trajectory, anatomy: Anatomy) -> Trajectory:
+    """Count contacts of a body welded to a foot as the foot's, where they lie within the foot.
+
+    The shin of Unitree's Go1 ends inside its foot, for example, and touches the floor whenever that
+    does. Doing it again changes nothing.
+    """
+    contacts = trajectory.contacts
+    body, point = contacts.body.copy(), contacts.point.copy()
+    for foot in anatomy.feet:
+        for other, matrix in foot.welded.items():
+            rows = np.flatnonzero(contacts.body == other)
+            inside = contacts.point[rows] @ matrix[:, :3].T + matrix[:, 3]
+            is_near = _distance(inside, foot) <= foot.radius
+            body[rows[is_near]], point[rows[is_near]] = foot.body, inside[is_near]
+    return trajectory._replace(contacts=contacts._replace(body=body, point=point))
+
+
+def _distance(points: Floats, foot: Foot) -> Floats:
+    """Of points in the foot's axes from the line between heel and toe, in m."""
+    line = foot.toe - foot.heel
+    along = (points - foot.heel) @ line / max(float(line @ line), 1e-12)
+    nearest = foot.heel + np.clip(along, 0, 1)[:, None] * line
+    distances: Floats = np.linalg.norm(points - nearest, axis=1)
+    return distances
+
+
+def floor_force(trajectory: Trajectory) -> Floats:
+    """Normal force of the floor on the whole robot at each physics step, in N, shape [n]."""
+    floor = floor_forces(trajectory)
+    total: Floats = np.bincount(floor.step, floor.normal, trajectory.n).astype(np.float64)
+    return total
+
+
+def slipping(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
+    """Speed along the floor of what carries the load at each physics step, in m/s, shape [n].
+
+    A mean over the contacts of loaded bodies, weighted by their forces; 0 where there is none.
+    """
+    floor = floor_forces(trajectory)
+    weights = np.where(is_loaded(floor, anatomy), floor.normal, 0.0)
+    moved = np.bincount(floor.step, weights * floor.velocity, trajectory.n)
+    load = np.bincount(floor.step, weights, trajectory.n)
+    return np.where(load > 0, moved / np.where(load > 0, load, 1.0), 0.0)
+
+
+def is_loaded(floor: Contacts, anatomy: Anatomy) -> Bools:
+    """Whether the body of each contact carries load in that step, through all its contacts."""
+    key = floor.step.astype(np.int64) * len(anatomy.bodies) + floor.body
+    _, which = np.unique(key, return_inverse=True)
+    load = np.bincount(which, floor.normal)
+    return np.asarray(load[which] > LOADED_SHARE * anatomy.weight)
 
 
 def normal_forces(trajectory: Trajectory, body: int) -> Floats:
@@ -110,15 +168,16 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
     bodies = sorted(set(floor.body.tolist()))
     forces = {body: normal_forces(trajectory, body) for body in bodies}
     touching = {body: in_contact(each, anatomy) for body, each in forces.items()}
-    total = sum(forces.values(), start=np.zeros(trajectory.n))
+    total = floor_force(trajectory)
     nothing = ~np.logical_or.reduce([*touching.values(), np.zeros(trajectory.n, bool)])
     impulse = float(total.sum()) or 1.0
     loads = np.array([normal_forces(trajectory, foot.body) for foot in anatomy.feet])
     on_floor = np.array([in_contact(load, anatomy) for load in loads])
     steps = list(zip(anatomy.feet, on_floor, strict=True))
-    period, regularity = stride(loads, trajectory.dt)
+    period, regularity = stride(loads, trajectory.dt, LEAST_VARIATION * anatomy.weight)
     slip = {foot.name: _slip(floor, foot, anatomy) for foot in anatomy.feet}
-    speed = float(np.mean(np.abs(np.diff(trajectory.qpos[:, anatomy.forward])))) / trajectory.dt
+    slid = float(slipping(trajectory, anatomy).sum()) * trajectory.dt
+    travelled = way(trajectory, anatomy)
     return Contact(
         time_share={label(anatomy, body): float(touching[body].mean()) for body in bodies},
         impulse_share={
@@ -133,7 +192,7 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
         stride_spread=None if period is None else _spread(on_floor, period, trajectory.dt),
         regularity=regularity,
         slip=slip,
-        slip_share=max(slip.values(), default=0.0) / speed if speed > 1e-9 else 0.0,
+        slip_share=slid / travelled if travelled > 1e-9 else 0.0,
         deepest=float(floor.depth.max(initial=0.0)),
         peak=float(total.max(initial=0.0)) / anatomy.weight,
     )
@@ -144,12 +203,13 @@ def landings(touching: Bools) -> NDArray[np.int64]:
     return np.flatnonzero(touching[1:] & ~touching[:-1]) + 1
 
 
-def stride(loads: Floats, dt: float) -> tuple[float | None, float]:
+def stride(loads: Floats, dt: float, least: float = 0.0) -> tuple[float | None, float]:
     """Find the period of a gait.
 
     Args:
         loads: force on each foot at each physics step, shape [feet, n].
         dt: seconds per physics step.
+        least: standard deviation that the load of at least one foot has in a gait, in N.
 
     Returns:
         Seconds, or None without a period; and the autocorrelation there. It is the first maximum
@@ -164,7 +224,8 @@ def stride(loads: Floats, dt: float) -> tuple[float | None, float]:
     smooth = np.array([np.convolve(load, window, "same") for load in loads])
     centred = smooth - smooth.mean(axis=1, keepdims=True)
     power = float((centred**2).sum())
-    if longest <= shortest or power < 1e-9:
+    is_still = float(loads.std(axis=1).max()) <= least
+    if longest <= shortest or power == 0 or is_still:
         return None, 0.0
     spectrum = np.fft.rfft(centred, 2 * n, axis=1)
     products = np.fft.irfft(spectrum * spectrum.conj(), axis=1)[:, : longest + 1].sum(axis=0)
@@ -196,7 +257,7 @@ def _spread(touching: Bools, period: float, dt: float) -> float:
 
 
 def _slip(floor: Contacts, foot: Foot, anatomy: Anatomy) -> float:
-    rows = (floor.body == foot.body) & (floor.normal > LOADED_SHARE * anatomy.weight)
+    rows = (floor.body == foot.body) & is_loaded(floor, anatomy)
     return (
         float(np.average(floor.velocity[rows], weights=floor.normal[rows])) if rows.any() else 0.0
     )

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import Anatomy
 from gallop.evaluation.audit.trajectory import Trajectory
+from gallop.evaluation.audit.travel import way
+
+Floats = NDArray[np.float64]
 
 
 class Energy(NamedTuple):
@@ -16,7 +20,7 @@ class Energy(NamedTuple):
     power: float
     """Mean mechanical power of the actuators, braking counted as work, in W."""
     transport: float | None
-    """Cost of transport: work over weight and distance; None if the robot goes nowhere."""
+    """Cost of transport: work over weight and way; None if the robot goes less than its height."""
     work: float
     """Net work of the actuators, in J."""
     residual: float
@@ -24,24 +28,30 @@ class Energy(NamedTuple):
     actuators, dampers and springs, contacts and joint limits. Positive: created by the simulator.
     """
     residual_share: float
-    """Its size over the work of all forces."""
+    """Its size over the work of the actuators, braking counted."""
 
 
 def energy(trajectory: Trajectory, anatomy: Anatomy) -> Energy:
     """Measure power and the balance of energy."""
     dt, powers = trajectory.dt, trajectory.actuator_power
-    distance = float(
-        abs(trajectory.qpos[-1, anatomy.forward] - trajectory.qpos[0, anatomy.forward])
-    )
+    travelled = way(trajectory, anatomy)
     work = float(np.abs(powers).sum()) * dt
-    steps = slice(0, -1)  # energies are known before each step
-    given = (powers[steps].sum() + trajectory.other_power[steps].sum()) * dt
-    gained = float(trajectory.energy[-1] - trajectory.energy[0]) if trajectory.n else 0.0
-    moved = (np.abs(powers).sum() + np.abs(trajectory.other_power).sum()) * dt
+    residual = float(created(trajectory).sum())
     return Energy(
         power=work / (trajectory.n * dt) if trajectory.n else 0.0,
-        transport=work / (anatomy.weight * distance) if distance > anatomy.height else None,
+        transport=work / (anatomy.weight * travelled) if travelled > anatomy.height else None,
         work=float(powers.sum()) * dt,
-        residual=gained - float(given),
-        residual_share=abs(gained - float(given)) / float(moved) if moved > 0 else 0.0,
+        residual=residual,
+        residual_share=abs(residual) / work if work > 0 else 0.0,
     )
+
+
+def created(trajectory: Trajectory) -> Floats:
+    """Energy that no force accounts for during each physics step, in J, shape [n].
+
+    That of the last step is not known, as energies are those before a step: 0.
+    """
+    powers = trajectory.actuator_power.sum(axis=1) + trajectory.other_power.sum(axis=1)
+    found = np.zeros(trajectory.n)
+    found[:-1] = np.diff(trajectory.energy) - powers[:-1] * trajectory.dt
+    return found

@@ -1,45 +1,84 @@
 """Findings: what in a policy's motion a reader of its return should know of.
 
-Each rule is stated once, with the measurement that it is about. A finding never changes a return.
+Each rule is stated once, next to its threshold and the reason for it, and each finding carries the
+measurement that it rests on. A finding never changes a return.
+
+Two kinds. A *warning* says that the return may not mean what a reader thinks: no policy that runs
+on its feet, upright, has one. A *trait* describes a way of moving that is neither good nor bad.
+
+How strong the evidence is:
+
+- *measured*: the finding says no more than what was measured.
+- *implied*: what was measured leaves hardly another explanation.
+- *consistent with*: what was measured would look like this, and there are other explanations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.evaluation.audit.actuation import Actuation, actuation
+from gallop.evaluation.audit.actuation import SATURATED, Actuation, actuation, scaled_controls
 from gallop.evaluation.audit.anatomy import Anatomy
 from gallop.evaluation.audit.contact import (
     Contact,
     contact,
+    floor_force,
     floor_forces,
     in_contact,
+    label,
     normal_forces,
+    slipping,
 )
-from gallop.evaluation.audit.energy import Energy, energy
+from gallop.evaluation.audit.energy import Energy, created, energy
 from gallop.evaluation.audit.posture import Posture, posture, uprightness
-from gallop.evaluation.audit.toes import Toes, toes
+from gallop.evaluation.audit.rewards import STANDING, standing
+from gallop.evaluation.audit.toes import Toes, on_toe, toes
 from gallop.evaluation.audit.trajectory import Trajectory
+from gallop.evaluation.audit.travel import speeds
 
+Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Evidence: TypeAlias = Literal["measured", "implied", "consistent with"]
+Kind: TypeAlias = Literal["warning", "trait"]
 
+EXPLOIT = "simulator exploit"
 INVERTED_SHARE = 0.2
+"""Of the time. An upright robot is never upside down; one that falls over and gets up again is for
+a second or two."""
 START_SECONDS = 2.0
+"""Within which a somersault belongs to the start: a body needs about one second for a full turn."""
+TORSO_SHARE, SHIN_SHARE = 0.1, 0.1
+"""Of the floor's impulse. On a walking robot it is 0; a tenth of the weight is a part of the gait,
+and no longer a stumble."""
 ON_TOES_SHARE = 0.9
+"""Of each foot's impulse. A person who walks carries about half of it on the front half of the
+foot, and a sprinter nearly all."""
 SLIDING_SHARE = 0.5
-BANG_BANG_SHARE = 0.8
-REVERSALS_SHARE = 0.2
-STILL_HEIGHTS_PER_SECOND = 0.1
-TORSO_SHARE = 0.1
-SHIN_SHARE = 0.1
+"""Of the way. Soft contacts creep, and feet slip when they land: up to a quarter of the way in
+policies that step."""
 FLIGHT_SHARE = 0.6
-LIMIT_SHARE = 0.3
-DEEP_SHARE = 0.05
-RESIDUAL_SHARE = 0.1
+"""Of the time. Running animals are in the air for half of a stride and hardly more."""
+BANG_BANG_SHARE, BOTH_LIMITS_SHARE = 0.8, 0.5
+"""Of the controls, and of the actuators. A control that stays at one limit is no back and forth."""
+SURVIVED_SECONDS = 2.0
+STILL_SHARE = 0.9
+"""Of the time. The start and the end may move."""
+DEEP_SHARE = 0.1
+"""Of the robot's height: as if a person stood in the floor to the shin. At HalfCheetah's time step
+of 10 ms, even feet that land at 4 m/s are 40 mm (5 %) deep before the floor pushes."""
+CREATED_SHARE = 0.05
+"""Of the actuators' work, of energy from no force. Below, it is the ordinary error of a time step.
+"""
+KEPT_SHARE, VANISHED_SHARE = 0.8, 0.5
+"""Of the return at half the physics step: policies of HalfCheetah keep about 90 % of it."""
+WINDOW = 1.0
+"""Seconds over which is averaged what is judged by its share of time."""
+GAP = 0.5
+"""Seconds that may pass between two steps of one gait that show a finding."""
 
 
 class Measures(NamedTuple):
@@ -56,6 +95,7 @@ class Finding(NamedTuple):
     """One thing that a reader should know."""
 
     name: str
+    kind: Kind
     rule: str
     """When it is reported."""
     measured: str
@@ -77,181 +117,265 @@ def measure(trajectory: Trajectory, anatomy: Anatomy) -> Measures:
 
 
 def findings(trajectory: Trajectory, anatomy: Anatomy, measures: Measures) -> list[Finding]:
-    """Apply the rules to an episode."""
-    found = [
-        *_turns(trajectory, anatomy, measures.posture),
-        *_contacts(trajectory, anatomy, measures.contact),
-        *_feet(trajectory, anatomy, measures),
-        *_actuators(measures.actuation),
-        *_physics(trajectory, anatomy, measures),
-    ]
-    return found
-
-
-def _turns(trajectory: Trajectory, anatomy: Anatomy, measured: Posture) -> list[Finding]:
-    found = []
-    if measured.upside_down > INVERTED_SHARE:
-        when = spans(uprightness(trajectory, anatomy)[:-1] < 0, trajectory.dt)
-        found.append(
-            Finding(
-                "inverted running" if _speed(trajectory, anatomy) > 0 else "upside down",
-                f"more than {INVERTED_SHARE:.0%} of the time beyond 90 degrees",
-                f"{measured.upside_down:.0%} of the time beyond 90 degrees",
-                "measured",
-                when,
-            )
-        )
-    if measured.somersaults:
-        starts = [span for span in measured.somersaults if span[0] < START_SECONDS]
-        is_start = len(starts) == len(measured.somersaults)
-        direction = "forward" if measured.net_turns > 0 else "backward"
-        found.append(
-            Finding(
-                "somersault start" if is_start else "somersaults",
-                f"a full turn{f' that begins within {START_SECONDS:g} s' if is_start else ''}",
-                f"{len(measured.somersaults)} full turn(s), {direction}, the first at "
-                f"{measured.somersaults[0][0]:.1f} s",
-                "measured",
-                measured.somersaults[:3],
-            )
-        )
-    return found
-
-
-def _contacts(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> list[Finding]:
-    found = []
-    parts = {part: [b for b, each in anatomy.parts.items() if each == part]
-             for part in ("torso", "shin")}  # fmt: skip
-    feet = {foot.body for foot in anatomy.feet}
-    for part, share, name in (
-        ("torso", TORSO_SHARE, "on the body"),
-        ("shin", SHIN_SHARE, "on the shins"),
-    ):
-        impulse, total = 0.0, float(floor_forces(trajectory).normal.sum()) or 1.0
-        touching = np.zeros(trajectory.n, bool)
-        for body in parts[part]:
-            if body not in feet:
-                force = normal_forces(trajectory, body)
-                impulse += float(force.sum())
-                touching |= in_contact(force, anatomy)
-        if impulse / total > share:
-            found.append(
-                Finding(
-                    name,
-                    f"more than {share:.0%} of the floor's impulse on the {part}",
-                    f"{impulse / total:.0%} of the impulse, {touching.mean():.0%} of the time",
-                    "measured",
-                    spans(touching, trajectory.dt),
-                )
-            )
-    if measured.flight > FLIGHT_SHARE:
-        nothing = ~np.logical_or.reduce(
-            [in_contact(normal_forces(trajectory, body), anatomy)
-             for body in set(floor_forces(trajectory).body.tolist())]
-            or [np.zeros(trajectory.n, bool)]
-        )  # fmt: skip
-        found.append(
-            Finding(
-                "bounding",
-                f"more than {FLIGHT_SHARE:.0%} of the time without contact",
-                f"{measured.flight:.0%} of the time, {measured.longest_flight:.2f} s at once",
-                "measured",
-                spans(nothing, trajectory.dt),
-            )
-        )
-    return found
-
-
-def _feet(trajectory: Trajectory, anatomy: Anatomy, measures: Measures) -> list[Finding]:
-    found = []
-    shares = measures.toes.toe_share
-    if shares and min(shares.values()) > ON_TOES_SHARE:
-        found.append(
-            Finding(
-                "on toes",
-                f"more than {ON_TOES_SHARE:.0%} of each foot's impulse on its front half",
-                ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
-                "measured",
-                (),
-            )
-        )
-    slip = measures.contact.slip_share
-    if slip > SLIDING_SHARE and _speed(trajectory, anatomy) > _slow(anatomy):
-        found.append(
-            Finding(
-                "sliding",
-                f"a loaded foot moves along the floor at more than {SLIDING_SHARE:.0%} of the "
-                "robot's speed",
-                f"{slip:.0%} of the robot's speed",
-                "measured",
-                (),
-            )
-        )
-    if abs(_speed(trajectory, anatomy)) < _slow(anatomy):
-        found.append(
-            Finding(
-                "survives without moving",
-                f"slower than {STILL_HEIGHTS_PER_SECOND:g} times its height per second",
-                f"{_speed(trajectory, anatomy):.3f} m/s",
-                "measured",
-                ((0.0, trajectory.n * trajectory.dt),),
-            )
-        )
-    return found
-
-
-def _actuators(measured: Actuation) -> list[Finding]:
-    if measured.saturated <= BANG_BANG_SHARE or measured.reversals <= REVERSALS_SHARE:
+    """Apply the rules to an episode: warnings first, then traits."""
+    if not trajectory.n:
         return []
-    return [
-        Finding(
-            "bang-bang",
-            f"more than {BANG_BANG_SHARE:.0%} of controls at a limit, and more than "
-            f"{REVERSALS_SHARE:.0%} go from one limit to the other",
-            f"{measured.saturated:.0%} at a limit, {measured.reversals:.0%} reversed",
-            "measured",
-            (),
-        )
+    found = [
+        _inverted(trajectory, anatomy, measures.posture),
+        _somersaults(measures.posture),
+        _on_the_body(trajectory, anatomy),
+        _on_the_shins(trajectory, anatomy),
+        _sliding(trajectory, anatomy, measures.contact),
+        _still(trajectory, anatomy),
+        _deep(trajectory, anatomy, measures.contact),
+        _energy_from_no_force(trajectory, anatomy, measures.energy),
+        _on_toes(trajectory, anatomy, measures.toes),
+        _bounding(trajectory, anatomy, measures.contact),
+        _bang_bang(trajectory, anatomy, measures.actuation),
     ]
+    return [finding for finding in found if finding is not None]
 
 
-def _physics(trajectory: Trajectory, anatomy: Anatomy, measures: Measures) -> list[Finding]:
-    found = []
-    if measures.contact.deepest > DEEP_SHARE * anatomy.height:
-        found.append(
-            Finding(
-                "deep penetration",
-                f"deeper in the floor than {DEEP_SHARE:.0%} of its height",
-                f"{measures.contact.deepest * 1000:.0f} mm",
-                "measured",
-                (),
-            )
-        )
-    if measures.energy.residual > 0 and measures.energy.residual_share > RESIDUAL_SHARE:
-        found.append(
-            Finding(
-                "simulator exploit",
-                f"more than {RESIDUAL_SHARE:.0%} of the energy comes from no force",
-                f"{measures.energy.residual:.0f} J, {measures.energy.residual_share:.0%}",
-                "implied",
-                (),
-            )
-        )
-    return found
+def _inverted(trajectory: Trajectory, anatomy: Anatomy, measured: Posture) -> Finding | None:
+    is_inverted = uprightness(trajectory, anatomy)[:-1] < 0
+    for start, end in measured.somersaults:  # a turn passes through upside down
+        is_inverted[_steps(start, trajectory) : _steps(end, trajectory)] = False
+    share = float(is_inverted.mean())
+    if share <= INVERTED_SHARE:
+        return None
+    moves = ~standing(trajectory, anatomy)[is_inverted]
+    return Finding(
+        "inverted running" if moves.mean() > 0.5 else "upside down",
+        "warning",
+        f"more than {INVERTED_SHARE:.0%} of the time beyond 90 degrees, not counting somersaults",
+        f"{share:.0%} of the time beyond 90 degrees, "
+        f"at {speeds(trajectory, anatomy)[is_inverted].mean():.2g} m/s",
+        "measured",
+        spans(is_inverted, trajectory.dt, GAP),
+    )
 
 
-def spans(values: Bools, dt: float) -> tuple[tuple[float, float], ...]:
-    """Start and end, in seconds, of the three longest runs of True."""
+def _somersaults(measured: Posture) -> Finding | None:
+    turns = measured.somersaults
+    if not turns:
+        return None
+    is_start = all(start < START_SECONDS for start, _ in turns)
+    n = len(turns)
+    return Finding(
+        "somersault start" if is_start else "somersaults",
+        "warning",
+        f"a full turn of the body{f' within the first {START_SECONDS:g} s' if is_start else ''}",
+        f"{n} full {'turn' if n == 1 else 'turns'}, the first from {turns[0][0]:.1f} to "
+        f"{turns[0][1]:.1f} s; {abs(measured.net_turns):.1f} net turns "
+        f"{'forward' if measured.net_turns > 0 else 'backward'}",
+        "measured",
+        turns[:3],
+    )
+
+
+def _on_the_body(trajectory: Trajectory, anatomy: Anatomy) -> Finding | None:
+    others = [body for body, part in anatomy.parts.items() if part not in ("foot", "shin")]
+    return _carried(
+        "on the body", "parts other than feet and shins", others, TORSO_SHARE, trajectory, anatomy
+    )
+
+
+def _on_the_shins(trajectory: Trajectory, anatomy: Anatomy) -> Finding | None:
+    shins = [body for body, part in anatomy.parts.items() if part == "shin"]
+    return _carried("on the shins", "shins", shins, SHIN_SHARE, trajectory, anatomy)
+
+
+def _carried(
+    name: str,
+    what: str,
+    bodies: Sequence[int],
+    least: float,
+    trajectory: Trajectory,
+    anatomy: Anatomy,
+) -> Finding | None:
+    """Report that these bodies carry more than this share of the floor's impulse."""
+    total = float(floor_force(trajectory).sum())
+    forces = {body: normal_forces(trajectory, body) for body in bodies}
+    carried = sum(forces.values(), start=np.zeros(trajectory.n))
+    if not anatomy.feet or total == 0 or carried.sum() / total <= least:
+        return None
+    touching = in_contact(carried, anatomy)
+    most = max(forces, key=lambda body: float(forces[body].sum()))
+    return Finding(
+        name,
+        "warning",
+        f"more than {least:.0%} of the floor's impulse on {what}",
+        f"{carried.sum() / total:.0%} of the impulse, {touching.mean():.0%} of the time; "
+        f"{forces[most].sum() / total:.0%} on {label(anatomy, most)}",
+        "measured",
+        spans(touching, trajectory.dt, GAP),
+    )
+
+
+def _sliding(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Finding | None:
+    is_still = standing(trajectory, anatomy)
+    if measured.slip_share <= SLIDING_SHARE or is_still.mean() > STILL_SHARE:
+        return None
+    slides = slipping(trajectory, anatomy) > SLIDING_SHARE * speeds(trajectory, anatomy)
+    return Finding(
+        "sliding",
+        "warning",
+        f"more than {SLIDING_SHARE:.0%} of the way is slid: what carries the load moves along the "
+        "floor",
+        f"{measured.slip_share:.0%} of the way",
+        "measured",
+        spans(slides & ~is_still, trajectory.dt, GAP),
+    )
+
+
+def _still(trajectory: Trajectory, anatomy: Anatomy) -> Finding | None:
+    seconds = trajectory.n * trajectory.dt
+    is_still = standing(trajectory, anatomy)
+    if not anatomy.feet or seconds < SURVIVED_SECONDS or is_still.mean() <= STILL_SHARE:
+        return None
+    return Finding(
+        "survives without moving",
+        "warning",
+        f"slower than {STANDING:g} times its height per second for more than {STILL_SHARE:.0%} of "
+        f"an episode of at least {SURVIVED_SECONDS:g} s",
+        f"{is_still.mean():.0%} of {seconds:.0f} s, at "
+        f"{speeds(trajectory, anatomy).mean():.2g} m/s on average",
+        "measured",
+        spans(is_still, trajectory.dt),
+    )
+
+
+def _deep(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Finding | None:
+    least = DEEP_SHARE * anatomy.height
+    if measured.deepest <= least:
+        return None
+    floor = floor_forces(trajectory)
+    is_deep = np.zeros(trajectory.n, bool)
+    is_deep[floor.step[floor.depth > least]] = True
+    return Finding(
+        "deep penetration",
+        "warning",
+        f"deeper in the floor than {DEEP_SHARE:.0%} of the robot's height",
+        f"{1000 * measured.deepest:.0f} mm of {1000 * anatomy.height:.0f} mm",
+        "measured",
+        spans(is_deep, trajectory.dt, GAP),
+    )
+
+
+def _energy_from_no_force(
+    trajectory: Trajectory, anatomy: Anatomy, measured: Energy
+) -> Finding | None:
+    least = anatomy.weight * anatomy.height  # statues do no work, and nothing is a large share of 0
+    if measured.residual <= least or measured.residual_share <= CREATED_SHARE:
+        return None
+    gain = _running_mean(created(trajectory) / trajectory.dt, trajectory.dt)
+    power = _running_mean(np.abs(trajectory.actuator_power).sum(axis=1), trajectory.dt)
+    return Finding(
+        EXPLOIT,
+        "warning",
+        f"energy from no force is more than {CREATED_SHARE:.0%} of the actuators' work",
+        f"{measured.residual:,.0f} J, {measured.residual_share:.0%} of the work; whether the "
+        "return depends on it, only half the physics step tells",
+        "consistent with",
+        spans(gain > CREATED_SHARE * power, trajectory.dt),
+    )
+
+
+def _on_toes(trajectory: Trajectory, anatomy: Anatomy, measured: Toes) -> Finding | None:
+    shares = measured.toe_share
+    if not shares or min(shares.values()) <= ON_TOES_SHARE:
+        return None
+    return Finding(
+        "on toes",
+        "trait",
+        f"more than {ON_TOES_SHARE:.0%} of the impulse of each foot on its front half",
+        ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
+        "measured",
+        spans(on_toe(trajectory, anatomy) > ON_TOES_SHARE, trajectory.dt, GAP),
+    )
+
+
+def _bounding(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Finding | None:
+    if not anatomy.feet or not measured.time_share or measured.flight <= FLIGHT_SHARE:
+        return None
+    return Finding(
+        "bounding",
+        "trait",
+        f"more than {FLIGHT_SHARE:.0%} of the time in the air",
+        f"{measured.flight:.0%} of the time, {measured.longest_flight:.2f} s at once",
+        "measured",
+        spans(~in_contact(floor_force(trajectory), anatomy), trajectory.dt),
+    )
+
+
+def _bang_bang(trajectory: Trajectory, anatomy: Anatomy, measured: Actuation) -> Finding | None:
+    if measured.saturated <= BANG_BANG_SHARE or measured.both_limits <= BOTH_LIMITS_SHARE:
+        return None
+    at_limit = (np.abs(scaled_controls(trajectory, anatomy)) >= SATURATED).mean(axis=1)
+    timestep = trajectory.dt * trajectory.n_per_timestep
+    return Finding(
+        "bang-bang",
+        "trait",
+        f"more than {BANG_BANG_SHARE:.0%} of controls at a limit of their range, and more than "
+        f"{BOTH_LIMITS_SHARE:.0%} of actuators often at both of theirs",
+        f"{measured.saturated:.0%} of controls, {measured.both_limits:.0%} of actuators",
+        "measured",
+        spans(_running_mean(at_limit, timestep) > BANG_BANG_SHARE, timestep),
+    )
+
+
+def exploit(returns: Floats, at_half_step: Floats) -> Finding | None:
+    """Judge whether a return is that of a body or of a time step.
+
+    Medians are compared, because one fall in ten episodes says nothing about the time step.
+
+    Args:
+        returns: of the episodes as they are, shape [n].
+        at_half_step: of the same episodes at half the physics step, shape [n]; NaN if they could
+            not be played.
+    """
+    if not len(returns) or not np.isfinite(at_half_step).all():
+        return None
+    usual, half = float(np.median(returns)), float(np.median(at_half_step))
+    if usual <= 0 or half >= KEPT_SHARE * usual:
+        return None
+    has_vanished = half < VANISHED_SHARE * usual
+    least = VANISHED_SHARE if has_vanished else KEPT_SHARE
+    return Finding(
+        EXPLOIT,
+        "warning",
+        f"less than {least:.0%} of the return at half the physics step",
+        f"{half / usual:.0%}: a median return of {half:,.0f} instead of {usual:,.0f}",
+        "implied" if has_vanished else "consistent with",
+        (),
+    )
+
+
+def spans(values: Bools, dt: float, gap: float = 0.0) -> tuple[tuple[float, float], ...]:
+    """Start and end, in seconds, of the three longest runs of True.
+
+    Args:
+        values: one per step.
+        dt: seconds per step.
+        gap: runs that are at most so many seconds apart are one.
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], values, [False]]).astype(int)))
-    runs = [(float(start * dt), float(end * dt)) for start, end in edges.reshape(-1, 2)]
+    starts, ends = edges[::2], edges[1::2]
+    is_apart = (starts[1:] - ends[:-1]) * dt > gap
+    starts = starts[np.concatenate([[True], is_apart])[: len(starts)]]
+    ends = ends[np.concatenate([is_apart, [True]])[-len(ends) :]] if len(ends) else ends
+    runs = [(float(start * dt), float(end * dt)) for start, end in zip(starts, ends, strict=True)]
     return tuple(sorted(runs, key=lambda run: run[0] - run[1])[:3])
 
 
-def _speed(trajectory: Trajectory, anatomy: Anatomy) -> float:
-    """Mean velocity along the world's x axis."""
-    along = trajectory.qpos[:, anatomy.forward]
-    return float(along[-1] - along[0]) / (trajectory.n * trajectory.dt) if trajectory.n else 0.0
+def _running_mean(values: Floats, dt: float) -> Floats:
+    """Mean over the window around each step, shape [n]; a window ends where the values do."""
+    n, half = len(values), max(1, round(WINDOW / dt / 2))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    start, end = np.maximum(np.arange(n) - half, 0), np.minimum(np.arange(n) + half, n)
+    means: Floats = (sums[end] - sums[start]) / (end - start)
+    return means
 
 
-def _slow(anatomy: Anatomy) -> float:
-    return STILL_HEIGHTS_PER_SECOND * anatomy.height
+def _steps(seconds: float, trajectory: Trajectory) -> int:
+    return round(seconds / trajectory.dt)

@@ -19,7 +19,7 @@ class Posture(NamedTuple):
     """Of one episode."""
 
     upside_down: float
-    """Share of time beyond ±90 degrees."""
+    """Share of time beyond ±90 degrees, in a somersault or not."""
     net_turns: float
     """Turns from the first to the last state, forward ones positive."""
     somersaults: tuple[tuple[float, float], ...]
@@ -31,16 +31,24 @@ class Posture(NamedTuple):
 def pitch(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
     """Unwrapped pitch in radians, relative to the initial pose of the model, shape [n + 1].
 
-    A planar robot's is the angle of its hinge. That of a free body is the turning rate about its
-    own lateral axis, added up: a turn counts as one whatever the heading is.
+    A planar robot's is the angle of its hinge. That of a free body is its tilt, whatever its
+    heading, with the number of full turns from the turning rate about its own lateral axis: rolling
+    over sideways is no turn, and neither is walking in circles.
     """
     if anatomy.pitch is not None:
         return anatomy.pitch_sign * trajectory.qpos[:, anatomy.pitch]
     if anatomy.rotation is None or anatomy.spin is None:
         return np.zeros(trajectory.n + 1)
     rate = trajectory.qvel[:, anatomy.spin + 1]
-    first = _tilt_forward(trajectory.qpos[0, anatomy.rotation : anatomy.rotation + 4])
-    return first + np.concatenate([[0.0], np.cumsum(rate[1:]) * trajectory.dt])
+    turned = np.concatenate([[0.0], np.cumsum(rate[1:]) * trajectory.dt])
+    tilt = _tilt_forward(trajectory.qpos[:, anatomy.rotation : anatomy.rotation + 4])
+    upright = np.flatnonzero(uprightness(trajectory, anatomy) > np.cos(np.pi / 4))
+    known = np.concatenate([[0], upright])  # the tilt is exact there, and the rate in between
+    between = np.diff(turned[known]) - np.diff(tilt[known])
+    turns = np.concatenate([[0.0], np.cumsum(np.round(between / TURN))])
+    last = np.searchsorted(upright, np.arange(len(tilt)), side="right")
+    angles: Floats = tilt[known][last] + TURN * turns[last] + turned - turned[known][last]
+    return angles
 
 
 def uprightness(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
@@ -81,9 +89,10 @@ def full_turns(angles: Floats) -> list[tuple[int, int]]:
     return found
 
 
-def _tilt_forward(quaternion: Floats) -> float:
-    """Pitch of an orientation, from -pi to pi."""
-    w, x, y, z = quaternion
+def _tilt_forward(quaternions: Floats) -> Floats:
+    """Pitch of orientations, from -pi to pi."""
+    w, x, y, z = quaternions.T
     forward_z = 2 * (x * z - w * y)  # of the body's x axis
     up_z = 1 - 2 * (x**2 + y**2)
-    return float(np.arctan2(-forward_z, up_z))
+    pitch: Floats = np.arctan2(-forward_z, up_z)
+    return pitch

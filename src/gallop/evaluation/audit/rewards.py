@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import Anatomy
 from gallop.evaluation.audit.trajectory import Trajectory
-
-Floats = NDArray[np.float64]
+from gallop.evaluation.audit.travel import speeds, way
 
 STANDING = 0.1
-"""Below this share of its height per second, a robot stands still."""
-SPEED_WINDOW = 0.25
-"""Seconds over which speed is averaged."""
+"""Below this share of its height per second, a robot stands still; for a person: 0.18 m/s."""
 
 
 class Rewards(NamedTuple):
@@ -28,8 +25,10 @@ class Rewards(NamedTuple):
     """Each term's size over the sum of all sizes."""
     distance: float
     """Of the torso along the world's x axis, in m."""
+    way: float
+    """Length of the way over the ground in m, whatever the heading."""
     speed: float
-    """That distance over the time, in m/s."""
+    """That way over the time, in m/s."""
     standing: float
     """Share of time in which the robot stands still."""
 
@@ -46,12 +45,17 @@ def rewards(trajectory: Trajectory, anatomy: Anatomy, terms: Mapping[str, float]
     seconds = trajectory.n * trajectory.dt
     size = sum(abs(value) for value in terms.values())
     distance = float(along[-1] - along[0])
-    window = min(trajectory.n, max(1, round(SPEED_WINDOW / trajectory.dt)))
-    speeds = np.abs(along[window:] - along[:-window]) / (window * trajectory.dt)
+    travelled = way(trajectory, anatomy)
     return Rewards(
         terms=dict(terms),
         shares={name: abs(value) / size for name, value in terms.items()} if size > 0 else {},
         distance=distance,
-        speed=distance / seconds if seconds else 0.0,
-        standing=float(np.mean(speeds < STANDING * anatomy.height)) if trajectory.n else 0.0,
+        way=travelled,
+        speed=travelled / seconds if seconds else 0.0,
+        standing=float(standing(trajectory, anatomy).mean()) if trajectory.n else 0.0,
     )
+
+
+def standing(trajectory: Trajectory, anatomy: Anatomy) -> NDArray[np.bool_]:
+    """Whether the robot stands still during each physics step, shape [n]."""
+    return np.asarray(speeds(trajectory, anatomy) < STANDING * anatomy.height)

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import Anatomy, Foot
 from gallop.evaluation.audit.contact import floor_forces
 from gallop.evaluation.audit.trajectory import Trajectory
 
-LEAST_LENGTH = 0.02
-"""Of a foot with two ends, in m."""
+Floats = NDArray[np.float64]
+
+LEAST_LENGTH = 0.03
+"""Of a foot with two ends, as a share of the robot's height; a person's is 0.15. The ends of a foot
+that does not lie flat are one: see `Foot`."""
 
 
 class Toes(NamedTuple):
@@ -28,16 +32,39 @@ def toes(trajectory: Trajectory, anatomy: Anatomy) -> Toes:
     """Measure on which end the feet stand."""
     floor = floor_forces(trajectory)
     share, centre = {}, {}
-    for foot in anatomy.feet:
+    for foot in _long_feet(anatomy):
         rows = floor.body == foot.body
-        if not rows.any() or _length(foot) < LEAST_LENGTH:
-            continue
-        axis = (foot.toe - foot.heel) / _length(foot) ** 2
-        along = np.clip((floor.point[rows] - foot.heel) @ axis, 0, 1)
         weights = floor.normal[rows]
+        if not weights.sum() > 0:
+            continue
+        along = _along(floor.point[rows], foot)
         share[foot.name] = float(weights[along > 0.5].sum() / weights.sum())
         centre[foot.name] = float(np.average(along, weights=weights))
     return Toes(share, centre)
+
+
+def on_toe(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
+    """Share of the load of all feet on their front halves at each physics step, shape [n]."""
+    floor = floor_forces(trajectory)
+    toe, all_ = np.zeros(trajectory.n), np.zeros(trajectory.n)
+    for foot in _long_feet(anatomy):
+        rows = floor.body == foot.body
+        weights = floor.normal[rows]
+        is_toe = _along(floor.point[rows], foot) > 0.5
+        toe += np.bincount(floor.step[rows], weights * is_toe, trajectory.n)
+        all_ += np.bincount(floor.step[rows], weights, trajectory.n)
+    shares: Floats = toe / np.where(all_ > 0, all_, 1.0)
+    return shares
+
+
+def _long_feet(anatomy: Anatomy) -> list[Foot]:
+    return [foot for foot in anatomy.feet if _length(foot) >= LEAST_LENGTH * anatomy.height]
+
+
+def _along(points: Floats, foot: Foot) -> Floats:
+    """Where points in the foot's axes lie: 0 at the heel, 1 at the toe; shape [k]."""
+    axis = (foot.toe - foot.heel) / _length(foot) ** 2
+    return np.clip((points - foot.heel) @ axis, 0, 1)
 
 
 def _length(foot: Foot) -> float:
