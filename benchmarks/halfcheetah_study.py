@@ -30,7 +30,7 @@ import gallop
 from gallop.evaluation.statistics import Interval, student_interval
 from gallop.experiments.plan import make_plan
 from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
-from gallop.report import figures, video
+from gallop.report import encoding, figures
 from gallop.report.group_report import evaluations_over_seeds
 from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import RunDirectory
@@ -265,7 +265,7 @@ def film(begun: dict[str, SeedGroup]) -> None:
             inputs = [word for path in films for word in ("-t", str(FILM_SECONDS), "-i", str(path))]
             subprocess.run(
                 [
-                    *(video.ffmpeg(), "-loglevel", "error", "-y", *inputs, "-filter_complex"),
+                    *(encoding.ffmpeg(), "-loglevel", "error", "-y", *inputs, "-filter_complex"),
                     f"{each}[0][1][2]hstack=3,{palette}",
                     str(PAGE / "milestones.gif"),
                 ],

@@ -14,7 +14,7 @@ from gallop_drawn_task import Drawn
 
 from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
-from gallop.report import video
+from gallop.report import encoding, video
 from gallop.report.frames import FilmError, Frames, frames_a_second
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.film_queue import Filming, FilmQueue
@@ -118,7 +118,7 @@ def film_of(folder, kind, monkeypatch, **kwargs):
 
 
 def pictures(path, height, width):
-    command = [video.ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
+    command = [encoding.ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
     return np.frombuffer(raw.stdout, np.uint8).reshape(-1, height, width, 3)
 

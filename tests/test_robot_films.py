@@ -56,7 +56,7 @@ simulator.data.qpos[0] += metres
 mujoco.mj_forward(simulator.model, simulator.data)
 env.step(np.full(env.action_space.shape, -0.7, np.float32))
 before = simulator.data.qpos.copy(), simulator.data.geom_xpos.copy(), simulator.data.qacc.copy()
-camera = Camera(env, software=True)
+camera = Camera(env, "software")
 frame = camera.frame()
 now = mujoco.MjData(simulator.model)
 mujoco.mj_copyData(now, simulator.model, simulator.data)
@@ -65,7 +65,7 @@ after = simulator.data.qpos, simulator.data.geom_xpos, simulator.data.qacc
 print(json.dumps({
     "untouched": all(bool((a == b).all()) for a, b in zip(before, after)),
     "behind": float(np.abs(before[1] - now.geom_xpos).max()),
-    "error": float(np.abs(camera._shown.geom_xpos - now.geom_xpos).max()),
+    "error": float(np.abs(camera._studio.data.geom_xpos - now.geom_xpos).max()),
     "repeat": simulator.model.mat_texrepeat.tolist(),
 }))
 np.save("frame.npy", frame)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
-from gallop.report import video
+from gallop.report import encoding, video
 from gallop.report.frames import FilmError
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import write_npz
@@ -51,7 +51,7 @@ def filmed(path, folder, backend="probe"):
 
 
 def frames_of(path, size):
-    command = [video.ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
+    command = [encoding.ffmpeg(), "-loglevel", "error", "-i", str(path), "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
     return np.frombuffer(raw.stdout, np.uint8).reshape(-1, *size, 3)
 

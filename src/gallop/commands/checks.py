@@ -237,8 +237,8 @@ def _films() -> Check:
 
     backend = video.find_backend()  # already probed above
     if backend is None:
-        found = f"{video.NO_BACKEND}; MuJoCo tasks train but are not filmed"
-        return Check("films", "missing", found, video.how_to_fix())
+        found = f"{video.NO_BACKEND}; films are drawn without it"
+        return Check("films", "note", found, video.how_to_fix())
     how = _drawn_by(backend.renderer, backend.is_software)
     return Check(
         "films", "works", f"rendered with {backend.name or 'the default backend'}: {how}", ""
@@ -254,11 +254,12 @@ def _drawn_by(renderer: str, is_software: bool) -> str:
 def _ffmpeg() -> Check:
     """Whether ffmpeg encodes a few frames; that the file exists does not prove it."""
     from gallop.report import video
+    from gallop.report.encoding import ffmpeg
     from gallop.report.frames import FilmError
 
     owner = "system's" if shutil.which("ffmpeg") else "imageio-ffmpeg's"
     try:
-        path = video.ffmpeg()
+        path = ffmpeg()
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=60)
         version = (done.stdout.split() or ["", "", "unknown"])[2]
         with tempfile.TemporaryDirectory() as folder:

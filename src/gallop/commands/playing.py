@@ -16,7 +16,7 @@ from rich.progress import track
 from gallop.answers import say_why
 from gallop.commands.consent import trusted
 from gallop.environments.identity import identity_of
-from gallop.environments.spaces import Env
+from gallop.environments.spaces import Env, seconds_per_timestep
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError, counted
 from gallop.evaluation.episodes import stack
@@ -27,7 +27,9 @@ from gallop.experiments.yaml_file import task_arguments
 from gallop.policies.policy import Policy, begin_episodes
 from gallop.policies.sb3_zip import Options, normalizer_option
 from gallop.report import video
+from gallop.report.captions import Overlay
 from gallop.report.display import Display
+from gallop.report.drawing import Renderer
 from gallop.report.frames import FilmError
 from gallop.run_folder.consent import for_children, with_consent
 from gallop.run_folder.find_policy import Named, find_policy, policy_path, stands_alone
@@ -43,6 +45,7 @@ def watch(
     n_episodes: int = 3,
     seed: int = 0,
     output: str | PathLike[str] | None = None,
+    overlay: bool = False,
     results: str | PathLike[str] = Path("results"),
     normalizer: str | PathLike[str] | None = None,
     activation: str | None = None,
@@ -62,6 +65,7 @@ def watch(
         seed: seed of the first episode; each following episode adds 1.
         output: the .mp4 file to write instead of opening a window. Default without a display:
             ``<policy>_watch.mp4`` next to the policy file.
+        overlay: write time, speed and return into the film.
         results: the folder that holds all runs.
         normalizer: as in `gallop.evaluate`.
         activation: as in `gallop.evaluate`.
@@ -92,9 +96,9 @@ def watch(
     filming = output is not None or not video.has_display()
     # Before anything imports MuJoCo, which reads MUJOCO_GL only then.
     backend = video.find_backend() if filming else None
-    late = backend is not None and "mujoco" in sys.modules
-    if backend is not None and not late:
-        os.environ["MUJOCO_GL"] = backend.name
+    late = "mujoco" in sys.modules
+    if filming and not late:
+        os.environ.update(video.variables_for(backend))
     named = with_consent(
         lambda: find_policy(path, env=env, results=results, arguments=task_settings),
         lambda request: trust and trusted(request),
@@ -119,9 +123,6 @@ def watch(
     if output is None:
         output = named.path.with_name(f"{named.path.stem}_watch.mp4")
         check_run_around(output)
-    if backend is None and video.is_mujoco(named.task.env):
-        display.say(f"{video.NO_BACKEND}; to fix it: {video.how_to_fix()}")
-        return 1
     if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
         arguments += ["--output", str(output), *(["--env", env] if env else [])]
@@ -131,12 +132,13 @@ def watch(
             file = chosen.absolute() if isinstance(chosen, Path) else chosen  # `./none` is a file
             arguments += ["--normalizer", str(file)]
         arguments += ["--activation", activation] if activation else []
+        arguments += ["--overlay"] * overlay
         return _in_a_child(arguments + (["--trust"] if trust else []), backend.name)
     os.environ.setdefault("SDL_VIDEODRIVER", video.SDL_DRIVER)
-    software = backend is not None and backend.is_software
+    renderer = video.renderer_with(backend)
     try:
         with watching(named.task.watchdog):  # not for a window, where the user may pause
-            note = _film(named, options, n_episodes, seed, output, software, display)
+            note = _film(named, options, n_episodes, seed, output, renderer, overlay, display)
     except FilmError as error:
         say_why(f"{named.path} on {named.task.env} cannot be filmed: {error}")
         return 1
@@ -184,7 +186,8 @@ def _film(
     n: int,
     seed: int,
     output: Path,
-    software: bool,
+    renderer: Renderer,
+    overlay: bool,
     display: Display,
 ) -> str:
     """Write the film; returns a note about it, if any."""
@@ -193,16 +196,19 @@ def _film(
     with contextlib.ExitStack() as open_things:
         open_things.callback(env.close)
         policy = _read(named, env, options, display)
-        camera, limit = video.Camera(env, software), named.task.cut_after(env)
+        camera, limit = video.Camera(env, renderer), named.task.cut_after(env)
         open_things.callback(camera.close)
+        rate, note = video.fps(env)
+        caption = Overlay(seconds_per_timestep(env) or 1 / rate)
 
         def frames() -> Iterator[Any]:
             for number in track(range(n), "filming", console=display.console):
-                for _ in _episode(policy, env, seed + number, limit, display):
-                    yield camera.frame()
+                caption.restart()
+                for total in _episode(policy, env, seed + number, limit, display):
+                    yield camera.frame(caption, total)
 
-        rate, note = video.fps(env)
-        return video.joined(note, video.record(frames(), output, rate))
+        finish = caption if overlay else None
+        return video.joined(note, camera.note, video.record(frames(), output, rate, finish))
 
 
 def _read(named: Named, env: Env, options: Options, display: Display) -> Policy:
@@ -218,8 +224,8 @@ def _guarded(named: Named, render_mode: str | None) -> Env:
     return Guard(named.task.make(render_mode), named.task.env)
 
 
-def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) -> Iterator[None]:
-    """Play one episode, and yield at its start and after each timestep.
+def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) -> Iterator[float]:
+    """Play one episode, and yield the return so far at its start and after each timestep.
 
     An episode that does not end is cut after `limit` timesteps, as in evaluations.
     """
@@ -228,14 +234,14 @@ def _episode(policy: Policy, env: Env, seed: int, limit: int, display: Display) 
         observation, _ = env.reset(seed=seed)
         begin_episodes(policy)
         total, ended = 0.0, False
-        yield
+        yield total
         while not ended and length < limit:
             action = policy.act(stack([observation]))[0]
             observation, reward, terminated, truncated, _ = env.step(
                 action.item() if action.ndim == 0 else action
             )
             total, length, ended = total + float(reward), length + 1, terminated or truncated
-            yield
+            yield total
     except TaskError as error:
         error.where = f"in the episode of seed {seed}, timestep {length:,}"
         raise

@@ -36,6 +36,9 @@ def add(commands: Commands) -> None:
         "-o", "--output", type=Path, metavar="FILE.mp4",
         help="Write a film instead of opening a window",
     )  # fmt: skip
+    parser.add_argument(
+        "--overlay", action="store_true", help="Write time, speed and return into the film"
+    )
     add_task_flags(parser)
     add_policy_flags(parser)
 
@@ -52,6 +55,7 @@ def _watch(options: argparse.Namespace) -> int:
         n_episodes=whole_number(options.episodes, "--episodes"),
         seed=whole_number(options.seed, "--seed", least=0),
         output=options.output,
+        overlay=options.overlay,
         results=options.results,
         normalizer=options.normalizer,
         activation=options.activation,

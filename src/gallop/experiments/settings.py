@@ -162,6 +162,8 @@ class Experiment(Settings):
     """Film an episode at each milestone."""
     audit: Annotated[bool, Shown(group=OUTPUT)] = True
     """Measure at each milestone how the policy moves (MuJoCo tasks)."""
+    film_overlay: Annotated[bool, Shown(group=OUTPUT, rare=True)] = False
+    """Write time, speed and return into the films."""
     trackers: Annotated[
         tuple[TrackerName, ...],
         BeforeValidator(_tracker_names),

@@ -159,6 +159,10 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
             display.say(f"film    {milestone.film}{note}")
         elif milestone.film.name in missing:
             display.say(f"film    {milestone.film} is missing: {missing[milestone.film.name]}")
+    if folder.progress_film.exists():
+        display.say(f"film    {folder.progress_film}")
+    elif folder.progress_job.exists():
+        display.say(f"film    {folder.progress_film} is missing: see {folder.log_file.name}")
     for line in _audits(folder, experiment):
         display.say(f"audit   {line}")
     if folder.best_model.exists():

@@ -10,27 +10,21 @@ the policy nor PyTorch.
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import os
-import shutil
 import subprocess
 import sys
-import time
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from gallop.answers import parsed, take_standard_output, tell
-from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
-from gallop.environments.camera import main_body, tracking_camera
+from gallop.answers import parsed
 from gallop.environments.make import make_env
 from gallop.environments.spaces import Env, seconds_per_timestep
 from gallop.environments.watchdog import watching
-from gallop.errors import FrozenError, counted, printable, shortened
+from gallop.errors import counted
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED
@@ -38,17 +32,17 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
 from gallop.reading import read_npz
-from gallop.report.frames import FilmError, Frames, frames_a_second
+from gallop.report.captions import Overlay
+from gallop.report.child import answering
+from gallop.report.drawing import Renderer, Studio, pose_of
+from gallop.report.encoding import MOST_FPS, encode, make_gif
+from gallop.report.frames import FilmError, Frame, frames_a_second
+from gallop.report.plain_renderer import WITHOUT_OPENGL
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result
 
-SIZE = 480  # pixels, height and width
-GIF_SECONDS, GIF_SIZE, GIF_FPS = 10, 320, 20
-FLOOR_METRES = 2_000.0  # half the floor's length: good policies run 600 m per episode
-MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames per second
 PROBE_SECONDS = 60
-SECONDS_BETWEEN_ANSWERS = 0.5
 
 # pygame tasks then draw without a display. With "dummy", which all systems have, some draw black.
 SDL_DRIVER = "offscreen" if sys.platform == "linux" else "dummy"
@@ -72,6 +66,18 @@ class Backend(NamedTuple):
     def is_software(self) -> bool:
         """Whether it renders on the CPU."""
         return any(word in self.renderer.lower() for word in ("llvmpipe", "softpipe", "swrast"))
+
+
+def renderer_with(backend: Backend | None) -> Renderer:
+    """Return what draws MuJoCo's models with this backend."""
+    if backend is None:
+        return "plain"
+    return "software" if backend.is_software else "hardware"
+
+
+def variables_for(backend: Backend | None) -> dict[str, str]:
+    """Return the environment variables with which MuJoCo is to be imported."""
+    return {"MUJOCO_GL": "disabled" if backend is None else backend.name}
 
 
 # --- which GL backend works ----------------------------------------------------------------------
@@ -146,16 +152,6 @@ def how_to_fix() -> str:
     return _HINTS.get(sys.platform, _HINTS["linux"])
 
 
-def ffmpeg() -> str:
-    """Return the path of the system's ffmpeg, or of the one in imageio-ffmpeg."""
-    found = shutil.which("ffmpeg")
-    if found is None:
-        import imageio_ffmpeg
-
-        found = imageio_ffmpeg.get_ffmpeg_exe()
-    return found
-
-
 _JOB = ("task", "seed", "actions", "episode_return")  # arrays of a job
 
 # --- jobs ----------------------------------------------------------------------------------------
@@ -171,6 +167,7 @@ def write_job(path: Path, experiment: Experiment, episodes: Episodes, index: int
         index: of the episode to film.
     """
     task = {**_code(experiment), "own_rewards": True, "watchdog": experiment.watchdog}
+    task |= {"overlay": experiment.film_overlay}
     arrays = {
         "task": np.array(yaml_text.write(task)),
         "seed": np.array(episodes.seeds[index]),
@@ -204,21 +201,16 @@ def why_not_filmed(path: Path, experiment: Experiment) -> str:
     return "" if same else f"{path} is for another task than that of the run"
 
 
-def is_mujoco_job(path: Path) -> bool:
-    """Return whether this job requires OpenGL."""
-    return is_mujoco(yaml_text.read(str(read_npz(path, ["task"])["task"]))["env"])
-
-
 # --- in the child --------------------------------------------------------------------------------
 
 
-def film(job: Path, folder: Path, software: bool) -> str:
+def film(job: Path, folder: Path, renderer: Renderer) -> str:
     """Replay a job's episode, and write rollout.mp4 and rollout.gif into a folder.
 
     Args:
         job: path of the job.
         folder: where to write.
-        software: whether rendering is on the CPU; the film is then simplified.
+        renderer: what draws MuJoCo's models.
 
     Returns:
         A remark on the film; empty if there is none.
@@ -228,20 +220,21 @@ def film(job: Path, folder: Path, software: bool) -> str:
     """
     file = read_npz(job, _JOB)
     task = yaml_text.read(str(file["task"]))
-    seed, actions = int(file["seed"]), file["actions"]
-    expected = float(file["episode_return"])
+    episode = Replayed(int(file["seed"]), file["actions"], float(file["episode_return"]))
     with watching(float(task.get("watchdog", 0))):
-        return _film(task, folder, seed, actions, expected, software)
+        return _film(task, folder, episode, renderer)
 
 
-def _film(
-    task: Mapping[str, Any],
-    folder: Path,
-    seed: int,
-    actions: Array,
-    expected: float,
-    software: bool,
-) -> str:
+class Replayed(NamedTuple):
+    """An episode to play again."""
+
+    seed: int
+    actions: Array
+    expected: float
+    """Its return."""
+
+
+def _film(task: Mapping[str, Any], folder: Path, episode: Replayed, renderer: Renderer) -> str:
     env = make_env(
         task["env"],
         seed=None,
@@ -254,22 +247,45 @@ def _film(
     with replacing(folder) as temporary:
         target = Milestone(temporary)
         try:
-            frames = _play(env, seed, actions, expected, software)
             rate, note = fps(env)
-            note = joined(note, _encode(frames, target.film, rate, len(actions) + 1))
+            env.reset(seed=episode.seed)
+            camera = Camera(env, renderer)
+            overlay = Overlay(seconds_per_timestep(env) or 1 / rate)
+            frames = _play(env, camera, episode, overlay)
+            n = len(episode.actions) + 1
+            finish = overlay if task.get("overlay", False) else None
+            note = joined(note, camera.note, encode(frames, target.film, rate, n, finish))
         finally:
             env.close()
-        _make_gif(target.film, target.gif)
+        make_gif(target.film, target.gif)
     return note
 
 
-def record(drawn: Iterator[Any], path: Path, rate: int) -> str:
+def _play(env: Env, camera: Camera, episode: Replayed, overlay: Overlay) -> Iterator[Any]:
+    """Take an episode's actions after its reset, and draw each state."""
+    total = 0.0
+    try:
+        yield camera.frame(overlay, total)
+        for action in episode.actions:
+            total += float(env.step(action.item() if action.ndim == 0 else action)[1])
+            yield camera.frame(overlay, total)
+    finally:
+        camera.close()
+    expected = episode.expected
+    if total != expected and not (math.isnan(total) and math.isnan(expected)):
+        raise FilmError(f"the replay returned {total!r} instead of {expected!r}")
+
+
+def record(
+    drawn: Iterator[Any], path: Path, rate: int, finish: Callable[[Frame], Frame] | None = None
+) -> str:
     """Write what a task renders into an mp4 (used by `gallop watch`).
 
     Args:
         drawn: what `render()` returned, frame by frame.
         path: of the film.
         rate: frames per second.
+        finish: changes each frame, such as by writing on it.
 
     Returns:
         A remark on the film; empty if there is none.
@@ -278,66 +294,67 @@ def record(drawn: Iterator[Any], path: Path, rate: int) -> str:
         FilmError: if ffmpeg fails, or nothing is rendered.
     """
     with replacing(path.parent) as temporary:
-        return _encode(drawn, temporary / path.name, rate, 0)
+        return encode(drawn, temporary / path.name, rate, finish=finish)
 
 
 class Camera:
-    """Renders an environment: with MuJoCo's own renderer if it has a model, else `render()`."""
+    """Renders an environment: a MuJoCo model in a studio, any other task by its `render()`."""
 
-    def __init__(self, env: Env, software: bool) -> None:
+    def __init__(self, env: Env, renderer: Renderer) -> None:
         """Set up rendering.
 
         Args:
             env: after its first reset.
-            software: whether rendering is on the CPU; effects are then switched off.
+            renderer: what draws MuJoCo's models.
         """
         self._env = env
-        if not hasattr(env.unwrapped, "mujoco_renderer"):
-            self._renderer = None
-            return
-        import mujoco
-
+        self._studio: Studio | None = None
         simulator: Any = env.unwrapped
-        model, data = simulator.model, simulator.data
-        self._model, self._shown = model, mujoco.MjData(model)
-        _extend_floor(model)
-        if software:
-            model.vis.quality.offsamples = 0  # takes effect only before the first render
-        self._data = data
-        self._renderer = mujoco.Renderer(model, SIZE, SIZE)
-        if software:  # 10 frames per second with these and antialiasing, 84 without (llvmpipe)
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
-            self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = 0
-        self._view = _view(env)
+        if hasattr(simulator, "mujoco_renderer"):
+            settings = simulator.mujoco_renderer.default_cam_config
+            start = pose_of(simulator.data)
+            self._studio = Studio(simulator.model, renderer, settings, start)
 
-    def frame(self) -> Any:
+    def frame(self, overlay: Overlay | None = None, total: float = 0.0) -> Any:
         """Return the current frame, for tasks without MuJoCo in the form of their `render()`.
+
+        Args:
+            overlay: is told the state that the frame shows.
+            total: the return so far.
 
         Raises:
             FilmError: if `render()` raises.
         """
-        if self._renderer is None:
-            try:
-                return self._env.render()
-            except Exception as error:  # the task's code may raise anything
-                reason = f"{type(error).__name__}: {error}".splitlines()[0]
-                raise FilmError(f"the task's render() failed: {reason}") from error
-        import mujoco
+        frame = self._draw()
+        if overlay is not None:
+            overlay.note(total, None if self._studio is None else self._studio.place)
+        return frame
 
-        # After a step, positions of bodies still belong to the state before its last physics step.
-        mujoco.mj_copyData(self._shown, self._model, self._data)
-        mujoco.mj_forward(self._model, self._shown)
-        self._renderer.update_scene(self._shown, self._view)
-        return self._renderer.render()
+    def _draw(self) -> Any:
+        if self._studio is not None:
+            simulator: Any = self._env.unwrapped
+            return self._studio.frame(pose_of(simulator.data))
+        try:
+            return self._env.render()
+        except Exception as error:  # the task's code may raise anything
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise FilmError(f"the task's render() failed: {reason}") from error
+
+    @property
+    def note(self) -> str:
+        """A remark on how it is drawn; empty if there is none."""
+        if self._studio is None or not self._studio.is_plain:
+            return ""
+        return f"{WITHOUT_OPENGL}, because {NO_BACKEND}; to fix it: {how_to_fix()}"
 
     def close(self) -> None:
         """Free the OpenGL context; to be called before the environment is closed."""
-        if self._renderer is not None:
-            self._renderer.close()
+        if self._studio is not None:
+            self._studio.close()
 
 
 def is_mujoco(task: str) -> bool:
-    """Return whether rendering this task requires OpenGL."""
+    """Return whether a task is drawn from its MuJoCo model, without its own `render()`."""
     return "mujoco" in str(task_spec(task).entry_point)
 
 
@@ -363,171 +380,10 @@ def fps(env: Env) -> tuple[int, str]:
     return rate, f"{told}; the task's render_fps is {declared}"
 
 
-def _play(
-    env: Env,
-    seed: int,
-    actions: Array,
-    expected: float,
-    software: bool,
-) -> Iterator[Any]:
-    env.reset(seed=seed)
-    camera = Camera(env, software)
-    try:
-        yield camera.frame()
-        total = 0.0
-        for action in actions:
-            total += float(env.step(action.item() if action.ndim == 0 else action)[1])
-            yield camera.frame()
-    finally:
-        camera.close()
-    if total != expected and not (math.isnan(total) and math.isnan(expected)):
-        raise FilmError(f"the replay returned {total!r} instead of {expected!r}")
-
-
-def _extend_floor(model: Any) -> None:
-    """Extend the rendered floor as far as policies run, with tiles of the same size.
-
-    MuJoCo's planes are infinite for collisions, regardless of their rendered size, so the physics
-    does not change. A plane of size 0 is drawn without an end already.
-    """
-    import mujoco
-
-    floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
-    if floor < 0 or model.geom_type[floor] != mujoco.mjtGeom.mjGEOM_PLANE:
-        return
-    size, material = float(model.geom_size[floor, 0]), model.geom_matid[floor]
-    if not 0 < size < FLOOR_METRES or material < 0:
-        return
-    model.geom_size[floor, :2] = FLOOR_METRES
-    model.mat_texrepeat[material] *= FLOOR_METRES / size
-
-
-def _view(env: Env) -> Any:
-    """Return the model's tracking camera if it has one, else Gymnasium's view of the task, which
-    follows the robot."""
-    import mujoco
-
-    simulator: Any = env.unwrapped
-    model, data = simulator.model, simulator.data
-    camera = tracking_camera(model)
-    if camera is not None:
-        return camera
-    view = mujoco.MjvCamera()
-    view.distance = model.stat.extent
-    view.lookat[:] = np.median(data.geom_xpos, axis=0)
-    for name, value in (simulator.mujoco_renderer.default_cam_config or {}).items():
-        if isinstance(value, np.ndarray):
-            getattr(view, name)[:] = value
-        else:
-            setattr(view, name, value)
-    body = main_body(model)
-    if body is not None:
-        view.type, view.trackbodyid = mujoco.mjtCamera.mjCAMERA_TRACKING, body
-    return view
-
-
-def _encode(drawn: Iterator[Any], path: Path, rate: int, n_total: int) -> str:
-    """Stream what a task renders to ffmpeg as H.264, with at most one frame in memory.
-
-    Returns:
-        A remark on the film; empty if there is none.
-
-    Raises:
-        FilmError: if ffmpeg fails, a frame is not an image, or all frames are black.
-    """
-    frames = Frames()
-    first = frames(next(drawn))
-    height, width = first.shape[:2]
-    encoder = subprocess.Popen(
-        [
-            *(ffmpeg(), "-loglevel", "error", "-y"),
-            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
-            *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
-            *("-pix_fmt", "yuv420p", *_limits(width, height, rate)),
-            *("-movflags", "+faststart", str(path)),
-        ],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert encoder.stdin is not None
-    brightest, darkest, n_changes, n_frames = 0, 255, 0, 0
-    previous, told = first, time.monotonic()
-    try:
-        for image in itertools.chain([first], map(frames, drawn)):
-            encoder.stdin.write(image.tobytes())
-            brightest = max(brightest, int(image.max()))
-            darkest = min(darkest, int(image.min()))
-            n_changes += not np.array_equal(image, previous)
-            n_frames += 1
-            previous = image
-            if n_total and time.monotonic() - told > SECONDS_BETWEEN_ANSWERS:
-                told = time.monotonic()
-                tell(frames=(n_frames, n_total))
-    except BrokenPipeError:
-        pass  # the reason follows from ffmpeg's message
-    finally:
-        _, message = encoder.communicate()
-    if encoder.returncode != 0:
-        raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
-    if brightest < 30 and brightest - darkest < 8:
-        raise FilmError("the film is black: the task renders nothing")
-    still = ""
-    if n_frames > 2 and n_changes < n_frames // 10:
-        still = f"nothing moves in {n_frames - n_changes - 1:,} of {n_frames:,} frames"
-    return joined(still, frames.note)
-
-
-def _limits(width: int, height: int, rate: int) -> list[str]:
-    """Return arguments of ffmpeg that limit a film to what players can show."""
-    limits = []
-    if max(width, height) > MOST_PIXELS:
-        factor = MOST_PIXELS / max(width, height)
-        sides = (max(2, round(side * factor / 2) * 2) for side in (width, height))
-        limits += ["-vf", f"scale={':'.join(map(str, sides))}"]
-    if rate > MOST_FPS:
-        limits += ["-r", str(MOST_FPS)]  # in real time; frames are dropped
-    return limits
-
-
-def _make_gif(source: Path, path: Path) -> None:
-    """Write the film's first seconds as a gif with its own palette."""
-    scale = f"fps={GIF_FPS},scale='min({GIF_SIZE},iw)':-2:flags=lanczos"
-    cut = ["-t", str(GIF_SECONDS), "-i", str(source)]
-    palette = path.with_suffix(".png")
-    _run_ffmpeg([*cut, "-vf", f"{scale},palettegen=stats_mode=diff", str(palette)])
-    merge = f"{scale}[x];[x][1:v]paletteuse=dither=bayer:bayer_scale=4:diff_mode=rectangle"
-    _run_ffmpeg([*cut, "-i", str(palette), "-lavfi", merge, str(path)])
-    palette.unlink()
-
-
-def _run_ffmpeg(arguments: Sequence[str]) -> None:
-    done = subprocess.run(
-        [ffmpeg(), "-loglevel", "error", "-y", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode != 0:
-        raise FilmError(f"ffmpeg failed: {done.stderr.strip()[-300:]}")
-
-
 def main(arguments: Sequence[str]) -> int:
     """Film one job; answer with the number of frames done, or why there is no film."""
     job, folder, renderer = arguments
-    die_with_parent(standard_input_ends)
-    take_standard_output()
-    if hasattr(os, "nice"):
-        os.nice(5)  # training has priority
-    try:
-        with owning_the_process():
-            note = film(Path(job), Path(folder), software=renderer == "software")
-        if note:
-            tell(note=note)
-    except (Exception, FrozenError) as error:
-        traceback.print_exc()  # into the log
-        tell(reason=shortened(printable(str(error) or type(error).__name__)))
-        return 1
-    return 0
+    return answering(lambda: film(Path(job), Path(folder), cast("Renderer", renderer)))
 
 
 if __name__ == "__main__":

@@ -153,6 +153,16 @@ class RunDirectory:
         """Path of checkpoint_means_barplot.png, a plot of the mean return at each milestone."""
         return self.path / "checkpoint_means_barplot.png"
 
+    @property
+    def progress_film(self) -> Path:
+        """Path of progress.mp4, the milestones' films side by side."""
+        return self.path / "progress.mp4"
+
+    @property
+    def progress_gif(self) -> Path:
+        """Path of progress.gif, the first seconds of that film."""
+        return self.path / "progress.gif"
+
     def milestone(self, percent: int) -> Milestone:
         """Return the milestone at a percentage of the run, whether it exists or not."""
         return Milestone(self.path / "checkpoints" / f"{percent:03d}")
@@ -162,9 +172,15 @@ class RunDirectory:
         return self.state / "films" / f"{percent:03d}.npz"
 
     def film_jobs(self) -> list[Path]:
-        """Return the jobs of films that are not made yet."""
+        """Return the jobs of films that are not made yet, in the order to make them."""
         found = self.film_job(0).parent.glob("*.npz")
-        return sorted(job for job in found if job.stem.isdecimal())
+        jobs = sorted(job for job in found if job.stem.isdecimal())
+        return [*jobs, self.progress_job] if self.progress_job.is_file() else jobs
+
+    @property
+    def progress_job(self) -> Path:
+        """The file from which the progress film is made; it is deleted after filming."""
+        return self.state / "films" / "progress.npz"
 
     def audit_job(self, percent: int) -> Path:
         """Return the file from which a milestone is audited; it is deleted after that."""
@@ -185,6 +201,7 @@ class RunDirectory:
         zips = (self.best_model, self.final_model, self.initial_model)
         found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
         found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
+        found += [self.progress_film, self.progress_gif]
         found += [*zips, *map(normalizer_path, zips), self._tracker_runs]
         found += [*self.film_jobs(), *self.audit_jobs()]
         found += [path for path in sorted((self.path / FOLDER).rglob("*")) if path.is_file()]

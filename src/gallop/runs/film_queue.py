@@ -12,12 +12,11 @@ from gallop.answers import Answers, keep_short
 from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import Experiment
 from gallop.report.video import (
-    NO_BACKEND,
     SDL_DRIVER,
     Backend,
     find_backend,
-    how_to_fix,
-    is_mujoco_job,
+    renderer_with,
+    variables_for,
     why_not_filmed,
 )
 from gallop.run_folder import manifest
@@ -32,27 +31,30 @@ log = logging.getLogger(__name__)
 class Filming:
     """A child process that makes the film of one job."""
 
-    def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
+    def __init__(
+        self, job: Path, folder: Path, backend: Backend | None, module: str = "video"
+    ) -> None:
         """
         Args:
-            job: the file written by `video.write_job`.
+            job: the file written by `write_job` of the module.
             folder: where the film is written.
-            backend: how MuJoCo renders; None for tasks that draw in other ways.
+            backend: how MuJoCo renders; None: without OpenGL.
+            module: `video` for the film of a milestone, or `progress_film`.
         """
         environment = {
             **child_environment(),
+            **variables_for(backend),
             "SDL_VIDEODRIVER": SDL_DRIVER,  # pygame tasks then draw without a display
             "LP_NUM_THREADS": "1",  # leave the other cores to training when GL is in software
         }
-        if backend is not None:
-            environment |= {"MUJOCO_GL": backend.name}
-        software = "software" if backend is not None and backend.is_software else "hardware"
-        arguments = [str(job), str(folder), software]
+        arguments = [str(job), str(folder)]
+        if module == "video":
+            arguments.append(renderer_with(backend))
         self._log = job.with_suffix(".log")  # output of the task
         self._log.write_bytes(b"")
         with self._log.open("ab") as log_file:
             self._child = subprocess.Popen(
-                [sys.executable, ISOLATED, "-m", "gallop.report.video", *arguments],
+                [sys.executable, ISOLATED, "-m", f"gallop.report.{module}", *arguments],
                 env=environment,
                 stdin=subprocess.PIPE,  # the child ends when we do: see ending.py
                 stdout=subprocess.PIPE,  # for its answers: see answers.py
@@ -109,7 +111,10 @@ class Filming:
 
 
 class FilmQueue:
-    """Films one milestone at a time in a child process; the jobs on disk are the queue."""
+    """Makes one film at a time in a child process; the jobs on disk are the queue.
+
+    The films of the milestones come first, then the progress film that is made of them.
+    """
 
     def __init__(self, folder: RunDirectory, experiment: Experiment) -> None:
         """
@@ -119,8 +124,8 @@ class FilmQueue:
         """
         self._folder, self._experiment = folder, experiment
         self._filming: Filming | None = None
-        self._percent = 0
-        self._failed: set[int] = set()
+        self._job = folder.progress_job
+        self._done: set[Path] = set()  # jobs that stay on disk
 
     def poll(self) -> bool:
         """Record a finished film and start the next one.
@@ -134,26 +139,10 @@ class FilmQueue:
             error, note = self._filming.error(), self._filming.note()
             if error is None:
                 self._filming.forget_log()
-            self._note(self._percent, error, note)
+            self._note(self._job, error, note)
             self._filming = None
-        for job in self._folder.film_jobs():
-            percent = int(job.stem)
-            if percent in self._failed:
-                continue
-            reason = why_not_filmed(job, self._experiment)
-            if reason:
-                self._note(percent, reason)
-                continue
-            backend = find_backend()
-            if backend is None and is_mujoco_job(job):
-                self._note(percent, f"{NO_BACKEND}; to fix it: {how_to_fix()}")
-                continue
-            milestone = self._folder.milestone(percent)
-            manifest.forget(milestone.path, (milestone.film.name, milestone.gif.name))
-            self._filming = Filming(job, milestone.path, backend)
-            self._percent = percent
-            return True
-        return False
+        waiting = (job for job in self._folder.film_jobs() if job not in self._done)
+        return any(map(self._start, waiting))  # the first that can be made
 
     def describe(self) -> str:
         """Return a line of progress for the film being made."""
@@ -161,7 +150,8 @@ class FilmQueue:
         if film is None:
             return "filming"
         done, total = film.frames
-        return f"filming {self._percent} %: {done} of {total or '…'} frames"
+        percent = "" if self._is_progress(self._job) else f" {int(self._job.stem)} %"
+        return f"filming{percent}: {done} of {total or '…'} frames"
 
     def close(self) -> None:
         """End the child; its job stays on disk, so that a resumed run makes the film."""
@@ -169,20 +159,64 @@ class FilmQueue:
             self._filming.stop()
             self._filming = None
 
-    def _note(self, percent: int, error: str | None, note: str = "") -> None:
+    def _start(self, job: Path) -> bool:
+        """Start a job's film; returns False if there is a reason against it, which is recorded."""
+        if self._is_progress(job):
+            manifest.forget(self._folder.path, self._names(job))
+            self._filming = Filming(job, self._folder.path, None, "progress_film")
+        elif reason := why_not_filmed(job, self._experiment):
+            self._note(job, reason)
+            return False
+        else:
+            milestone = self._folder.milestone(int(job.stem))
+            manifest.forget(milestone.path, self._names(job))
+            self._filming = Filming(job, milestone.path, find_backend())
+        self._job = job
+        return True
+
+    def _is_progress(self, job: Path) -> bool:
+        return job == self._folder.progress_job
+
+    def _names(self, job: Path) -> tuple[str, str]:
+        """Return the names of a job's films."""
+        if self._is_progress(job):
+            return self._folder.progress_film.name, self._folder.progress_gif.name
+        milestone = self._folder.milestone(int(job.stem))
+        return milestone.film.name, milestone.gif.name
+
+    def _note(self, job: Path, error: str | None, note: str = "") -> None:
+        """Record what came of a job; one that failed stays, and `run --resume` retries it."""
+        if self._is_progress(job):
+            self._note_progress(job, error)
+        else:
+            self._note_milestone(job, error, note)
+
+    def _note_progress(self, job: Path, error: str | None) -> None:
+        self._done.add(job)
+        if error is not None:
+            log.warning("no progress film: %s", error)
+            return
+        manifest.record(self._folder.path, self._names(job))
+        if self._folder.film_jobs() == [job]:  # else films are missing that may come later
+            self._forget(job)
+
+    def _note_milestone(self, job: Path, error: str | None, note: str) -> None:
+        percent = int(job.stem)
         milestone = self._folder.milestone(percent)
-        meta = milestone.read_meta()
-        names = (milestone.film.name, milestone.gif.name)
+        meta, names = milestone.read_meta(), self._names(job)
         if error is None:
             manifest.record(milestone.path, names)
         else:
-            self._failed.add(percent)  # the job stays: `run --resume` retries it
+            self._done.add(job)
             log.warning("no film of %d %%: %s", percent, error)
         if meta is not None:
             meta = {name: value for name, value in meta.items() if name != "film_note"}
             milestone.write_meta(meta | ({"film_note": note} if note else {}))
             milestone.note_missing(dict.fromkeys(names, error))
         if error is None:  # last, so that after a kill in between the film is made again
-            job = self._folder.film_job(percent)
-            manifest.forget(job.parent, [job.name])
-            job.unlink(missing_ok=True)
+            self._forget(job)
+
+    @staticmethod
+    def _forget(job: Path) -> None:
+        manifest.forget(job.parent, [job.name])
+        job.unlink(missing_ok=True)

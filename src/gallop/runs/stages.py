@@ -36,7 +36,7 @@ from gallop.experiments.plan import Boundary
 from gallop.learners.learner import Learner
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
-from gallop.report import audit_files, run_report, video
+from gallop.report import audit_files, progress_film, run_report, video
 from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
@@ -287,6 +287,7 @@ class Stages:
             missing = dict.fromkeys((milestone.film.name, milestone.gif.name), why_not)
         if reason := self._write_audit_job(percent, episodes):
             missing[milestone.audit.name] = reason
+        self._write_progress_job(percent)
         slope = run_report.slope_at(self.folder, timestep)
         record = run_report.milestone_record(
             self.experiment, timestep, episodes, baseline, slope, self.prepared.probed
@@ -324,6 +325,12 @@ class Stages:
         is_last = percent == self.experiment.milestones[-1]
         audit_files.write_job(self.folder.audit_job(percent), episodes, sensitive=is_last)
         return audit_queue.NOT_YET
+
+    def _write_progress_job(self, percent: int) -> None:
+        """Queue the film of all milestones side by side, once the last one is reached."""
+        milestones = self.experiment.milestones
+        if self.experiment.films and len(milestones) > 1 and percent == milestones[-1]:
+            progress_film.write_job(self.folder.progress_job, milestones)
 
     def _finish(self) -> None:
         """Do what follows the last segment; doing it twice changes nothing."""

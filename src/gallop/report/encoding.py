@@ -1,0 +1,169 @@
+"""Encoding films: mp4 that every browser plays, and gifs of a limited size."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gallop.answers import tell
+from gallop.report.frames import FilmError, Frame, Frames
+
+MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames per second
+GIF_SECONDS = 10
+GIF_BYTES = 2_000_000  # at most, so that pages and READMEs load fast
+SECONDS_BETWEEN_ANSWERS = 0.5
+
+
+class GifQuality(NamedTuple):
+    """How large and smooth a gif is."""
+
+    width: int
+    """Pixels at most."""
+    fps: int
+    colours: int
+    dithered: bool
+    seconds: int = GIF_SECONDS
+
+
+GIF_QUALITIES = (
+    GifQuality(320, 20, 256, True),
+    GifQuality(320, 20, 128, False),
+    GifQuality(320, 10, 64, False),
+    GifQuality(240, 10, 64, False),
+    GifQuality(200, 10, 32, False),
+    GifQuality(160, 8, 16, False),
+    GifQuality(120, 5, 8, False, 8),
+    GifQuality(80, 4, 4, False, 5),
+)
+"""From the best to one that fits whatever is filmed."""
+
+
+def ffmpeg() -> str:
+    """Return the path of the system's ffmpeg, or of the one in imageio-ffmpeg."""
+    found = shutil.which("ffmpeg")
+    if found is None:
+        import imageio_ffmpeg
+
+        found = imageio_ffmpeg.get_ffmpeg_exe()
+    return found
+
+
+def encode(
+    drawn: Iterator[Any],
+    path: Path,
+    rate: int,
+    n_total: int = 0,
+    finish: Callable[[Frame], Frame] | None = None,
+) -> str:
+    """Stream what a task renders to ffmpeg as H.264, with at most one frame in memory.
+
+    Args:
+        drawn: what a task renders, frame by frame; at least one.
+        path: of the mp4 to write.
+        rate: frames per second.
+        n_total: number of frames, for answers to the parent process; 0: do not answer.
+        finish: changes each frame, such as by writing on it.
+
+    Returns:
+        A remark on the film; empty if there is none.
+
+    Raises:
+        FilmError: if ffmpeg fails, a frame is not an image, or all frames are black.
+    """
+    frames = Frames()
+    first = frames(next(drawn))
+    height, width = first.shape[:2]
+    encoder = subprocess.Popen(
+        [
+            *(ffmpeg(), "-loglevel", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
+            *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
+            *("-pix_fmt", "yuv420p", *_limits(width, height, rate)),
+            *("-movflags", "+faststart", str(path)),
+        ],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert encoder.stdin is not None
+    brightest, darkest, n_changes, n_frames = 0, 255, 0, 0
+    previous, told = first, time.monotonic()
+    try:
+        for image in itertools.chain([first], map(frames, drawn)):
+            shown = image if finish is None else finish(image)
+            encoder.stdin.write(shown.tobytes())
+            brightest = max(brightest, int(image.max()))
+            darkest = min(darkest, int(image.min()))
+            n_changes += not np.array_equal(image, previous)
+            n_frames += 1
+            previous = image
+            if n_total and time.monotonic() - told > SECONDS_BETWEEN_ANSWERS:
+                told = time.monotonic()
+                tell(frames=(n_frames, n_total))
+    except BrokenPipeError:
+        pass  # the reason follows from ffmpeg's message
+    finally:
+        _, message = encoder.communicate()
+    if encoder.returncode != 0:
+        raise FilmError(f"ffmpeg failed: {message.decode(errors='replace').strip()[-300:]}")
+    if brightest < 30 and brightest - darkest < 8:
+        raise FilmError("the film is black: the task renders nothing")
+    still = ""
+    if n_frames > 2 and n_changes < n_frames // 10:
+        still = f"nothing moves in {n_frames - n_changes - 1:,} of {n_frames:,} frames"
+    return "; ".join(filter(None, (still, frames.note)))
+
+
+def _limits(width: int, height: int, rate: int) -> list[str]:
+    """Return arguments of ffmpeg that limit a film to what players can show."""
+    limits = []
+    if max(width, height) > MOST_PIXELS:
+        factor = MOST_PIXELS / max(width, height)
+        sides = (max(2, round(side * factor / 2) * 2) for side in (width, height))
+        limits += ["-vf", f"scale={':'.join(map(str, sides))}"]
+    if rate > MOST_FPS:
+        limits += ["-r", str(MOST_FPS)]  # in real time; frames are dropped
+    return limits
+
+
+def make_gif(source: Path, path: Path, widest: int = 1) -> None:
+    """Write a film's first seconds as a gif with its own palette, of at most `GIF_BYTES`.
+
+    Args:
+        source: the film.
+        path: of the gif.
+        widest: how many times as wide as usual it may be, for pictures side by side.
+    """
+    for quality in GIF_QUALITIES:
+        _write_gif(source, path, quality, quality.width * widest)
+        if path.stat().st_size <= GIF_BYTES:
+            return
+
+
+def _write_gif(source: Path, path: Path, quality: GifQuality, width: int) -> None:
+    scale = f"fps={quality.fps},scale='min({width},iw)':-2:flags=lanczos"
+    cut = ["-t", str(quality.seconds), "-i", str(source)]
+    palette = path.with_suffix(".png")
+    colours = f"palettegen=stats_mode=diff:max_colors={quality.colours}"
+    _run_ffmpeg([*cut, "-vf", f"{scale},{colours}", str(palette)])
+    dither = "bayer:bayer_scale=4" if quality.dithered else "none"
+    merge = f"{scale}[x];[x][1:v]paletteuse=dither={dither}:diff_mode=rectangle"
+    _run_ffmpeg([*cut, "-i", str(palette), "-lavfi", merge, str(path)])
+    palette.unlink()
+
+
+def _run_ffmpeg(arguments: Sequence[str]) -> None:
+    done = subprocess.run(
+        [ffmpeg(), "-loglevel", "error", "-y", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise FilmError(f"ffmpeg failed: {done.stderr.strip()[-300:]}")
