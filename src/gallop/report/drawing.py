@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.camera import main_body, tracking_camera
+from gallop.evaluation.audit.trajectory import Trajectory
 from gallop.report.frames import Frame
 
 SIZE = 480  # pixels, height and width
@@ -27,10 +28,9 @@ class Pose(NamedTuple):
 
     qpos: NDArray[np.float64]
     """Positions of the joints, shape [nq]."""
-    mocap_pos: NDArray[np.float64] | None = None
-    """Positions of bodies moved from outside, shape [nmocap, 3]; None: as in the model."""
-    mocap_quat: NDArray[np.float64] | None = None
-    """Their orientations, shape [nmocap, 4]."""
+    mocap: NDArray[np.float64] | None = None
+    """Position and quaternion of each body that is moved from outside, shape [nmocap, 7]; None: as
+    in the model."""
 
 
 class Drawer(Protocol):
@@ -97,8 +97,8 @@ class Studio:
         import mujoco
 
         self.data.qpos[:] = pose.qpos
-        if pose.mocap_pos is not None and pose.mocap_quat is not None:
-            self.data.mocap_pos[:], self.data.mocap_quat[:] = pose.mocap_pos, pose.mocap_quat
+        if pose.mocap is not None:
+            self.data.mocap_pos[:], self.data.mocap_quat[:] = np.split(pose.mocap, [3], axis=1)
         mujoco.mj_fwdPosition(self._model, self.data)
 
 
@@ -136,31 +136,19 @@ class OpenGLDrawer:
 
 def pose_of(data: Any) -> Pose:
     """Return the present pose of a `mujoco.MjData`, as a copy."""
-    if not len(data.mocap_pos):
-        return Pose(data.qpos.copy())
-    return Pose(data.qpos.copy(), data.mocap_pos.copy(), data.mocap_quat.copy())
+    return Pose(data.qpos.copy(), np.hstack([data.mocap_pos, data.mocap_quat]))
 
 
-def poses(trajectory: Any) -> Iterator[Pose]:
-    """Yield the pose at the start of an episode and after each of its timesteps.
-
-    Args:
-        trajectory: an `evaluation.audit.trajectory.Trajectory`. For models with mocap bodies it
-            needs `mocap_pos` [n + 1, nmocap, 3] and `mocap_quat` [n + 1, nmocap, 4], too; without
-            them these bodies stay where the model has them.
-    """
-    positions = getattr(trajectory, "mocap_pos", None)
-    orientations = getattr(trajectory, "mocap_quat", None)
-    for step in range(0, len(trajectory.qpos), trajectory.n_per_timestep):
-        if positions is None or orientations is None:
-            yield Pose(trajectory.qpos[step])
-        else:
-            yield Pose(trajectory.qpos[step], positions[step], orientations[step])
+def poses(trajectory: Trajectory) -> Iterator[Pose]:
+    """Yield the pose at the start of an episode and after each of its timesteps."""
+    mocap = trajectory.mocap
+    for step in range(0, trajectory.n + 1, trajectory.n_per_timestep):
+        yield Pose(trajectory.qpos[step], None if mocap is None else mocap[step])
 
 
 def draw_trajectory(
     model: Any,
-    trajectory: Any,
+    trajectory: Trajectory,
     renderer: Renderer,
     view_settings: Mapping[str, Any] | None = None,
 ) -> Iterator[Frame]:
@@ -168,7 +156,7 @@ def draw_trajectory(
 
     Args:
         model: the `mujoco.MjModel` of its environment.
-        trajectory: as in `poses`.
+        trajectory: of the episode.
         renderer: as in `Studio`.
         view_settings: as in `Studio`.
     """

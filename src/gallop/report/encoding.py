@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
 import subprocess
 import time
@@ -28,19 +29,23 @@ class GifQuality(NamedTuple):
     """Pixels at most."""
     fps: int
     colours: int
-    dithered: bool
     seconds: int = GIF_SECONDS
+
+    @property
+    def bits(self) -> float:
+        """A measure of the size of the file."""
+        return self.width**2 * self.fps * self.seconds * math.log2(self.colours)
 
 
 GIF_QUALITIES = (
-    GifQuality(320, 20, 256, True),
-    GifQuality(320, 20, 128, False),
-    GifQuality(320, 10, 64, False),
-    GifQuality(240, 10, 64, False),
-    GifQuality(200, 10, 32, False),
-    GifQuality(160, 8, 16, False),
-    GifQuality(120, 5, 8, False, 8),
-    GifQuality(80, 4, 4, False, 5),
+    GifQuality(320, 20, 256),
+    GifQuality(280, 20, 128),
+    GifQuality(240, 20, 64),
+    GifQuality(240, 10, 64),
+    GifQuality(200, 10, 32),
+    GifQuality(160, 8, 16),
+    GifQuality(120, 5, 8, 8),
+    GifQuality(80, 4, 4, 5),
 )
 """From the best to one that fits whatever is filmed."""
 
@@ -140,22 +145,27 @@ def make_gif(source: Path, path: Path, widest: int = 1) -> None:
         path: of the gif.
         widest: how many times as wide as usual it may be, for pictures side by side.
     """
+    bytes_per_bit = 0.0  # of the latest try; unknown at first
     for quality in GIF_QUALITIES:
+        if bytes_per_bit * quality.bits > GIF_BYTES and quality != GIF_QUALITIES[-1]:
+            continue
         _write_gif(source, path, quality, quality.width * widest)
-        if path.stat().st_size <= GIF_BYTES:
+        size = path.stat().st_size
+        if size <= GIF_BYTES:
             return
+        bytes_per_bit = size / quality.bits
 
 
 def _write_gif(source: Path, path: Path, quality: GifQuality, width: int) -> None:
-    scale = f"fps={quality.fps},scale='min({width},iw)':-2:flags=lanczos"
+    """Write a gif; dithering hides that colours are few, but makes files larger."""
+    dither = "bayer:bayer_scale=4" if quality == GIF_QUALITIES[0] else "none"
+    steps = (
+        f"fps={quality.fps},scale='min({width},iw)':-2:flags=lanczos,split[a][b]",
+        f"[a]palettegen=stats_mode=diff:max_colors={quality.colours}[p]",
+        f"[b][p]paletteuse=dither={dither}:diff_mode=rectangle",
+    )
     cut = ["-t", str(quality.seconds), "-i", str(source)]
-    palette = path.with_suffix(".png")
-    colours = f"palettegen=stats_mode=diff:max_colors={quality.colours}"
-    _run_ffmpeg([*cut, "-vf", f"{scale},{colours}", str(palette)])
-    dither = "bayer:bayer_scale=4" if quality.dithered else "none"
-    merge = f"{scale}[x];[x][1:v]paletteuse=dither={dither}:diff_mode=rectangle"
-    _run_ffmpeg([*cut, "-i", str(palette), "-lavfi", merge, str(path)])
-    palette.unlink()
+    _run_ffmpeg([*cut, "-lavfi", ";".join(steps), str(path)])
 
 
 def _run_ffmpeg(arguments: Sequence[str]) -> None:

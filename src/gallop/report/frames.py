@@ -56,7 +56,8 @@ class Frames:
             self._n_fitted += 1
             picture = _fitted(picture, *self._size)
         factor = max(1, LEAST // max(self._size))
-        picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+        if factor > 1:
+            picture = picture.repeat(factor, axis=0).repeat(factor, axis=1)
         height, width = picture.shape[:2]
         if height % 2 or width % 2:  # H.264 requires even sizes
             picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -231,26 +231,31 @@ class Background:
         self._down: Any = slice(first, None) if down[first:].all() else down
         rays = rays[self._down] if down.any() else rays[:0]
         self._down = self._down if down.any() else slice(0, 0)
-        # From a height of 1: where on the floor, and how long a pixel is there.
-        self._reach: Colours = rays[:, :2] / -rays[:, 2:]
-        far = np.linalg.norm(self._reach, axis=1, keepdims=True)
+        # From a height of 1: where on the floor, and how long a pixel is there. Shape [2, n].
+        self._reach: Colours = np.ascontiguousarray((rays[:, :2] / -rays[:, 2:]).T)
+        far = np.linalg.norm(self._reach, axis=0)
         pixel = 2 * eye.half / self._size
         self._width: Colours = pixel * np.maximum(1, far * np.abs(self._reach))
         self._clear: Colours = np.exp(-far * np.float32(max(above, 0.0) / HAZE_METRES))
+        dark, bright = (255 * np.array(colour, np.float32) for colour in self._tiles.colours)
+        self._hazy: Colours = 255 * horizon + self._clear[:, None] * (dark - 255 * horizon)
+        self._contrast: Colours = bright - dark
 
     def _draw_floor(self, eye: Eye, above: float) -> Colours:
         metres = self._tiles.metres
         # The camera's place within a pair of tiles: float32 then suffices far from the start.
         start = (eye.position[:2] % (2 * metres) / metres).astype(np.float32)
         factor = np.float32(above / metres)
-        place, width = start + self._reach * factor, np.maximum(self._width * factor, 1e-3)
-        wave = (_triangle(place + width / 2) - _triangle(place - width / 2)) / width
-        share = 0.5 + 0.5 * (wave[:, :1] * wave[:, 1:])
-        dark, bright = (np.array(colour, np.float32) for colour in self._tiles.colours)
-        horizon = np.array(SKY_HORIZON, np.float32)
-        colours: Colours = (self._clear * share) * (255 * (bright - dark))
-        colours += self._clear * (255 * (dark - horizon))
-        colours += 255 * horizon
+        width = np.maximum(self._width * factor, np.float32(1e-3))
+        place = self._reach * factor
+        place += start[:, None] - width / 2
+        wave = -_triangle(place)
+        place += width
+        wave += _triangle(place)
+        wave /= width
+        share = (np.float32(0.5) + np.float32(0.5) * wave[0] * wave[1]) * self._clear
+        colours: Colours = share[:, None] * self._contrast
+        colours += self._hazy
         return colours
 
 
@@ -260,8 +265,11 @@ def _triangle(x: Colours) -> Colours:
     The mean of the wave over an interval is the difference at its ends, divided by its length: an
     antialiased pattern, after Inigo Quilez, "Filtering the checkerboard pattern".
     """
-    half = x * np.float32(0.5)
-    wave: Colours = np.float32(2) * np.abs(half - np.floor(half) - np.float32(0.5))
+    wave = x * np.float32(0.5)
+    wave -= np.floor(wave)
+    wave -= np.float32(0.5)
+    np.abs(wave, out=wave)
+    wave *= 2
     return wave
 
 

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-from gallop.answers import Answers, keep_short
-from gallop.experiments.own_code import ISOLATED, child_environment
 from gallop.experiments.settings import Experiment
 from gallop.report.video import (
     SDL_DRIVER,
@@ -21,93 +16,34 @@ from gallop.report.video import (
 )
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
+from gallop.runs.child_job import ChildJob
 
 NOT_YET = "not filmed yet"
-SECONDS_TO_STOP = 5.0  # after which the child is killed
 
 log = logging.getLogger(__name__)
 
 
-class Filming:
+class Filming(ChildJob):
     """A child process that makes the film of one job."""
 
-    def __init__(
-        self, job: Path, folder: Path, backend: Backend | None, module: str = "video"
-    ) -> None:
+    def __init__(self, job: Path, folder: Path, backend: Backend | None) -> None:
         """
         Args:
-            job: the file written by `write_job` of the module.
+            job: the file written by `video.write_job`.
             folder: where the film is written.
             backend: how MuJoCo renders; None: without OpenGL.
-            module: `video` for the film of a milestone, or `progress_film`.
         """
         environment = {
-            **child_environment(),
             **variables_for(backend),
             "SDL_VIDEODRIVER": SDL_DRIVER,  # pygame tasks then draw without a display
             "LP_NUM_THREADS": "1",  # leave the other cores to training when GL is in software
         }
-        arguments = [str(job), str(folder)]
-        if module == "video":
-            arguments.append(renderer_with(backend))
-        self._log = job.with_suffix(".log")  # output of the task
-        self._log.write_bytes(b"")
-        with self._log.open("ab") as log_file:
-            self._child = subprocess.Popen(
-                [sys.executable, ISOLATED, "-m", f"gallop.report.{module}", *arguments],
-                env=environment,
-                stdin=subprocess.PIPE,  # the child ends when we do: see ending.py
-                stdout=subprocess.PIPE,  # for its answers: see answers.py
-                stderr=log_file,
-                start_new_session=True,  # the parent handles Ctrl-C
-            )
-        self._answers = Answers(self._child.stdout)
-
-    @property
-    def running(self) -> bool:
-        """Whether the child is still at work."""
-        keep_short(self._log)
-        return self._child.poll() is None
-
-    @property
-    def frames(self) -> tuple[int, int]:
-        """Frames done and frames in total; (0, 0) before the first."""
-        done, total = self._latest("frames") or (0, 0)
-        return int(done), int(total)
-
-    def error(self) -> str | None:
-        """Return, once the child has ended, why there is no film; None if there is one."""
-        code, told = self._ended(), self._latest("reason")
-        if code == 0:
-            return None
-        return told or f"the filming process ended with exit code {code}; see {self._log}"
+        arguments = [str(folder), renderer_with(backend)]
+        super().__init__("gallop.report.video", job, arguments, environment)
 
     def note(self) -> str:
         """Return, once the child has ended, a remark about the film, or ""."""
-        return str(self._latest("note") or "")
-
-    def forget_log(self) -> None:
-        """Delete the log of the task's output."""
-        self._log.unlink(missing_ok=True)
-
-    def stop(self) -> None:
-        """End the child if it is still running; its job stays on disk."""
-        self._child.terminate()
-        try:
-            self._child.wait(SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:  # a task may have caught the signal
-            self._child.kill()
-        self._ended()
-        self._answers.close()
-
-    def _ended(self) -> int:
-        assert self._child.stdin is not None
-        code = self._child.wait()
-        self._child.stdin.close()
-        return code
-
-    def _latest(self, name: str) -> Any:
-        return self._answers.latest(name, has_ended=self._child.poll() is not None)
+        return str(self.latest("note") or "")
 
 
 class FilmQueue:
@@ -123,7 +59,7 @@ class FilmQueue:
             experiment: its experiment.
         """
         self._folder, self._experiment = folder, experiment
-        self._filming: Filming | None = None
+        self._filming: ChildJob | None = None
         self._job = folder.progress_job
         self._done: set[Path] = set()  # jobs that stay on disk
 
@@ -136,10 +72,10 @@ class FilmQueue:
         if self._filming is not None:
             if self._filming.running:
                 return True
-            error, note = self._filming.error(), self._filming.note()
+            error, note = self._filming.error(), self._filming.latest("note")
             if error is None:
                 self._filming.forget_log()
-            self._note(self._job, error, note)
+            self._note(self._job, error, str(note or ""))
             self._filming = None
         waiting = (job for job in self._folder.film_jobs() if job not in self._done)
         return any(map(self._start, waiting))  # the first that can be made
@@ -149,7 +85,7 @@ class FilmQueue:
         film = self._filming
         if film is None:
             return "filming"
-        done, total = film.frames
+        done, total = film.latest("frames") or (0, 0)
         percent = "" if self._is_progress(self._job) else f" {int(self._job.stem)} %"
         return f"filming{percent}: {done} of {total or '…'} frames"
 
@@ -163,7 +99,8 @@ class FilmQueue:
         """Start a job's film; returns False if there is a reason against it, which is recorded."""
         if self._is_progress(job):
             manifest.forget(self._folder.path, self._names(job))
-            self._filming = Filming(job, self._folder.path, None, "progress_film")
+            module = "gallop.report.progress_film"
+            self._filming = ChildJob(module, job, [str(self._folder.path)], {})
         elif reason := why_not_filmed(job, self._experiment):
             self._note(job, reason)
             return False
