@@ -133,3 +133,28 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("this process cannot mount a file system")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+# Preloaded into a process, this hides every OpenGL library.
+NO_GL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <string.h>
+void *dlopen(const char *name, int flags) {
+    static void *(*real)(const char *, int);
+    if (!real) real = dlsym(RTLD_NEXT, "dlopen");
+    if (name && (strstr(name, "EGL") || strstr(name, "OSMesa") || strstr(name, "libGL"))) return 0;
+    return real(name, flags);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def no_gl(tmp_path_factory):
+    """A library that hides OpenGL if it is preloaded."""
+    folder = tmp_path_factory.mktemp("no_gl")
+    (folder / "no_gl.c").write_text(NO_GL)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", "no_gl.so", "no_gl.c", "-ldl"], cwd=folder, check=True
+    )
+    return folder / "no_gl.so"

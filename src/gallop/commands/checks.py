@@ -237,8 +237,8 @@ def _films() -> Check:
 
     backend = video.find_backend()  # already probed above
     if backend is None:
-        found = f"{video.NO_BACKEND}; films are drawn without it"
-        return Check("films", "note", found, video.how_to_fix())
+        found = f"{video.NO_BACKEND}; films are drawn without it, by ray casting on the CPU"
+        return Check("films", "missing", found, video.how_to_fix())
     how = _drawn_by(backend.renderer, backend.is_software)
     return Check(
         "films", "works", f"rendered with {backend.name or 'the default backend'}: {how}", ""

@@ -147,7 +147,7 @@ def make_gif(source: Path, path: Path, widest: int = 1) -> None:
     """
     bytes_per_bit = 0.0  # of the latest try; unknown at first
     for quality in GIF_QUALITIES:
-        if bytes_per_bit * quality.bits > GIF_BYTES and quality != GIF_QUALITIES[-1]:
+        if bytes_per_bit * quality.bits > 1.2 * GIF_BYTES and quality != GIF_QUALITIES[-1]:
             continue
         _write_gif(source, path, quality, quality.width * widest)
         size = path.stat().st_size

@@ -345,7 +345,7 @@ class Camera:
         """A remark on how it is drawn; empty if there is none."""
         if self._studio is None or not self._studio.is_plain:
             return ""
-        return f"{WITHOUT_OPENGL}, because {NO_BACKEND}; to fix it: {how_to_fix()}"
+        return f"{WITHOUT_OPENGL}: {NO_BACKEND}; to fix it: {how_to_fix()}"
 
     def close(self) -> None:
         """Free the OpenGL context; to be called before the environment is closed."""
