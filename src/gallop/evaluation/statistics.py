@@ -304,6 +304,33 @@ def paired_difference_of_few(returns: ArrayLike, baseline: ArrayLike) -> Differe
     )
 
 
+def difference_of_few(ours: ArrayLike, theirs: ArrayLike) -> Difference:
+    """Return the difference of the means of two independent samples, with Welch's interval.
+
+    The shapes are [n] and [m]. It is meant for a few training seeds that are not pairs. With fewer
+    than two values on a side the interval is infinite.
+
+    >>> found = difference_of_few([3.0, 5.0, 7.0], [1.0, 2.0])
+    >>> found.mean, round(found.interval.low, 1), round(found.interval.high, 1)
+    (3.5, -0.8, 7.8)
+
+    Raises:
+        ValueError: for no values.
+
+    Source: Welch 1947, "The generalization of 'Student's' problem".
+    """
+    x, y = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if x.size == 0 or y.size == 0:
+        raise ValueError("a difference requires at least one value per side")
+    n, mean, margin = min(x.size, y.size), float(x.mean() - y.mean()), math.inf
+    if n > 1:
+        errors = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
+        total, sizes = float(errors.sum()), np.array([x.size, y.size])
+        degrees = total**2 / float((errors**2 / (sizes - 1)).sum()) if total else n - 1
+        margin = student_quantile(degrees) * math.sqrt(total)
+    return Difference(n, mean, Interval(mean - margin, mean + margin))
+
+
 def student_interval(values: ArrayLike) -> Interval:
     """Return Student's interval of the mean of n values, shape [n]; infinite for one value.
 
@@ -463,7 +490,7 @@ def slope_of_last_quarter(timesteps: ArrayLike, returns: ArrayLike) -> Slope | N
     return Slope(n, slope, Interval(slope - margin, slope + margin))
 
 
-def student_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
+def student_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """Return half the width of Student's central interval, in standard errors.
 
     >>> round(student_quantile(4), 3)

@@ -377,18 +377,8 @@ class Display:
             cut: policy -> its episodes that were cut.
             not_finite: policy -> number of returns that are not finite, and of all its returns.
         """
-        for policy, (n, of, length) in cut.items():
-            one = n == 1
-            self.say(
-                f"{policy}: {n} of {counted(of, 'episode')} did not end and "
-                f"{'was' if one else 'were'} cut after {counted(length, 'timestep')}; "
-                f"{'its return counts' if one else 'their returns count'} the rewards up to there"
-            )
-        for policy, (n, of) in not_finite.items():
-            verb = "is" if n == 1 else "are"
-            self.say(
-                f"{policy}: {n} of {counted(of, 'return')} {verb} NaN or infinite, and left out"
-            )
+        for line in left_out_lines(cut, not_finite):
+            self.say(line)
 
     def meaning(self, n: int) -> None:
         """Print what the returns and intervals of `results` are."""
@@ -421,18 +411,45 @@ class Display:
                 + ("" if shorter_interval is None else enough)
             )
             return
-        trend = {
-            "rising": "is still rising",
-            "falling": "is falling",
-            "level": "is neither clearly rising nor falling",
-        }[slope.trend]
-        in_quarter = slope.per_100k * horizon / 4 / 100_000
-        sentence = (
-            f"The evaluation return {trend}: {number(in_quarter, '+')} in the last quarter of "
-            f"training, or {number(slope.per_100k, '+')} per 100k timesteps (95 % CI "
-            f"{interval(slope.interval, '+')}; {counted(slope.n, 'evaluation')})."
+        self.say("\n".join(textwrap.wrap(slope_sentence(slope, horizon), 80)))
+
+
+def left_out_lines(cut: Mapping[str, Cut], not_finite: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return what a table of returns does not show; see `Display.left_out`."""
+    lines = []
+    for policy, (n, of, length) in cut.items():
+        one = n == 1
+        lines.append(
+            f"{policy}: {n} of {counted(of, 'episode')} did not end and "
+            f"{'was' if one else 'were'} cut after {counted(length, 'timestep')}; "
+            f"{'its return counts' if one else 'their returns count'} the rewards up to there"
         )
-        self.say("\n".join(textwrap.wrap(sentence, 80)))
+    for policy, (n, of) in not_finite.items():
+        verb = "is" if n == 1 else "are"
+        lines.append(
+            f"{policy}: {n} of {counted(of, 'return')} {verb} NaN or infinite, and left out"
+        )
+    return lines
+
+
+def slope_sentence(slope: Slope, horizon: int) -> str:
+    """Say whether the return is still rising at the end of training.
+
+    Args:
+        slope: of the evaluations in the last quarter.
+        horizon: timesteps of training, up to which the slope was taken.
+    """
+    trend = {
+        "rising": "is still rising",
+        "falling": "is falling",
+        "level": "is neither clearly rising nor falling",
+    }[slope.trend]
+    in_quarter = slope.per_100k * horizon / 4 / 100_000
+    return (
+        f"The evaluation return {trend}: {number(in_quarter, '+')} in the last quarter of "
+        f"training, or {number(slope.per_100k, '+')} per 100k timesteps (95 % CI "
+        f"{interval(slope.interval, '+')}; {counted(slope.n, 'evaluation')})."
+    )
 
 
 def _gap(boundaries: Sequence[Boundary], nominal: int, every: str = "") -> str:

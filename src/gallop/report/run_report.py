@@ -99,7 +99,7 @@ def show(folder: RunDirectory, experiment: Experiment, plan: Plan, display: Disp
     display.meaning(len(seeding.EVALUATION_SEEDS))
     if probed.note:
         display.say(f"Task: {probed.note}.")
-    if note := _reward_note(folder, experiment):
+    if note := reward_note(folder, experiment):
         display.say(f"Returns: {note}.")
     n_evaluations = 0 if evaluations is None else len(evaluations.timesteps)
     slope = slope_at(folder, plan.horizon)
@@ -247,7 +247,7 @@ def reward_record(wrappers: RewardWrappers) -> Json:
     }
 
 
-def _reward_note(folder: RunDirectory, experiment: Experiment) -> str:
+def reward_note(folder: RunDirectory, experiment: Experiment) -> str:
     """Return a note on what the returns are, from the milestones' meta.json."""
     for percent in experiment.milestones:
         meta = folder.milestone(percent).read_meta() or {}

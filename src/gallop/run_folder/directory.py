@@ -38,7 +38,7 @@ from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.model_files import FOLDER, keep, model_file, with_kept_model
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
-from gallop.run_folder.run_paths import GROUP_FILE, newest_inside
+from gallop.run_folder.run_paths import GROUP_FILE, REPORT, newest_inside
 
 
 class Diverged(NamedTuple):
@@ -163,6 +163,11 @@ class RunDirectory:
         """Path of progress.gif, the first seconds of that film."""
         return self.path / "progress.gif"
 
+    @property
+    def report(self) -> Path:
+        """Path of report.html, a page with everything about the run, to send to anyone."""
+        return self.path / REPORT
+
     def milestone(self, percent: int) -> Milestone:
         """Return the milestone at a percentage of the run, whether it exists or not."""
         return Milestone(self.path / "checkpoints" / f"{percent:03d}")
@@ -200,8 +205,8 @@ class RunDirectory:
         """Return the existing files covered by the manifest; files added by others are not."""
         zips = (self.best_model, self.final_model, self.initial_model)
         found = [self.experiment_file, self.seeds_file, self.provenance_file, self.diverged_file]
-        found += [self.learning_curve, self.comparison, self.milestone_bars, *self.numbers.files]
-        found += [self.progress_film, self.progress_gif]
+        found += [self.learning_curve, self.comparison, self.milestone_bars, self.report]
+        found += [*self.numbers.files, self.progress_film, self.progress_gif]
         found += [*zips, *map(normalizer_path, zips), self._tracker_runs]
         found += [*self.film_jobs(), *self.audit_jobs()]
         found += [path for path in sorted((self.path / FOLDER).rglob("*")) if path.is_file()]

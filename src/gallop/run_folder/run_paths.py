@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
+REPORT = "report.html"  # the page of a run or of a group, in its folder
 
 
 def run_paths(results: Path) -> list[Path]:

@@ -6,6 +6,7 @@ results/<ALGO>_<ENV_ID>/<name>/
 ├── seed-0/, seed-1/, …   ordinary runs, accepted by any command
 ├── curve.csv, learning_curve.png
 ├── summary.json
+├── report.html
 └── manifest.json         the SHA-256 of these files; each run has its own
 """
 
@@ -24,7 +25,7 @@ from gallop.run_folder.consent import read_trained
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold, read_json
 from gallop.run_folder.manifest import write_json_result, write_result
-from gallop.run_folder.run_paths import GROUP_FILE
+from gallop.run_folder.run_paths import GROUP_FILE, REPORT
 
 LOCK = "lock"
 
@@ -72,6 +73,11 @@ class SeedGroup:
         """Path of summary.json, with statistics over the training seeds."""
         return self.path / "summary.json"
 
+    @property
+    def report(self) -> Path:
+        """Path of report.html, a page with everything about the group, to send to anyone."""
+        return self.path / REPORT
+
     def run(self, seed: int) -> RunDirectory:
         """Return the run of one training seed, whether it exists or not."""
         return RunDirectory(self.path / f"seed-{seed}")
@@ -87,8 +93,8 @@ class SeedGroup:
 
     def results(self) -> list[Path]:
         """Return the group's own files that exist and are covered by its manifest."""
-        known = (self.experiment_file, self.seeds_file, self.curve_file)
-        return [p for p in (*known, self.learning_curve, self.summary_file) if p.is_file()]
+        known = (self.experiment_file, self.seeds_file, self.curve_file, self.learning_curve)
+        return [p for p in (*known, self.summary_file, self.report) if p.is_file()]
 
     def read_experiment(self) -> Experiment:
         """Read the resolved experiment, with the first seed, after checking that its code may be

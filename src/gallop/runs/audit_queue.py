@@ -23,6 +23,8 @@ class AuditQueue:
             folder: the run.
         """
         self._folder = folder
+        self.n_ended = 0
+        """Jobs that have ended so far, with or without success."""
         self._child: ChildJob | None = None
         self._job = Path()
         self._failed: set[Path] = set()
@@ -67,6 +69,7 @@ class AuditQueue:
             self._child = None
 
     def _note(self, error: str | None) -> None:
+        self.n_ended += 1
         milestone = self._folder.milestone(self._percent)
         if error is None:
             manifest.record(milestone.path, [path.name for path in milestone.audit_files()])

@@ -59,6 +59,8 @@ class FilmQueue:
             experiment: its experiment.
         """
         self._folder, self._experiment = folder, experiment
+        self.n_ended = 0
+        """Films that have ended so far, with or without success."""
         self._filming: ChildJob | None = None
         self._job = folder.progress_job
         self._done: set[Path] = set()  # jobs that stay on disk
@@ -123,6 +125,7 @@ class FilmQueue:
 
     def _note(self, job: Path, error: str | None, note: str = "") -> None:
         """Record what came of a job; one that failed stays, and `run --resume` retries it."""
+        self.n_ended += 1
         if self._is_progress(job):
             self._note_progress(job, error)
         else:

@@ -22,7 +22,7 @@ from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
-from gallop.report import group_report
+from gallop.report import group_report, page
 from gallop.report.display import Display
 from gallop.report.expected_time import Expected
 from gallop.report.group_progress import GroupProgress, State, timestep_of
@@ -232,6 +232,7 @@ class _Runs:
                 raise
         self.failures = group_report.damaged(self.runs) | self.failures
         group_report.draw(self.group, self.runs, self.prepared.experiment)
+        page.keep_report(self.group)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
         self._report_failures()
 
@@ -302,6 +303,7 @@ class _Runs:
     def _note(self, ended: Ended) -> None:
         seed = next(seed for seed, run in self.runs.items() if run.path == ended.item.folder)
         self.states[seed] = "failed" if ended.exit_code else "finished"
+        page.keep_report(self.group)
         if ended.exit_code:
             self.failures[seed] = ended.reason
 

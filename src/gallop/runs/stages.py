@@ -36,7 +36,7 @@ from gallop.experiments.plan import Boundary
 from gallop.learners.learner import Learner
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
-from gallop.report import audit_files, progress_film, run_report, video
+from gallop.report import audit_files, page, progress_film, run_report, video
 from gallop.report.display import Display
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
@@ -88,6 +88,7 @@ class Stages:
         self.stop = Stop()
         self.films = FilmQueue(folder, prepared.experiment)
         self.audits = AuditQueue(folder)
+        self._n_on_page = 0  # audits and films that report.html was written after
         self.trackers = Trackers()
         self.own_trackers = own_trackers
         self.drop_damaged, self.resumed = drop_damaged, resumed
@@ -244,7 +245,17 @@ class Stages:
 
     def _poll(self) -> bool:
         """Go on with audits, then films; return whether there is one still being made."""
-        return self.audits.poll() or self.films.poll()
+        goes_on = self.audits.poll() or self.films.poll()
+        n_ended = self.audits.n_ended + self.films.n_ended
+        if n_ended != self._n_on_page:
+            self._n_on_page = n_ended
+            self._write_page()
+        return goes_on
+
+    def _write_page(self) -> None:
+        """Write report.html as of now."""
+        self.folder.check_held()
+        page.keep_report(self.folder, running=True)
 
     def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
         """Evaluate, keep the best policy and fill a milestone, as planned for the boundary."""
@@ -256,6 +267,8 @@ class Stages:
             self._fill_milestone(at.milestone, at.timestep, learner, baseline)
         if at.evaluates:
             draw_curves(self.folder, self.experiment)
+        if at.milestone is not None:
+            self._write_page()
         if at.timestep == self.plan.horizon:
             with replacing_results(self.folder.path) as temporary:
                 learner.save_policy(temporary / self.folder.final_model.name)
@@ -343,6 +356,7 @@ class Stages:
         record = self.folder.read_json("provenance.json")
         if record["end"] is None:
             self.folder.write_json("provenance.json", record | {"end": now()})
+        self._write_page()
         remove_leftovers(self.folder.path)  # of writes that failed
         run_report.show(self.folder, self.experiment, self.plan, self.display)
 

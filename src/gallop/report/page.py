@@ -1,0 +1,127 @@
+"""Pages of runs, groups of training seeds and comparisons: one file, no network, opens from disk.
+
+`page_facts.py` reads the files, `page_sections.py` writes the parts; here they are put together and
+written: report.html in the folder of a run or a group, or a page of several anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gallop.errors import RunError
+from gallop.report import page_audit as movement
+from gallop.report import page_sections as sections
+from gallop.report.comparing import compare_sides, read_sides
+from gallop.report.films_of_page import choose_films
+from gallop.report.page_facts import RunFacts, Side, read_side
+from gallop.report.page_html import Html, page
+from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import write_bytes
+from gallop.run_folder.full_disk import is_full
+from gallop.run_folder.manifest import write_result
+from gallop.run_folder.seed_group import SeedGroup
+
+log = logging.getLogger(__name__)
+
+
+def write_report(folder: RunDirectory | SeedGroup, *, running: bool = False) -> Path:
+    """Write report.html into the folder of a run or a group, which the caller has locked.
+
+    Args:
+        folder: the run or group.
+        running: whether this process is training the run.
+
+    Raises:
+        RunError: if the folder cannot be read.
+    """
+    write_result(folder.report, content([read_side(folder.path, running=running)]))
+    return folder.report
+
+
+def keep_report(folder: RunDirectory | SeedGroup, *, running: bool = False) -> None:
+    """Like `write_report`, but a page that cannot be written ends no training."""
+    try:
+        write_report(folder, running=running)
+    except (RunError, OSError) as error:
+        if is_full(error):
+            raise
+        log.warning("%s was not written: %s", folder.report, error)
+
+
+def write_page(paths: Sequence[Path], output: Path) -> None:
+    """Write the page of one or several runs and groups to a file.
+
+    Raises:
+        ExperimentError: if they cannot be read, or compared.
+    """
+    write_bytes(output, content(read_sides(paths)))
+
+
+def content(sides: Sequence[Side]) -> bytes:
+    """Return the page of one or several sides."""
+    if len(sides) > 1:
+        return _of_several(sides)
+    return _of_group(sides[0]) if sides[0].is_group else _of_run(sides[0].runs[0])
+
+
+def _of_run(run: RunFacts) -> bytes:
+    films = choose_films([run])
+    parts = {
+        "Summary": sections.run_summary(run),
+        "Learning curve": sections.run_curve(run),
+        "Milestones": sections.milestones(run),
+        "Films": movement.films(films),
+        "Audit": movement.audit([run], films),
+        "Settings": sections.settings([run]),
+        "Cost": sections.cost([run]),
+        "Provenance": sections.provenance([run]),
+    }
+    head = [run.name, f"training seed {run.seed}"]
+    return _page(run.title, head, sections.status_of([run]), parts)
+
+
+def _of_group(side: Side) -> bytes:
+    films = choose_films(side.runs)
+    parts = {
+        "Summary": sections.group_summary(side),
+        "Learning curve": sections.group_curve(side),
+        "Training seeds": sections.seeds_table(side),
+        "Films": movement.films(films),
+        "Audit": movement.audit(side.runs, films),
+        "Settings": sections.settings(side.runs),
+        "Cost": sections.cost(side.runs),
+        "Provenance": sections.provenance(side.runs),
+    }
+    n = len(side.runs) + len(side.unusable)
+    head = [side.name, f"{n} training seed{'' if n == 1 else 's'}"]
+    return _page(side.title, head, sections.status_of(side.runs), parts)
+
+
+def _of_several(sides: Sequence[Side]) -> bytes:
+    runs = [run for side in sides for run in side.runs]
+    films = choose_films(runs, {id(run): side.label for side in sides for run in side.runs})
+    found = compare_sides(sides)
+    parts = {
+        "Summary": sections.comparison_summary(found),
+        "Learning curves": sections.compared_curves(sides),
+        "Returns": sections.compared_returns(found),
+        "Films": movement.films(films),
+        "Audit": movement.compared_audits(sides, films),
+        "Settings": sections.settings(runs),
+        "Cost": sections.cost(runs),
+        "Provenance": sections.provenance(runs),
+    }
+    title = " against ".join(dict.fromkeys(side.title for side in sides))
+    head = [side.label for side in sides]
+    return _page(title, head, sections.status_of(runs), parts)
+
+
+def _page(title: str, head: Sequence[str], status: Html, parts: Mapping[str, Html]) -> bytes:
+    return page(
+        f"{title}: {head[0]}",
+        sections.header(title, head, status, list(parts)),
+        sections.main(parts),
+        sections.footer(),
+    )
