@@ -8,9 +8,7 @@ episodes that were evaluated. The child replays them, and checks that the return
 
 from __future__ import annotations
 
-import os
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.answers import take_standard_output, tell
-from gallop.ending import die_with_parent, owning_the_process, standard_input_ends
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.task_errors import close
 from gallop.environments.watchdog import watching
-from gallop.errors import FrozenError, printable, shortened
 from gallop.evaluation.audit import sensitivity as sensitive_to
 from gallop.evaluation.audit.audit import (
     Audit,
@@ -36,6 +31,7 @@ from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
 from gallop.reading import read_npz
 from gallop.report import audit_figures
+from gallop.report.child import answering
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.files import replacing
 from gallop.run_folder.find_policy import find_policy
@@ -154,19 +150,13 @@ def _experiment(folder: Path) -> Experiment:
 
 def main(arguments: Sequence[str]) -> int:
     """Make one audit; answer why there is none."""
-    job, folder = arguments
-    die_with_parent(standard_input_ends)
-    take_standard_output()
-    if hasattr(os, "nice"):
-        os.nice(5)  # training has priority
-    try:
-        with owning_the_process():
-            make(Path(job), Path(folder))
-    except (Exception, FrozenError) as error:
-        traceback.print_exc()  # into the log
-        tell(reason=shortened(printable(str(error) or type(error).__name__)))
-        return 1
-    return 0
+    job, folder = map(Path, arguments)
+
+    def made() -> str:
+        make(job, folder)
+        return ""
+
+    return answering(made)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the processes that make films have in common."""
+"""What the processes that make films and audits have in common."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from gallop.errors import FrozenError, printable, shortened
 
 
 def answering(make: Callable[[], str]) -> int:
-    """Make a film in this process, which ends with its parent; tell the parent what came of it.
+    """Do a job in this process, which ends with its parent; tell the parent what came of it.
 
     Args:
-        make: returns a remark on the film.
+        make: does it, and returns a remark for the parent, or nothing.
 
     Returns:
         The process's exit code.
