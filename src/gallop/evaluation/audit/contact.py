@@ -29,6 +29,8 @@ LEAST_CORRELATION = 0.4
 LEAST_VARIATION = 0.05
 """Standard deviation of the load that a gait has at least, as a share of the weight. What stands
 trembles, but it never lifts a foot."""
+SHORTEST_SWING = 0.04
+"""Seconds. A foot that is off the floor for less has bounced, and was not lifted."""
 LOADED_SHARE = 0.1
 """Of the weight, above which what moves along the floor slips."""
 
@@ -173,6 +175,7 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
     impulse = float(total.sum()) or 1.0
     loads = np.array([normal_forces(trajectory, foot.body) for foot in anatomy.feet])
     on_floor = np.array([in_contact(load, anatomy) for load in loads])
+    held = np.array([without_bounces(each, trajectory.dt) for each in on_floor])
     steps = list(zip(anatomy.feet, on_floor, strict=True))
     period, regularity = stride(loads, trajectory.dt, LEAST_VARIATION * anatomy.weight)
     slip = {foot.name: _slip(floor, foot, anatomy) for foot in anatomy.feet}
@@ -186,16 +189,28 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
         flight=float(nothing.mean()) if len(nothing) else 0.0,
         longest_flight=_longest(nothing) * trajectory.dt,
         duty_factor={foot.name: float(each.mean()) for foot, each in steps},
-        touchdowns={foot.name: len(landings(each)) for foot, each in steps},
-        order=_order(anatomy.feet, on_floor),
+        touchdowns={
+            foot.name: len(landings(each)) for foot, each in zip(anatomy.feet, held, strict=True)
+        },
+        order=_order(anatomy.feet, held),
         stride=period,
-        stride_spread=None if period is None else _spread(on_floor, period, trajectory.dt),
+        stride_spread=None if period is None else _spread(held, period, trajectory.dt),
         regularity=regularity,
         slip=slip,
         slip_share=slid / travelled if travelled > 1e-9 else 0.0,
         deepest=float(floor.depth.max(initial=0.0)),
         peak=float(total.max(initial=0.0)) / anatomy.weight,
     )
+
+
+def without_bounces(touching: Bools, dt: float) -> Bools:
+    """Fill the gaps that are too short to be a swing of the foot."""
+    edges = np.flatnonzero(np.diff(touching.astype(int)))
+    filled = touching.copy()
+    for up, down in zip(edges[:-1], edges[1:], strict=True):
+        if touching[up] and (down - up) * dt < SHORTEST_SWING - dt / 2:
+            filled[up + 1 : down + 1] = True
+    return filled
 
 
 def landings(touching: Bools) -> NDArray[np.int64]:
