@@ -68,7 +68,8 @@ def chatter(step):
 SCRIPTS = {
     "statue of HalfCheetah": ("HalfCheetah-v5", lambda time: held("HalfCheetah-v5"), calm,
                               {"survives without moving"}),
-    "statue of Hopper": ("Hopper-v5", lambda time: held("Hopper-v5"), calm, {"survives without moving"}),
+    "statue of Hopper": ("Hopper-v5", lambda time: held("Hopper-v5"), calm,
+                         {"survives without moving"}),
     "statue of Walker2d": ("Walker2d-v5", standing, calm, {"survives without moving"}),
     "slide": ("HalfCheetah-v5", sliding_cheetah, calm, {"sliding"}),
     "hop": ("Hopper-v5", hopping, calm, {"bounding"}),

@@ -5,6 +5,7 @@ A body is in contact when the floor pushes it with more than `LEAST_SHARE` of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -207,7 +208,7 @@ def without_bounces(touching: Bools, dt: float) -> Bools:
     """Fill the gaps that are too short to be a swing of the foot."""
     edges = np.flatnonzero(np.diff(touching.astype(int)))
     filled = touching.copy()
-    for up, down in zip(edges[:-1], edges[1:], strict=True):
+    for up, down in itertools.pairwise(edges.tolist()):
         if touching[up] and (down - up) * dt < SHORTEST_SWING - dt / 2:
             filled[up + 1 : down + 1] = True
     return filled
