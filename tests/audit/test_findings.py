@@ -18,7 +18,10 @@ from hand_made import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gallop.evaluation.audit.audit import Audit, Audited, summary
 from gallop.evaluation.audit.findings import exploit, findings, measure, spans
+from gallop.evaluation.audit.rewards import rewards
+from gallop.evaluation.audit.sensitivity import HALF_STEP, Change
 
 N = 500
 RUN = np.linspace(0, 10, N + 1)
@@ -255,3 +258,34 @@ def test_one_fall_at_half_the_physics_step_is_no_exploit():
     returns, half = np.full(5, 1000.0), np.array([10.0, 950.0, 960.0, 940.0, 970.0])
     assert exploit(returns, half) is None and exploit(half, returns) is None
     assert exploit(np.full(5, -20.0), np.full(5, -500.0)) is None, "there is no return to lose"
+
+
+def audited(motion_name, seed):
+    trajectory, _ = MOTIONS[motion_name]
+    measures = measure(trajectory, ANATOMY)
+    found = findings(trajectory, ANATOMY, measures)
+    return Audited(seed, 1000.0, N, trajectory, measures, rewards(trajectory, ANATOMY, {}), found)
+
+
+def test_a_summary_names_each_finding_once_with_warnings_first():
+    names_ = ("hops", "somersault, then run", "true trot", "somersault, then run")
+    found = Audit(ANATOMY, [audited(name, seed) for seed, name in enumerate(names_)], [])
+    rows = summary(found)
+    assert [(row["name"], row["kind"], row["episodes"], row["seed"]) for row in rows] == [
+        ("somersault start", "warning", 2, 1), ("bounding", "trait", 1, 0),
+    ]  # fmt: skip
+    assert all(row["of"] == 4 and row["seconds"] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("half", "evidence"), [(990.0, None), (700.0, "consistent with"), (300.0, "implied")]
+)
+def test_half_the_physics_step_replaces_what_the_energy_says(half, evidence):
+    episodes = [audited("energy from nowhere", seed) for seed in range(3)]
+    (row,) = summary(Audit(ANATOMY, episodes, []))
+    assert row["name"] == "simulator exploit" and row["evidence"] == "consistent with"
+    change = Change(HALF_STEP, np.full(3, half))
+    rows = summary(Audit(ANATOMY, episodes, [change]))
+    assert [row["evidence"] for row in rows] == ([] if evidence is None else [evidence])
+    failed = Change(HALF_STEP, np.full(3, np.nan), "diverged")
+    assert summary(Audit(ANATOMY, episodes, [failed])) == [row]

@@ -88,3 +88,50 @@ def test_a_free_body_turns_by_its_own_axis_whatever_its_heading(heading):
     assert measured.upside_down == pytest.approx(0.5, abs=0.01)
     assert len(measured.somersaults) == 2 and measured.net_turns == pytest.approx(2, abs=0.02)
     assert uprightness(trajectory, parts)[250] == pytest.approx(-1, abs=1e-3)
+
+
+def turning(heading, roll, pitch_angle):
+    """A trajectory of a free body with these angles (yaw, then pitch, then roll), by differences of
+    its orientations."""
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string(FREE)
+    quaternions, rates = [], []
+    for angles in np.broadcast(heading, pitch_angle, roll):
+        total = np.array([1.0, 0, 0, 0])
+        for angle, axis in zip(angles, ((0, 0, 1), (0, 1, 0), (1, 0, 0)), strict=True):
+            part, product = np.zeros(4), np.zeros(4)
+            mujoco.mju_axisAngle2Quat(part, np.array(axis, float), float(angle))
+            mujoco.mju_mulQuat(product, total, part)
+            total = product
+        if quaternions:
+            rate = np.zeros(3)
+            mujoco.mju_subQuat(rate, total, quaternions[-1])
+            rates.append(rate / 0.01)
+        quaternions.append(total)
+    n = len(rates)
+    qpos, qvel = np.zeros((n + 1, 7)), np.zeros((n + 1, 6))
+    qpos[:, 3:7], qvel[1:, 3:6] = quaternions, rates
+    return motion(n=n)._replace(qpos=qpos, qvel=qvel), anatomy(model)
+
+
+def test_walking_in_circles_with_a_lean_is_no_somersault():
+    """The body's own lateral axis turns by 7.5 rad meanwhile."""
+    heading = np.linspace(0, 50, 2001)
+    measured = posture(*turning(heading, np.full(2001, 0.15), np.zeros(2001)))
+    assert measured.somersaults == () and abs(measured.net_turns) < 0.01
+    assert measured.upside_down == 0
+
+
+def test_rolling_over_sideways_is_no_somersault():
+    roll = np.linspace(0, 2 * TURN, 1001)
+    measured = posture(*turning(np.zeros(1001), roll, np.zeros(1001)))
+    assert measured.somersaults == () and measured.upside_down == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("turns", [1, -2])
+def test_a_somersault_in_a_circle_is_one(turns):
+    heading, angle = np.linspace(0, 6, 1001), TURN * turns * np.linspace(0, 1, 1001)
+    measured = posture(*turning(heading, np.full(1001, 0.1), angle))
+    assert len(measured.somersaults) == abs(turns)
+    assert measured.net_turns == pytest.approx(turns, abs=0.02)

@@ -105,6 +105,37 @@ def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
     assert contacts.step.min() * 0.002 == pytest.approx(0.2, abs=0.005), "0.2 s of free fall"
 
 
+@pytest.mark.parametrize(("integrator", "error"), [("Euler", 1e-12), ("RK4", 1e-3)])
+def test_the_impulse_of_a_landing_is_the_change_of_momentum(integrator, error):
+    """A box of 2 kg is dropped by 0.2 m: it lands at 2 m/s, and needs 4 Ns and its weight."""
+    _, _, recorder, _ = box(integrator, height=0.25)
+    recorder.step(mujoco.mj_step, 200)
+    trajectory = recorder.trajectory()
+    impulse = np.cumsum(floor_force(trajectory)[:, 2]) * trajectory.dt
+    change = 2 * (trajectory.qvel[1:, 1] - trajectory.qvel[0, 1])
+    weight = 2 * 9.81 * trajectory.times[1:]
+    np.testing.assert_allclose(impulse - weight, change, atol=4 * error)
+    landed = int(np.argmax(impulse > 0))
+    assert trajectory.qvel[landed, 1] == pytest.approx(-1.98, abs=0.03)
+    late = trajectory.n - 1
+    assert impulse[late] == pytest.approx(2 * 9.81 * 0.4, rel=2e-3), "at rest after 0.4 s"
+
+
+@pytest.mark.parametrize("integrator", ["Euler", "RK4", "implicitfast"])
+def test_a_box_that_is_pushed_is_held_by_friction(integrator):
+    """3 N along the floor, less than friction 0.3 can hold: the floor pushes back with 3 N."""
+    _, data, recorder, _ = box(integrator, friction=0.3)
+    recorder.step(mujoco.mj_step, 100)
+    data.qfrc_applied[0] = 3.0
+    recorder.step(mujoco.mj_step, 300)
+    late = floor_force(recorder.trajectory())[-100:]
+    np.testing.assert_allclose(late, np.tile([-3.0, 0, 2 * 9.81], (100, 1)), atol=0.05)
+    data.qfrc_applied[0] = 10.0  # more than it can
+    recorder.step(mujoco.mj_step, 100)
+    moved = floor_force(recorder.trajectory())[-50:].mean(axis=0)
+    assert moved[0] == pytest.approx(-0.3 * moved[2], rel=0.03)
+
+
 def test_slip_and_friction_of_a_sliding_box():
     """Friction 0.3: the force along the floor is 0.3 of the normal one, against the motion."""
     _, data, recorder, _ = box(friction=0.3)
