@@ -21,7 +21,7 @@ from gallop.execution.work import WorkItem
 from gallop.report import video
 from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
-from gallop.runs import film_queue
+from gallop.runs import child_job
 from gallop.runs.film_queue import Filming
 from gallop.runs.workflow import make_folder
 
@@ -96,7 +96,7 @@ def test_a_task_that_prints_fake_answers_is_filmed(tmp_path):
 
 def test_a_film_that_does_not_stop_is_killed(tmp_path, monkeypatch):
     """Its task may catch the signal."""
-    monkeypatch.setattr(film_queue, "SECONDS_TO_STOP", 0.5)
+    monkeypatch.setattr(child_job, "SECONDS_TO_STOP", 0.5)
     film_job(tmp_path / "100.npz", {"how": "stubborn"}, "gallop_frozen_task:Frozen-v0")
     film = Filming(tmp_path / "100.npz", tmp_path / "out", None)
     while "drawing" not in (tmp_path / "100.log").read_text():

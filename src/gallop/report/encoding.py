@@ -66,6 +66,7 @@ def encode(
     rate: int,
     n_total: int = 0,
     finish: Callable[[Frame], Frame] | None = None,
+    crf: int = 24,
 ) -> str:
     """Stream what a task renders to ffmpeg as H.264, with at most one frame in memory.
 
@@ -75,6 +76,7 @@ def encode(
         rate: frames per second.
         n_total: number of frames, for answers to the parent process; 0: do not answer.
         finish: changes each frame, such as by writing on it.
+        crf: of H.264; larger numbers give smaller and coarser films.
 
     Returns:
         A remark on the film; empty if there is none.
@@ -89,7 +91,7 @@ def encode(
         [
             *(ffmpeg(), "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(rate)),
-            *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", "24"),
+            *("-i", "-", "-an", "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf)),
             *("-pix_fmt", "yuv420p", *_limits(width, height, rate)),
             *("-movflags", "+faststart", str(path)),
         ],

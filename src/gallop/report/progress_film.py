@@ -18,15 +18,16 @@ from gallop.errors import counted
 from gallop.reading import read_npz
 from gallop.report.captions import line
 from gallop.report.child import answering
-from gallop.report.encoding import MOST_PIXELS, encode, ffmpeg, make_gif
+from gallop.report.encoding import encode, ffmpeg, make_gif
 from gallop.report.frames import FilmError, Frame
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result
 
-MOST_COLUMNS = 4
+MOST_COLUMNS, MOST_WIDTH = 4, 960  # panels in a row; pixels of the film
+CRF = 27  # coarser than the milestones' own films, which are larger
 DIM = 0.45  # brightness of the last frame of an episode that ended earlier than others
-STRIP, LETTERS = 28, 16  # height of the strip above a panel, and of its letters, in pixels
+STRIP, LETTERS = 32, 16  # height of the strip above a panel, and of its letters, in pixels
 STRIP_COLOUR = (32, 36, 44)
 
 
@@ -104,9 +105,10 @@ def side_by_side(shown: Sequence[Panel], path: Path) -> None:
     """
     first = video_of(shown[0].film)
     columns = min(len(shown), MOST_COLUMNS)
-    width = min(first.width, MOST_PIXELS // columns) // 2 * 2
+    width = min(first.width, MOST_WIDTH // columns) // 2 * 2
     height = round(first.height * width / first.width / 2) * 2
-    encode(_composed(shown, columns, width, height, first.rate), path, round(first.rate))
+    frames = _composed(shown, columns, width, height, first.rate)
+    encode(frames, path, round(first.rate), crf=CRF)
 
 
 def video_of(path: Path) -> Video:

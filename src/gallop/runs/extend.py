@@ -39,6 +39,7 @@ CHANGEABLE = (
     "milestones",
     "evaluation.interval",
     "films",
+    "film_overlay",
     "audit",
     "trackers",
     "watchdog",
