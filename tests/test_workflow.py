@@ -260,7 +260,7 @@ def test_figures_prints_the_closing_table_of_the_run(done):
     drawn, start, closing = again.stdout.partition("SAC on HalfCheetah-v5, ")
     _, _, ended_with = process.stdout.partition("from their zip files\n")
     assert start + closing == ended_with
-    assert ended_with.count("film    ") == 3 and "to watch it" in ended_with
+    assert ended_with.count("film    ") == 4 and "to watch it" in ended_with
     names = ("boxplot_trained_vs_random.png", "trained_rewards_hist.png")
     milestones = folder.relative_to(home) / "checkpoints"
     expected = [milestones / p / name for p in ("025", "050", "100") for name in names]
