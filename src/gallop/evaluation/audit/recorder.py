@@ -221,7 +221,8 @@ class Recorder:
 
         def mean(force: Floats) -> Floats:
             """Over the stages of each step."""
-            return np.einsum("s,nsv->nv", weights, force)
+            average: Floats = np.einsum("s,nsv->nv", weights, force)
+            return average
 
         # What springs do is in the potential energy.
         passive = mean(rows["qfrc_passive"] - rows["qfrc_spring"])
