@@ -94,17 +94,24 @@ def _report(named: Named, found: Audit, display: Display) -> None:
          for name, v in _rows(found).items()],
         f"{named.task.env}, {named.path}, {counted(len(found.episodes), 'episode')}",
     ))  # fmt: skip
-    lines = summary(found)
-    display.say("" if lines else "\nno findings")
-    for each in lines:
-        when = "; ".join(f"{start:.1f} to {end:.1f} s" for start, end in each["seconds"])
-        display.say(
-            f"{each['name']}: {each['episodes']} of {each['of']} episodes; {each['measured']} "
-            f"(rule: {each['rule']}; {each['evidence']}; seed {each['seed']}"
-            f"{', ' * bool(when)}{when})"
-        )
+    _report_findings(found, display)
     if found.changes:
         _report_changes(found, display)
+
+
+def _report_findings(found: Audit, display: Display) -> None:
+    """Print each finding with its measurement, its rule, and where to see it."""
+    lines = summary(found)
+    if not lines:
+        display.say("\nNo findings.")
+    for each in lines:
+        display.say(
+            f"\n{each['name']} ({each['kind']}, {each['evidence']}): {each['episodes']} of "
+            f"{each['of']} episodes"
+        )
+        when = ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in each["seconds"])
+        display.say(f"  {each['measured']} (seed {each['seed']}{f': {when}' if when else ''})")
+        display.say(f"  rule: {each['rule']}")
 
 
 def _rows(found: Audit) -> dict[str, list[float]]:
