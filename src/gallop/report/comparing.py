@@ -186,6 +186,7 @@ def _gap(first: Side, other: Side, key: str, policy: str, differ: bool) -> Gap |
     repeats = not any(side.runs[0].probed.ignores_seed for side in (first, other))
     if differ or not same or not repeats:
         how = "not the same starts: no pairs" if repeats else "the task ignores seeds: no pairs"
+        how = "different tasks: no pairs" if differ else how
         return Gap(label, policy, unknown, None, math.nan, math.nan, how)
     found = compare(ours, theirs, interval_generator())
     return Gap(

@@ -437,11 +437,16 @@ def group_summary(side: Side) -> Html:
         element("p", element("strong", "How they move: "), "; ".join(found), ".")
         if found
         else None,
-        element("p", _about_seeds(s)) if s is not None else None,
+        element("p", _about_seeds(s, len(side.runs))) if s is not None else None,
     )
 
 
-def _about_seeds(s: SeedSummary) -> str:
+def _about_seeds(s: SeedSummary, n_runs: int) -> str:
+    if s.n == 1 and n_runs > 1:
+        return (
+            f"Only one of {n_runs} training seeds has this result so far. One seed says nothing "
+            "about the next: there is no interval over training seeds yet."
+        )
     if s.n == 1:
         return _ONE_SEED
     told = (
