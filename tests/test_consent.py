@@ -86,6 +86,8 @@ COMMANDS = {
 LOOKING = {
     "list": ["list", "-f", "gift/results"],
     "figures": ["figures", "gift/run"],
+    "report": ["report", "gift/run"],
+    "compare": ["compare", "gift/run", "gift/results/SAC_X/run"],
     "verify": ["verify", "gift/run"],
     "clean": ["clean", "gift/run"],
     "init from": ["run", "--algo", "sac", "--env", "Pendulum-v1", "-n", "200", "--segment", "200",

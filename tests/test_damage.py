@@ -356,6 +356,7 @@ def test_nothing_is_accepted_before_it_is_recorded(finished):
         ("final_model.zip", [["export", "RUN", "--hub", "OUT"]]),
         ("final_model.zip", [["evaluate", "RUN/final_model.zip"]]),
         ("evaluations.npz", [["figures", "RUN"], ["run", "--extend", "RUN", "-n", "960"]]),
+        ("evaluations.npz", [["report", "RUN"], ["report", "RUN", "-o", "OUT.html"]]),
         ("checkpoints/050/model.zip", [["evaluate", "RUN/checkpoints/050"]]),
         ("experiment.yaml", [["evaluate", "RUN"]]),
     ],

@@ -64,6 +64,7 @@ COMMANDS = [
     ["run", "--resume", "RUN"],
     ["run", "--extend", "RUN", "-n", "720"],
     ["figures", "RUN"],
+    ["report", "RUN"],
     ["export", "RUN", "--hub", "hub"],
     ["export", "RUN", "--zoo", "zoo"],
 ]

@@ -43,7 +43,7 @@ FILES = {
     *("experiment.yaml", "provenance.json", "run.log", "seeds.json"),
     *("random_baseline_rewards.npz", "evaluations.npz", "episodes.csv", "progress.csv"),
     *("learning_curve.png", "comparison.png", "checkpoint_means_barplot.png"),
-    *("progress.mp4", "progress.gif"),
+    *("progress.mp4", "progress.gif", "report.html"),
     *("best_model.zip", "best_model.normalizer.npz"),
     *("final_model.zip", "final_model.normalizer.npz"),
 }

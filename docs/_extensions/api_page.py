@@ -31,7 +31,7 @@ RESULTS = (
         (
             *("group", "name", "best_model", "final_model", "milestone", "numbers"),
             *("experiment_file", "provenance_file", "seeds_file", "log_file", "tensorboard"),
-            *("learning_curve", "comparison", "milestone_bars", "state"),
+            *("learning_curve", "comparison", "milestone_bars", "report", "state"),
             *("read_experiment", "look_at_experiment", "is_finished", "read_diverged"),
         ),
         is_made=True,

@@ -21,6 +21,7 @@ COMMANDS = [
     ["evaluate", "-f", "RESULTS", "--episodes", "1"],
     ["baseline", "RUN", "--episodes", "1"],
     ["figures", "RUN"],
+    ["report", "RUN"],
     ["verify", "RUN"],
     ["export", "RUN", "--hub", "HUB"],
     ["run", "--resume", "RUN", "--quiet"],

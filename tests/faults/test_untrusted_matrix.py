@@ -83,6 +83,7 @@ READING_A_RUN = {
 LOOKING = {
     "list": ["list", "-f", "gift/results"],
     "figures": ["figures", "gift/run"],
+    "report": ["report", "gift/run"],
     "verify": ["verify", "gift/run"],
     "verify --accept": ["verify", "gift/run", "--accept"],
     "clean": ["clean", "gift/run"],

@@ -52,6 +52,8 @@ def show(
     for what, path in (("\nfigure ", group.learning_curve), ("numbers", group.summary_file)):
         if path.exists():
             display.say(f"{what} {path}")
+    if group.report.exists():
+        display.say(f"page    {group.report}")
 
 
 def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> list[Path]:

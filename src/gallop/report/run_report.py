@@ -150,6 +150,8 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
     for path in (folder.learning_curve, folder.comparison, folder.milestone_bars):
         if path.exists():
             display.say(f"figure  {path}")
+    if folder.report.exists():
+        display.say(f"page    {folder.report}")
     for percent in experiment.milestones:
         milestone = folder.milestone(percent)
         meta = milestone.read_meta() or {}
