@@ -1,5 +1,6 @@
 """Entry point of `python -m gallop`, which is the same as `gallop`."""
 
+import gc
 import signal
 import sys
 
@@ -11,6 +12,8 @@ def main() -> int:
     is_pythons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_pythons:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Imports create a million objects that stay; searching them for garbage takes half a second.
+    gc.set_threshold(20_000)
     from gallop.commands.cli import main as run
 
     if is_pythons:

@@ -6,6 +6,7 @@ from the parent. With --answering, standard output is a pipe reserved for answer
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -23,6 +24,7 @@ SECONDS_ALONE = 5.0  # after the parent's end
 
 def main() -> None:
     """Run the module as `python -m` would, and watch the parent process."""
+    gc.set_threshold(20_000)  # as in __main__.py
     die_with_parent(_stop_after_the_parent)
     module, *arguments = sys.argv[1:]
     if module == ANSWERING:
