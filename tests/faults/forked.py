@@ -74,6 +74,7 @@ def start(home: Path, arguments: Sequence[str], on_operation: Operation | None =
     pid = os.fork()
     if pid:
         return pid
+    gc.freeze()  # the collection below then looks only at what the child makes
     code = 70
     before: set[str] = set()
     try:
