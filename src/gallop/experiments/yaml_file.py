@@ -267,8 +267,9 @@ def to_yaml(experiment: Experiment) -> str:
     try:
         settings = settings_of(experiment)
         text = yaml_text.write(settings)
-        expanded_size(yaml_text.compose(text), {})
-        again = settings_of(_validate(yaml_text.read(text)))
+        node = yaml_text.compose(text)
+        expanded_size(node, {})
+        again = settings_of(_validate(yaml_text.data_of(node)))
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]
         raise ExperimentError(f"the experiment cannot be written as YAML: {reason}") from None
@@ -341,7 +342,7 @@ def read_yaml(path: Path, named: bool = False) -> tuple[dict[str, Any], dict[str
         for word in _ambiguous_words(node):
             at = f"{path}:{word.line}: {word.setting}"
             raise ExperimentError(f"{at}: {word.refusal}", word.setting)
-        data = yaml_text.read(text)
+        data = yaml_text.data_of(node)
     if not isinstance(data, dict):
         raise ExperimentError(f"{path}: is empty or not a mapping of settings to values")
     return data, lines

@@ -95,7 +95,18 @@ def read(text: str) -> Any:
     Raises:
         yaml.YAMLError, ValueError: if the text is not valid YAML, or a number is malformed.
     """
-    return yaml.load(text, Loader=Loader)
+    return data_of(compose(text))
+
+
+def data_of(node: yaml.Node | None) -> Any:
+    """Convert the root node of a document to data; this may change nodes.
+
+    Raises:
+        yaml.YAMLError, ValueError: as `read`.
+    """
+    if node is None:
+        return None
+    return Loader("").construct_document(node)
 
 
 def write(data: Any) -> str:

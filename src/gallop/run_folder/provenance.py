@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import subprocess
 import sys
@@ -88,6 +89,11 @@ def provenance(prepared: PreparedRun) -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Gallop and of its dependencies."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     found = {"gallop": __version__}
     for requirement in importlib.metadata.requires(DISTRIBUTION) or ():
         if "extra ==" in requirement:
