@@ -21,12 +21,16 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict
 from gallop.learners.choose import choose_learner, make_learner
 from gallop.learners.learner import Learner
+from gallop.report import measured_speed
 from gallop.run_folder import resume_state
 from gallop.runs.training import Outcome, train
 
 # On a busy machine an example may take longer than the default 200 ms.
 hypothesis.settings.register_profile("gallop", deadline=None)
 hypothesis.settings.load_profile("gallop")
+
+# How precise the time in a plan is matters only to test_expected_time.py.
+measured_speed.SECONDS_OF_STEPPING, measured_speed.SECONDS_OF_LEARNING = 0.02, 0.1
 
 
 def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: Any) -> Experiment:

@@ -79,6 +79,13 @@ def odd(monkeypatch):
     del gymnasium.registry["Odd-v0"]
 
 
+@pytest.fixture(autouse=True)
+def for_as_long_as_a_user_waits(monkeypatch):
+    """Measure for as long as a plan does; conftest.py shortens it for all other tests."""
+    monkeypatch.setattr(measured_speed, "SECONDS_OF_STEPPING", 0.2)
+    monkeypatch.setattr(measured_speed, "SECONDS_OF_LEARNING", 0.8)
+
+
 # --- what is measured ----------------------------------------------------------------------------
 
 
@@ -90,6 +97,15 @@ def test_a_timestep_and_a_gradient_step_of_every_learner_are_measured(algo, lear
     for seconds in (speed.make, speed.env_step, speed.timestep, speed.gradient_step, speed.act):
         assert 0 < seconds < 1
     assert speed.gradient_step > 1e-6 and speed.busy >= 1
+
+
+def test_no_more_timesteps_are_measured_than_the_run_has(monkeypatch):
+    for name in ("SECONDS_OF_STEPPING", "SECONDS_OF_LEARNING", "SECONDS_ENOUGH"):
+        monkeypatch.setattr(measured_speed, name, 1e9)
+    monkeypatch.setattr(measured_speed, "SECONDS_TO_WAIT", 60.0)
+    for algo in ("sac", "ppo"):
+        speed = measure(prepare(tiny(algo, learner="native")))
+        assert speed.env_step > 0 and speed.timestep > 0 and speed.gradient_step > 0
 
 
 def test_worker_processes_are_not_started_to_measure(monkeypatch):

@@ -1,5 +1,7 @@
 """Measurement of how fast this machine trains an experiment, within a second or two.
 
+No more timesteps or gradient steps are measured than the run has.
+
 It runs in a forked child process, which is killed if it takes too long. So it has no effect on this
 process: random streams and modules do not change, nothing is printed or written, and a task that
 hangs or crashes affects only the child. The child runs no code that was not already run here to
@@ -27,6 +29,7 @@ from gallop.environments.make import evaluation_env
 from gallop.environments.vectorised import training_environments
 from gallop.errors import interrupted
 from gallop.evaluation.episodes import stack
+from gallop.experiments.plan import Plan
 from gallop.experiments.settings import Experiment
 from gallop.learners.choose import make_learner
 from gallop.run_folder.prepared import PreparedRun
@@ -177,7 +180,7 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
     began, cpu = time.perf_counter(), time.thread_time()
     env = evaluation_env(experiment)
     speed.make = time.thread_time() - cpu
-    observation, speed.env_step = _stepped(env)
+    observation, speed.env_step = _stepped(env, prepared.plan.horizon)
     passed = time.perf_counter() - began
     speed.busy = max(1.0, passed / max(time.thread_time() - cpu, passed / 100))
     tell(speed)
@@ -193,7 +196,7 @@ def _measure(prepared: PreparedRun, tell: Callable[[Speed], None]) -> None:
     n = experiment.evaluation.n_episodes
     speed.act = _seconds_of(lambda: learner.policy.act(stack([observation] * n)))
     tell(speed)
-    _learn(speed, learner, environments, experiment)
+    _learn(speed, learner, environments, experiment, prepared.plan)
     tell(speed)
     environments.close()
 
@@ -215,14 +218,14 @@ def _in_short_rounds(experiment: Experiment) -> Experiment:
     )
 
 
-def _stepped(env: Env) -> tuple[Any, float]:
+def _stepped(env: Env, n_enough: int) -> tuple[Any, float]:
     """Return an observation, and the processor time of a timestep."""
     observation, _ = env.reset(seed=0)
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(64)]
     env.step(actions[0])
     n, began, cpu, ended = 0, time.perf_counter(), time.thread_time(), True
-    while time.perf_counter() - began < SECONDS_OF_STEPPING or n < 3:
+    while (n < n_enough and time.perf_counter() - began < SECONDS_OF_STEPPING) or n < 3:
         if ended:
             observation, _ = env.reset()
         observation, _, terminated, truncated, _ = env.step(actions[n % 64])
@@ -262,7 +265,9 @@ class _Round(NamedTuple):
     n_steps: int
 
 
-def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experiment) -> None:
+def _learn(
+    speed: Speed, learner: Learner, environments: Any, experiment: Experiment, plan: Plan
+) -> None:
     """Learn for a moment, and set what a timestep and a gradient step take."""
     rounds, marks = _clocked_rounds(learner), list[_Mark]()
 
@@ -271,7 +276,13 @@ def _learn(speed: Speed, learner: Learner, environments: Any, experiment: Experi
             return
         marks.append(_Mark(time.perf_counter(), time.thread_time(), timestep, len(rounds)))
         passed, n = marks[-1].seconds - marks[0].seconds, len(rounds) - marks[0].n_rounds
-        if (passed > SECONDS_OF_LEARNING and n >= 2) or (passed > SECONDS_ENOUGH and n):
+        is_whole_run = (
+            timestep - marks[0].timestep >= plan.horizon
+            or n * rounds[-1].n_steps >= plan.n_gradient_steps
+        )
+        if n >= 2 and (is_whole_run or passed > SECONDS_OF_LEARNING):
+            raise _Enough
+        if n and passed > SECONDS_ENOUGH:
             raise _Enough
 
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
