@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +106,33 @@ def tune(home, *arguments, data=None):
     assert code == 0, text
     assert "Traceback" not in text
     return folder(home)
+
+
+def tuned_once(tmp_path_factory, name, *arguments, data=None):
+    """Run a search to its end, undisturbed, once for all tests that compare with it.
+
+    pytest's parallel processes share what the first of them has made.
+
+    Args:
+        name: of the search; the same name means the same arguments and data.
+
+    Returns:
+        The home of the search, and how many seconds it took.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    home = shared / f"search-{name}"
+    with (shared / f"search-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "seconds").exists():
+            shutil.rmtree(home, ignore_errors=True)  # of an attempt that failed
+            home.mkdir()
+            began = time.monotonic()
+            tune(home, *arguments, data=data)
+            (home / "seconds").write_text(str(time.monotonic() - began))
+        fcntl.flock(lock, fcntl.LOCK_UN)  # closing alone would not, if a forked child has it
+    return home, float((home / "seconds").read_text())
 
 
 def folder(home, name="x"):

@@ -27,6 +27,7 @@ from small_search import (
     start,
     trials,
     tune,
+    tuned_once,
     wait_until,
     workers_of,
     write,
@@ -39,7 +40,7 @@ SECONDS_OF_ORPHANS = 10
 LONGER = search_data(experiment={"total_timesteps": 3600})
 PRUNED = {
     "median": {"pruner": {"name": "median", "n_startup_trials": 1}},
-    "wilcoxon": {"pruner": {"name": "wilcoxon", "p_threshold": 0.2}, "n_seeds": 6},
+    "wilcoxon": {"pruner": {"name": "wilcoxon", "p_threshold": 0.2}, "n_seeds": 4},
     "hyperband": {"pruner": {"name": "hyperband", "reduction_factor": 2}},
     "successive_halving": {"pruner": {"name": "successive_halving", "reduction_factor": 2}},
 }
@@ -47,18 +48,25 @@ PRUNED = {
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """The tiny search, undisturbed: its results and its folders."""
-    home = tmp_path_factory.mktemp("tiny")
-    return outcome(tune(home)), home
+    """The results of the tiny search, undisturbed."""
+    home, _ = tuned_once(tmp_path_factory, "tiny")
+    return outcome(folder(home))
 
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory):
     """A longer search, and how many seconds it took."""
-    home = tmp_path_factory.mktemp("longer")
-    began = time.monotonic()
-    found = outcome(tune(home, data=LONGER))
-    return found, time.monotonic() - began
+    home, seconds = tuned_once(tmp_path_factory, "longer", data=LONGER)
+    return outcome(folder(home)), seconds
+
+
+@pytest.fixture
+def pruned(request, tmp_path_factory):
+    """A search with the test's pruner, undisturbed: its home."""
+    pruner = request.getfixturevalue("pruner")
+    data = one_round(6, **PRUNED[pruner])
+    home, _ = tuned_once(tmp_path_factory, pruner, "--workers", 2, data=data)
+    return home
 
 
 # --- kills ---------------------------------------------------------------------------------------
@@ -197,19 +205,18 @@ def three_parameters():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "wilcoxon", "hyperband", "successive_halving"])
-def test_a_search_killed_before_a_trial_was_reported_judges_it_the_same(pruner, tmp_path):
-    home = tmp_path / "whole"
-    home.mkdir()
-    tune(home, data=one_round(6, **PRUNED[pruner]))
-    expected = trials(folder(home))
+def test_a_search_killed_before_a_trial_was_reported_judges_it_the_same(pruner, pruned, tmp_path):
+    expected = trials(folder(pruned))
     stopped = [int(row["number"]) for row in expected if row["state"] == "PRUNED"]
     assert stopped
     for number in stopped:
         second = tmp_path / f"again-{number}"
-        first = copied(home, second, number)
-        code, text = run(second, "--resume", first)
+        first = copied(pruned, second, number)
+        # Once to the search's end, later only to the trial that follows.
+        n_trials = len(expected) if number == stopped[0] else min(number + 2, len(expected))
+        code, text = run(second, "--resume", first, "--n-trials", n_trials)
         assert code == 0, text
-        assert trials(first) == expected, number
+        assert trials(first) == expected[:n_trials], number
 
 
 def copied(home, to, number, told=None):
@@ -253,30 +260,25 @@ def copied(home, to, number, told=None):
 
 
 def test_one_worker_finds_what_two_find(reference, tmp_path):
-    expected, _ = reference
-    assert outcome(tune(tmp_path, "--workers", 1)) == expected
+    assert outcome(tune(tmp_path, "--workers", 1)) == reference
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pruner", list(PRUNED))
-def test_one_worker_prunes_the_same_trials_as_two(pruner, tmp_path):
-    data = one_round(6, **PRUNED[pruner])
-    found = []
-    for workers, name in ((1, "x"), (2, "another")):
-        write(tmp_path, data)
-        arguments = ("search.yaml", "--reproducible", "--name", name, "--workers", workers)
-        code, text = run(tmp_path, *arguments)
-        assert code == 0, text
-        found.append(trials(folder(tmp_path, name)))
-    assert found[0] == found[1]
-    assert {"PRUNED", "COMPLETE"} == {row["state"] for row in found[0]}
+def test_one_worker_prunes_the_same_trials_as_two(pruner, pruned, tmp_path):
+    write(tmp_path, one_round(6, **PRUNED[pruner]))
+    arguments = ("search.yaml", "--reproducible", "--name", "another", "--workers", 1)
+    code, text = run(tmp_path, *arguments)
+    assert code == 0, text
+    found = trials(folder(tmp_path, "another"))
+    assert found == trials(folder(pruned))
+    assert {"PRUNED", "COMPLETE"} == {row["state"] for row in found}
 
 
 # --- stopping and resuming -----------------------------------------------------------------------
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_resume(reference, tmp_path):
-    expected, _ = reference
     write(tmp_path, search_data())
     process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x")
     wait_until(lambda: list(tmp_path.glob("o/plots/*/x/trials/*/seed-0/state/0*")), process)
@@ -290,7 +292,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_resume(reference, tmp_path):
     assert nobody_is_left(tmp_path, 1), processes_of(tmp_path)
     code, text = run(tmp_path, *last[1].split()[4:])
     assert code == 0, text
-    assert outcome(folder(tmp_path)) == expected
+    assert outcome(folder(tmp_path)) == reference
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.0, 2.0])

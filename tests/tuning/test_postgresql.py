@@ -24,7 +24,7 @@ from small_search import (
     search_data,
     start,
     trials,
-    tune,
+    tuned_once,
     wait_until,
     write,
 )
@@ -104,7 +104,8 @@ def server():
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """What the search comes to in SQLite."""
-    return outcome(tune(tmp_path_factory.mktemp("sqlite")))
+    home, _ = tuned_once(tmp_path_factory, "tiny")
+    return outcome(folder(home))
 
 
 def told(home, n):
