@@ -123,9 +123,9 @@ def test_presets_lists_the_examples_with_their_commands(capsys):
 def test_each_trains_one_segment(preset, tmp_path):
     given = load(preset.path)
     # One segment of the preset's length. Off-policy learning starts late in it, so that all presets
-    # together take minutes. CrossQ's critics are wide and slow.
+    # together take minutes. CrossQ's critics are wide and slow; its actor learns every third time.
     hyperparameters = {}
-    n_learning = 320 if given.algorithm.native_class else 16 if given.algo == "crossq" else 64
+    n_learning = 320 if given.algorithm.native_class else 4 if given.algo == "crossq" else 64
     if not given.algorithm.on_policy:
         starts = max(given.hyperparameters.learning_starts, given.segment - n_learning)
         hyperparameters["learning_starts"] = min(starts, given.segment - n_learning)
