@@ -12,13 +12,13 @@ from gallop.experiments.yaml_file import from_dict
 from gallop.learners.choose import choose_learner, make_learner
 from gallop.policies import kernels
 
-TIMESTEPS, SEGMENT = 10_000, 2_500
+TIMESTEPS, SEGMENT = 5_000, 1_250
 
 # HalfCheetah's actor and critics grow sparse within these timesteps, and the replay buffers of two
 # cases are overwritten.
 CASES = {
-    "sac": ("sac", {"batch_size": 128, "learning_rate": 1.7e-3, "buffer_size": 7_500}),
-    "td3": ("td3", {"batch_size": 100, "buffer_size": 7_500}),
+    "sac": ("sac", {"batch_size": 128, "learning_rate": 1.7e-3, "buffer_size": 3_750}),
+    "td3": ("td3", {"batch_size": 100, "buffer_size": 3_750}),
     "tanh": (
         "sac",
         {"batch_size": 64, "policy_kwargs": {"net_arch": [128, 128], "activation_fn": "tanh"}},
