@@ -1,7 +1,7 @@
 """Train a cheetah, score it, and make a film of it.
 
     python examples/train_and_film.py                                # about four minutes
-    python examples/train_and_film.py total_timesteps=8000 segment=1000 evaluation.interval=1000
+    python examples/train_and_film.py total_timesteps=2000 segment=500 evaluation.interval=500
 
 Each argument changes one setting of the example experiment "quickstart". `evaluation.interval` is
 the setting `interval` in the section `evaluation`.
