@@ -23,6 +23,7 @@ from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.report import films_of_page
 from gallop.report.audit_record import read_audit
 from gallop.report.display import Display
+from gallop.report.page import keep_report
 from gallop.report.page_html import element
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Diverged, RunDirectory
@@ -162,6 +163,14 @@ def test_a_run_that_is_not_finished_says_so(run, capsys):
     page = page_of(capsys, run.path)
     assert "training diverged at about 480 of 480 timesteps (100 %): a loss is NaN" in page.text
     assert HOSTILE not in page.raw
+
+
+def test_a_page_that_cannot_be_written_ends_no_training(run, caplog):
+    run.report.unlink()
+    run.report.mkdir()
+    with run.locked():
+        keep_report(run, running=True)
+    assert f"{run.report} was not written" in caplog.text
 
 
 # --- safety --------------------------------------------------------------------------------------

@@ -44,10 +44,11 @@ def keep_report(folder: RunDirectory | SeedGroup, *, running: bool = False) -> N
     """Like `write_report`, but a page that cannot be written ends no training."""
     try:
         write_report(folder, running=running)
-    except (RunError, OSError) as error:
+    except Exception as error:  # whatever it is, days of training are worth more
         if is_full(error):
             raise
-        log.warning("%s was not written: %s", folder.report, error)
+        known = isinstance(error, RunError | OSError)
+        log.warning("%s was not written: %s", folder.report, error, exc_info=not known)
 
 
 def write_page(paths: Sequence[Path], output: Path) -> None:

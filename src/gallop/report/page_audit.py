@@ -16,7 +16,17 @@ from gallop.report.comparing import findings_of, measures_of
 from gallop.report.films_of_page import MOST_BYTES, PageFilm
 from gallop.report.page_facts import RunFacts, Side
 from gallop.report.page_html import Html, data_uri, element, joined
-from gallop.report.page_parts import Head, alert, facts, hidden, note, signed, table, words
+from gallop.report.page_parts import (
+    Head,
+    alert,
+    facts,
+    hidden,
+    note,
+    signed,
+    table,
+    whole_percent,
+    words,
+)
 
 _EVIDENCE = {
     "measured": "it says no more than what was measured",
@@ -284,7 +294,7 @@ def _sensitivity(columns: Sequence[tuple[str, AuditRecord]]) -> Html:
 def _changed(value: float, record: AuditRecord, why_not: str, single: bool) -> list[str]:
     usual = _mean(record.returns)
     share = value / usual if usual > 0 and math.isfinite(value) else math.nan
-    percent = f"{100 * share:,.0f} %" if math.isfinite(share) else why_not or "–"
+    percent = whole_percent(share) if math.isfinite(share) else why_not or "–"
     if single:
         return [signed(value), percent, charts.bar(share)]
     return [f"{signed(value)} ({percent})" if math.isfinite(value) else percent]

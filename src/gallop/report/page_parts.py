@@ -143,6 +143,15 @@ def signed(value: float, sign: str = "") -> str:
     return re.sub("^-", "−", number(value, sign))
 
 
+def whole_percent(share: float) -> str:
+    """Return a share in percent, without decimals.
+
+    >>> whole_percent(0.256), whole_percent(-0.004), whole_percent(-12.0)
+    ('26 %', '0 %', '−1,200 %')
+    """
+    return f"{round(100 * share):,} %".replace("-", "−")
+
+
 def duration(seconds: float, *, coarse: bool = False) -> str:
     """Return a duration as text.
 

@@ -48,6 +48,7 @@ from gallop.report.page_parts import (
     signed,
     table,
     tiles,
+    whole_percent,
     words,
 )
 from gallop.run_folder.provenance import now
@@ -393,7 +394,7 @@ def _chance(p: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if math.isfinite(share) else "–"
+    return whole_percent(share) if math.isfinite(share) else "–"
 
 
 def _left_out(run: RunFacts) -> list[str]:
