@@ -52,6 +52,7 @@ def pushes(rows: list[tuple[int, int, float, float, float]]) -> Contacts:
     return Contacts(
         step.astype(np.int32), body.astype(np.int32), body.astype(np.int32),
         np.zeros(n, np.int32), force, normal.astype(float), point, slip.astype(float), np.zeros(n),
+        np.zeros(n),
     )  # fmt: skip
 
 

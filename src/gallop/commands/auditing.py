@@ -148,6 +148,10 @@ def _rows(found: Audit) -> dict[str, list[float]]:
             rows[f"impulse on the toe of {foot.name}, share"] = [
                 each.toes.toe_share[foot.name] for each in measures
             ]
+        if all(foot.name in each.toes.steepness for each in measures):
+            rows[f"steepness of {foot.name}, degrees"] = [
+                each.toes.steepness[foot.name] for each in measures
+            ]
     return rows
 
 

@@ -24,7 +24,7 @@ from gallop.evaluation.audit.audit import (
     Audit,
     as_record,
     audit_episodes,
-    has_model,
+    why_no_audit,
 )
 from gallop.evaluation.audit.trajectory import as_arrays
 from gallop.evaluation.episodes import Episodes
@@ -38,7 +38,6 @@ from gallop.run_folder.find_policy import find_policy
 from gallop.run_folder.manifest import write_npz_result
 from gallop.strict_json import dumps
 
-NO_MODEL = "{} is not a MuJoCo task, so there is nothing to audit"
 _JOB = ("seeds", "actions", "lengths", "returns", "terms", "term_names", "sensitive")
 
 
@@ -57,9 +56,7 @@ def changed_tasks(task: Task) -> dict[str, Task] | str:
     """The tasks of the sensitivity by the names of their changes, or why there is no audit."""
     env = task.make()
     try:
-        if not has_model(env):
-            return NO_MODEL.format(task.env)
-        return sensitive_to.changed_tasks(task, env)
+        return why_no_audit(task, env) or sensitive_to.changed_tasks(task, env)
     finally:
         close(env)
 
@@ -103,11 +100,10 @@ def nothing_to_audit(task: Task, episodes: Episodes) -> str:
     """Why these episodes cannot be audited; empty if they can."""
     env = task.make()
     try:
-        if not has_model(env):
-            return NO_MODEL.format(task.env)
+        reason = why_no_audit(task, env)
     finally:
         close(env)
-    return "" if _audited(episodes) else "no episode has a finite return"
+    return reason or ("" if _audited(episodes) else "no episode has a finite return")
 
 
 def _episodes(job: Mapping[str, NDArray[Any]]) -> Episodes:

@@ -36,6 +36,8 @@ class Foot(NamedTuple):
     welded: Mapping[int, Floats] = MappingProxyType({})
     """Bodies that are one with it, such as a shin without an ankle -> matrix from their axes to the
     foot's, shape [3, 4]."""
+    joint: Floats | None = None
+    """Its ankle in its own axes; None if it is welded to the shin."""
 
 
 class Anatomy(NamedTuple):
@@ -252,7 +254,16 @@ def _foot(model: Any, data: Any, body: int) -> Foot:
         toe=own[toe],
         radius=float(corners[:, 3].max()),
         welded={other: _between(data, other, body) for other in joined},
+        joint=first_joints(model)[body] if model.body_jntnum[body] else None,
     )
+
+
+def first_joints(model: Any) -> Floats:
+    """Position of each body's first joint in its own axes, 0 without one, shape [bodies, 3]."""
+    found = np.zeros((model.nbody, 3))
+    has_joint = model.body_jntnum > 0
+    found[has_joint] = model.jnt_pos[model.body_jntadr[has_joint]]
+    return found
 
 
 def _between(data: Any, body: int, other: int) -> Floats:

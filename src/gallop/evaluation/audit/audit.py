@@ -71,9 +71,21 @@ class Audit(NamedTuple):
         return next(finite, self.episodes[0])
 
 
-def has_model(env: Env) -> bool:
-    """Whether an environment has MuJoCo's model, so that it can be audited."""
-    return hasattr(env.unwrapped, "model") and hasattr(env.unwrapped, "data")
+def why_no_audit(task: Task, env: Env) -> str:
+    """Why a task's policies cannot be audited; empty if they can.
+
+    Args:
+        task: the task.
+        env: one of its environments.
+    """
+    simulator: Any = env.unwrapped
+    if not hasattr(simulator, "model") or not hasattr(simulator, "data"):
+        return f"{task.env} is not a MuJoCo task, so there is nothing to audit"
+    try:
+        anatomy(simulator.model)
+    except ValueError as error:
+        return f"{task.env} cannot be audited: {error}"
+    return ""
 
 
 def audit_episodes(
@@ -95,8 +107,8 @@ def audit_episodes(
     """
     env = task.make()
     try:
-        if not has_model(env):
-            raise ExperimentError(f"{task.env} is not a MuJoCo task, so there is nothing to audit")
+        if reason := why_no_audit(task, env):
+            raise ExperimentError(reason)
         parts = anatomy(env.unwrapped.model)  # type: ignore[attr-defined]
         found = []
         for index, seed in enumerate(episodes.seeds.tolist()):

@@ -86,14 +86,16 @@ def at_the_feet(trajectory: Trajectory, anatomy: Anatomy) -> Trajectory:
     does. Doing it again changes nothing.
     """
     contacts = trajectory.contacts
-    body, point = contacts.body.copy(), contacts.point.copy()
+    body, point, rise = contacts.body.copy(), contacts.point.copy(), contacts.rise.copy()
     for foot in anatomy.feet:
         for other, matrix in foot.welded.items():
             rows = np.flatnonzero(contacts.body == other)
             inside = contacts.point[rows] @ matrix[:, :3].T + matrix[:, 3]
             is_near = _distance(inside, foot) <= foot.radius
             body[rows[is_near]], point[rows[is_near]] = foot.body, inside[is_near]
-    return trajectory._replace(contacts=contacts._replace(body=body, point=point))
+            rise[rows[is_near]] = np.nan  # of the foot's origin: not known
+    contacts = contacts._replace(body=body, point=point, rise=rise)
+    return trajectory._replace(contacts=contacts)
 
 
 def _distance(points: Floats, foot: Foot) -> Floats:

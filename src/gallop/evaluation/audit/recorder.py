@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gallop.evaluation.audit.anatomy import first_joints
 from gallop.evaluation.audit.trajectory import Contacts, Floats, Trajectory
 
 RK4_WEIGHTS = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
@@ -285,17 +286,22 @@ def _contacts(model: Any, touches: Sequence[_Touch], stage_weights: Floats) -> C
     along = np.einsum("ki,ki->k", between, axes[:, 0])
     slip = np.linalg.norm(between - along[:, None] * axes[:, 0], axis=1)
     is_world = model.body_weldid[pushed] == 0
+    joints = first_joints(model)
+    down = model.opt.gravity / max(float(np.linalg.norm(model.opt.gravity)), 1e-9)
     rows = []
     for mine, sign in ((0, -1.0), (1, 1.0)):  # MuJoCo's normal points to the second geom
         body, other = pushed[:, mine], np.where(is_world[:, 1 - mine], 0, pushed[:, 1 - mine])
         rotation = xmat[touch, body].reshape(-1, 3, 3)
         point = np.einsum("ki,kij->kj", pos - xpos[touch, body], rotation)
         normal = weights[touch] * local[:, 0]
-        row = (steps[touch], body, geom[:, mine], other, sign * push, normal, point, slip, -dist)
+        joint = np.einsum("ki,kji->kj", joints[body], rotation)  # from the body's origin
+        rise = (pos - xpos[touch, body] - joint) @ down
+        row = (steps[touch], body, geom[:, mine], other, sign * push, normal, point, slip, -dist,
+               rise)  # fmt: skip
         rows.append([column[~is_world[:, mine]] for column in row])
     joined = [np.concatenate(pair) for pair in zip(*rows, strict=True)]
     order = np.argsort(joined[0], kind="stable")
-    kinds = (np.int32,) * 4 + (np.float64,) * 5
+    kinds = (np.int32,) * 4 + (np.float64,) * 6
     return Contacts(*(column[order].astype(kind)
                       for column, kind in zip(joined, kinds, strict=True)))  # fmt: skip
 
@@ -344,7 +350,7 @@ def _velocity(
 def _nothing() -> Contacts:
     whole, real = np.zeros(0, np.int32), np.zeros(0)
     vectors = np.zeros((0, 3))
-    return Contacts(whole, whole, whole, whole, vectors, real, vectors, real, real)
+    return Contacts(whole, whole, whole, whole, vectors, real, vectors, real, real, real)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import Anatomy, Foot
 from gallop.evaluation.audit.contact import floor_forces
-from gallop.evaluation.audit.trajectory import Trajectory
+from gallop.evaluation.audit.trajectory import Contacts, Trajectory
 
 Floats = NDArray[np.float64]
 
@@ -26,6 +26,9 @@ class Toes(NamedTuple):
     """Share of each foot's normal impulse on its front half; feet without a length are left out."""
     centre: Mapping[str, float]
     """Where the impulse acts on average: 0 at the heel, 1 at the toe."""
+    steepness: Mapping[str, float]
+    """Of feet that stand on their tips: angle in degrees, on average of the impulse, between the
+    floor and the line from the foot's joint to where it is pushed. 90: the joint is above."""
 
 
 def toes(trajectory: Trajectory, anatomy: Anatomy) -> Toes:
@@ -40,7 +43,20 @@ def toes(trajectory: Trajectory, anatomy: Anatomy) -> Toes:
         along = _along(floor.point[rows], foot)
         share[foot.name] = float(weights[along > 0.5].sum() / weights.sum())
         centre[foot.name] = float(np.average(along, weights=weights))
-    return Toes(share, centre)
+    return Toes(share, centre, {
+        foot.name: angle for foot in anatomy.feet if (angle := _steepness(floor, foot)) is not None
+    })  # fmt: skip
+
+
+def _steepness(floor: Contacts, foot: Foot) -> float | None:
+    if foot.joint is None or not np.array_equal(foot.heel, foot.toe):
+        return None
+    rows = (floor.body == foot.body) & (floor.normal > 0) & np.isfinite(floor.rise)
+    lengths = np.linalg.norm(floor.point[rows] - foot.joint, axis=1)
+    if not rows.any() or lengths.min() < 1e-6:
+        return None
+    angles = np.degrees(np.arcsin(np.clip(floor.rise[rows] / lengths, -1, 1)))
+    return float(np.average(angles, weights=floor.normal[rows]))
 
 
 def on_toe(trajectory: Trajectory, anatomy: Anatomy) -> Floats:

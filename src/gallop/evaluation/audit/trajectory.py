@@ -36,6 +36,8 @@ class Contacts(NamedTuple):
     """Of the body's point along the contact's surface, in m/s, shape [k]."""
     depth: Floats
     """Penetration in m, negative within a contact margin, shape [k]."""
+    rise: Floats
+    """Height of the body's first joint above the point, in m, shape [k]; NaN if it is not known."""
 
 
 class Trajectory(NamedTuple):
