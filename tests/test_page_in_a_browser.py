@@ -108,9 +108,11 @@ def test_a_finding_jumps_the_film_to_its_second_and_the_film_plays(opened):
     video = page.locator("#film-0-100")
     until(page, "document.getElementById('film-0-100').readyState >= 2")
     button = page.locator("button[data-film='film-0-100']").first
+    video.evaluate("v => v.addEventListener('seeking', () => { v.sought ??= v.currentTime; })")
     button.focus()
     page.keyboard.press("Enter")
     until(page, "document.getElementById('film-0-100').currentTime > 0.6")
+    assert video.evaluate("video => video.sought") == pytest.approx(0.5, abs=0.01)
     assert video.evaluate("video => !video.paused && video === document.activeElement")
     now = page.locator("[data-tracks='film-0-100'] .now").first
     until(page, "document.querySelector('[data-tracks] .now').getAttribute('x1') > 75")
