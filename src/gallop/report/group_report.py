@@ -49,11 +49,14 @@ def show(
     if returns:
         final = summarise_seeds([final for final, _ in returns.values()], interval_generator())
         display.seeds(f"{title_of(experiment)}, {group.path}", returns, final)
-    for what, path in (("\nfigure ", group.learning_curve), ("numbers", group.summary_file)):
+    shown = (
+        ("\nfigure ", group.learning_curve),
+        ("page   ", group.report),
+        ("numbers", group.summary_file),
+    )
+    for what, path in shown:
         if path.exists():
             display.say(f"{what} {path}")
-    if group.report.exists():
-        display.say(f"page    {group.report}")
 
 
 def draw(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> list[Path]:
