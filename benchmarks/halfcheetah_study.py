@@ -30,7 +30,8 @@ import gallop
 from gallop.evaluation.statistics import Interval, student_interval
 from gallop.experiments.plan import make_plan
 from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
-from gallop.report import encoding, figures
+from gallop.report import figures
+from gallop.report.films import encoding
 from gallop.report.group_report import evaluations_over_seeds
 from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import RunDirectory

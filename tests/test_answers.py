@@ -18,7 +18,7 @@ from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
 from gallop.execution.processes import Processes
 from gallop.execution.work import WorkItem
-from gallop.report import video
+from gallop.report.films import video
 from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
 from gallop.runs import child_job

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from gallop.report import video
+from gallop.report.films import video
 
 # Preloaded into a process, this hides libraries whose names contain one of the words in REFUSED,
 # such as "EGL:libGL". PyOpenGL loads them with ctypes, and MuJoCo by itself: both call dlopen.

@@ -10,8 +10,8 @@ from conftest import tiny
 from PIL import Image
 from test_video import frames_of, job
 
-from gallop.report import encoding, progress_film, video
-from gallop.report.captions import Overlay
+from gallop.report.films import encoding, progress_film, video
+from gallop.report.films.captions import Overlay
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.film_queue import Filming, FilmQueue

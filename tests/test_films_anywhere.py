@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from test_video import frames_of, job
 
-from gallop.report import video
-from gallop.report.drawing import Pose, Studio
+from gallop.report.films import video
+from gallop.report.films.drawing import Pose, Studio
 from gallop.runs.film_queue import Filming
 
 # Records an episode, moves it along by 15 m per timestep, and films it from the trajectory alone.
@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from gallop.environments.make import make_env
 from gallop.evaluation.audit.recorder import recording
-from gallop.report import drawing, video
+from gallop.report.films import drawing, video
 
 renderer, path = sys.argv[1:]
 env = make_env("HalfCheetah-v5", seed=None)

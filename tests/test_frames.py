@@ -14,8 +14,8 @@ from gallop_drawn_task import Drawn
 
 from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
-from gallop.report import encoding, video
-from gallop.report.frames import FilmError, Frames, frames_a_second
+from gallop.report.films import encoding, video
+from gallop.report.films.frames import FilmError, Frames, frames_a_second
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.film_queue import Filming, FilmQueue
 

@@ -20,11 +20,11 @@ from gallop.commands.cli import main
 from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import compare
 from gallop.experiments.yaml_file import from_dict, settings_of
-from gallop.report import films_of_page
-from gallop.report.audit_record import read_audit
 from gallop.report.display import Display
-from gallop.report.page import keep_report
-from gallop.report.page_html import element
+from gallop.report.pages import films as films_of_page
+from gallop.report.pages.audit_record import read_audit
+from gallop.report.pages.html import element
+from gallop.report.pages.page import keep_report
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Diverged, RunDirectory
 from gallop.run_folder.seed_group import SeedGroup

@@ -14,7 +14,7 @@ from conftest import tiny
 
 from gallop.environments.camera import main_body, tracking_camera
 from gallop.environments.make import make_env
-from gallop.report import video
+from gallop.report.films import video
 from gallop.runs import workflow
 
 ROBOT = """
@@ -45,7 +45,7 @@ PICTURES = """
 import json, sys
 import mujoco, numpy as np
 from gallop.environments.make import make_env
-from gallop.report.video import Camera
+from gallop.report.films.video import Camera
 
 task, kwargs, metres = json.loads(sys.argv[1])
 env = make_env(task, seed=0, env_kwargs=kwargs)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
-from gallop.report import encoding, video
-from gallop.report.frames import FilmError
+from gallop.report.films import encoding, video
+from gallop.report.films.frames import FilmError
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import write_npz
@@ -118,7 +118,7 @@ def test_identical_frames_cause_a_note_and_black_ones_are_refused(tmp_path):
 
 
 def test_without_opengl_no_backend_is_found(no_gl):
-    program = "from gallop.report.video import find_backend; print(find_backend())"
+    program = "from gallop.report.films.video import find_backend; print(find_backend())"
     environment = {**os.environ, "LD_PRELOAD": str(no_gl)}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -76,7 +76,7 @@ def _checks(results: Path) -> Iterator[tuple[str, Callable[[], Check | None]]]:
     yield "memory", _memory
     yield "results folder", partial(_results_folder, results)
     with contextlib.suppress(ImportError):  # reported by the check of dependencies
-        from gallop.report import video
+        from gallop.report.films import video
 
         for backend in video.candidates():
             yield f"OpenGL {backend}".strip(), partial(_backend, backend)
@@ -221,7 +221,7 @@ def _results_folder(results: Path) -> Check:
 
 def _backend(name: str) -> Check:
     """One OpenGL backend. If it does not work, that is a note: films need only one backend."""
-    from gallop.report import video
+    from gallop.report.films import video
 
     label = f"OpenGL {name}".strip()
     if backend := video.probe(name):
@@ -233,7 +233,7 @@ def _backend(name: str) -> Check:
 
 
 def _films() -> Check:
-    from gallop.report import video
+    from gallop.report.films import video
 
     backend = video.find_backend()  # already probed above
     if backend is None:
@@ -253,9 +253,9 @@ def _drawn_by(renderer: str, is_software: bool) -> str:
 
 def _ffmpeg() -> Check:
     """Whether ffmpeg encodes a few frames; that the file exists does not prove it."""
-    from gallop.report import video
-    from gallop.report.encoding import ffmpeg
-    from gallop.report.frames import FilmError
+    from gallop.report.films import video
+    from gallop.report.films.encoding import ffmpeg
+    from gallop.report.films.frames import FilmError
 
     owner = "system's" if shutil.which("ffmpeg") else "imageio-ffmpeg's"
     try:
@@ -284,7 +284,7 @@ def _moving_square() -> Iterator[NDArray[np.uint8]]:
 
 
 def _display() -> Check:
-    from gallop.report import video
+    from gallop.report.films import video
 
     if video.has_display():
         return Check("display", "works", "gallop watch opens a window", "")

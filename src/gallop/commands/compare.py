@@ -12,9 +12,9 @@ from gallop.commands.arguments import Commands, add_command
 from gallop.errors import ExperimentError
 
 if TYPE_CHECKING:
-    from gallop.report.comparing import Compared, Gap, PolicyRow
     from gallop.report.display import Display
-    from gallop.report.page_facts import Side
+    from gallop.report.pages.comparing import Compared, Gap, PolicyRow
+    from gallop.report.pages.facts import Side
     from gallop.report.tables import NameTable
 
 
@@ -37,8 +37,8 @@ def add(commands: Commands) -> None:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gallop.report.comparing import as_csv, compare_sides, read_sides
     from gallop.report.display import Display
+    from gallop.report.pages.comparing import as_csv, compare_sides, read_sides
     from gallop.run_folder.files import write_bytes
     from gallop.run_folder.links import check_run_around
 
@@ -136,8 +136,8 @@ def _say_what_it_is(sides: Sequence[Side], display: Display) -> None:
 
 
 def _show_movement(sides: Sequence[Side], display: Display) -> None:
-    from gallop.report.audit_record import shown
-    from gallop.report.comparing import findings_of, measures_of
+    from gallop.report.pages.audit_record import shown
+    from gallop.report.pages.comparing import findings_of, measures_of
     from gallop.report.tables import Column, NameTable
 
     measures = {side.letter: measures_of(side) for side in sides}

@@ -26,11 +26,11 @@ from gallop.experiments.settings import TaskArguments
 from gallop.experiments.yaml_file import task_arguments
 from gallop.policies.policy import Policy, begin_episodes
 from gallop.policies.sb3_zip import Options, normalizer_option
-from gallop.report import video
-from gallop.report.captions import Overlay
 from gallop.report.display import Display
-from gallop.report.drawing import Renderer
-from gallop.report.frames import FilmError
+from gallop.report.films import video
+from gallop.report.films.captions import Overlay
+from gallop.report.films.drawing import Renderer
+from gallop.report.films.frames import FilmError
 from gallop.run_folder.consent import for_children, with_consent
 from gallop.run_folder.find_policy import Named, find_policy, policy_path, stands_alone
 from gallop.run_folder.links import check_run_around

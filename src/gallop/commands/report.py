@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from gallop.report import page
     from gallop.report.display import Display
+    from gallop.report.pages import page
     from gallop.run_folder.directory import RunDirectory
     from gallop.run_folder.links import check_contents, check_run_around
     from gallop.run_folder.seed_group import SeedGroup, is_group

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from gallop.experiments.settings import Experiment
-from gallop.report.video import (
+from gallop.report.films.video import (
     SDL_DRIVER,
     Backend,
     find_backend,
@@ -39,7 +39,7 @@ class Filming(ChildJob):
             "LP_NUM_THREADS": "1",  # leave the other cores to training when GL is in software
         }
         arguments = [str(folder), renderer_with(backend)]
-        super().__init__("gallop.report.video", job, arguments, environment)
+        super().__init__("gallop.report.films.video", job, arguments, environment)
 
     def note(self) -> str:
         """Return, once the child has ended, a remark about the film, or ""."""
@@ -101,7 +101,7 @@ class FilmQueue:
         """Start a job's film; returns False if there is a reason against it, which is recorded."""
         if self._is_progress(job):
             manifest.forget(self._folder.path, self._names(job))
-            module = "gallop.report.progress_film"
+            module = "gallop.report.films.progress_film"
             self._filming = ChildJob(module, job, [str(self._folder.path)], {})
         elif reason := why_not_filmed(job, self._experiment):
             self._note(job, reason)

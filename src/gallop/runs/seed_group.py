@@ -22,10 +22,11 @@ from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
-from gallop.report import group_report, page
+from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.expected_time import Expected
 from gallop.report.group_progress import GroupProgress, State, timestep_of
+from gallop.report.pages import page
 from gallop.run_folder import consent, manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX

@@ -36,8 +36,10 @@ from gallop.experiments.plan import Boundary
 from gallop.learners.learner import Learner
 from gallop.policies.normalizer_file import normalizer_path
 from gallop.policies.policy import Policy
-from gallop.report import audit_files, page, progress_film, run_report, video
+from gallop.report import audit_files, run_report
 from gallop.report.display import Display
+from gallop.report.films import progress_film, video
+from gallop.report.pages import page
 from gallop.report.run_figures import draw_curves, draw_milestone, draw_milestone_bars
 from gallop.run_folder import manifest, resume_state, trackers
 from gallop.run_folder.directory import Diverged, RunDirectory

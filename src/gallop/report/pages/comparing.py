@@ -34,8 +34,8 @@ from gallop.evaluation.statistics import (
     summarise,
     summarise_seeds,
 )
-from gallop.report.audit_record import Measure
-from gallop.report.page_facts import RunFacts, Side, mean_of, read_side
+from gallop.report.pages.audit_record import Measure
+from gallop.report.pages.facts import RunFacts, Side, mean_of, read_side
 
 Floats = NDArray[np.float64]
 MAX_SIDES = 26

@@ -23,7 +23,7 @@ from gallop.experiments.plan import last_timestep
 from gallop.experiments.resolve import milestone_timesteps
 from gallop.experiments.settings import Experiment
 from gallop.learners.learner import LogRow
-from gallop.report.audit_record import AuditRecord, read_audit
+from gallop.report.pages.audit_record import AuditRecord, read_audit
 from gallop.report.run_figures import title_of
 from gallop.report.run_report import reward_note, slope_at
 from gallop.run_folder import manifest

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gallop.report.page_facts import FilmFile, MilestoneFacts, RunFacts
+from gallop.report.pages.facts import FilmFile, MilestoneFacts, RunFacts
 
 MOST_BYTES = 14_600_000
 """Of all films of a page, in base64: with everything else a page stays below 15 MB."""

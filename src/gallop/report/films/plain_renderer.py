@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.report.captions import text_size, write
-from gallop.report.frames import Frame
+from gallop.report.films.captions import text_size, write
+from gallop.report.films.frames import Frame
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

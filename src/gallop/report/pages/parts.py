@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from gallop.report.page_html import Content, Html, each, element, joined
+from gallop.report.pages.html import Content, Html, each, element, joined
 from gallop.report.tables import number
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gallop.environments.camera import main_body, tracking_camera
 from gallop.evaluation.audit.trajectory import Trajectory
-from gallop.report.frames import Frame
+from gallop.report.films.frames import Frame
 
 SIZE = 480  # pixels, height and width
 FLOOR_METRES = 2_000.0  # half the floor's length: good policies run 600 m per episode
@@ -70,7 +70,7 @@ class Studio:
         view = view_of(model, self.data, view_settings)
         self._drawer: Drawer
         if renderer == "plain":
-            from gallop.report.plain_renderer import PlainDrawer
+            from gallop.report.films.plain_renderer import PlainDrawer
 
             self._drawer = PlainDrawer(model, view, SIZE)
         else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.report.frames import Frame
+from gallop.report.films.frames import Frame
 
 if TYPE_CHECKING:
     from PIL import ImageFont

@@ -4,7 +4,7 @@ A film shows the very episode that was evaluated. Its job holds the episode's se
 child process replays them, and checks that the return is bit-identical. So filming requires neither
 the policy nor PyTorch.
 
-    python -m gallop.report.video JOB.npz FOLDER      (started by film_queue.py)
+    python -m gallop.report.films.video JOB.npz FOLDER      (started by film_queue.py)
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import task_spec
 from gallop.policies.policy import Array
 from gallop.reading import read_npz
-from gallop.report.captions import Overlay
 from gallop.report.child import answering
-from gallop.report.drawing import Renderer, Studio, pose_of
-from gallop.report.encoding import MOST_FPS, encode, make_gif
-from gallop.report.frames import FilmError, Frame, frames_a_second
-from gallop.report.plain_renderer import WITHOUT_OPENGL
+from gallop.report.films.captions import Overlay
+from gallop.report.films.drawing import Renderer, Studio, pose_of
+from gallop.report.films.encoding import MOST_FPS, encode, make_gif
+from gallop.report.films.frames import FilmError, Frame, frames_a_second
+from gallop.report.films.plain_renderer import WITHOUT_OPENGL
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result

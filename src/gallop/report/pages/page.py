@@ -1,6 +1,6 @@
 """Pages of runs, groups of training seeds and comparisons: one file, no network, opens from disk.
 
-`page_facts.py` reads the files, `page_sections.py` writes the parts; here they are put together and
+`facts.py` reads the files, `sections.py` and `movement.py` write the parts; here they are put together and
 written: report.html in the folder of a run or a group, or a page of several anywhere.
 """
 
@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gallop.errors import RunError
-from gallop.report import page_audit as movement
-from gallop.report import page_sections as sections
-from gallop.report.comparing import compare_sides, read_sides
-from gallop.report.films_of_page import choose_films
-from gallop.report.page_facts import RunFacts, Side, read_side
-from gallop.report.page_html import Html, page
+from gallop.report.pages import movement, sections
+from gallop.report.pages.comparing import compare_sides, read_sides
+from gallop.report.pages.facts import RunFacts, Side, read_side
+from gallop.report.pages.films import choose_films
+from gallop.report.pages.html import Html, page
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import write_bytes
 from gallop.run_folder.full_disk import is_full

@@ -10,13 +10,13 @@ import numpy as np
 from gallop.errors import counted
 from gallop.evaluation.statistics import finite
 from gallop.reading import read_bytes
-from gallop.report import page_charts as charts
-from gallop.report.audit_record import AuditRecord, Found, Measure, bare, shown
-from gallop.report.comparing import findings_of, measures_of
-from gallop.report.films_of_page import MOST_BYTES, PageFilm
-from gallop.report.page_facts import RunFacts, Side
-from gallop.report.page_html import Html, data_uri, element, joined
-from gallop.report.page_parts import (
+from gallop.report.pages import charts
+from gallop.report.pages.audit_record import AuditRecord, Found, Measure, bare, shown
+from gallop.report.pages.comparing import findings_of, measures_of
+from gallop.report.pages.facts import RunFacts, Side
+from gallop.report.pages.films import MOST_BYTES, PageFilm
+from gallop.report.pages.html import Html, data_uri, element, joined
+from gallop.report.pages.parts import (
     Head,
     alert,
     facts,

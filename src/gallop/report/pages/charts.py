@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gallop.report.audit_record import Filmed, Span
 from gallop.report.figures import short
-from gallop.report.page_html import Html, data, each, element, joined
+from gallop.report.pages.audit_record import Filmed, Span
+from gallop.report.pages.html import Html, data, each, element, joined
 
 Floats = NDArray[np.float64]
 

@@ -1,6 +1,6 @@
 """The progress film: the films of a run's milestones side by side, of the same starting state.
 
-python -m gallop.report.progress_film JOB.npz RUN     (started by film_queue.py)
+python -m gallop.report.films.progress_film JOB.npz RUN     (started by film_queue.py)
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 
 from gallop.errors import counted
 from gallop.reading import read_npz
-from gallop.report.captions import line
 from gallop.report.child import answering
-from gallop.report.encoding import encode, ffmpeg, make_gif
-from gallop.report.frames import FilmError, Frame
+from gallop.report.films.captions import line
+from gallop.report.films.encoding import encode, ffmpeg, make_gif
+from gallop.report.films.frames import FilmError, Frame
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import replacing
 from gallop.run_folder.manifest import write_npz_result

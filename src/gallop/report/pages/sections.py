@@ -28,14 +28,14 @@ from gallop.evaluation.statistics import (
 from gallop.experiments.seeding import spans
 from gallop.experiments.yaml_file import settings_of
 from gallop.fields import flat
-from gallop.report import page_charts as charts
-from gallop.report.comparing import Compared, Gap, findings_of, returns_of
 from gallop.report.display import left_out_lines, slope_sentence
 from gallop.report.figures import short
 from gallop.report.group_report import evaluations_over_seeds
-from gallop.report.page_facts import Judged, RunFacts, Side, mean_of, training_seeds
-from gallop.report.page_html import Content, Html, element, joined
-from gallop.report.page_parts import (
+from gallop.report.pages import charts
+from gallop.report.pages.comparing import Compared, Gap, findings_of, returns_of
+from gallop.report.pages.facts import Judged, RunFacts, Side, mean_of, training_seeds
+from gallop.report.pages.html import Content, Html, element, joined
+from gallop.report.pages.parts import (
     Head,
     alert,
     code,

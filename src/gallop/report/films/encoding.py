@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gallop.answers import tell
-from gallop.report.frames import FilmError, Frame, Frames
+from gallop.report.films.frames import FilmError, Frame, Frames
 
 CRF = 28  # of H.264: side by side, no eye tells it from 24, whose films are half as large again
 MOST_PIXELS, MOST_FPS = 1_280, 240  # of a film's longer side; frames per second

@@ -1,0 +1,1 @@
+"""Pages to send: report.html of a run, a group or several, and the same in the terminal."""
