@@ -41,6 +41,7 @@ def test_the_reference_experiment_is_the_specified_one():
     assert (plan.n_gradient_steps, plan.utd_ratio) == (2_000_000 - 100, 1.0)
 
 
+PUBLISHED = sorted((CONFIGS.parent / "docs" / "results").glob("*/*.yaml"))
 EXPERIMENTS = [path for path in sorted(CONFIGS.glob("*.yaml")) if "_search" not in path.name]
 
 
@@ -49,6 +50,14 @@ def test_a_resolved_experiment_reads_back_equal(path, tmp_path):
     experiment = load(path)
     (tmp_path / "experiment.yaml").write_text(to_yaml(experiment))
     assert load(tmp_path / "experiment.yaml") == experiment
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_published_experiment_can_be_run(path):
+    experiment = load(path)
+    plan = make_plan(experiment, transition_bytes=308)
+    reached = [each.milestone for each in plan.boundaries if each.milestone]
+    assert reached == list(experiment.milestones)
 
 
 def test_every_kind_of_setting_reads_back_equal(tmp_path):

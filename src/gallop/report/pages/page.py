@@ -1,7 +1,7 @@
 """Pages of runs, groups of training seeds and comparisons: one file, no network, opens from disk.
 
-`facts.py` reads the files, `sections.py` and `movement.py` write the parts; here they are put together and
-written: report.html in the folder of a run or a group, or a page of several anywhere.
+`facts.py` reads the files, `sections.py` and `movement.py` write the parts; here they are put
+together and written: report.html in the folder of a run or a group, or a page of several anywhere.
 """
 
 from __future__ import annotations
