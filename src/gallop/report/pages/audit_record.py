@@ -138,6 +138,7 @@ _MAPPINGS = (
     ("floor's push on {}", "contact.impulse_share", "share", "share of the whole push"),
     ("{} on the floor", "contact.duty_factor", "share", "share of time in contact (duty factor)"),
     ("load on the toe of {}", "toes.toe_share", "share", "share on the front half of the foot"),
+    ("steepness of {}", "toes.steepness", "degrees", "angle of foot and floor; 90 on tiptoe"),
     ("reward from {}", "rewards.shares", "share", "size of the term over that of all terms"),
 )
 
