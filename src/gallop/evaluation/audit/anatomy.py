@@ -94,10 +94,13 @@ def anatomy(model: Any) -> Anatomy:
         model: a `mujoco.MjModel`.
 
     Raises:
-        ValueError: if no body of it moves relative to the world, or its torso cannot travel.
+        ValueError: if no body of it moves relative to the world, its torso cannot travel, or it
+            weighs nothing.
     """
-
     torso = _torso(model)
+    mass, gravity = float(model.body_subtreemass[torso]), float(np.linalg.norm(model.opt.gravity))
+    if not mass * gravity > 0:
+        raise ValueError("the robot weighs nothing, and forces are measured in its weight")
     data = _in_start_pose(model)
     lowest = {body: _lowest(model, data, body) for body in _subtree(model, torso)}
     bottom = min(lowest.values())
@@ -111,8 +114,8 @@ def anatomy(model: Any) -> Anatomy:
     low, high = model.actuator_ctrlrange.T
     return Anatomy(
         torso=torso,
-        mass=float(model.body_subtreemass[torso]),
-        gravity=float(np.linalg.norm(model.opt.gravity)),
+        mass=mass,
+        gravity=gravity,
         height=top - bottom,
         bodies=tuple(model.body(body).name or f"body {body}" for body in range(model.nbody)),
         parts=_parts(model, torso, feet),

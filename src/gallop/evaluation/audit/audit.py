@@ -79,13 +79,23 @@ def why_no_audit(task: Task, env: Env) -> str:
         env: one of its environments.
     """
     simulator: Any = env.unwrapped
-    if not hasattr(simulator, "model") or not hasattr(simulator, "data"):
+    model, data = (getattr(simulator, name, None) for name in ("model", "data"))
+    if not is_mujoco(model, data):
         return f"{task.env} is not a MuJoCo task, so there is nothing to audit"
     try:
-        anatomy(simulator.model)
+        anatomy(model)
     except ValueError as error:
         return f"{task.env} cannot be audited: {error}"
     return ""
+
+
+def is_mujoco(model: object, data: object) -> bool:
+    """Whether these are MuJoCo's: attributes of other tasks may have the same names."""
+    if model is None or data is None:
+        return False
+    import mujoco
+
+    return isinstance(model, mujoco.MjModel) and isinstance(data, mujoco.MjData)
 
 
 def audit_episodes(
@@ -145,7 +155,7 @@ def replayed(env: Env, seed: int, actions: Array, expected: float) -> Trajectory
         expected: its return.
 
     Raises:
-        ExperimentError: if the replay has another return.
+        ExperimentError: if the replay has another return, or no physics step was seen.
     """
     with recording(env) as recorder:
         env.reset(seed=seed)
@@ -158,7 +168,12 @@ def replayed(env: Env, seed: int, actions: Array, expected: float) -> Trajectory
                 f"the episode of seed {seed} returns {total!r} when it is repeated, instead of "
                 f"{expected!r}"
             )
-        return recorder.trajectory()
+        trajectory = recorder.trajectory()
+    if not trajectory.n:
+        raise ExperimentError("the task does not take its physics steps with mujoco.mj_step")
+    # A task may take the steps of a timestep one by one, or a wrapper may repeat actions.
+    per_timestep = max(1, round(trajectory.n / len(actions)))
+    return trajectory._replace(n_per_timestep=per_timestep)
 
 
 def as_record(found: Audit) -> dict[str, Any]:
@@ -224,7 +239,7 @@ def summary(found: Audit) -> list[dict[str, Any]]:
         for each in audited.findings:
             shown.setdefault(each.name, []).append((audited.seed, each))
     half = [each.returns for each in found.changes
-            if each.name == HALF_STEP and not each.why_not]  # fmt: skip
+            if each.name == HALF_STEP and np.isfinite(each.returns).all()]  # fmt: skip
     if half:
         shown.pop(EXPLOIT, None)
         judged = exploit(np.array([each.return_ for each in found.episodes]), half[0])
