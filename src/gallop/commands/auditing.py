@@ -126,10 +126,13 @@ def _rows(found: Audit) -> dict[str, list[float]]:
         "somersaults": [float(len(each.posture.somersaults)) for each in measures],
         "in the air, share of time": [each.contact.flight for each in measures],
         "stride, s": [each.contact.stride or np.nan for each in measures],
-        "spread of strides, s": [each.contact.stride_spread or np.nan for each in measures],
+        "spread of strides, s": [
+            np.nan if each.contact.stride_spread is None else each.contact.stride_spread
+            for each in measures
+        ],
         "regularity of strides": [each.contact.regularity for each in measures],
         "largest force over weight": [each.contact.peak for each in measures],
-        "slip over speed": [each.contact.slip_share for each in measures],
+        "slid, share of the way": [each.contact.slip_share for each in measures],
         "deepest penetration, mm": [1000 * each.contact.deepest for each in measures],
         "controls at a limit, share": [each.actuation.saturated for each in measures],
         "change between controls, share of range": [each.actuation.change for each in measures],

@@ -52,13 +52,13 @@ class Contact(NamedTuple):
     touchdowns: Mapping[str, int]
     """Number of times that each foot lands."""
     order: tuple[str, ...]
-    """Feet in the order in which they land, from the one that lands first after the longest flight;
-    the most frequent order of all cycles."""
+    """Feet in the order in which they land in a cycle, which begins with the first foot; the most
+    frequent order of all cycles."""
     stride: float | None
     """Seconds per stride, by the autocorrelation of the feet's loads; None: no period."""
     stride_spread: float | None
     """Standard deviation of the times between touchdowns of one foot that are a stride apart, in s;
-    None: no period."""
+    None: no period, or fewer than two such times."""
     regularity: float
     """That autocorrelation, at most 1."""
     slip: Mapping[str, float]
@@ -261,7 +261,7 @@ def stride(loads: Floats, dt: float, least: float = 0.0) -> tuple[float | None, 
     return (first * dt if strength >= LEAST_CORRELATION else None), strength
 
 
-def _spread(touching: Bools, period: float, dt: float) -> float:
+def _spread(touching: Bools, period: float, dt: float) -> float | None:
     """Standard deviation of the intervals between touchdowns that are about a stride apart, in s.
 
     Args:
@@ -271,7 +271,7 @@ def _spread(touching: Bools, period: float, dt: float) -> float:
     """
     intervals = np.concatenate([np.diff(landings(foot)) * dt for foot in touching])
     strides = intervals[np.abs(intervals - period) < period / 2]
-    return float(strides.std()) if len(strides) else 0.0
+    return float(strides.std()) if len(strides) > 1 else None
 
 
 def _slip(floor: Contacts, foot: Foot, anatomy: Anatomy) -> float:
