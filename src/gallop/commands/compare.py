@@ -40,10 +40,12 @@ def _compare(options: argparse.Namespace) -> int:
     from gallop.report.display import Display
     from gallop.report.pages.comparing import as_csv, compare_sides, read_sides
     from gallop.run_folder.files import write_bytes
-    from gallop.run_folder.links import check_run_around
+    from gallop.run_folder.links import check_contents, check_run_around
 
     if len(options.runs) < 2:
         raise ExperimentError(f"{options.runs[0]}: at least two runs are required")
+    for path in options.runs:
+        check_contents(path)
     if options.csv is not None:
         if options.csv.suffix != ".csv":
             raise ExperimentError(f"{options.csv}: must end in .csv")

@@ -29,6 +29,8 @@ CRF = 30  # coarser than the milestones' own films, which show more
 DIM = 0.45  # brightness of the last frame of an episode that ended earlier than others
 STRIP, LETTERS = 32, 16  # height of the strip above a panel, and of its letters, in pixels
 STRIP_COLOUR = (32, 36, 44)
+# A file of somebody's run may be a playlist that names other files: nothing but an mp4 is read.
+AS_MP4 = ("-f", "mp4")
 
 
 class Panel(NamedTuple):
@@ -118,7 +120,7 @@ def video_of(path: Path) -> Video:
         FilmError: if it is no film.
     """
     told = subprocess.run(
-        [ffmpeg(), "-hide_banner", "-i", str(path)],
+        [ffmpeg(), "-hide_banner", *AS_MP4, "-i", str(path)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -184,7 +186,7 @@ class _Reader:
         self._path = path
         self._decoder: Any = subprocess.Popen(
             [
-                *(ffmpeg(), "-loglevel", "error", "-i", str(path), "-r", str(rate)),
+                *(ffmpeg(), "-loglevel", "error", *AS_MP4, "-i", str(path), "-r", str(rate)),
                 *("-vf", f"{fit},{pad}", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
             ],
             stdin=subprocess.DEVNULL,
