@@ -247,12 +247,10 @@ def axis_number(value: float) -> str:
 # --- the motion of an episode --------------------------------------------------------------------
 
 
-def gait(filmed: Filmed, feet: Sequence[str]) -> Html:
+def gait(filmed: Filmed) -> Html:
     """Draw a lane per body, with a bar where it carries load, over the whole episode.
 
-    Args:
-        filmed: the episode.
-        feet: names of the bodies that are feet, whose lanes are drawn in another colour.
+    Bodies are called "foot" and their name if they are feet, whose lanes have another colour.
     """
     seconds = min(filmed.seconds, MAX_GAIT_SECONDS)
     if not filmed.contacts or seconds <= 0:
@@ -269,7 +267,7 @@ def gait(filmed: Filmed, feet: Sequence[str]) -> Html:
         for s in range(math.floor(seconds) + 1)
     ]
     for lane, (body, spans) in enumerate(filmed.contacts.items()):
-        kind = "foot" if body in feet or body.startswith("foot") else "other"
+        kind = "foot" if body.startswith("foot") else "other"
         middle = lane * LANE + LANE / 2
         bars = "".join(
             f"M{start * PIXELS_A_SECOND:.1f} {middle:g}"

@@ -154,14 +154,13 @@ def _movement(record: AuditRecord, film: str) -> Html:
     parts: list[Html] = [_findings(record, film)]
     filmed = record.filmed
     if filmed is not None:
-        feet = [each.split(" ", 1)[1] for each in filmed.contacts if each.startswith("foot ")]
         shaded = {each.name: each.seconds for each in filmed.findings}
         follow = " They follow the film, and a click on them moves it." if film else ""
         tracks = element(
             "div",
             element("h4", f"Gait, start {filmed.seed}"),
             note("A bar where a body carries load. Feet are in the first colour.", follow),
-            charts.gait(filmed, feet),
+            charts.gait(filmed),
             note(charts.gait_in_words(filmed)),
             element("h4", f"Pitch, start {filmed.seed}"),
             note(charts.pitch_in_words(filmed), " Shaded: the seconds of findings."),
