@@ -1,4 +1,4 @@
-"""Check what the quickstart wrote: a policy that beats the random one, figures and films."""
+"""Check what the quickstart wrote: a policy that beats the random one, films, audits, the page."""
 
 import csv
 import json
@@ -25,3 +25,10 @@ for milestone in ("025", "050", "100"):
     assert (here / "rollout.gif").stat().st_size > 100_000
 for figure in ("learning_curve", "comparison", "checkpoint_means_barplot"):
     assert (run / f"{figure}.png").stat().st_size > 10_000
+audit = json.loads((run / "checkpoints" / "100" / "audit.json").read_text())
+assert [episode["return"] for episode in audit["episodes"]] == [
+    float(row["return"]) for row in rows if row["policy"] == "100"
+]
+assert len(audit["sensitivity"]) >= 9
+assert (run / "progress.mp4").stat().st_size > 50_000
+assert 500_000 < (run / "report.html").stat().st_size < 15_000_000
