@@ -32,11 +32,12 @@ from gallop.evaluation.audit.sensitivity import HALF_STEP
 from gallop.evaluation.statistics import Interval, student_interval
 from gallop.experiments.plan import make_plan
 from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
+from gallop.reading import read_json
 from gallop.report import figures
 from gallop.report.films import encoding
 from gallop.report.group_report import evaluations_over_seeds
 from gallop.report.run_figures import milestone_returns
-from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.provenance import read_provenance
 from gallop.run_folder.seed_group import SeedGroup, is_group
 from gallop.runs.seed_group import run_seeds
@@ -185,13 +186,17 @@ def audits(begun: dict[str, SeedGroup]) -> list[Audited]:
                 milestone = run.milestone(percent)
                 if not milestone.model.exists():
                     continue
-                if HALF_STEP not in _changes(milestone.read_audit() or {}):
+                if HALF_STEP not in _changes(record_of(milestone)):
                     command = ["audit", str(milestone.path), "--sensitivity", "-o"]
                     command = [sys.executable, "-m", "gallop", *command, str(milestone.path)]
                     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
                 timestep = experiment.total_timesteps * percent // 100
-                found.append(audited(name, seed, timestep, milestone.read_audit() or {}))
+                found.append(audited(name, seed, timestep, record_of(milestone)))
     return found
+
+
+def record_of(milestone: Milestone) -> Mapping[str, Any]:
+    return read_json(milestone.audit) if milestone.audit.exists() else {}
 
 
 def audited(name: str, seed: int, timestep: int, record: Mapping[str, Any]) -> Audited:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from conftest import tiny
 
+from gallop.commands.cli import main
 from gallop.evaluation.audit.trajectory import from_arrays
 from gallop.evaluation.episodes import evaluate
 from gallop.experiments.seeding import EVALUATION_SEEDS
 from gallop.reading import read_json, read_npz
 from gallop.report import audit_files
 from gallop.report.display import Display
+from gallop.report.pages.audit_record import read_audit
 from gallop.run_folder import manifest
 from gallop.run_folder.find_policy import find_policy
 from gallop.runs.audit_queue import AuditQueue
@@ -107,6 +109,27 @@ def test_a_queue_that_is_closed_leaves_its_job_to_the_next_one(hopper):
     assert milestone.audit.read_bytes() == before
     finish(AuditQueue(folder))
     assert len(read_json(milestone.audit)["episodes"]) == 3
+
+
+def test_the_command_writes_into_a_run_and_its_manifest(hopper, capsys):
+    folder, _ = hopper
+    milestone = folder.milestone(100)
+    assert main(["audit", str(milestone.path), "--episodes", "2", "-o", str(milestone.path)]) == 0
+    assert len(read_json(milestone.audit)["episodes"]) == 2
+    assert not milestone.sensitivity.exists(), "it belonged to an earlier audit"
+    assert not manifest.damages(folder.path)
+    with folder.locked():
+        code = main(["audit", str(milestone.path), "--episodes", "1", "-o", str(milestone.path)])
+    assert code == 2
+    assert "is being run by another process" in capsys.readouterr().err
+    assert len(read_json(milestone.audit)["episodes"]) == 2
+
+
+def test_a_page_reads_what_an_audit_writes(hopper):
+    found = read_audit(hopper[0].milestone(100).audit)
+    assert {"speed", "in the air", "largest force", "energy from no force"} < found.measures.keys()
+    assert "floor's push on foot" in found.measures
+    assert found.filmed.seed == EVALUATION_SEEDS[0] and found.filmed.contacts.keys() == {"foot"}
 
 
 def test_the_job_keeps_the_episodes_with_a_finite_return(hopper, tmp_path):

@@ -19,7 +19,10 @@ from gallop.policies.sb3_zip import Options
 from gallop.report import audit_files
 from gallop.report.display import Display
 from gallop.report.tables import Column, NameTable
+from gallop.run_folder import manifest
+from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.find_policy import Named, find_policy
+from gallop.run_folder.links import check_run_around
 
 
 def audit(
@@ -68,10 +71,28 @@ def audit(
         found = audit_episodes(named.task, episodes, varied, lambda: advance("auditing", 1))
     _report(named, found, display)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        for path in audit_files.write(found, output):
+        for path in _write(found, output):
             display.say(f"{'figure' if path.suffix == '.png' else 'numbers'}  {path}")
     return found
+
+
+def _write(found: Audit, output: Path) -> list[Path]:
+    """Write an audit into a folder; a milestone's belongs to its run's manifest.
+
+    Raises:
+        HeldError: if another process holds that run.
+    """
+    check_run_around(output / "audit.json")
+    output.mkdir(parents=True, exist_ok=True)
+    root = manifest.root_of(output)
+    if root is None:
+        return audit_files.write(found, output)
+    names = [path.name for path in Milestone(output).audit_files()]
+    with RunDirectory(root).locked():
+        manifest.forget(output, names)
+        written = audit_files.write(found, output)
+        manifest.record(output, names)
+        return written
 
 
 @contextlib.contextmanager
@@ -90,7 +111,7 @@ def _report(named: Named, found: Audit, display: Display) -> None:
     """Print the measures, the findings and the sensitivity."""
     display.table(NameTable(
         [Column("measure", "name"), Column("mean"), Column("least"), Column("most")],
-        [[name, *(_number(float(value)) for value in (np.mean(v), np.min(v), np.max(v)))]
+        [[name, *map(_number, _spread(v))]
          for name, v in _rows(found).items()],
         f"{named.task.env}, {named.path}, {counted(len(found.episodes), 'episode')}",
     ))  # fmt: skip
@@ -168,6 +189,14 @@ def _report_changes(found: Audit, display: Display) -> None:
     columns = [Column("change of the simulator", "name"), Column("return"), Column("difference")]
     display.say("")
     display.table(NameTable(columns, rows))
+
+
+def _spread(values: list[float]) -> tuple[float, float, float]:
+    """Mean, least and most of the values that an episode has; NaN if none has one."""
+    finite = np.array(values)[np.isfinite(values)]
+    if not len(finite):
+        return np.nan, np.nan, np.nan
+    return float(finite.mean()), float(finite.min()), float(finite.max())
 
 
 def _number(value: float) -> str:

@@ -49,6 +49,8 @@ def write(found: Audit, folder: Path) -> list[Path]:
         arrays: Any = as_arrays(found.filmed.trajectory)
         np.savez_compressed(target.trajectory, **arrays)
         written = [target.audit, target.trajectory, *audit_figures.draw(found, temporary)]
+    if not found.changes:
+        Milestone(folder).sensitivity.unlink(missing_ok=True)  # of an earlier audit
     return [folder / path.name for path in written]
 
 

@@ -33,9 +33,10 @@ from gallop.experiments import seeding
 from gallop.experiments.plan import Plan, interval_for_slope, make_plan
 from gallop.experiments.settings import Experiment
 from gallop.report.display import Display, Pair, Row
+from gallop.report.pages.audit_record import read_audit
 from gallop.report.run_figures import draw_all, milestone_returns, title_of
 from gallop.run_folder import manifest
-from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.files import Json
 from gallop.run_folder.provenance import versions
 
@@ -174,21 +175,24 @@ def _show_where_things_are(folder: RunDirectory, experiment: Experiment, display
 
 def _audits(folder: RunDirectory, experiment: Experiment) -> list[str]:
     """A line on each audit: its path, and what it found or why there is none."""
-    lines = {}
+    lines: dict[str, None] = {}  # a reason that is the same for all milestones is told once
     for percent in experiment.milestones:
         milestone = folder.milestone(percent)
-        found = milestone.read_audit()
         missing = (milestone.read_meta() or {}).get("missing", {})
-        if found is not None:
-            reason = found.get("why_not")
-            names = ", ".join(str(each["name"]) for each in found.get("findings", []))
-            lines[str(reason or milestone.audit)] = str(reason or f"{milestone.audit}: {names}")
-            if not reason and not names:
-                lines[str(milestone.audit)] += "no findings"
+        if milestone.audit.exists():
+            lines[_audit_line(milestone)] = None
         elif experiment.audit and milestone.audit.name in missing:
-            reason = missing[milestone.audit.name]
-            lines[str(milestone.audit)] = f"{milestone.audit} is missing: {reason}"
-    return list(lines.values())
+            lines[f"{milestone.audit} is missing: {missing[milestone.audit.name]}"] = None
+    return list(lines)
+
+
+def _audit_line(milestone: Milestone) -> str:
+    try:
+        found = read_audit(milestone.audit)
+    except (OSError, ValueError) as error:
+        return f"{milestone.audit} is damaged: {error}"
+    names = ", ".join(each.name for each in found.findings) or "no findings"
+    return found.why_not or f"{milestone.audit}: {names}"
 
 
 # --- milestones ----------------------------------------------------------------------------------

@@ -491,21 +491,19 @@ class Milestone:
         """Path of audit.json, how the policy moves (MuJoCo tasks)."""
         return self.path / "audit.json"
 
-    def read_audit(self) -> Json | None:
-        """Read audit.json; None if it does not exist, or is damaged."""
-        try:
-            return read_json(self.audit) if self.audit.is_file() else None
-        except ValueError:
-            return None
-
     @property
     def trajectory(self) -> Path:
         """Path of trajectory.npz, the filmed episode at every physics step."""
         return self.path / "trajectory.npz"
 
+    @property
+    def sensitivity(self) -> Path:
+        """Path of sensitivity.png, the return on changed simulators, at the last milestone."""
+        return self.path / "sensitivity.png"
+
     def audit_files(self) -> list[Path]:
         """Return the paths of audit.json and what belongs to it."""
-        figures = (self.path / name for name in ("gait.png", "pitch.png", "sensitivity.png"))
+        figures = [self.path / "gait.png", self.path / "pitch.png", self.sensitivity]
         return [self.audit, self.trajectory, *figures]
 
     def files(self) -> list[Path]:

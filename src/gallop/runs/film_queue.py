@@ -65,6 +65,11 @@ class FilmQueue:
         self._job = folder.progress_job
         self._done: set[Path] = set()  # jobs that stay on disk
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a film is being made, or has just been made."""
+        return self._filming is not None
+
     def poll(self) -> bool:
         """Record a finished film and start the next one.
 

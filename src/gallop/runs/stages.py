@@ -246,8 +246,9 @@ class Stages:
         self._poll()
 
     def _poll(self) -> bool:
-        """Go on with audits, then films; return whether there is one still being made."""
-        goes_on = self.audits.poll() or self.films.poll()
+        """Go on with audits, then films, one at a time; return whether one is being made."""
+        goes_on = self.films.is_busy and self.films.poll()
+        goes_on = goes_on or self.audits.poll() or self.films.poll()
         n_ended = self.audits.n_ended + self.films.n_ended
         if n_ended != self._n_on_page:
             self._n_on_page = n_ended
@@ -334,7 +335,12 @@ class Stages:
         """
         if not self.experiment.audit:
             return "audit: false"
-        if reason := audit_files.nothing_to_audit(evaluation_task(self.experiment), episodes):
+        try:
+            reason = audit_files.nothing_to_audit(evaluation_task(self.experiment), episodes)
+        except Exception as error:  # whatever the model is like, training goes on
+            log.warning("no audit of %d %%: %s", percent, error, exc_info=error)
+            return f"{type(error).__name__}: {error}"
+        if reason:
             write_json_result(self.folder.milestone(percent).audit, why_not(reason))
             return ""
         is_last = percent == self.experiment.milestones[-1]

@@ -166,11 +166,16 @@ def _somersaults(measured: Posture) -> Finding | None:
         "warning",
         f"a full turn of the body{f' within the first {START_SECONDS:g} s' if is_start else ''}",
         f"{n} full {'turn' if n == 1 else 'turns'}, the first from {turns[0][0]:.1f} to "
-        f"{turns[0][1]:.1f} s; {abs(measured.net_turns):.1f} net turns "
-        f"{'forward' if measured.net_turns > 0 else 'backward'}",
+        f"{turns[0][1]:.1f} s; {_net_turns(measured.net_turns)}",
         "measured",
         turns[:3],
     )
+
+
+def _net_turns(turns: float) -> str:
+    if abs(turns) < 0.05:
+        return "no net turns"
+    return f"{abs(turns):.1f} net turns {'forward' if turns > 0 else 'backward'}"
 
 
 def _on_the_body(trajectory: Trajectory, anatomy: Anatomy) -> Finding | None:

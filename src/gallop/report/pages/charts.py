@@ -28,6 +28,7 @@ PIXELS_A_SECOND, LANE = 150, 22
 MAX_GAIT_SECONDS = 120.0
 """Of an episode, that the gait diagram shows."""
 N_COLOURS = 6
+HUGE = 1e15  # returns are drawn up to here
 
 
 class Curve(NamedTuple):
@@ -83,7 +84,7 @@ def curves(label: str, lines: Sequence[Curve], band: Band | None, x_end: float) 
         band: the random policy's returns.
         x_end: where the axis ends.
     """
-    lines = [_thinned(line) for line in lines if line.x.size]
+    lines = [_thinned(_clipped(line)) for line in lines if line.x.size]
     if not lines:
         return element("p", "There is no evaluation to plot yet.", class_="note")
     low, high = _limits([*(a for c in lines for a in (c.y, c.low, c.high)), *_of(band)])
@@ -91,6 +92,8 @@ def curves(label: str, lines: Sequence[Curve], band: Band | None, x_end: float) 
     y = _Scale(low, high, HEIGHT - BOTTOM, TOP)
     parts = [_axes(x, y)]
     if band is not None:
+        places = np.clip([band.mean, band.low, band.high], -HUGE, HUGE).tolist()
+        band = band._replace(mean=places[0], low=places[1], high=places[2])
         across = {"x": LEFT, "width": WIDTH - RIGHT - LEFT}
         top, bottom = y(band.high), y(band.low)
         parts += [
@@ -211,9 +214,15 @@ def _of(band: Band | None) -> list[Floats]:
     return [] if band is None else [np.array([band.mean, band.low, band.high])]
 
 
+def _clipped(line: Curve) -> Curve:
+    """A curve whose values have places in a picture: spreads of huge returns are infinite."""
+    y, low, high = (np.clip(values, -HUGE, HUGE) for values in (line.y, line.low, line.high))
+    return line._replace(y=y, low=low, high=high)
+
+
 def _limits(arrays: Sequence[Floats]) -> tuple[float, float]:
     """Return where the y axis begins and ends: around all values, with some room."""
-    values = np.concatenate([np.clip(array, -1e15, 1e15) for array in arrays])
+    values = np.concatenate([np.clip(array, -HUGE, HUGE) for array in arrays])
     low, high = float(values.min()), float(values.max())
     room = 0.05 * (high - low) or max(1.0, 0.1 * abs(high))
     return low - room, high + room

@@ -70,7 +70,7 @@ _HOW_TO_READ = (
      "quarter. If it is far above the mean, a few episodes went wrong."),
     ("Difference", "both policies play the same starts, so they are compared start by start, and "
      "the mean of the ten differences is given. If the interval does not contain 0, the "
-     "difference is not a matter of the starts."),
+     "difference is hardly a matter of the starts alone."),
     ("P(better)", "the probability that an episode of the one policy returns more than an episode "
      "of the other; 50 % means that neither is better."),
     ("Sign-flip p and Wilcoxon p", "suppose that the two policies were equally good: so often "
