@@ -125,6 +125,21 @@ def test_the_command_writes_into_a_run_and_its_manifest(hopper, capsys):
     assert len(read_json(milestone.audit)["episodes"]) == 2
 
 
+def test_nothing_is_written_over_what_a_run_says_of_another_policy(hopper, tmp_path, capsys):
+    folder, _ = hopper
+    before = folder.milestone(100).audit.read_bytes()
+    for what, output in ((folder, folder.milestone(100)), (folder, folder)):
+        assert main(["audit", str(what.path), "--episodes", "1", "-o", str(output.path)]) == 2
+        assert "belongs to a run" in capsys.readouterr().err
+    assert main(["report", str(folder.path), "-o", str(folder.path / "report.html")]) == 2
+    assert "without -o" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert main(["audit", str(folder.path), "-o", str(tmp_path / "file")]) == 2
+    assert "-o takes a folder" in capsys.readouterr().err
+    assert folder.milestone(100).audit.read_bytes() == before
+    assert not manifest.damages(folder.path)
+
+
 def test_a_page_reads_what_an_audit_writes(hopper):
     found = read_audit(hopper[0].milestone(100).audit)
     assert {"speed", "in the air", "largest force", "energy from no force"} < found.measures.keys()

@@ -51,10 +51,13 @@ def audit(
         display: prints the results.
 
     Raises:
-        ExperimentError: if there is no such policy, or its task is not MuJoCo's.
+        ExperimentError: if there is no such policy, its task is not MuJoCo's, or the folder
+            belongs to another policy.
     """
     seeds = chosen_seeds(n_episodes, None)
     named = find_policy(what, env=env, results=results, arguments=arguments)
+    if output is not None:
+        _check_output(output, named.path)
     tasks = audit_files.changed_tasks(named.task)
     if isinstance(tasks, str):
         raise ExperimentError(tasks)
@@ -74,6 +77,22 @@ def audit(
         for path in _write(found, output):
             display.say(f"{'figure' if path.suffix == '.png' else 'numbers'}  {path}")
     return found
+
+
+def _check_output(output: Path, policy: Path) -> None:
+    """Refuse a folder that is none, or that belongs to a run and to another policy.
+
+    Raises:
+        ExperimentError: in these cases.
+    """
+    if output.exists() and not output.is_dir():
+        raise ExperimentError(f"{output} is a file; -o takes a folder")
+    root, here = manifest.root_of(output), output.resolve()
+    if root is not None and (here == root.resolve() or here != policy.parent.resolve()):
+        raise ExperimentError(
+            f"{output} belongs to a run: -o takes another folder, or that of the milestone whose "
+            "policy is audited"
+        )
 
 
 def _write(found: Audit, output: Path) -> list[Path]:

@@ -33,6 +33,7 @@ def add(commands: Commands) -> None:
 def _report(options: argparse.Namespace) -> int:
     from gallop.report.display import Display
     from gallop.report.pages import page
+    from gallop.run_folder import manifest
     from gallop.run_folder.directory import RunDirectory
     from gallop.run_folder.links import check_contents, check_run_around
     from gallop.run_folder.seed_group import SeedGroup, is_group
@@ -52,6 +53,10 @@ def _report(options: argparse.Namespace) -> int:
     else:
         if output.suffix not in (".html", ".htm"):
             raise ExperimentError(f"{output}: must end in .html")
+        if manifest.root_of(output.parent) is not None:
+            raise ExperimentError(
+                f"{output} belongs to a run: without -o, gallop report writes the run's own page"
+            )
         check_run_around(output)
         page.write_page(runs, output)
     size = output.stat().st_size

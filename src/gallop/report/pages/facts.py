@@ -259,14 +259,15 @@ def _milestone(
     milestone: Milestone, percent: int, timestep: int, episodes: Episodes
 ) -> MilestoneFacts:
     meta = milestone.read_meta() or {}
-    audit, audit_note = _audit(milestone.audit)
+    missing = meta.get("missing")
+    missing = missing if isinstance(missing, Mapping) else {}
+    audit, audit_note = _audit(milestone.audit, missing.get(milestone.audit.name))
     index = episodes.first_finite
     seed = None if index is None else int(episodes.seeds[index])
     if audit is not None and audit.filmed is not None:
         seed = audit.filmed.seed
     of_seed = {int(s): float(r) for s, r in zip(episodes.seeds, episodes.returns, strict=True)}
-    missing = meta.get("missing")
-    reason = missing.get(milestone.film.name) if isinstance(missing, Mapping) else None
+    reason = missing.get(milestone.film.name)
     there, why_not = _film(milestone.film)
     film = FilmFile(
         label=f"{percent} %",
@@ -278,9 +279,10 @@ def _milestone(
     return MilestoneFacts(percent, timestep, film, audit, audit_note)
 
 
-def _audit(path: Path) -> tuple[AuditRecord | None, str]:
+def _audit(path: Path, reason: object) -> tuple[AuditRecord | None, str]:
+    """Read an audit; the reason is what meta.json says if there is none."""
     if not path.exists():
-        return None, "this milestone was not audited"
+        return None, _said(reason) or "this milestone was not audited"
     try:
         manifest.check(path)
         return read_audit(path), ""

@@ -33,9 +33,12 @@ def write_report(folder: RunDirectory | SeedGroup, *, running: bool = False) -> 
         running: whether this process is training the run.
 
     Raises:
-        RunError: if the folder cannot be read.
+        RunError: if the folder cannot be read, or is a group without a run that can.
     """
-    write_result(folder.report, content([read_side(folder.path, running=running)]))
+    side = read_side(folder.path, running=running)
+    if not side.runs:
+        raise RunError(f"{folder.path}: none of its runs can be read, so there is no page")
+    write_result(folder.report, content([side]))
     return folder.report
 
 
