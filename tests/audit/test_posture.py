@@ -65,7 +65,7 @@ def test_the_same_motion_of_a_mirrored_hinge_has_the_opposite_sign():
 
 FREE = """
 <mujoco>
-  <option timestep="0.002" gravity="0 0 0" integrator="RK4"/>
+  <option timestep="0.002" integrator="RK4"/>
   <worldbody><body name="torso" pos="0 0 1"><freejoint/>
     <geom type="box" size="0.2 0.2 0.2" mass="1"/></body></worldbody>
 </mujoco>
