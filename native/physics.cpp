@@ -4,9 +4,6 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <csetjmp>
-#include <cstdio>
-#include <cstdlib>
 #include <utility>
 
 namespace gallop {
@@ -52,34 +49,14 @@ T sum_of_squares(const Value& value, std::ptrdiff_t first, std::ptrdiff_t n) {
 // Whether a policy or learner can use a number: finite, and in the range of float32.
 bool usable(double x) { return std::fabs(x) <= FLT_MAX; }
 
-// --- MuJoCo's errors and the processor's state ---------------------------------------------------
+// --- MuJoCo and the processor's state -------------------------------------------------------------
 
-thread_local std::jmp_buf* after_error = nullptr;
-thread_local char message_of_error[1000];
-
-// MuJoCo exits if this function returns.
-void on_error(const char* message) {
-  if (after_error == nullptr) {
-    std::fprintf(stderr, "ERROR: %s\n\n", message);
-    std::exit(EXIT_FAILURE);
-  }
-  std::snprintf(message_of_error, sizeof message_of_error, "%s", message);
-  std::longjmp(*after_error, 1);
-}
-
-// Simulates a timestep; returns MuJoCo's message if it fails, else null. It has no local objects
-// with destructors, which a jump would leave out.
+// Simulates a timestep; returns MuJoCo's message if it fails, else null.
 const char* simulate(const Mujoco& mujoco, const Simulator& simulator) {
-  std::jmp_buf here;
-  after_error = &here;
-  if (setjmp(here) != 0) {
-    after_error = nullptr;
-    return message_of_error;
-  }
-  for (int i = 0; i < simulator.frame_skip; i++) mujoco.step(simulator.model, simulator.data);
-  mujoco.rne_post_constraint(simulator.model, simulator.data);
-  after_error = nullptr;
-  return nullptr;
+  return mujoco_call([&] {
+    for (int i = 0; i < simulator.frame_skip; i++) mujoco.step(simulator.model, simulator.data);
+    mujoco.rne_post_constraint(simulator.model, simulator.data);
+  });
 }
 
 // The team's jobs treat tiny numbers as 0; physics needs the caller's own settings.
@@ -104,7 +81,7 @@ double Position::now() const {
 
 Physics::Physics(const Mujoco& mujoco, const PhysicsSettings& settings, int n_threads)
     : mujoco_(mujoco), settings_(settings), team_(n_threads) {
-  if (*mujoco_.on_error == nullptr) *mujoco_.on_error = &on_error;
+  catch_mujoco_errors(mujoco_.on_error);
 }
 
 void Physics::add(Simulator simulator) {

@@ -12,16 +12,16 @@
 #include <string>
 #include <vector>
 
+#include "mujoco_call.hpp"
 #include "team.hpp"
 
 namespace gallop {
 
 struct Mujoco {
   using Function = void (*)(const void* model, void* data);
-  using OnError = void (*)(const char* message);
   Function step;                 // mj_step
   Function rne_post_constraint;  // mj_rnePostConstraint: contact forces, which mj_step leaves out
-  OnError* on_error;  // mju_user_error: called for an error, after which MuJoCo would exit
+  OnMujocoError* on_error;       // mju_user_error
 };
 
 struct Bounds {

@@ -61,7 +61,7 @@ def driven(
         push = inertia[np.ix_(speeds, speeds)] @ (SERVO**2 * error + 2 * SERVO * late)
         data.qfrc_applied[speeds] = push + (here.qfrc_bias - here.qfrc_passive)[speeds]
         data.ctrl[:] = controls(step)
-        recorder.step(mujoco.mj_step, 1)
+        recorder.step(1)
     assert recorder.trajectory().warnings.sum() == 0
     return recorder.trajectory(), anatomy(model)
 

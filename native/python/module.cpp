@@ -16,6 +16,7 @@
 
 #include "off_policy.hpp"
 #include "physics.hpp"
+#include "physics_log.hpp"
 #include "ppo.hpp"
 
 using namespace nanobind::literals;
@@ -560,6 +561,92 @@ The names are those in Gymnasium's `info`. A timestep with a BAD_OBSERVATION doe
         "MuJoCo's message of the latest FAILED step of this environment.");
 }
 
+void bind_physics_log(nb::module_& m) {
+  nb::class_<PythonPhysicsLog> c(m, "PhysicsLog", R"(
+What MuJoCo's MjData holds at every physics step, copied while the steps are taken.
+)");
+  c.def(
+      "__init__",
+      [](PythonPhysicsLog* self, std::uintptr_t mj_step, std::uintptr_t mj_forward,
+         std::uintptr_t mj_forward_skip, std::uintptr_t mj_check_pos, std::uintptr_t mj_check_vel,
+         std::uintptr_t mj_check_acc, std::uintptr_t mj_contact_force,
+         std::uintptr_t mj_integrate_pos, std::uintptr_t mju_add_to_scl,
+         std::uintptr_t mju_user_error, std::ptrdiff_t time, std::ptrdiff_t ncon,
+         std::ptrdiff_t contact, std::ptrdiff_t contact_size, std::ptrdiff_t pos,
+         std::ptrdiff_t frame, std::ptrdiff_t dist, std::ptrdiff_t geom, std::uintptr_t model,
+         std::uintptr_t data, Doubles qpos, Doubles qvel, Doubles qacc, Doubles qacc_warmstart,
+         std::vector<Doubles> row, std::vector<Doubles> bodies, double timestep, bool is_rk4) {
+        using Step = LogFunctions::OfData;
+        LogFunctions functions{};
+        functions.step = reinterpret_cast<Step>(mj_step);
+        functions.forward = reinterpret_cast<Step>(mj_forward);
+        functions.check_pos = reinterpret_cast<Step>(mj_check_pos);
+        functions.check_vel = reinterpret_cast<Step>(mj_check_vel);
+        functions.check_acc = reinterpret_cast<Step>(mj_check_acc);
+        functions.forward_skip =
+            reinterpret_cast<decltype(functions.forward_skip)>(mj_forward_skip);
+        functions.contact_force =
+            reinterpret_cast<decltype(functions.contact_force)>(mj_contact_force);
+        functions.integrate_pos =
+            reinterpret_cast<decltype(functions.integrate_pos)>(mj_integrate_pos);
+        functions.add_to_scl = reinterpret_cast<decltype(functions.add_to_scl)>(mju_add_to_scl);
+        functions.on_error = reinterpret_cast<OnMujocoError*>(mju_user_error);
+        new (self) PythonPhysicsLog({.functions = functions,
+                                     .layout = {.time = time,
+                                                .n_contacts = ncon,
+                                                .contacts = contact,
+                                                .contact_size = contact_size,
+                                                .pos = pos,
+                                                .frame = frame,
+                                                .dist = dist,
+                                                .geom = geom},
+                                     .model = model,
+                                     .data = data,
+                                     .qpos = qpos,
+                                     .qvel = qvel,
+                                     .qacc = qacc,
+                                     .qacc_warmstart = qacc_warmstart,
+                                     .row = std::move(row),
+                                     .bodies = std::move(bodies),
+                                     .timestep = timestep,
+                                     .is_rk4 = is_rk4});
+      },
+      nb::kw_only(), "mj_step"_a, "mj_forward"_a, "mj_forward_skip"_a, "mj_check_pos"_a,
+      "mj_check_vel"_a, "mj_check_acc"_a, "mj_contact_force"_a, "mj_integrate_pos"_a,
+      "mju_add_to_scl"_a, "mju_user_error"_a, "time"_a, "ncon"_a, "contact"_a, "contact_size"_a,
+      "pos"_a, "frame"_a, "dist"_a, "geom"_a, "model"_a, "data"_a, "qpos"_a, "qvel"_a, "qacc"_a,
+      "qacc_warmstart"_a, "row"_a, "bodies"_a, "timestep"_a, "is_rk4"_a, R"(
+Args:
+    mj_step, mj_forward, mj_forward_skip, mj_check_pos, mj_check_vel, mj_check_acc,
+        mj_contact_force, mj_integrate_pos, mju_add_to_scl: addresses of these functions in
+        the MuJoCo library of the process.
+    mju_user_error: address of this variable.
+    time, ncon, contact: offsets of these fields in an mjData.
+    contact_size, pos, frame, dist, geom: size of an mjContact, and offsets of its fields.
+    model, data: addresses of the mjModel and mjData.
+    qpos, qvel, qacc, qacc_warmstart: arrays of that mjData.
+    row: arrays of it that are copied at every step, one after the other.
+    bodies: arrays that are copied where there are contacts.
+    timestep: of the physics, in s.
+    is_rk4: whether the integrator is RK4: a row is then added for each of its four stages.
+)");
+  c.def("step", &PythonPhysicsLog::step, "n"_a, R"(
+Take physics steps, and add a row for each.
+
+Raises:
+    RuntimeError: with MuJoCo's message, if it fails.
+)");
+  c.def("arrays", &PythonPhysicsLog::arrays,
+        nb::sig("def arrays(self) -> dict[str, NDArray[typing.Any]]"), R"(
+Return copies of what was recorded.
+
+Returns:
+    `rows` [rows, numbers]; `touches`, the rows with contacts, and the `n_contacts` of each;
+    `bodies` [touches, numbers]; `contacts` [contacts, 16]: position, three axes, distance,
+    and force along each axis; and the two `geoms` of each [contacts, 2].
+)");
+}
+
 }  // namespace
 }  // namespace gallop
 
@@ -573,4 +660,5 @@ NB_MODULE(_kernels, m) {
   gallop::bind_td3(m);
   gallop::bind_ppo(m);
   gallop::bind_physics(m);
+  gallop::bind_physics_log(m);
 }

@@ -148,7 +148,7 @@ class PythonPhysics {
   static Mujoco functions(const MujocoAddresses& mujoco) {
     return {reinterpret_cast<Mujoco::Function>(mujoco.step),
             reinterpret_cast<Mujoco::Function>(mujoco.rne_post_constraint),
-            reinterpret_cast<Mujoco::OnError*>(mujoco.on_error)};
+            reinterpret_cast<OnMujocoError*>(mujoco.on_error)};
   }
 
   static Part bounded(const Bounded& part) {

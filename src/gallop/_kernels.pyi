@@ -1,7 +1,7 @@
 """The compiled kernels: networks and gradient steps over NumPy arrays."""
 
 from collections.abc import Sequence
-from typing import Annotated, overload
+from typing import Annotated, Any, overload
 
 import numpy
 from numpy.typing import NDArray
@@ -568,3 +568,74 @@ class Physics:
 
     def error(self, index: int) -> str:
         """MuJoCo's message of the latest FAILED step of this environment."""
+
+class PhysicsLog:
+    """
+    What MuJoCo's MjData holds at every physics step, copied while the steps are taken.
+    """
+
+    def __init__(
+        self,
+        *,
+        mj_step: int,
+        mj_forward: int,
+        mj_forward_skip: int,
+        mj_check_pos: int,
+        mj_check_vel: int,
+        mj_check_acc: int,
+        mj_contact_force: int,
+        mj_integrate_pos: int,
+        mju_add_to_scl: int,
+        mju_user_error: int,
+        time: int,
+        ncon: int,
+        contact: int,
+        contact_size: int,
+        pos: int,
+        frame: int,
+        dist: int,
+        geom: int,
+        model: int,
+        data: int,
+        qpos: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        qvel: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        qacc: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        qacc_warmstart: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        row: Sequence[Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")]],
+        bodies: Sequence[Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")]],
+        timestep: float,
+        is_rk4: bool,
+    ) -> None:
+        """
+        Args:
+            mj_step, mj_forward, mj_forward_skip, mj_check_pos, mj_check_vel, mj_check_acc,
+                mj_contact_force, mj_integrate_pos, mju_add_to_scl: addresses of these functions in
+                the MuJoCo library of the process.
+            mju_user_error: address of this variable.
+            time, ncon, contact: offsets of these fields in an mjData.
+            contact_size, pos, frame, dist, geom: size of an mjContact, and offsets of its fields.
+            model, data: addresses of the mjModel and mjData.
+            qpos, qvel, qacc, qacc_warmstart: arrays of that mjData.
+            row: arrays of it that are copied at every step, one after the other.
+            bodies: arrays that are copied where there are contacts.
+            timestep: of the physics, in s.
+            is_rk4: whether the integrator is RK4: a row is then added for each of its four stages.
+        """
+
+    def step(self, n: int) -> None:
+        """
+        Take physics steps, and add a row for each.
+
+        Raises:
+            RuntimeError: with MuJoCo's message, if it fails.
+        """
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """
+        Return copies of what was recorded.
+
+        Returns:
+            `rows` [rows, numbers]; `touches`, the rows with contacts, and the `n_contacts` of each;
+            `bodies` [touches, numbers]; `contacts` [contacts, 16]: position, three axes, distance,
+            and force along each axis; and the two `geoms` of each [contacts, 2].
+        """

@@ -81,7 +81,7 @@ def test_a_free_body_turns_by_its_own_axis_whatever_its_heading(heading):
     data.qpos[3:7] = np.cos(heading / 2), 0, 0, np.sin(heading / 2)
     data.qvel[4] = TURN  # one turn per second about the lateral axis
     recorder = Recorder(model, data)
-    recorder.step(mujoco.mj_step, 1000)
+    recorder.step(1000)
     trajectory, parts = recorder.trajectory(), anatomy(model)
     assert pitch(trajectory, parts)[-1] == pytest.approx(2 * TURN, rel=0.01)
     measured = posture(trajectory, parts)

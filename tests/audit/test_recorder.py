@@ -88,7 +88,7 @@ def test_with_rk4_the_impulses_balance_the_momentum(task):
 def test_a_box_at_rest_is_carried_by_its_weight(integrator):
     *_, recorder, parts = box(integrator)
     for _ in range(20):
-        recorder.step(mujoco.mj_step, 20)
+        recorder.step(20)
     trajectory = recorder.trajectory()
     late = floor_force(trajectory)[-50:]
     np.testing.assert_allclose(late, np.tile([0, 0, 2 * 9.81], (50, 1)), atol=0.02)
@@ -100,7 +100,7 @@ def test_a_box_at_rest_is_carried_by_its_weight(integrator):
 @pytest.mark.parametrize("integrator", ["Euler", "RK4"])
 def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
     _, _, recorder, _ = box(integrator, height=0.05 + 0.5 * 9.81 * 0.2**2)
-    recorder.step(mujoco.mj_step, 150)
+    recorder.step(150)
     contacts = recorder.trajectory().contacts
     assert contacts.step.min() * 0.002 == pytest.approx(0.2, abs=0.005), "0.2 s of free fall"
 
@@ -109,7 +109,7 @@ def test_a_falling_box_has_no_contacts_until_it_lands(integrator):
 def test_the_impulse_of_a_landing_is_the_change_of_momentum(integrator, error):
     """A box of 2 kg is dropped by 0.2 m: it lands at 2 m/s, and needs 4 Ns and its weight."""
     _, _, recorder, _ = box(integrator, height=0.25)
-    recorder.step(mujoco.mj_step, 200)
+    recorder.step(200)
     trajectory = recorder.trajectory()
     impulse = np.cumsum(floor_force(trajectory)[:, 2]) * trajectory.dt
     change = 2 * (trajectory.qvel[1:, 1] - trajectory.qvel[0, 1])
@@ -125,13 +125,13 @@ def test_the_impulse_of_a_landing_is_the_change_of_momentum(integrator, error):
 def test_a_box_that_is_pushed_is_held_by_friction(integrator):
     """3 N along the floor, less than friction 0.3 can hold: the floor pushes back with 3 N."""
     _, data, recorder, _ = box(integrator, friction=0.3)
-    recorder.step(mujoco.mj_step, 100)
+    recorder.step(100)
     data.qfrc_applied[0] = 3.0
-    recorder.step(mujoco.mj_step, 300)
+    recorder.step(300)
     late = floor_force(recorder.trajectory())[-100:]
     np.testing.assert_allclose(late, np.tile([-3.0, 0, 2 * 9.81], (100, 1)), atol=0.05)
     data.qfrc_applied[0] = 10.0  # more than it can
-    recorder.step(mujoco.mj_step, 100)
+    recorder.step(100)
     moved = floor_force(recorder.trajectory())[-50:].mean(axis=0)
     assert moved[0] == pytest.approx(-0.3 * moved[2], rel=0.03)
 
@@ -140,7 +140,7 @@ def test_slip_and_friction_of_a_sliding_box():
     """Friction 0.3: the force along the floor is 0.3 of the normal one, against the motion."""
     _, data, recorder, _ = box(friction=0.3)
     data.qvel[0] = 2.0
-    recorder.step(mujoco.mj_step, 100)
+    recorder.step(100)
     trajectory = recorder.trajectory()
     total = floor_force(trajectory)[20:80].mean(axis=0)
     assert total[0] / total[2] == pytest.approx(-0.3, rel=0.03)
@@ -152,7 +152,7 @@ def test_slip_and_friction_of_a_sliding_box():
 def test_energy_is_balanced_where_nothing_touches():
     _, data, recorder, _ = box("RK4", height=3.0)
     data.qvel[:] = 1.0, 2.0, 5.0
-    recorder.step(mujoco.mj_step, 200)
+    recorder.step(200)
     energy = recorder.trajectory().energy
     np.testing.assert_allclose(energy, energy[0], rtol=1e-9)
 

@@ -10,11 +10,7 @@ imports Gymnasium.
 
 from __future__ import annotations
 
-import ctypes
-import functools
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -237,26 +233,18 @@ class _Functions(NamedTuple):
     """Address of this variable."""
 
 
-@functools.cache
 def _mujoco_functions() -> _Functions | None:
-    """Find the library that MuJoCo's Python package has loaded; None if there is none."""
-    import mujoco
+    """Find them; None if the library cannot be found."""
+    from gallop.environments import mujoco_library as mujoco
 
-    if not hasattr(os, "RTLD_NOLOAD"):
-        return None
-    for path in Path(mujoco.__file__).parent.glob("libmujoco*"):
-        try:
-            library = ctypes.CDLL(str(path), mode=os.RTLD_NOLOAD | os.RTLD_NOW)
-        except OSError:
-            continue
-        step, post = (
-            ctypes.cast(getattr(library, name), ctypes.c_void_p).value
-            for name in ("mj_step", "mj_rnePostConstraint")
+    try:
+        return _Functions(
+            mujoco.function("mj_step"),
+            mujoco.function("mj_rnePostConstraint"),
+            mujoco.variable("mju_user_error"),
         )
-        on_error = ctypes.addressof(ctypes.c_void_p.in_dll(library, "mju_user_error"))
-        assert step is not None and post is not None
-        return _Functions(step, post, on_error)
-    return None
+    except LookupError:
+        return None
 
 
 def _fatal(message: str) -> Exception:
