@@ -6,7 +6,8 @@ r"""The reference study on HalfCheetah-v5: train what is missing, and publish wh
 
 The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
 training seeds, so all commands of Gallop work on it. Whatever has been trained so far is then
-published in the same folder: CSVs, figures, a film and the page's tables.
+published in the same folder: CSVs, figures, films and the page's tables. What the CSVs say of
+other runs stays, so that a study can be trained on several machines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import datetime
 import math
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +37,6 @@ from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
 from gallop.reading import read_json
 from gallop.report import figures
 from gallop.report.films import encoding
-from gallop.report.group_report import evaluations_over_seeds
 from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.provenance import read_provenance
@@ -59,108 +60,46 @@ LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
 
-class Final(NamedTuple):
-    """The policy of one training seed at some timestep."""
+class Evaluation(NamedTuple):
+    """A row of evaluations.csv."""
 
-    seed: int
-    returns: np.ndarray
-    """On the ten evaluation seeds; shape [10]."""
-
-
-def groups(results: Path) -> dict[str, SeedGroup]:
-    """Return name -> group of all experiments that have been begun."""
-    found = {}
-    for names, _ in STUDIES.values():
-        for name in names:
-            group = SeedGroup(results / "SAC_HalfCheetah-v5" / name)
-            if is_group(group.path):
-                found[name] = group
-    return found
+    experiment: str
+    training_seed: int
+    timestep: int
+    mean_return: float
 
 
-def finals(group: SeedGroup, timesteps: int) -> list[Final]:
-    """Return the policies that the group's runs have reached at a number of timesteps."""
-    found = []
-    for seed, run in sorted(group.runs().items()):
-        reached = milestone_returns(run, make_plan(run.look_at_experiment()))
-        found += [Final(seed, returns) for at, returns in reached.values() if at == timesteps]
-    return found
+class Episode(NamedTuple):
+    """A row of milestones.csv."""
+
+    experiment: str
+    training_seed: int
+    timestep: int
+    evaluation_seed: int
+    episode_return: float
 
 
-def over_seeds(found: Sequence[Final]) -> tuple[float, Interval]:
-    """Return the mean over training seeds, with Student's interval."""
-    means = [final.returns.mean() for final in found]
-    return float(np.mean(means)), student_interval(means)
+class Run(NamedTuple):
+    """A row of runs.csv."""
 
-
-# --- numbers -------------------------------------------------------------------------------------
-
-
-def write_csv(name: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with (PAGE / name).open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def evaluation_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
-    for name, group in begun.items():
-        for seed, run in sorted(group.runs().items()):
-            evaluations = run.numbers.read_evaluations()
-            if evaluations is not None:
-                for timestep, mean in zip(
-                    evaluations.timesteps.tolist(), evaluations.mean_returns.tolist(), strict=True
-                ):
-                    yield name, seed, timestep, repr(mean)
-
-
-def milestone_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
-    for name, group in begun.items():
-        for seed, run in sorted(group.runs().items()):
-            reached = milestone_returns(run, make_plan(run.look_at_experiment()))
-            for timestep, returns in reached.values():
-                for start, value in zip(EVALUATION_SEEDS, returns.tolist(), strict=True):
-                    yield name, seed, timestep, start, repr(value)
-
-
-def run_rows(begun: dict[str, SeedGroup]) -> Iterable[Sequence[object]]:
-    for name, group in begun.items():
-        for seed, run in sorted(group.runs().items()):
-            record = read_provenance(run)
-            if record is None:
-                continue
-            minutes = wall_minutes(run)
-            yield (
-                name, seed, reached(run), "yes" if run.is_finished() else "no",
-                "" if minutes is None else round(minutes, 1), record["n_threads"],
-                record["instruction_set"], len(record["resumes"]), record["commit"],
-            )  # fmt: skip
-
-
-def reached(run: RunDirectory) -> int:
-    """Return the timestep of the last resume state."""
-    segments = run.numbers.read_segments()
-    return segments[-1].timestep if segments else 0
-
-
-def wall_minutes(run: RunDirectory) -> float | None:
-    """Return the minutes from start to end of a finished run that was never stopped."""
-    record = read_provenance(run)
-    if record is None or len(record["resumes"]) > 1 or record["end"] is None:
-        return None  # a group starts each run with one resume
-    first = record["resumes"][0]["at"] if record["resumes"] else record["start"]
-    start, end = (datetime.datetime.fromisoformat(each) for each in (first, record["end"]))
-    return (end - start).total_seconds() / 60
-
-
-# --- audits --------------------------------------------------------------------------------------
+    experiment: str
+    training_seed: int
+    timestep: int
+    total_timesteps: int
+    minutes_if_never_stopped: float | None
+    n_threads: int
+    instruction_set: str
+    resumes: int
+    random_policy: float
+    """Mean return of the random baseline."""
+    commit: str
 
 
 class Audited(NamedTuple):
-    """What the audit says of one milestone; means over its episodes."""
+    """A row of audits.csv: what the audit says of one milestone; means over its episodes."""
 
     experiment: str
-    seed: int
+    training_seed: int
     timestep: int
     mean_return: float
     at_half_step: float
@@ -176,22 +115,168 @@ class Audited(NamedTuple):
     findings: str
 
 
-def audits(begun: dict[str, SeedGroup]) -> list[Audited]:
-    """Audit every milestone that has no audit yet, and return what all of them say."""
-    found = []
-    for name, group in begun.items():
-        for seed, run in sorted(group.runs().items()):
-            experiment = run.look_at_experiment()
-            for percent in experiment.milestones:
-                milestone = run.milestone(percent)
-                if not milestone.model.exists():
-                    continue
-                if HALF_STEP not in _changes(record_of(milestone)):
-                    command = ["audit", str(milestone.path), "--sensitivity", "-o"]
-                    command = [sys.executable, "-m", "gallop", *command, str(milestone.path)]
-                    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                timestep = experiment.total_timesteps * percent // 100
-                found.append(audited(name, seed, timestep, record_of(milestone)))
+class Study(NamedTuple):
+    """All that has been published; each part is the CSV of that name."""
+
+    evaluations: list[Evaluation]
+    milestones: list[Episode]
+    runs: list[Run]
+    audits: list[Audited]
+
+
+ROWS = Study(Evaluation, Episode, Run, Audited)  # type: ignore[arg-type]
+
+
+class Final(NamedTuple):
+    """The policy of one training seed at some timestep."""
+
+    seed: int
+    returns: np.ndarray
+    """On the ten evaluation seeds; shape [10]."""
+
+
+def finals(study: Study, experiment: str, timestep: int) -> list[Final]:
+    """Return the policies that have reached a number of timesteps."""
+    by_seed: dict[int, list[float]] = {}
+    for each in study.milestones:
+        if (each.experiment, each.timestep) == (experiment, timestep):
+            by_seed.setdefault(each.training_seed, []).append(each.episode_return)
+    return [Final(seed, np.array(returns)) for seed, returns in sorted(by_seed.items())]
+
+
+def over_seeds(found: Sequence[Final]) -> tuple[float, Interval]:
+    """Return the mean over training seeds, with Student's interval."""
+    means = [final.returns.mean() for final in found]
+    return float(np.mean(means)), student_interval(means)
+
+
+# --- what has been published, and what the runs here add to it -----------------------------------
+
+
+def published() -> Study:
+    """Read the CSVs."""
+    return Study(*(read_csv(PAGE / f"{name}.csv", row)
+                   for name, row in zip(Study._fields, ROWS, strict=True)))  # fmt: skip
+
+
+def read_csv(path: Path, row: Any) -> list[Any]:
+    if not path.exists():
+        return []
+    types = typing.get_type_hints(row)
+    with path.open(newline="") as file:
+        return [
+            row(**{name: None if not text else PARSERS.get(types[name], float)(text)
+                   for name, text in each.items()})
+            for each in csv.DictReader(file)
+        ]  # fmt: skip
+
+
+PARSERS: dict[Any, Callable[[str], Any]] = {str: str, int: int, float: float}
+
+
+def write_csv(path: Path, row: Any, rows: Iterable[Any]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(row._fields)
+        writer.writerows([repr(value) if isinstance(value, float) else value for value in each]
+                         for each in rows)  # fmt: skip
+
+
+def with_runs(old: Study, results: Path) -> Study:
+    """Add the runs in a folder. They replace the published ones of the same experiment and training
+    seed, unless those have been trained for longer."""
+    had = {each[:2]: each.timestep for each in old.runs}
+    runs = {key: run for key, run in found_runs(results).items()
+            if reached(run) >= had.get(key, 0) and reached(run)}  # fmt: skip
+    new = Study(
+        [row for key, run in runs.items() for row in evaluation_rows(*key, run)],
+        [row for key, run in runs.items() for row in milestone_rows(*key, run)],
+        [run_row(*key, run) for key, run in runs.items()],
+        [row for key, run in runs.items() for row in audit_rows(*key, run)],
+    )
+    return Study(*(
+        sorted([row for row in before if row[:2] not in runs] + after, key=place)
+        for before, after in zip(old, new, strict=True)
+    ))  # fmt: skip
+
+
+def place(row: Any) -> tuple[Any, ...]:
+    """Where a row is in its CSV."""
+    return (*row[:3], getattr(row, "evaluation_seed", 0))
+
+
+def found_runs(results: Path) -> dict[tuple[str, int], RunDirectory]:
+    """Return (experiment, training seed) -> run of all that has been begun."""
+    found = {}
+    for name in (name for names, _ in STUDIES.values() for name in names):
+        group = SeedGroup(results / "SAC_HalfCheetah-v5" / name)
+        if is_group(group.path):
+            found |= {(name, seed): run for seed, run in group.runs().items()}
+    return found
+
+
+def evaluation_rows(name: str, seed: int, run: RunDirectory) -> list[Evaluation]:
+    found = run.numbers.read_evaluations()
+    if found is None:
+        return []
+    pairs = zip(found.timesteps.tolist(), found.mean_returns.tolist(), strict=True)
+    return [Evaluation(name, seed, timestep, mean) for timestep, mean in pairs]
+
+
+def milestone_rows(name: str, seed: int, run: RunDirectory) -> list[Episode]:
+    return [
+        Episode(name, seed, timestep, start, value)
+        for timestep, returns in milestone_returns(
+            run, make_plan(run.look_at_experiment())
+        ).values()
+        for start, value in zip(EVALUATION_SEEDS, returns.tolist(), strict=True)
+    ]
+
+
+def run_row(name: str, seed: int, run: RunDirectory) -> Run:
+    record, baseline = read_provenance(run), run.numbers.read_baseline()
+    assert record is not None and baseline is not None
+    return Run(
+        name, seed, reached(run), run.look_at_experiment().total_timesteps, wall_minutes(run),
+        record["n_threads"], record["instruction_set"], len(record["resumes"]),
+        float(baseline.mean()), record["commit"],
+    )  # fmt: skip
+
+
+def reached(run: RunDirectory) -> int:
+    """Return the timestep of the last resume state."""
+    segments = run.numbers.read_segments()
+    return segments[-1].timestep if segments else 0
+
+
+def wall_minutes(run: RunDirectory) -> float | None:
+    """Return the minutes from start to end of a finished run that was never stopped."""
+    record = read_provenance(run)
+    if record is None or len(record["resumes"]) > 1 or record["end"] is None:
+        return None  # a group starts each run with one resume
+    first = record["resumes"][0]["at"] if record["resumes"] else record["start"]
+    start, end = (datetime.datetime.fromisoformat(each) for each in (first, record["end"]))
+    return round((end - start).total_seconds() / 60, 1)
+
+
+# --- audits --------------------------------------------------------------------------------------
+
+
+def audit_rows(name: str, seed: int, run: RunDirectory) -> list[Audited]:
+    """Audit a finished run's milestones that have no full audit, and return what all say."""
+    found, experiment = [], run.look_at_experiment()
+    if not run.is_finished():
+        return []
+    for percent in experiment.milestones:
+        milestone = run.milestone(percent)
+        if not milestone.model.exists():
+            continue
+        if HALF_STEP not in _changes(record_of(milestone)):
+            command = ["audit", str(milestone.path), "--sensitivity", "-o"]
+            command = [sys.executable, "-m", "gallop", *command, str(milestone.path)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        timestep = experiment.total_timesteps * percent // 100
+        found.append(audited(name, seed, timestep, record_of(milestone)))
     return found
 
 
@@ -241,8 +326,8 @@ def audit_table(found: Sequence[Audited], names: Sequence[str]) -> list[str]:
     for each in found:
         if each.experiment in names:
             lines.append(
-                f"| {each.experiment} | {each.seed} | {each.timestep:,} | {each.mean_return:,.0f} "
-                f"| {each.at_half_step:.0%} | {each.in_the_air:.0%} "
+                f"| {each.experiment} | {each.training_seed} | {each.timestep:,} "
+                f"| {each.mean_return:,.0f} | {each.at_half_step:.0%} | {each.in_the_air:.0%} "
                 f"| {each.steepness_of_bfoot:.0f}°, {each.steepness_of_ffoot:.0f}° "
                 f"| {each.findings} |"
             )
@@ -252,19 +337,13 @@ def audit_table(found: Sequence[Audited], names: Sequence[str]) -> list[str]:
 # --- figures and film ----------------------------------------------------------------------------
 
 
-def draw_curves(begun: dict[str, SeedGroup]) -> None:
+def draw_curves(study: Study) -> None:
     """Draw the evaluations of A and B with the published points and the original's result."""
     figure, axes = new_figure("SAC on HalfCheetah-v5: each training seed, and their mean")
     for name in ("b_sb3_defaults", "a_reference"):
-        if name in begun:
-            draw_seeds(axes, begun[name], TITLES[name], COLOURS[name])
-    baseline = next(
-        returns
-        for group in begun.values()
-        for run in group.runs().values()
-        if (returns := run.numbers.read_baseline()) is not None
-    )
-    axes.axhline(baseline.mean(), color="#888888", linestyle="--", label="random policy")
+        draw_seeds(axes, study, name)
+    baseline = np.mean([run.random_policy for run in study.runs])
+    axes.axhline(float(baseline), color="#888888", linestyle="--", label="random policy")
     axes.plot(
         list(PUBLISHED), list(PUBLISHED.values()), "D", color=figures.INK, markersize=5,
         label="published plain SAC, mean of 10 seeds",
@@ -278,20 +357,24 @@ def draw_curves(begun: dict[str, SeedGroup]) -> None:
     figures.save(figure, PAGE / "learning_curves.png")
 
 
-def draw_seeds(axes: Axes, group: SeedGroup, title: str, colour: str) -> None:
-    timesteps, returns, seeds = evaluations_over_seeds(group.runs())
-    for row in returns:
-        axes.plot(timesteps, row, color=colour, linewidth=0.8, alpha=0.5)
-    everywhere = np.isfinite(returns).all(axis=0)  # while some runs are behind, up to the slowest
-    if everywhere.any():
-        label = f"{title}, mean of {len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
-        mean = returns[:, everywhere].mean(axis=0)
-        axes.plot(timesteps[everywhere], mean, color=colour, linewidth=2.5, label=label)
+def draw_seeds(axes: Axes, study: Study, name: str) -> None:
+    """Draw a thin line per training seed, and a thick one of their mean as far as all have come."""
+    seeds: dict[int, dict[int, float]] = {}
+    for each in study.evaluations:
+        if each.experiment == name:
+            seeds.setdefault(each.training_seed, {})[each.timestep] = each.mean_return
+    for curve in seeds.values():
+        axes.plot(list(curve), list(curve.values()), color=COLOURS[name], linewidth=0.8, alpha=0.5)
+    if seeds:
+        common = sorted(set.intersection(*map(set, seeds.values())))
+        mean = [np.mean([curve[timestep] for curve in seeds.values()]) for timestep in common]
+        label = f"{TITLES[name]}, mean of {len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+        axes.plot(common, mean, color=COLOURS[name], linewidth=2.5, label=label)
 
 
-def draw_finals(begun: dict[str, SeedGroup]) -> None:
+def draw_finals(study: Study) -> None:
     """Draw a dot per training seed after 2,000,000 timesteps, with mean and interval."""
-    found = {name: finals(begun[name], BUDGET) for name in COLOURS if name in begun}
+    found = {name: finals(study, name, BUDGET) for name in COLOURS}
     found = {name: policies for name, policies in found.items() if policies}
     if sum(map(len, found.values())) < LEAST_SEEDS:
         return
@@ -308,11 +391,9 @@ def draw_finals(begun: dict[str, SeedGroup]) -> None:
     figures.save(figure, PAGE / "final_returns.png")
 
 
-def draw_noise(begun: dict[str, SeedGroup]) -> None:
+def draw_noise(study: Study) -> None:
     """Draw a dot per training seed after 500,000 timesteps, by reset noise in training."""
-    found = {
-        noise: finals(begun[name], NOISE_BUDGET) for noise, name in NOISE.items() if name in begun
-    }
+    found = {noise: finals(study, name, NOISE_BUDGET) for noise, name in NOISE.items()}
     found = {noise: policies for noise, policies in found.items() if policies}
     if sum(map(len, found.values())) < LEAST_SEEDS:
         return
@@ -353,35 +434,45 @@ def new_figure(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def film(begun: dict[str, SeedGroup]) -> None:
-    """Put the milestone films of study A's first finished seed side by side, as a gif."""
-    runs = begun["a_reference"].runs() if "a_reference" in begun else {}
-    for _, run in sorted(runs.items()):
-        films = [run.milestone(percent).film for percent in (25, 50, 100)]
-        if all(path.is_file() for path in films):
-            size = f"fps={FILM_FPS},scale={FILM_SIZE}:-2:flags=lanczos"
-            each = "".join(f"[{place}:v]{size}[{place}];" for place in range(3))
-            palette = "split[x][y];[x]palettegen=max_colors=64[p];[y][p]paletteuse=dither=none"
-            inputs = [word for path in films for word in ("-t", str(FILM_SECONDS), "-i", str(path))]
-            subprocess.run(
-                [
-                    *(encoding.ffmpeg(), "-loglevel", "error", "-y", *inputs, "-filter_complex"),
-                    f"{each}[0][1][2]hstack=3,{palette}",
-                    str(PAGE / "milestones.gif"),
-                ],
-                check=True,
-            )
-            return
+def draw_films(results: Path) -> None:
+    """Put films side by side, as gifs: study A's milestones, and study C's noises."""
+    runs = found_runs(results)
+    for (name, _), run in sorted(runs.items()):
+        if name == "a_reference":
+            films = [run.milestone(percent).film for percent in (25, 50, 100)]
+            if all(path.is_file() for path in films):
+                side_by_side(films, PAGE / "milestones.gif")
+                break
+    films = [run.milestone(100).film for name in NOISE.values()
+             if (run := runs.get((name, 0)))]  # fmt: skip
+    if len(films) == len(NOISE) and all(path.is_file() for path in films):
+        side_by_side(films, PAGE / "reset_noise.gif")
+
+
+def side_by_side(films: Sequence[Path], gif: Path) -> None:
+    """Put the first seconds of three films side by side."""
+    size = f"fps={FILM_FPS},scale={FILM_SIZE}:-2:flags=lanczos"
+    each = "".join(f"[{place}:v]{size}[{place}];" for place in range(3))
+    palette = "split[x][y];[x]palettegen=max_colors=64[p];[y][p]paletteuse=dither=none"
+    inputs = [word for path in films for word in ("-t", str(FILM_SECONDS), "-i", str(path))]
+    subprocess.run(
+        [
+            *(encoding.ffmpeg(), "-loglevel", "error", "-y", *inputs, "-filter_complex"),
+            f"{each}[0][1][2]hstack=3,{palette}",
+            str(gif),
+        ],
+        check=True,
+    )
 
 
 # --- the page ------------------------------------------------------------------------------------
 
 
-def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
+def tables(study: Study) -> dict[str, list[str]]:
     """Return name -> lines of each table of the page."""
     result = ["| study | n | mean return [95 % over seeds] | each seed |", "|---|---|---|---|"]
     for name in COLOURS:
-        policies = finals(begun[name], BUDGET) if name in begun else []
+        policies = finals(study, name, BUDGET)
         if policies:
             result.append(f"| {TITLES[name]} | {row_of(policies)} |")
     noise = [
@@ -389,14 +480,13 @@ def tables(begun: dict[str, SeedGroup]) -> dict[str, list[str]]:
         "|---|---|---|---|",
     ]
     for value, name in NOISE.items():
-        policies = finals(begun[name], NOISE_BUDGET) if name in begun else []
+        policies = finals(study, name, NOISE_BUDGET)
         if policies:
             noise.append(f"| {value} | {row_of(policies)} |")
     progress = ["| experiment | training seed | timesteps trained |", "|---|---|---|"]
-    for name, group in begun.items():
-        for seed, run in sorted(group.runs().items()):
-            total = run.look_at_experiment().total_timesteps
-            progress.append(f"| {name} | {seed} | {reached(run):,} of {total:,} |")
+    for run in study.runs:
+        progress.append(f"| {run.experiment} | {run.training_seed} "
+                        f"| {run.timestep:,} of {run.total_timesteps:,} |")  # fmt: skip
     for lines, name, text in (
         (result, "final_returns", "Mean returns after 2,000,000 timesteps"),
         (noise, "reset_noise", "Mean returns after 500,000 timesteps, by reset noise"),
@@ -426,32 +516,16 @@ def write_tables(page: Path, written: dict[str, list[str]]) -> None:
 
 
 def publish(results: Path) -> None:
-    """Write everything in docs/results/halfcheetah from the runs so far."""
-    begun = groups(results)
-    write_csv(
-        "evaluations.csv",
-        ["experiment", "training_seed", "timestep", "mean_return"],
-        evaluation_rows(begun),
-    )
-    write_csv(
-        "milestones.csv",
-        ["experiment", "training_seed", "timestep", "evaluation_seed", "return"],
-        milestone_rows(begun),
-    )
-    write_csv(
-        "runs.csv",
-        ["experiment", "training_seed", "timestep", "finished", "minutes_if_never_stopped",
-         "n_threads", "instruction_set", "resumes", "commit"],
-        run_rows(begun),
-    )  # fmt: skip
-    draw_curves(begun)
-    draw_finals(begun)
-    draw_noise(begun)
-    film(begun)
-    found = audits(begun)
-    write_csv("audits.csv", Audited._fields, found)
-    audited_ones = {"audits": audit_table(found, [*COLOURS, *NOISE.values()])}
-    write_tables(PAGE / "README.md", tables(begun) | audited_ones)
+    """Write everything in docs/results/halfcheetah: what has been published, and the runs here."""
+    study = with_runs(published(), results)
+    for name, row, rows in zip(Study._fields, ROWS, study, strict=True):
+        write_csv(PAGE / f"{name}.csv", row, rows)
+    draw_curves(study)
+    draw_finals(study)
+    draw_noise(study)
+    draw_films(results)
+    audited_ones = {"audits": audit_table(study.audits, [*COLOURS, *NOISE.values()])}
+    write_tables(PAGE / "README.md", tables(study) | audited_ones)
 
 
 def main() -> None:
