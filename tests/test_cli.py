@@ -70,6 +70,12 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["watch"], ["results: no run with a policy found"]),
         (["watch", "none.zip"], ["none.zip", "no such file"]),
         (["watch", "--episodes", "0"], ["--episodes 0"]),
+        (["watch", "-o", "a.gif"], ["a.gif: must end in .mp4"]),
+        (["watch", "-o", "none/a.mp4"], ["none/a.mp4: there is no folder none"]),
+        (["watch", "-o", "/proc/a.mp4"], ["/proc/a.mp4: "]),
+        (["report", "-o", "none/a.html"], ["none/a.html: there is no folder none"]),
+        (["report", "-o", "/proc/a.html"], ["/proc/a.html: "]),
+        (["compare", "a", "b", "--csv", "none/a.csv"], ["none/a.csv: there is no folder none"]),
         (["tune"], ["CONFIG is required", "halfcheetah_sac_search.yaml", "--algo and --env"]),
         (["tune", "--algo", "sac"], ["--algo and --env"]),
         (["tune", "--env", "Hopper-v5"], ["--algo and --env"]),
@@ -426,3 +432,17 @@ def test_bash_completes_a_command(tmp_path, capsys):
         ["bash", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "evaluate"
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [("watch -o", "a.mp4"), ("report -o", "a.html"), ("compare a b --csv", "a.csv")],
+)
+def test_an_output_that_is_a_folder_is_refused_before_any_work(
+    command, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    assert main([*command.split(), name]) == 2
+    told = f"gallop: {name}: is a folder; name a file, such as {name}/{name}\n"
+    assert capsys.readouterr().err == told

@@ -159,12 +159,13 @@ def finished(queue, seconds=60):
 
 
 def test_the_progress_film_is_made_after_a_stop_and_is_in_the_manifest(tmp_path):
-    experiment = tiny("ppo", films=True)
+    experiment = tiny("ppo", films=True, total_timesteps=480, milestones=[50, 100])
     run = a_run(tmp_path / "run", experiment, {50: (RED, 12, 1.0), 100: (BLUE, 12, 2.0)})
     progress_film.write_job(run.progress_job, [50, 100])
     assert "state/films/progress.npz" in manifest.read(run.path)
     stopped = FilmQueue(run, experiment)
     assert stopped.poll()
+    assert stopped.describe() == "progress film: 50 %, 100 % side by side"
     stopped.close()
     assert run.progress_job.exists() and not run.progress_film.exists()
     finished(FilmQueue(run, experiment))

@@ -1,4 +1,4 @@
-"""A film on every machine: with EGL, with OSMesa and without OpenGL; drawn from a trajectory."""
+"""A film on every machine: with EGL, with OSMesa and without OpenGL."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from gallop.report.films import video
 from gallop.report.films.drawing import Pose, Studio
 from gallop.runs.film_queue import Filming
 
-# Records an episode, moves it along by 15 m per timestep, and films it from the trajectory alone.
+# Films an episode whose poses are moved along by 15 m per timestep.
 PROGRAM = """
 import sys
 from pathlib import Path
-import numpy as np
 from gallop.environments.make import make_env
-from gallop.evaluation.audit.recorder import recording
-from gallop.report.films import drawing, video
+from gallop.report.films import video
+from gallop.report.films.drawing import Studio, pose_of
 
 renderer, path = sys.argv[1:]
-env = make_env("HalfCheetah-v5", seed=None)
-env.action_space.seed(1)
-with recording(env) as recorder:
-    env.reset(seed=1)
-    recorder.clear()
-    for _ in range(40):
+env = make_env("HalfCheetah-v5", seed=1)
+studio = Studio(make_env("HalfCheetah-v5", seed=None).unwrapped.model, renderer)
+
+def frames():
+    for timestep in range(41):
+        pose = pose_of(env.unwrapped.data)
+        pose.qpos[0] += 15 * timestep
+        yield studio.frame(pose)
         env.step(env.action_space.sample())
-    trajectory = recorder.trajectory()
-trajectory.qpos[:, 0] += np.arange(trajectory.n + 1) * (15 / trajectory.n_per_timestep)
-model = make_env("HalfCheetah-v5", seed=None).unwrapped.model  # nothing else of the environment
-video.record(drawing.draw_trajectory(model, trajectory, renderer), Path(path), 20)
+    studio.close()
+
+video.record(frames(), Path(path), 20)
 """
 KINDS = ("egl", "osmesa", "none")
 

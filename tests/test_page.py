@@ -144,6 +144,22 @@ def test_a_film_of_another_start_has_no_buttons(run, capsys):
     assert "In the episode from start 10000: 0.5 to 1.2 s" in page.text
 
 
+def test_the_text_of_a_film_tells_which_policies_it_shows_from_which_start(run, capsys):
+    write_film(run.milestone(50).film)
+    write_film(run.progress_film)
+    page = page_of(capsys, run.path)
+    half, final, across = (video["aria-label"] for video in page.all("video"))
+    assert half.startswith("Film of 50 %, no sound; 240 timesteps, start 10000, return −")
+    assert final.startswith("Film of 100 %, no sound; 480 timesteps, start 10000, return −")
+    assert across == (
+        "Film of All milestones, no sound; side by side: 50 % (240 timesteps), 100 % (480 "
+        "timesteps); all from start 10000"
+    )
+    write_audit(run.milestone(100), audit(filmed=10_001))
+    *_, across = (video["aria-label"] for video in page_of(capsys, run.path).all("video"))
+    assert "100 % (480 timesteps, start 10001)" in across
+
+
 def test_films_that_do_not_fit_are_left_out_the_earliest_first(run, capsys, monkeypatch):
     write_film(run.milestone(50).film)
     size = run.milestone(50).film.stat().st_size

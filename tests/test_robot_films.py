@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 
 import mujoco
 import numpy as np
@@ -15,6 +16,7 @@ from conftest import tiny
 from gallop.environments.camera import main_body, tracking_camera
 from gallop.environments.make import make_env
 from gallop.report.films import video
+from gallop.report.films.frame_rate import frame_rate
 from gallop.runs import workflow
 
 ROBOT = """
@@ -135,10 +137,26 @@ def test_a_camera_of_another_name_that_tracks_is_used():
 
 
 def test_the_duration_of_a_timestep_decides_about_the_speed():
-    rate, note = video.fps(make_env("Pendulum-v1", seed=None))
+    rate, note = frame_rate(make_env("Pendulum-v1", seed=None))
     assert rate == 20 and "render_fps is 30" in note and "0.05 s" in note
-    assert video.fps(make_env("HalfCheetah-v5", seed=None)) == (20, "")
-    assert video.fps(make_env("CartPole-v1", seed=None)) == (50, "")
+    assert frame_rate(make_env("HalfCheetah-v5", seed=None)) == (20, "")
+    assert frame_rate(make_env("CartPole-v1", seed=None)) == (50, "")
+    assert frame_rate(make_env("Hopper-v5", seed=None)) == (125, "")
+
+
+def test_a_rate_is_exact_where_it_is_no_whole_number():
+    rate, note = frame_rate(make_env("HalfCheetah-v5", seed=None, frame_skip=7))
+    assert rate == Fraction(100, 7) and note == ""  # 14.29, and render_fps is 14
+
+
+def test_an_action_that_takes_several_timesteps_lasts_as_long():
+    rate, note = frame_rate(make_env("Pendulum-v1", seed=None), 2)
+    assert rate == 10
+    assert note == (
+        "10 frames per second, because a timestep lasts 0.05 s and an action 2 timesteps; the "
+        "task's render_fps is 30"
+    )
+    assert frame_rate(make_env("CartPole-v1", seed=None), 4) == (12.5, "")
 
 
 def test_the_note_about_the_speed_is_in_the_table_of_a_run(tmp_path, capsys):

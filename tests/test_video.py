@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,16 +18,18 @@ from gallop.environments.make import make_env
 from gallop.evaluation.episodes import RandomPolicy, evaluate
 from gallop.report.films import encoding, video
 from gallop.report.films.frames import FilmError
+from gallop.report.films.progress_film import video_of
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import write_npz
 from gallop.runs.film_queue import Filming
 
 
-def job(path, task="HalfCheetah-v5", n=60, overlay=False, **changes):
+def job(path, task="HalfCheetah-v5", n=60, overlay=False, wrappers=(), **changes):
     """A film job of a random policy's episode of n timesteps."""
     settings = {"max_episode_steps": n}
-    make = partial(make_env, task, seed=None, **settings)
+    wrappers = [{wrapper: {}} for wrapper in wrappers]
+    make = partial(make_env, task, seed=None, wrappers=wrappers, **settings)
     env = make()
     episodes = evaluate(RandomPolicy(env.action_space, [4]), make, [4])
     env.close()
@@ -34,6 +37,7 @@ def job(path, task="HalfCheetah-v5", n=60, overlay=False, **changes):
     experiment = tiny(
         algo, env=task, env_kwargs=settings, total_timesteps=1000, segment=1000,
         evaluation={"interval": 1000}, film_overlay=overlay,
+        wrappers=wrappers,
     )  # fmt: skip
     video.write_job(path, experiment, episodes, 0)
     if changes:
@@ -80,6 +84,43 @@ def test_a_film_shows_each_frame_of_the_episode(tmp_path):
         assert gif.info["duration"] == 50  # 20 frames per second of simulated time
         assert abs(gif.n_frames - (n + 1)) <= 1
     assert sorted(p.name for p in target.path.iterdir()) == ["rollout.gif", "rollout.mp4"]
+
+
+def test_a_film_runs_in_real_time_if_each_action_takes_several_timesteps(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    n = job(tmp_path / "job.npz", n=21, wrappers=["gallop_wrappers:SkipsFrames"])
+    assert n == 11  # of two timesteps, that is 0.1 s; the last one has only one
+    assert filmed(tmp_path / "job.npz", tmp_path / "out") is None
+    film = tmp_path / "out" / "rollout.mp4"
+    assert len(frames_of(film, (480, 480))) == n + 1
+    assert video_of(film).rate == 10
+
+
+def test_an_episode_shorter_than_a_frame_of_the_gif_has_a_gif_of_one_frame(tmp_path):
+    job(tmp_path / "job.npz", task="Hopper-v5", n=1)  # 2 frames of 0.008 s
+    assert filmed(tmp_path / "job.npz", tmp_path / "out") is None
+    assert len(frames_of(tmp_path / "out" / "rollout.mp4", (480, 480))) == 2
+    with Image.open(tmp_path / "out" / "rollout.gif") as gif:
+        assert gif.n_frames == 1
+
+
+def test_a_gif_that_fails_leaves_the_film_and_says_why(tmp_path, monkeypatch):
+    works = encoding.ffmpeg()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "ffmpeg").write_text(
+        f'#!/bin/sh\ncase "$*" in *.gif*) echo no room >&2; exit 1;; esac\nexec {works} "$@"\n'
+    )
+    (tmp_path / "bin" / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    n = job(tmp_path / "job.npz", n=5)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "rollout.gif").write_bytes(b"of an earlier film")
+    film = Filming(tmp_path / "job.npz", tmp_path / "out", video.find_backend())
+    film._child.wait(timeout=120)
+    assert film.error() is None
+    assert film.note() == "no gif: ffmpeg failed: no room"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rollout.mp4"]
+    assert len(frames_of(tmp_path / "out" / "rollout.mp4", (480, 480))) == n + 1
 
 
 def test_the_gif_has_at_most_the_first_ten_seconds(tmp_path):

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -169,6 +170,31 @@ def whole_number(text: str, flag: str, least: int = 1) -> int:
         if value >= least:
             return value
     raise ExperimentError(f"{flag} {text}: must be a whole number of at least {least}")
+
+
+def check_output(path: Path, *endings: str) -> None:
+    """Refuse a file that cannot be written, before the work that would be lost.
+
+    Args:
+        path: the file.
+        endings: those that its name may have.
+
+    Raises:
+        ExperimentError: if it has another ending or is a folder, or if its folder does not exist
+            or cannot be written.
+    """
+    if path.suffix not in endings:
+        raise ExperimentError(f"{path}: must end in {endings[0]}")
+    if path.is_dir():
+        raise ExperimentError(f"{path}: is a folder; name a file, such as {path / path.name}")
+    if not path.parent.is_dir():
+        raise ExperimentError(f"{path}: there is no folder {path.parent}; make it first")
+    try:
+        # Tried, because permissions do not tell of a file system that is read-only.
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ExperimentError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def n_workers(options: argparse.Namespace) -> int | None:

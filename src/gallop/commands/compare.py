@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gallop.commands.arguments import Commands, add_command
+from gallop.commands.arguments import Commands, add_command, check_output
 from gallop.errors import ExperimentError
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def _compare(options: argparse.Namespace) -> int:
 
     if len(options.runs) < 2:
         raise ExperimentError(f"{options.runs[0]}: at least two runs are required")
+    if options.csv is not None:
+        check_output(options.csv, ".csv")
     for path in options.runs:
         check_contents(path)
     if options.csv is not None:
-        if options.csv.suffix != ".csv":
-            raise ExperimentError(f"{options.csv}: must end in .csv")
         check_run_around(options.csv)
     found, display = compare_sides(read_sides(options.runs)), Display()
     _show(found, display)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 from rich.progress import track
 
 from gallop.answers import say_why
+from gallop.commands.arguments import check_output
 from gallop.commands.consent import trusted
 from gallop.environments.identity import identity_of
-from gallop.environments.spaces import Env, seconds_per_timestep
+from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, TaskError, counted
 from gallop.evaluation.episodes import stack
@@ -30,6 +32,7 @@ from gallop.report.display import Display
 from gallop.report.films import video
 from gallop.report.films.captions import Overlay
 from gallop.report.films.drawing import Renderer
+from gallop.report.films.frame_rate import frame_rate, timesteps_per_action
 from gallop.report.films.frames import FilmError
 from gallop.run_folder.consent import for_children, with_consent
 from gallop.run_folder.find_policy import Named, find_policy, policy_path, stands_alone
@@ -89,8 +92,8 @@ def watch(
     output, results = _path(output), Path(results)
     if n_episodes < 1:
         raise ExperimentError(f"--episodes {n_episodes}: must be at least 1")
-    if output is not None and output.suffix != ".mp4":
-        raise ExperimentError(f"{output}: must end in .mp4")
+    if output is not None:
+        check_output(output, ".mp4")
     task_settings = task_arguments({"env_kwargs": env_kwargs, "wrappers": wrappers})
     path = policy_path(_path(what), results)
     filming = output is not None or not video.has_display()
@@ -123,6 +126,7 @@ def watch(
     if output is None:
         output = named.path.with_name(f"{named.path.stem}_watch.mp4")
         check_run_around(output)
+        check_output(output, ".mp4")
     if backend is not None and late and os.environ.get("MUJOCO_GL") != backend.name:
         arguments = [str(path), "--episodes", str(n_episodes), "--seed", str(seed)]
         arguments += ["--output", str(output), *(["--env", env] if env else [])]
@@ -192,14 +196,16 @@ def _film(
 ) -> str:
     """Write the film; returns a note about it, if any."""
     mujoco = video.is_mujoco(named.task.env)
-    env = _guarded(named, None if mujoco else "rgb_array")
+    make = partial(_guarded, named, None if mujoco else "rgb_array")
+    n_timesteps = timesteps_per_action(make) if named.task.wrappers else 1
+    env = make()
     with contextlib.ExitStack() as open_things:
         open_things.callback(env.close)
         policy = _read(named, env, options, display)
         camera, limit = video.Camera(env, renderer), named.task.cut_after(env)
         open_things.callback(camera.close)
-        rate, note = video.fps(env)
-        caption = Overlay(seconds_per_timestep(env) or 1 / rate)
+        rate, note = frame_rate(env, n_timesteps)
+        caption = Overlay(float(1 / rate))
 
         def frames() -> Iterator[Any]:
             for number in track(range(n), "filming", console=display.console):

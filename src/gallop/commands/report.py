@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from gallop.commands.arguments import Commands, add_command, add_log_folder, run_or_newest
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_log_folder,
+    check_output,
+    run_or_newest,
+)
 from gallop.errors import ExperimentError
 
 
@@ -39,6 +45,8 @@ def _report(options: argparse.Namespace) -> int:
     from gallop.run_folder.seed_group import SeedGroup, is_group
 
     options.run = None
+    if options.output is not None:
+        check_output(options.output, ".html", ".htm")
     runs = options.runs or [run_or_newest(options).path]
     output = options.output
     for path in runs:
@@ -51,8 +59,6 @@ def _report(options: argparse.Namespace) -> int:
         with folder.locked():
             output = page.write_report(folder)
     else:
-        if output.suffix not in (".html", ".htm"):
-            raise ExperimentError(f"{output}: must end in .html")
         if manifest.root_of(output.parent) is not None:
             raise ExperimentError(
                 f"{output} belongs to a run: without -o, gallop report writes the run's own page"

@@ -92,9 +92,13 @@ class FilmQueue:
         film = self._filming
         if film is None:
             return "filming"
+        if self._is_progress(self._job):
+            filmed = (
+                p for p in self._experiment.milestones if self._folder.milestone(p).film.exists()
+            )
+            return f"progress film: {', '.join(f'{p} %' for p in filmed)} side by side"
         done, total = film.latest("frames") or (0, 0)
-        percent = "" if self._is_progress(self._job) else f" {int(self._job.stem)} %"
-        return f"filming{percent}: {done} of {total or '…'} frames"
+        return f"filming {int(self._job.stem)} %: {done} of {total or '…'} frames"
 
     def close(self) -> None:
         """End the child; its job stays on disk, so that a resumed run makes the film."""
@@ -132,15 +136,17 @@ class FilmQueue:
         """Record what came of a job; one that failed stays, and `run --resume` retries it."""
         self.n_ended += 1
         if self._is_progress(job):
-            self._note_progress(job, error)
+            self._note_progress(job, error, note)
         else:
             self._note_milestone(job, error, note)
 
-    def _note_progress(self, job: Path, error: str | None) -> None:
+    def _note_progress(self, job: Path, error: str | None, note: str) -> None:
         self._done.add(job)
         if error is not None:
             log.warning("no progress film: %s", error)
             return
+        if note:
+            log.warning("progress film: %s", note)
         manifest.record(self._folder.path, self._names(job))
         if self._folder.film_jobs() == [job]:  # else films are missing that may come later
             self._forget(job)
@@ -157,7 +163,9 @@ class FilmQueue:
         if meta is not None:
             meta = {name: value for name, value in meta.items() if name != "film_note"}
             milestone.write_meta(meta | ({"film_note": note} if note else {}))
-            milestone.note_missing(dict.fromkeys(names, error))
+            there = {name: (milestone.path / name).exists() for name in names}
+            # A film without its gif says why in its note.
+            milestone.note_missing({n: error or (None if there[n] else note) for n in names})
         if error is None:  # last, so that after a kill in between the film is made again
             self._forget(job)
 

@@ -1,6 +1,6 @@
 """A trajectory: what MuJoCo computed at every physics step of an episode.
 
-recorder.py makes it; the measures, the films and the page read it.
+recorder.py makes it; the measures and the figures read it.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Trajectory(NamedTuple):
 def as_arrays(trajectory: Trajectory) -> dict[str, NDArray[Any]]:
     """The arrays of trajectory.npz: about 1 MB for 5,000 physics steps.
 
-    Positions and velocities keep their bits, because films are drawn from them; what is only
+    Positions and velocities keep their bits: they are the states of the episode. What is only
     measured is in single precision.
     """
     arrays: dict[str, NDArray[Any]] = {}

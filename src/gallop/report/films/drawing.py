@@ -1,19 +1,17 @@
 """Drawing MuJoCo's states: what to draw, from where, and with which renderer.
 
-A picture depends on the model and on a pose alone. So a film can be drawn while an episode is
-played, or later from its trajectory.
+A picture depends on the model and on a pose alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.camera import main_body, tracking_camera
-from gallop.evaluation.audit.trajectory import Trajectory
 from gallop.report.films.frames import Frame
 
 SIZE = 480  # pixels, height and width
@@ -137,35 +135,6 @@ class OpenGLDrawer:
 def pose_of(data: Any) -> Pose:
     """Return the present pose of a `mujoco.MjData`, as a copy."""
     return Pose(data.qpos.copy(), np.hstack([data.mocap_pos, data.mocap_quat]))
-
-
-def poses(trajectory: Trajectory) -> Iterator[Pose]:
-    """Yield the pose at the start of an episode and after each of its timesteps."""
-    mocap = trajectory.mocap
-    for step in range(0, trajectory.n + 1, trajectory.n_per_timestep):
-        yield Pose(trajectory.qpos[step], None if mocap is None else mocap[step])
-
-
-def draw_trajectory(
-    model: Any,
-    trajectory: Trajectory,
-    renderer: Renderer,
-    view_settings: Mapping[str, Any] | None = None,
-) -> Iterator[Frame]:
-    """Draw an episode from its trajectory, one frame per timestep, without an environment.
-
-    Args:
-        model: the `mujoco.MjModel` of its environment.
-        trajectory: of the episode.
-        renderer: as in `Studio`.
-        view_settings: as in `Studio`.
-    """
-    studio = Studio(model, renderer, view_settings)
-    try:
-        for pose in poses(trajectory):
-            yield studio.frame(pose)
-    finally:
-        studio.close()
 
 
 def robot_of(model: Any) -> int | None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ def ffmpeg() -> str:
 def encode(
     drawn: Iterator[Any],
     path: Path,
-    rate: int,
+    rate: Fraction | int,
     n_total: int = 0,
     finish: Callable[[Frame], Frame] | None = None,
     crf: int = CRF,
@@ -128,7 +129,7 @@ def encode(
     return "; ".join(filter(None, (still, frames.note)))
 
 
-def _limits(width: int, height: int, rate: int) -> list[str]:
+def _limits(width: int, height: int, rate: Fraction | int) -> list[str]:
     """Return arguments of ffmpeg that limit a film to what players can show."""
     limits = []
     if max(width, height) > MOST_PIXELS:
@@ -140,30 +141,39 @@ def _limits(width: int, height: int, rate: int) -> list[str]:
     return limits
 
 
-def make_gif(source: Path, path: Path, widest: int = 1) -> None:
+def make_gif(source: Path, path: Path, widest: int = 1) -> str:
     """Write a film's first seconds as a gif with its own palette, of at most `GIF_BYTES`.
 
     Args:
         source: the film.
         path: of the gif.
         widest: how many times as wide as usual it may be, for pictures side by side.
+
+    Returns:
+        Why there is no gif; empty if there is one. The film is worth keeping without it.
     """
     bytes_per_bit = 0.0  # of the latest try; unknown at first
     for quality in GIF_QUALITIES:
         if bytes_per_bit * quality.bits > 1.2 * GIF_BYTES and quality != GIF_QUALITIES[-1]:
             continue
-        _write_gif(source, path, quality, quality.width * widest)
+        try:
+            _write_gif(source, path, quality, quality.width * widest)
+        except FilmError as error:
+            path.unlink(missing_ok=True)
+            return f"no gif: {error}"
         size = path.stat().st_size
         if size <= GIF_BYTES:
-            return
+            break
         bytes_per_bit = size / quality.bits
+    return ""
 
 
 def _write_gif(source: Path, path: Path, quality: GifQuality, width: int) -> None:
     """Write a gif; dithering hides that colours are few, but makes files larger."""
     dither = "bayer:bayer_scale=4" if quality == GIF_QUALITIES[0] else "none"
     steps = (
-        f"fps={quality.fps},scale='min({width},iw)':-2:flags=lanczos,split[a][b]",
+        # Without "pass" a film that is shorter than one frame of the gif would give none.
+        f"fps={quality.fps}:eof_action=pass,scale='min({width},iw)':-2:flags=lanczos,split[a][b]",
         f"[a]palettegen=stats_mode=diff:max_colors={quality.colours}[p]",
         f"[b][p]paletteuse=dither={dither}:diff_mode=rectangle",
     )

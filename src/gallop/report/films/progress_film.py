@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,8 +46,8 @@ class Video(NamedTuple):
 
     width: int
     height: int
-    rate: float
-    """Frames per second."""
+    rate: Fraction
+    """Frames per second, with the two decimals that ffmpeg tells."""
 
 
 def write_job(path: Path, milestones: Sequence[int]) -> None:
@@ -74,8 +75,10 @@ def film(job: Path, run: RunDirectory) -> str:
         target = RunDirectory(temporary)
         side_by_side(shown, target.progress_film)
         columns = min(len(shown), MOST_COLUMNS)
-        make_gif(target.progress_film, target.progress_gif, widest=min(columns, 3))
-    return ""
+        why_no_gif = make_gif(target.progress_film, target.progress_gif, widest=min(columns, 3))
+    if why_no_gif:
+        run.progress_gif.unlink(missing_ok=True)  # of an earlier film
+    return why_no_gif
 
 
 def panels(run: RunDirectory, milestones: Sequence[int]) -> list[Panel]:
@@ -110,7 +113,7 @@ def side_by_side(shown: Sequence[Panel], path: Path) -> None:
     width = min(first.width, MOST_WIDTH // columns) // 2 * 2
     height = round(first.height * width / first.width / 2) * 2
     frames = _composed(shown, columns, width, height, first.rate)
-    encode(frames, path, round(first.rate), crf=CRF)
+    encode(frames, path, first.rate, crf=CRF)
 
 
 def video_of(path: Path) -> Video:
@@ -129,11 +132,11 @@ def video_of(path: Path) -> Video:
     found = re.search(r"Video: .*?, (\d+)x(\d+).*?, ([\d.]+) fps", told)
     if found is None:
         raise FilmError(f"{path} is not a film")
-    return Video(int(found[1]), int(found[2]), float(found[3]))
+    return Video(int(found[1]), int(found[2]), Fraction(found[3]))
 
 
 def _composed(
-    shown: Sequence[Panel], columns: int, width: int, height: int, rate: float
+    shown: Sequence[Panel], columns: int, width: int, height: int, rate: Fraction
 ) -> Iterator[Frame]:
     rows = -(-len(shown) // columns)
     canvas = np.empty((rows * (STRIP + height), columns * width, 3), np.uint8)
@@ -179,7 +182,7 @@ def _write_label(strip: Frame, label: str) -> None:
 class _Reader:
     """Decodes an mp4, frame by frame, fitted into a size."""
 
-    def __init__(self, path: Path, width: int, height: int, rate: float) -> None:
+    def __init__(self, path: Path, width: int, height: int, rate: Fraction) -> None:
         fit = f"scale={width}:{height}:force_original_aspect_ratio=decrease"
         pad = f"pad={width}:{height}:-1:-1"
         self._shape = (height, width, 3)

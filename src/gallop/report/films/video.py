@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,9 +23,8 @@ import numpy as np
 
 from gallop.answers import parsed
 from gallop.environments.make import make_env
-from gallop.environments.spaces import Env, seconds_per_timestep
+from gallop.environments.spaces import Env
 from gallop.environments.watchdog import watching
-from gallop.errors import counted
 from gallop.evaluation.episodes import Episodes
 from gallop.experiments import yaml_text
 from gallop.experiments.own_code import ISOLATED
@@ -35,8 +35,9 @@ from gallop.reading import read_npz
 from gallop.report.child import answering
 from gallop.report.films.captions import Overlay
 from gallop.report.films.drawing import Renderer, Studio, pose_of
-from gallop.report.films.encoding import MOST_FPS, encode, make_gif
-from gallop.report.films.frames import FilmError, Frame, frames_a_second
+from gallop.report.films.encoding import encode, make_gif
+from gallop.report.films.frame_rate import frame_rate, timesteps_per_action
+from gallop.report.films.frames import FilmError, Frame
 from gallop.report.films.plain_renderer import WITHOUT_OPENGL
 from gallop.run_folder.directory import Milestone
 from gallop.run_folder.files import replacing
@@ -235,7 +236,8 @@ class Replayed(NamedTuple):
 
 
 def _film(task: Mapping[str, Any], folder: Path, episode: Replayed, renderer: Renderer) -> str:
-    env = make_env(
+    make = functools.partial(
+        make_env,
         task["env"],
         seed=None,
         # Only tasks without MuJoCo need Gymnasium's renderer.
@@ -244,21 +246,25 @@ def _film(task: Mapping[str, Any], folder: Path, episode: Replayed, renderer: Re
         own_rewards=task.get("own_rewards", False),  # older jobs lack it
         env_kwargs=task["kwargs"],
     )
+    n_timesteps = timesteps_per_action(make) if task["wrappers"] else 1
+    env = make()
     with replacing(folder) as temporary:
         target = Milestone(temporary)
         try:
-            rate, note = fps(env)
+            rate, note = frame_rate(env, n_timesteps)
             env.reset(seed=episode.seed)
             camera = Camera(env, renderer)
-            overlay = Overlay(seconds_per_timestep(env) or 1 / rate)
+            overlay = Overlay(float(1 / rate))
             frames = _play(env, camera, episode, overlay)
             n = len(episode.actions) + 1
             finish = overlay if task.get("overlay", False) else None
             note = joined(note, camera.note, encode(frames, target.film, rate, n, finish))
         finally:
             env.close()
-        make_gif(target.film, target.gif)
-    return note
+        why_no_gif = make_gif(target.film, target.gif)
+    if why_no_gif:
+        Milestone(folder).gif.unlink(missing_ok=True)  # of an earlier film
+    return joined(note, why_no_gif)
 
 
 def _play(env: Env, camera: Camera, episode: Replayed, overlay: Overlay) -> Iterator[Any]:
@@ -277,7 +283,10 @@ def _play(env: Env, camera: Camera, episode: Replayed, overlay: Overlay) -> Iter
 
 
 def record(
-    drawn: Iterator[Any], path: Path, rate: int, finish: Callable[[Frame], Frame] | None = None
+    drawn: Iterator[Any],
+    path: Path,
+    rate: Fraction | int,
+    finish: Callable[[Frame], Frame] | None = None,
 ) -> str:
     """Write what a task renders into an mp4 (used by `gallop watch`).
 
@@ -361,23 +370,6 @@ def is_mujoco(task: str) -> bool:
 def joined(*notes: str) -> str:
     """Join the notes that are not empty."""
     return "; ".join(filter(None, notes))
-
-
-def fps(env: Env) -> tuple[int, str]:
-    """Return the frame rate of a film in real time, and a note if the task names another one.
-
-    The duration of a timestep decides; a task that does not tell it has its `render_fps`.
-    """
-    metadata = getattr(env, "metadata", None)
-    said, seconds = frames_a_second(metadata), seconds_per_timestep(env)
-    if seconds is None:
-        return said, ""
-    rate = min(max(1, round(1 / seconds)), MOST_FPS)
-    declared = metadata.get("render_fps") if isinstance(metadata, Mapping) else None
-    if declared is None or abs(said - rate) <= 1:
-        return rate, ""
-    told = f"{counted(rate, 'frame')} per second, because a timestep lasts {seconds:.3g} s"
-    return rate, f"{told}; the task's render_fps is {declared}"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gallop.environments.probe import Probed
-from gallop.errors import ExperimentError, RunError
+from gallop.errors import ExperimentError, RunError, counted
 from gallop.evaluation.episodes import Episodes
 from gallop.evaluation.statistics import Slope
 from gallop.experiments.plan import last_timestep
@@ -203,6 +203,11 @@ def _read(folder: RunDirectory, experiment: Experiment, running: bool) -> RunFac
     status, reason = _status(folder, running)
     seconds, trained = _training_time(folder, horizon)
     by_key = {each.key: each.episodes for each in judged}
+    milestones = tuple(
+        _milestone(folder.milestone(percent), percent, timestep, by_key[f"{percent:03d}"])
+        for percent, timestep in marks.items()
+        if f"{percent:03d}" in by_key
+    )
     return RunFacts(
         folder=folder,
         name=folder.name,
@@ -213,11 +218,7 @@ def _read(folder: RunDirectory, experiment: Experiment, running: bool) -> RunFac
         status=status,
         reason=reason,
         judged=judged,
-        milestones=tuple(
-            _milestone(folder.milestone(percent), percent, timestep, by_key[f"{percent:03d}"])
-            for percent, timestep in marks.items()
-            if f"{percent:03d}" in by_key
-        ),
+        milestones=milestones,
         evaluations=evaluations,
         slope=slope_at(folder, horizon),
         probed=folder.read_probed(),
@@ -226,7 +227,7 @@ def _read(folder: RunDirectory, experiment: Experiment, running: bool) -> RunFac
         provenance=_provenance(folder),
         seconds=seconds,
         trained=trained,
-        progress_film=_progress_film(folder),
+        progress_film=_progress_film(folder, milestones),
     )
 
 
@@ -303,11 +304,21 @@ def _film(path: Path) -> tuple[Path | None, str]:
     return path, ""
 
 
-def _progress_film(folder: RunDirectory) -> FilmFile | None:
+def _progress_film(folder: RunDirectory, milestones: Sequence[MilestoneFacts]) -> FilmFile | None:
     path, why_not = _film(folder.progress_film)
     if path is None and not why_not:
         return None
-    return FilmFile("the milestones side by side, from the same seed", path, why_not)
+    shown = [each for each in milestones if each.film.path is not None]
+    starts = {each.film.seed for each in shown}
+    panels = [
+        f"{each.percent} % ({counted(each.timestep, 'timestep')}"
+        + (f", start {each.film.seed})" if len(starts) > 1 else ")")
+        for each in shown
+    ]
+    label = "side by side: " + ", ".join(panels)
+    if len(starts) == 1:
+        label += f"; all from start {starts.pop()}"
+    return FilmFile(label, path, why_not)
 
 
 def _provenance(folder: RunDirectory) -> Json:

@@ -60,26 +60,31 @@ def _film(each: PageFilm) -> Html:
         except (OSError, ValueError) as error:
             why_not = f"{each.film.path.name} cannot be read: {error}"
     kind = "film across" if each.milestone is None else "film"
-    lines = [element("strong", each.label)]
-    if each.milestone is not None:
-        told = [f"{each.milestone.timestep:,} timesteps"]
-        if each.film.seed is not None:
-            told.append(f"start {each.film.seed}")
-        if math.isfinite(each.film.episode_return):
-            told.append(f"return {signed(each.film.episode_return)}")
-        lines.append(joined(", ".join(told)))
-    else:
-        lines.append(joined(each.film.label))
+    shown_there = _shown_in(each)
+    lines = [element("strong", each.label), joined(shown_there)]
     if content is None:
         picture = element("p", why_not[:1].upper() + why_not[1:], class_="none")
     else:
         picture = element(
             "video", id=each.id, src=data_uri("video/mp4", content), controls=True, muted=True,
             playsinline=True, loop=True, preload="auto", tabindex=0,
-            data_alone=each.milestone is not None, aria_label=f"Film of {each.label}, no sound",
+            data_alone=each.milestone is not None,
+            aria_label=f"Film of {each.label}, no sound; {shown_there}",
         )  # fmt: skip
         lines.append(note(each.note) if each.note else Html(""))
     return element("figure", picture, element("figcaption", *lines), class_=kind)
+
+
+def _shown_in(each: PageFilm) -> str:
+    """Return which policies a film shows, from which start."""
+    if each.milestone is None:
+        return each.film.label
+    told = [counted(each.milestone.timestep, "timestep")]
+    if each.film.seed is not None:
+        told.append(f"start {each.film.seed}")
+    if math.isfinite(each.film.episode_return):
+        told.append(f"return {signed(each.film.episode_return)}")
+    return ", ".join(told)
 
 
 # --- the audit of a run, or of the runs of a group -----------------------------------------------
