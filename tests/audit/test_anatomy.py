@@ -92,3 +92,55 @@ def test_which_way_a_pitch_turns():
         mujoco.mj_kinematics(model, data)
         front = data.xmat[parts.torso].reshape(3, 3)[2, 0]  # height of its x axis
         assert np.sign(-front) == parts.pitch_sign
+
+
+PLANAR = """
+<mujoco><worldbody><geom type="plane" size="5 5 1"/><body pos="0 0 0.5" euler="{turned}">
+  <joint type="slide" axis="{along}"/><joint type="slide" axis="0 0 1"/>
+  <joint type="hinge" axis="{pitch}"/><geom type="box" size="0.2 0.1 0.1"/>
+</body></worldbody></mujoco>
+"""
+
+
+@pytest.mark.parametrize(
+    ("turned", "along", "pitch", "forward_sign", "pitch_sign"),
+    [
+        ("0 0 0", "1 0 0", "0 1 0", 1, 1),
+        ("0 0 0", "-1 0 0", "0 -1 0", -1, -1),
+        ("0 0 180", "1 0 0", "0 1 0", -1, -1),
+        ("90 0 0", "1 0 0", "0 0 -1", 1, 1),
+    ],
+)
+def test_directions_are_the_worlds_however_the_model_is_mirrored_or_turned(
+    turned, along, pitch, forward_sign, pitch_sign
+):
+    text = PLANAR.format(turned=turned, along=along, pitch=pitch)
+    model = mujoco.MjModel.from_xml_string(text)
+    data, parts = mujoco.MjData(model), anatomy(model)
+    assert (parts.forward_sign, parts.pitch_sign) == (forward_sign, pitch_sign)
+    data.qpos[parts.forward] = parts.forward_sign
+    mujoco.mj_kinematics(model, data)
+    assert data.xpos[parts.torso][0] == pytest.approx(1.0)
+
+
+TWO = """
+<mujoco><worldbody><geom type="plane" size="5 5 1"/>
+  <body name="load" pos="0 0 1"><freejoint/><geom size="0.3" mass="80"/></body>
+  <body name="robot" pos="2 0 1"><freejoint/><geom size="0.1" mass="8"/><site name="s"/>
+    <body name="leg"><joint name="hip"/><geom size="0.1" mass="1"/></body></body>
+</worldbody><actuator>{motor}</actuator></mujoco>
+"""
+
+
+@pytest.mark.parametrize(
+    ("motor", "torso"),
+    [
+        ('<motor joint="hip"/>', "robot"),
+        ('<motor site="s"/>', "robot"),
+        ('<adhesion body="leg" ctrlrange="0 1"/>', "robot"),
+        ("", "load"),
+    ],
+)
+def test_the_robot_is_what_has_actuators_not_what_it_carries(motor, torso):
+    parts = anatomy(mujoco.MjModel.from_xml_string(TWO.format(motor=motor)))
+    assert parts.bodies[parts.torso] == torso

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import mujoco
 import numpy as np
 import pytest
 from hand_made import ANATOMY, DT, FOOT_A, FOOT_B, TORSO, WEIGHT, motion, standing, trot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gallop.evaluation.audit.contact import contact, stride
+from gallop.evaluation.audit.anatomy import anatomy
+from gallop.evaluation.audit.contact import (
+    bodies_on_floor,
+    contact,
+    label,
+    of_the_robot,
+    stride,
+)
+from gallop.evaluation.audit.recorder import Recorder
 
 N = 500
 RUN = np.linspace(0, 10, N + 1)  # 2 m/s
@@ -105,3 +114,81 @@ def test_a_mirrored_gait_swaps_the_feet(duty):
     one, other = (contact(motion(rows=each), ANATOMY) for each in (rows, mirrored))
     assert one.duty_factor["afoot"] == other.duty_factor["bfoot"]
     assert one.stride == other.stride and one.flight == other.flight
+
+
+def test_what_stands_or_slips_on_the_spot_has_no_slid_share_of_a_way():
+    """It goes 0.3 m, less than its height of 0.6 m, while a foot slides 10 m."""
+    rows = [(i, FOOT_A, WEIGHT, 0, 2.0) for i in range(N)]
+    measured = contact(motion(x=RUN * 0.03, rows=rows), ANATOMY)
+    assert measured.slip_share is None and measured.slip["afoot"] == 2.0
+    measured = contact(motion(x=RUN * 0.1, rows=rows), ANATOMY)
+    assert measured.slip_share == pytest.approx(10.0), "10 m slid on a way of 1 m"
+
+
+ARENA = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="5 5 0.1"/>
+    <body name="robot" pos="0 0 0.5">
+      <freejoint/><geom type="box" size="0.2 0.2 0.1" mass="4"/>
+      <body name="arm" pos="0 0 -0.15">
+        <joint name="arm" type="slide" axis="0 0 1" range="-0.3 0" stiffness="500"/>
+        <geom type="box" size="0.1 0.1 0.15" mass="1"/>
+      </body>
+      {plate}
+    </body>
+    {other}
+  </worldbody>
+  <actuator><motor joint="arm" ctrlrange="-1 1" ctrllimited="true"/></actuator>
+</mujoco>
+"""
+OTHER = '<body name="other" pos="{place}"><freejoint/><geom {shape} mass="{mass}"/></body>'
+
+
+def at_rest(other="", plate=""):
+    """One second of a robot of 5 kg that has come to rest."""
+    model = mujoco.MjModel.from_xml_string(ARENA.format(other=other, plate=plate))
+    data = mujoco.MjData(model)
+    mujoco.mj_step(model, data, 1000)
+    recorder = Recorder(model, data)
+    recorder.step(500)
+    parts = anatomy(model)
+    return of_the_robot(recorder.trajectory(), parts), parts
+
+
+def test_a_ball_on_the_floor_is_no_part_of_the_robot():
+    ball = OTHER.format(place="2 0 0.1", shape='size="0.1"', mass=50)
+    trajectory, parts = at_rest(ball)
+    assert parts.bodies[parts.torso] == "robot", "it has the actuators; the ball is heavier"
+    measured = contact(trajectory, parts)
+    assert measured.time_share.keys() == {"foot arm"}
+    assert measured.peak == pytest.approx(1.0, abs=0.01)
+    assert [label(parts, body) for body in bodies_on_floor(trajectory, parts)] == ["foot arm"]
+
+
+def test_a_robot_that_stands_on_a_box_is_not_on_the_floor():
+    below = OTHER.format(place="0 0 0.05", shape='type="box" size="0.5 0.5 0.05"', mass=3)
+    trajectory, parts = at_rest(below)
+    assert len(trajectory.contacts.step), "it stands on something"
+    measured = contact(trajectory, parts)
+    assert measured.flight == 1.0 and measured.peak == 0.0 and measured.time_share == {}
+
+
+def test_what_presses_a_robots_own_bodies_together_is_no_push_of_the_floor():
+    """A spring presses a plate on the torso against a post of the same robot."""
+    plate = """
+      <body name="press" pos="0 0 0.4">
+        <joint type="slide" axis="0 0 1" stiffness="500" springref="-0.2" damping="5"/>
+        <geom type="box" size="0.1 0.1 0.02" mass="0.1"/>
+      </body>
+      <body name="post" pos="0 0 0.25">
+        <joint type="slide" axis="0 0 1" stiffness="5000" damping="5"/>
+        <geom type="box" size="0.05 0.05 0.1" mass="0.1"/>
+      </body>"""
+    trajectory, parts = at_rest(plate=plate)
+    own = trajectory.contacts.other != 0
+    late = trajectory.contacts.step == trajectory.n - 1
+    assert trajectory.contacts.normal[own & late].sum() / 2 > 30
+    measured = contact(trajectory, parts)
+    assert measured.time_share.keys() == {"foot arm"}
+    assert measured.peak == pytest.approx(1.0, abs=0.01)

@@ -91,6 +91,81 @@ def test_an_audit_that_fails_is_said_and_made_when_the_run_is_resumed(hopper):
     assert not job.exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"lengths": np.array([1, 1])},
+        {"lengths": np.array([0, 0])},
+        {"lengths": np.array([-1, -2])},
+        {"returns": np.zeros(3)},
+        {"seeds": np.zeros(0, int)},
+        {"seeds": np.array("seed")},
+        {"terms": np.zeros((1, 2))},
+        {"terms": np.array([["a", "b"]])},
+        {"term_names": np.array("speed")},
+        {"actions": np.array(0.5)},
+        {"sensitive": np.array([True, False])},
+    ],
+)
+def test_a_job_that_was_tampered_with_is_told_in_a_line(hopper, tmp_path, change):
+    folder, _ = hopper
+    named = find_policy(folder.milestone(100).path)
+    episodes = evaluate(named.read(), named.task.make, EVALUATION_SEEDS[:2])
+    audit_files.write_job(tmp_path / "job.npz", episodes, False)
+    with np.load(tmp_path / "job.npz") as arrays:
+        job = {**arrays, **change}
+    np.savez(tmp_path / "job.npz", **job)
+    with pytest.raises(ValueError, match="the arrays of the audit's job do not fit each other"):
+        audit_files.make(tmp_path / "job.npz", folder.milestone(100).path)
+
+
+def test_a_job_that_fails_is_told_once_and_not_tried_again(hopper, caplog):
+    folder, _ = hopper
+    job = folder.audit_job(100)
+    job.write_bytes(b"no archive")
+    before, queue = folder.milestone(100).read_meta(), AuditQueue(folder)
+    finish(queue)
+    assert queue.n_ended == 1 and not queue.poll() and queue.n_ended == 1
+    (told,) = [each.getMessage() for each in caplog.records if "100 %" in each.getMessage()]
+    assert told.startswith("no audit of 100 %: ") and "\n" not in told
+    job.unlink()
+    folder.milestone(100).write_meta(before)
+
+
+def test_jobs_of_no_milestone_of_the_run_are_passed_over(hopper, caplog):
+    folder, _ = hopper
+    names = ("033.npz", "1e0.npz", "٠٥٠.npz", "50.npz", "²00.npz", "0100.npz", "100 .npz")
+    jobs = [folder.audit_job(0).parent / name for name in names]
+    for job in jobs:
+        job.write_bytes(b"")
+    try:
+        assert [job.name for job in folder.audit_jobs()] == ["033.npz"]
+        queue = AuditQueue(folder)
+        assert not queue.poll() and not queue.poll()
+        (told,) = caplog.records
+        assert told.getMessage() == f"{jobs[0]} is not audited: the run has no such milestone"
+        assert not folder.milestone(33).path.exists()
+    finally:
+        for job in jobs:
+            job.unlink()
+
+
+def test_a_child_that_cannot_be_started_is_a_failed_audit(hopper, caplog):
+    folder, _ = hopper
+    job, log = folder.audit_job(100), folder.audit_job(100).with_suffix(".log")
+    job.write_bytes(b"")
+    before = folder.milestone(100).read_meta()
+    log.unlink(missing_ok=True)
+    log.mkdir()  # where the child's output should go
+    queue = AuditQueue(folder)
+    assert not queue.poll() and not queue.poll()
+    (told,) = caplog.records
+    assert told.getMessage().startswith("no audit of 100 %: its process cannot be started: ")
+    log.rmdir()
+    job.unlink()
+    folder.milestone(100).write_meta(before)
+
+
 def finish(queue):
     while queue.poll():
         time.sleep(0.05)

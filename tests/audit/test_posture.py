@@ -135,3 +135,30 @@ def test_a_somersault_in_a_circle_is_one(turns):
     measured = posture(*turning(heading, np.full(1001, 0.1), angle))
     assert len(measured.somersaults) == abs(turns)
     assert measured.net_turns == pytest.approx(turns, abs=0.02)
+
+
+LYING = """
+<mujoco>
+  <option timestep="0.002" integrator="RK4"/>
+  <worldbody><body name="torso" pos="0 0 1" quat="0.5 0.5 0.5 0.5"><freejoint/>
+    <geom type="box" size="0.2 0.2 0.2" mass="1"/></body></worldbody>
+</mujoco>
+"""
+
+
+@pytest.mark.parametrize("turns", [0.0, 1.0, -1.0])
+def test_a_torso_whose_own_y_axis_points_upward_is_upright(turns):
+    """Its axes x, y, z point along y, z, x, as in models of motion capture."""
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string(LYING)
+    data = mujoco.MjData(model)
+    data.qvel[3] = TURN * turns / 2  # about its x axis, the lateral one; 2 s
+    recorder = Recorder(model, data)
+    recorder.step(1000)
+    trajectory, parts = recorder.trajectory(), anatomy(model)
+    assert uprightness(trajectory, parts)[0] == pytest.approx(1.0)
+    measured = posture(trajectory, parts)
+    assert measured.net_turns == pytest.approx(turns, abs=0.02)
+    assert len(measured.somersaults) == abs(turns)
+    assert measured.upside_down == pytest.approx(0.5 * abs(turns), abs=0.01)

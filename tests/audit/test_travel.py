@@ -75,3 +75,8 @@ def test_energy_is_that_of_the_forces_and_the_rest():
     assert measured.residual_share == pytest.approx((N - 1) / N / 14.0)
     still = energy(motion(), ANATOMY)
     assert still.transport is None and still.residual_share == 0
+
+
+def test_distance_is_along_the_worlds_axis_where_the_models_points_the_other_way():
+    measured = rewards(motion(x=2 * T), ANATOMY._replace(forward_sign=-1.0), {})
+    assert measured.distance == pytest.approx(-10.0) and measured.way == pytest.approx(10.0)

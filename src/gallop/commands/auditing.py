@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from gallop.commands.scoring import chosen_seeds
+from gallop.commands.scoring import chosen_seeds, longest_episode
 from gallop.environments.watchdog import watching
 from gallop.errors import ExperimentError, counted
 from gallop.evaluation.audit import sensitivity as sensitive_to
@@ -62,16 +61,31 @@ def audit(
     if isinstance(tasks, str):
         raise ExperimentError(tasks)
     policy = named.read(options)
-    n, n_changes = len(seeds), (len(tasks) + 1) * sensitive
-    with watching(named.task.watchdog), _bar(display, n * (2 + n_changes)) as advance:
-        episodes = evaluate(policy, named.task.make, seeds, named.task.max_episode_timesteps)
-        advance("auditing", n)
+    task, n_parts = named.task, 2 + (len(tasks) + 1) * sensitive
+    with (
+        watching(task.watchdog),
+        _Progress(display, len(seeds), longest_episode(task), n_parts) as progress,
+    ):
+        n = counted(len(seeds), "episode")
+        progress.begin(f"playing {n}")
+        longest = task.max_episode_timesteps
+        played = evaluate(policy, task.make, seeds, longest, progress.timestep)
+        episodes = audit_files.with_returns(played)
+        kept: list[int] = episodes.seeds.tolist()
+        if not kept:
+            raise ExperimentError(audit_files.NO_RETURN)
+        if len(kept) < len(seeds):
+            n_left_out = len(seeds) - len(kept)
+            display.say(f"{n_left_out} of {n} not audited: no finite return", "yellow")
+            n = counted(len(kept), "episode")
         varied = []
         if sensitive:
             varied = sensitive_to.sensitivity(
-                policy, named.task, tasks, seeds, lambda name: advance(name, n)
-            )
-        found = audit_episodes(named.task, episodes, varied, lambda: advance("auditing", 1))
+                policy, task, tasks, kept,
+                lambda name: progress.begin(f"playing {n}, changed: {name}"), progress.timestep,
+            )  # fmt: skip
+        progress.begin(f"recording {n} at every physics step")
+        found = audit_episodes(task, episodes, varied, progress.episode)
     _report(named, found, display)
     if output is not None:
         for path in _write(found, output):
@@ -114,16 +128,46 @@ def _write(found: Audit, output: Path) -> list[Path]:
         return written
 
 
-@contextlib.contextmanager
-def _bar(display: Display, n_episodes: int) -> Iterator[Callable[[str, int], None]]:
-    """Show a bar with the time left; within, call it with what is done and how many episodes."""
-    from rich.progress import Progress
+class _Progress:
+    """A bar over all episodes with the time left; without a terminal, a line for each part."""
 
-    console = display.console
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    with bar:
-        task = bar.add_task("playing", total=n_episodes)
-        yield lambda name, n: bar.update(task, description=name, advance=n)
+    def __init__(self, display: Display, n: int, limit: int, n_parts: int) -> None:
+        """
+        Args:
+            display: prints it.
+            n: episodes of each part.
+            limit: timesteps of the longest possible episode.
+            n_parts: how often the episodes are played.
+        """
+        from rich.progress import Progress
+
+        self._display, self._n, self._limit = display, n, max(1, limit)
+        is_off = not display.console.is_terminal
+        self._bar = Progress(console=display.console, transient=True, disable=is_off)
+        self._task = self._bar.add_task("", total=n * n_parts)
+        self._n_before = -n  # episodes of the parts before this one
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def begin(self, what: str) -> None:
+        """Begin a part, which completes the one before: its episodes may have ended early."""
+        self._n_before += self._n
+        self._bar.update(self._task, description=what, completed=self._n_before)
+        if not self._display.console.is_terminal:
+            self._display.say(what)
+
+    def timestep(self) -> None:
+        """All episodes of the part take a timestep."""
+        self._bar.advance(self._task, self._n / self._limit)
+
+    def episode(self) -> None:
+        """One episode of the part has ended."""
+        self._bar.advance(self._task)
 
 
 def _report(named: Named, found: Audit, display: Display) -> None:
@@ -172,7 +216,10 @@ def _rows(found: Audit) -> dict[str, list[float]]:
         ],
         "regularity of strides": [each.contact.regularity for each in measures],
         "largest force over weight": [each.contact.peak for each in measures],
-        "slid, share of the way": [each.contact.slip_share for each in measures],
+        "slid, share of the way": [
+            np.nan if each.contact.slip_share is None else each.contact.slip_share
+            for each in measures
+        ],
         "deepest penetration, mm": [1000 * each.contact.deepest for each in measures],
         "controls at a limit, share": [each.actuation.saturated for each in measures],
         "change between controls, share of range": [each.actuation.change for each in measures],

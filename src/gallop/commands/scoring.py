@@ -145,7 +145,7 @@ class _Counted:
         return self._policy.act(observations)
 
 
-def _limit(task: Task) -> int:
+def longest_episode(task: Task) -> int:
     """Timesteps of the longest possible episode."""
     limit = task.kwargs.get("max_episode_steps") or task_spec(task.env).max_episode_steps
     limit = int(limit or UNLIMITED_EPISODE_TIMESTEPS)
@@ -239,7 +239,7 @@ def evaluate_all(
         policy = named.read(options)
         if note := named.normalizer_note(options):
             display.say(f"{named.label}: {note}")
-        bar = display.episodes(named.label, len(seeds), _limit(named.task))
+        bar = display.episodes(named.label, len(seeds), longest_episode(named.task))
         with bar as on_timestep, watching(named.task.watchdog):
             judged.append(_play(_Counted(policy, on_timestep), named.task, seeds))
     rows = [
@@ -341,7 +341,7 @@ def baseline(
         if probed.note:
             display.say(f"{task.env}: {probed.note}")
     policy = RandomPolicy(made.action_space, seeds)
-    bar = display.episodes("random policy", len(seeds), _limit(task))
+    bar = display.episodes("random policy", len(seeds), longest_episode(task))
     with bar as on_timestep, watching(task.watchdog):
         episodes = _play(_Counted(policy, on_timestep), task, seeds)
     row = Row("random", None, summarise(episodes.returns, interval_generator()))

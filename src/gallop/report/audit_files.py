@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gallop.environments.make import Task, evaluation_task
 from gallop.environments.task_errors import close
 from gallop.environments.watchdog import watching
+from gallop.errors import ExperimentError
 from gallop.evaluation.audit import sensitivity as sensitive_to
 from gallop.evaluation.audit.audit import (
     Audit,
@@ -38,6 +39,7 @@ from gallop.run_folder.find_policy import find_policy
 from gallop.run_folder.manifest import write_npz_result
 from gallop.strict_json import dumps
 
+NO_RETURN = "no episode has a finite return, so there is nothing to audit"
 _JOB = ("seeds", "actions", "lengths", "returns", "terms", "term_names", "sensitive")
 
 
@@ -74,28 +76,34 @@ def write_job(path: Path, episodes: Episodes, sensitive: bool) -> None:
         episodes: of the evaluation.
         sensitive: whether to measure the sensitivity, too.
     """
-    kept = _audited(episodes)
-    names = list(episodes.reward_terms)
-    terms = [episodes.reward_terms[name][kept] for name in names]
-    actions = [np.asarray(episodes.actions[index]) for index in kept]
+    kept = with_returns(episodes)
+    names = list(kept.reward_terms)
+    terms = list(kept.reward_terms.values())
     write_npz_result(
         path,
         {
-            "seeds": episodes.seeds[kept],
-            "actions": np.concatenate(actions),
-            "lengths": np.array([len(each) for each in actions]),
-            "returns": episodes.returns[kept],
-            "terms": np.array(terms, np.float64).reshape(len(names), len(kept)),
+            "seeds": kept.seeds,
+            "actions": np.concatenate(kept.actions),
+            "lengths": np.array([len(each) for each in kept.actions]),
+            "returns": kept.returns,
+            "terms": np.array(terms, np.float64).reshape(len(names), len(kept.seeds)),
             "term_names": np.array(names, dtype=str),
             "sensitive": np.array(sensitive),
         },
     )
 
 
-def _audited(episodes: Episodes) -> list[int]:
-    """Indices of the episodes with a finite return."""
+def with_returns(episodes: Episodes) -> Episodes:
+    """The episodes that can be audited: those with a finite return."""
     finite = np.flatnonzero(np.isfinite(episodes.returns)).tolist()
-    return [index for index in finite if len(episodes.actions[index])]
+    kept = [index for index in finite if len(episodes.actions[index])]
+    return Episodes(
+        seeds=episodes.seeds[kept],
+        returns=episodes.returns[kept],
+        lengths=episodes.lengths[kept],
+        reward_terms={name: sums[kept] for name, sums in episodes.reward_terms.items()},
+        actions=[np.asarray(episodes.actions[index]) for index in kept],
+    )
 
 
 def nothing_to_audit(task: Task, episodes: Episodes) -> str:
@@ -105,11 +113,30 @@ def nothing_to_audit(task: Task, episodes: Episodes) -> str:
         reason = why_no_audit(task, env)
     finally:
         close(env)
-    return reason or ("" if _audited(episodes) else "no episode has a finite return")
+    return reason or ("" if len(with_returns(episodes).seeds) else NO_RETURN)
 
 
 def _episodes(job: Mapping[str, NDArray[Any]]) -> Episodes:
-    names = job["term_names"].tolist()
+    """The episodes of a job.
+
+    Raises:
+        ValueError: if its arrays do not fit each other.
+    """
+    n, names, lengths = job["seeds"].size, job["term_names"].tolist(), job["lengths"]
+    fits = (
+        n > 0
+        and all(job[name].shape == (n,) for name in ("seeds", "lengths", "returns"))
+        and all(job[name].dtype.kind in "iu" for name in ("seeds", "lengths"))
+        and job["returns"].dtype.kind == "f"
+        and bool((lengths > 0).all())
+        and job["actions"].shape[:1] == (int(lengths.sum()),)
+        and job["term_names"].ndim == 1
+        and job["terms"].shape == (len(names), n)
+        and job["terms"].dtype.kind == "f"
+        and job["sensitive"].shape == ()
+    )
+    if not fits:
+        raise ValueError("the arrays of the audit's job do not fit each other")
     return Episodes(
         seeds=job["seeds"],
         returns=job["returns"],
@@ -128,13 +155,15 @@ def make(job: Path, folder: Path) -> None:
 
     Raises:
         ExperimentError: if an episode cannot be repeated.
+        ValueError: if the job is damaged.
     """
     file = read_npz(job, _JOB)
-    task = evaluation_task(_experiment(folder))
+    episodes, task = _episodes(file), evaluation_task(_experiment(folder))
     with watching(task.watchdog):
         tasks = changed_tasks(task)
-        assert not isinstance(tasks, str), "no job is written for such tasks"
-        episodes, changes = _episodes(file), []
+        if isinstance(tasks, str):
+            raise ExperimentError(tasks)
+        changes = []
         if file["sensitive"]:
             policy, seeds = find_policy(folder).read(), episodes.seeds.tolist()
             changes = sensitive_to.sensitivity(policy, task, tasks, seeds)

@@ -8,6 +8,7 @@ rewritten and renamed, so that neither a reader nor a crash ever sees a partial 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -178,8 +179,7 @@ class RunDirectory:
 
     def film_jobs(self) -> list[Path]:
         """Return the jobs of films that are not made yet, in the order to make them."""
-        found = self.film_job(0).parent.glob("*.npz")
-        jobs = sorted(job for job in found if job.stem.isdecimal())
+        jobs = _jobs_of_milestones(self.film_job(0).parent)
         return [*jobs, self.progress_job] if self.progress_job.is_file() else jobs
 
     @property
@@ -193,8 +193,7 @@ class RunDirectory:
 
     def audit_jobs(self) -> list[Path]:
         """Return the jobs of audits that are not made yet."""
-        found = self.audit_job(0).parent.glob("*.npz")
-        return sorted(job for job in found if job.stem.isdecimal())
+        return _jobs_of_milestones(self.audit_job(0).parent)
 
     @property
     def numbers(self) -> RunNumbers:
@@ -436,6 +435,12 @@ class RunDirectory:
     def write_tracker_run(self, tracker: str, run_id: str) -> None:
         """Remember a tracker's id of this run, so that a resumed run continues under it."""
         write_json_result(self._tracker_runs, self.read_tracker_runs() | {tracker: run_id})
+
+
+def _jobs_of_milestones(folder: Path) -> list[Path]:
+    """The jobs of a folder that are named as ours are, such as 050.npz; `int` reads more digits."""
+    named = (path for path in folder.glob("*.npz") if re.fullmatch(r"[0-9]{3}\.npz", path.name))
+    return sorted(named)
 
 
 def _read_json(path: Path) -> Json:

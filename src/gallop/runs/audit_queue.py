@@ -28,6 +28,7 @@ class AuditQueue:
         self._child: ChildJob | None = None
         self._job = Path()
         self._failed: set[Path] = set()
+        self._strange: set[Path] = set()  # told already
 
     def poll(self) -> bool:
         """Record a finished audit and start the next one.
@@ -43,16 +44,26 @@ class AuditQueue:
                 self._child.forget_log()
             self._note(error)
             self._child = None
-        for job in self._folder.audit_jobs():
-            if job in self._failed:
-                continue
-            self._job = job
-            milestone = self._folder.milestone(self._percent)
-            manifest.forget(milestone.path, [path.name for path in milestone.audit_files()])
+        waiting = (job for job in self._folder.audit_jobs() if job not in self._failed)
+        return any(map(self._start, waiting))  # the first that can be made
+
+    def _start(self, job: Path) -> bool:
+        """Start a job's audit; returns False if it cannot be started, which is told once."""
+        milestone = self._folder.milestone(int(job.stem))
+        if milestone.read_meta() is None:
+            if job not in self._strange:
+                self._strange.add(job)
+                log.warning("%s is not audited: the run has no such milestone", job)
+            return False
+        self._job = job
+        manifest.forget(milestone.path, [path.name for path in milestone.audit_files()])
+        try:
             module = "gallop.report.audit_files"
             self._child = ChildJob(module, job, [str(milestone.path)], {})
-            return True
-        return False
+        except OSError as error:
+            self._note(f"its process cannot be started: {error}")
+            return False
+        return True
 
     @property
     def _percent(self) -> int:

@@ -21,6 +21,11 @@ FLAT = 0.5
 the start pose. Those of HalfCheetah do not: it stands on their tips whatever it does."""
 
 
+UPWARD = 0.9
+"""Cosine of the angle to the vertical below which a torso's z axis does not point upward in the
+start pose."""
+
+
 class Foot(NamedTuple):
     """The last body of a leg."""
 
@@ -80,6 +85,10 @@ class Anatomy(NamedTuple):
     """Of these joints."""
     actuators: tuple[str, ...]
     """Name of each actuator, or of the joint that it moves."""
+    forward_sign: float = 1.0
+    """1 if `forward` grows along the world's x axis, -1 if against it."""
+    upright: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)
+    """Quaternion of the upright torso, if it turns freely; see `_upright`."""
 
     @property
     def weight(self) -> float:
@@ -108,7 +117,7 @@ def anatomy(model: Any) -> Anatomy:
     low_enough = FOOT_HEIGHT * (top - bottom)
     feet = [body for body in lowest if _is_leaf(model, body)
             and lowest[body] - bottom <= low_enough <= lowest[torso] - lowest[body]]  # fmt: skip
-    root = _root_joints(model, torso)
+    root = _root_joints(model, data, torso)
     simple = [joint for joint in _simple_joints(model) if model.jnt_limited[joint]]
     is_limited = model.actuator_ctrllimited.astype(bool)
     low, high = model.actuator_ctrlrange.T
@@ -153,12 +162,31 @@ def _simple_joints(model: Any) -> list[int]:
 
 
 def _torso(model: Any) -> int:
-    """The heaviest tree's first body that moves relative to the world."""
+    """The first body of the heaviest tree with actuators; without any, of the heaviest that moves.
+
+    What a robot pushes about may be heavier than the robot.
+    """
     roots = [body for body in range(1, model.nbody)
              if model.body_parentid[body] == 0 and _moves(model, body)]  # fmt: skip
     if not roots:
         raise ValueError("no body of the model moves")
-    return max(roots, key=lambda body: float(model.body_subtreemass[body]))
+    driven = {int(model.body_rootid[body]) for body in _driven(model)}
+    return max(roots, key=lambda body: (body in driven, float(model.body_subtreemass[body])))
+
+
+def _driven(model: Any) -> list[int]:
+    """Bodies that actuators push, but for those with tendons."""
+    import mujoco
+
+    kinds = mujoco.mjtTrn
+    of_kind = {
+        int(kinds.mjTRN_JOINT): model.jnt_bodyid,
+        int(kinds.mjTRN_JOINTINPARENT): model.jnt_bodyid,
+        int(kinds.mjTRN_SITE): model.site_bodyid,
+        int(kinds.mjTRN_BODY): np.arange(model.nbody),
+    }
+    pushed = zip(model.actuator_trntype.tolist(), model.actuator_trnid[:, 0].tolist(), strict=True)
+    return [int(of_kind[kind][number]) for kind, number in pushed if kind in of_kind]
 
 
 def _moves(model: Any, root: int) -> bool:
@@ -276,7 +304,7 @@ def _between(data: Any, body: int, other: int) -> Floats:
     return np.hstack([axes.T @ rotation, shift[:, None]])
 
 
-def _root_joints(model: Any, torso: int) -> dict[str, Any]:
+def _root_joints(model: Any, data: Any, torso: int) -> dict[str, Any]:
     """The fields that say where the torso's rotation and position are."""
     import mujoco
 
@@ -284,20 +312,36 @@ def _root_joints(model: Any, torso: int) -> dict[str, Any]:
     first = int(model.body_jntadr[torso])
     for joint in range(first, first + int(model.body_jntnum[torso])):
         kind, address = int(model.jnt_type[joint]), int(model.jnt_qposadr[joint])
-        axis = model.jnt_axis[joint]
+        axis = data.xaxis[joint]
         if kind == int(mujoco.mjtJoint.mjJNT_FREE):
             spin = int(model.jnt_dofadr[joint]) + 3
-            return found | {"rotation": address + 3, "spin": spin, "forward": address}
+            upright = _upright(model.qpos0[address + 3 : address + 7])
+            found |= {"rotation": address + 3, "spin": spin, "forward": address}
+            return found | {"upright": upright}
         if kind == int(mujoco.mjtJoint.mjJNT_HINGE) and abs(axis[1]) > 0.9:
             found |= {"pitch": address, "pitch_sign": float(np.sign(axis[1]))}
         if kind == int(mujoco.mjtJoint.mjJNT_SLIDE) and abs(axis[0]) > 0.9:
-            found["forward"] = address
+            found |= {"forward": address, "forward_sign": float(np.sign(axis[0]))}
     if "forward" not in found:
         raise ValueError("the torso cannot travel along the world's x axis")
     return found
 
 
+def _upright(start: Floats) -> tuple[float, float, float, float]:
+    """The orientation in which a free torso is upright and its front points along x.
+
+    Most torsos have their own z axis upward: upright they are not turned. In others, such as those
+    of motion capture, another axis points upward: upright they are as in the start pose.
+    """
+    w, x, y, z = (float(part) for part in start)
+    return (1.0, 0.0, 0.0, 0.0) if 1 - 2 * (x**2 + y**2) > UPWARD else (w, x, y, z)
+
+
 def _actuator(model: Any, number: int) -> str:
+    import mujoco
+
     name = model.actuator(number).name
-    joint = int(model.actuator_trnid[number, 0])
-    return name or (model.joint(joint).name if joint >= 0 else "") or f"actuator {number}"
+    kinds = mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT
+    if not name and int(model.actuator_trntype[number]) in map(int, kinds):
+        name = model.joint(int(model.actuator_trnid[number, 0])).name
+    return name or f"actuator {number}"

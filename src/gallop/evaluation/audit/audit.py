@@ -24,6 +24,7 @@ from gallop.evaluation.audit.contact import (
     intervals,
     label,
     normal_forces,
+    of_the_robot,
 )
 from gallop.evaluation.audit.findings import (
     EXPLOIT,
@@ -125,7 +126,7 @@ def audit_episodes(
             trajectory = replayed(
                 env, seed, episodes.actions[index], float(episodes.returns[index])
             )
-            trajectory = at_the_feet(trajectory, parts)
+            trajectory = at_the_feet(of_the_robot(trajectory, parts), parts)
             terms = {name: float(sums[index]) for name, sums in episodes.reward_terms.items()}
             measures = measure(trajectory, parts)
             found.append(

@@ -1,13 +1,14 @@
 """Contact: what touches the floor, for how long and how hard; steps and strides.
 
 A body is in contact when the floor pushes it with more than `LEAST_SHARE` of the robot's weight.
+The floor is all that never moves, walls and stairs included; a ball or another robot is no floor.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +64,11 @@ class Contact(NamedTuple):
     """That autocorrelation, at most 1."""
     slip: Mapping[str, float]
     """Mean speed along the floor of each foot while it is loaded, in m/s."""
-    slip_share: float
-    """Share of the way that what carries the load slid along the floor: 0 if all steps are firm, 1
-    if the robot glides, more if feet slip on the spot. The way through the air is not slid."""
+    slip_share: float | None
+    """Way that what carries the load slid along the floor, over the robot's way: 0 if all steps are
+    firm, 1 if it glides, more if its feet slide further than it gets. The way through the air is
+    not slid. None if the robot goes less than its height: the way is then too short to divide by.
+    """
     deepest: float
     """Largest penetration in m."""
     peak: float
@@ -73,10 +76,18 @@ class Contact(NamedTuple):
 
 
 def floor_forces(trajectory: Trajectory) -> Contacts:
-    """The contacts with the world alone: not those of the robot with itself."""
+    """The contacts with the world alone: not those of the robot with itself or with objects."""
     contacts = trajectory.contacts
     rows = contacts.other == 0
     return Contacts(*(column[rows] for column in contacts))
+
+
+def of_the_robot(trajectory: Trajectory, anatomy: Anatomy) -> Trajectory:
+    """Leave out contacts of all that is not the robot, such as a ball that lies on the floor."""
+    contacts = trajectory.contacts
+    rows = np.isin(contacts.body, list(anatomy.parts))
+    columns: Any = (column[rows] for column in contacts)
+    return trajectory._replace(contacts=Contacts(*columns))
 
 
 def at_the_feet(trajectory: Trajectory, anatomy: Anatomy) -> Trajectory:
@@ -200,7 +211,7 @@ def contact(trajectory: Trajectory, anatomy: Anatomy) -> Contact:
         stride_spread=None if period is None else _spread(held, period, trajectory.dt),
         regularity=regularity,
         slip=slip,
-        slip_share=slid / travelled if travelled > 1e-9 else 0.0,
+        slip_share=slid / travelled if travelled > anatomy.height else None,
         deepest=float(floor.depth.max(initial=0.0)),
         peak=float(total.max(initial=0.0)) / anatomy.weight,
     )

@@ -218,8 +218,8 @@ def _carried(
 
 
 def _sliding(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Finding | None:
-    is_still = standing(trajectory, anatomy)
-    if measured.slip_share <= SLIDING_SHARE or is_still.mean() > STILL_SHARE:
+    is_still, share = standing(trajectory, anatomy), measured.slip_share
+    if share is None or share <= SLIDING_SHARE or is_still.mean() > STILL_SHARE:
         return None
     slides = slipping(trajectory, anatomy) > SLIDING_SHARE * speeds(trajectory, anatomy)
     return Finding(
@@ -227,7 +227,7 @@ def _sliding(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Fin
         "warning",
         f"more than {SLIDING_SHARE:.0%} of the way is slid: what carries the load moves along the "
         "floor",
-        f"{measured.slip_share:.0%} of the way",
+        f"{share:.0%} of the way" + (": it slides further than it gets" if share > 1.05 else ""),
         "measured",
         spans(slides & ~is_still, trajectory.dt, GAP),
     )
@@ -339,7 +339,7 @@ def exploit(returns: Floats, at_half_step: Floats) -> Finding | None:
         at_half_step: of the same episodes at half the physics step, shape [n]; NaN if they could
             not be played.
     """
-    if not len(returns) or not np.isfinite(at_half_step).all():
+    if not len(returns) or not np.isfinite([*returns, *at_half_step]).all():
         return None
     usual, half = float(np.median(returns)), float(np.median(at_half_step))
     if usual <= 0 or half >= KEPT_SHARE * usual:

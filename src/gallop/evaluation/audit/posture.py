@@ -39,9 +39,10 @@ def pitch(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
         return anatomy.pitch_sign * trajectory.qpos[:, anatomy.pitch]
     if anatomy.rotation is None or anatomy.spin is None:
         return np.zeros(trajectory.n + 1)
-    rate = trajectory.qvel[:, anatomy.spin + 1]
+    spins = trajectory.qvel[:, anatomy.spin : anatomy.spin + 3]
+    rate = spins @ _lateral(anatomy)
     turned = np.concatenate([[0.0], np.cumsum(rate[1:]) * trajectory.dt])
-    tilt = _tilt_forward(trajectory.qpos[:, anatomy.rotation : anatomy.rotation + 4])
+    tilt = _tilt_forward(_turned(trajectory, anatomy, anatomy.rotation))
     upright = np.flatnonzero(uprightness(trajectory, anatomy) > np.cos(np.pi / 4))
     known = np.concatenate([[0], upright])  # the tilt is exact there, and the rate in between
     between = np.diff(turned[known]) - np.diff(tilt[known])
@@ -55,7 +56,7 @@ def uprightness(trajectory: Trajectory, anatomy: Anatomy) -> Floats:
     """Cosine of the angle between the body's upward axis and the vertical, shape [n + 1]."""
     if anatomy.rotation is None:
         return np.cos(pitch(trajectory, anatomy))
-    _, x, y, _ = trajectory.qpos[:, anatomy.rotation : anatomy.rotation + 4].T
+    _, x, y, _ = _turned(trajectory, anatomy, anatomy.rotation).T
     upward: Floats = 1 - 2 * (x**2 + y**2)
     return upward
 
@@ -87,6 +88,27 @@ def full_turns(angles: Floats) -> list[tuple[int, int]]:
             found.append((start, index))
             level, start = new, index
     return found
+
+
+def _turned(trajectory: Trajectory, anatomy: Anatomy, rotation: int) -> Floats:
+    """Quaternions from the upright torso to that at each step, shape [n + 1, 4]."""
+    w, x, y, z = trajectory.qpos[:, rotation : rotation + 4].T
+    a, b, c, d = anatomy.upright[0], *(-part for part in anatomy.upright[1:])
+    return np.stack(
+        [
+            w * a - x * b - y * c - z * d,
+            w * b + x * a + y * d - z * c,
+            w * c - x * d + y * a + z * b,
+            w * d + x * c - y * b + z * a,
+        ],
+        axis=1,
+    )
+
+
+def _lateral(anatomy: Anatomy) -> Floats:
+    """The lateral axis, that is y of the upright torso, in the torso's own axes, shape [3]."""
+    w, x, y, z = anatomy.upright
+    return np.array([2 * (x * y + w * z), 1 - 2 * (x**2 + z**2), 2 * (y * z - w * x)])
 
 
 def _tilt_forward(quaternions: Floats) -> Floats:

@@ -44,7 +44,7 @@ def rewards(trajectory: Trajectory, anatomy: Anatomy, terms: Mapping[str, float]
     along = trajectory.qpos[:, anatomy.forward]
     seconds = trajectory.n * trajectory.dt
     size = sum(abs(value) for value in terms.values())
-    distance = float(along[-1] - along[0])
+    distance = anatomy.forward_sign * float(along[-1] - along[0])
     travelled = way(trajectory, anatomy)
     return Rewards(
         terms=dict(terms),

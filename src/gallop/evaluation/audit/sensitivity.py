@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gallop.environments.make import Task
 from gallop.environments.spaces import Env
-from gallop.errors import DivergedError, ExperimentError
+from gallop.errors import DivergedError, ExperimentError, TaskError
 from gallop.evaluation.episodes import Episodes, evaluate
 from gallop.experiments.settings import Physics
 from gallop.policies.policy import Array, Observations, Policy, begin_episodes
@@ -24,6 +24,7 @@ NOISE = 0.02
 """Standard deviation of sensor noise, as a share of each observation's own over the episodes."""
 NOISE_SEED = 0
 HALF_STEP, NOISY = "half the physics step", f"sensor noise {NOISE:.0%}".replace("%", " %")
+UNCHANGEABLE = "physics, friction, mass, late actions"
 
 
 class Change(NamedTuple):
@@ -38,7 +39,10 @@ class Change(NamedTuple):
 
 
 def changed_tasks(task: Task, env: Env) -> dict[str, Task]:
-    """Name of each change -> the task with it.
+    """Name of each change -> the task with it; none if the simulator cannot be changed.
+
+    That of Gymnasium's MuJoCo tasks can: others may set their model up again at each reset, or
+    divide a timestep into physics steps in their own way.
 
     Args:
         task: without changes.
@@ -47,6 +51,8 @@ def changed_tasks(task: Task, env: Env) -> dict[str, Task]:
     import mujoco
 
     simulator: Any = env.unwrapped
+    if not hasattr(simulator, "mujoco_renderer"):  # see environments/simulator.py
+        return {}
     option = simulator.model.opt
     is_rk4 = int(option.integrator) == int(mujoco.mjtIntegrator.mjINT_RK4)
     other = "euler" if is_rk4 else "rk4"
@@ -73,6 +79,7 @@ def sensitivity(
     tasks: Mapping[str, Task],
     seeds: Sequence[int],
     on_change: Callable[[str], None] = lambda name: None,
+    on_timestep: Callable[[], None] = lambda: None,
 ) -> list[Change]:
     """Play the same episodes with each change, and with noisy sensors.
 
@@ -81,22 +88,30 @@ def sensitivity(
         task: without changes.
         tasks: see `changed_tasks`.
         seeds: of the episodes.
-        on_change: called after each with its name.
+        on_change: called before each with its name.
+        on_timestep: called before each timestep of all episodes.
     """
     found = []
-    for name, changed in tasks.items():
-        found.append(_played(name, policy, changed, seeds))
+    if not tasks:
+        why_not = f"not tried: {task.env} is not one of Gymnasium's MuJoCo tasks"
+        found.append(Change(UNCHANGEABLE, np.full(len(seeds), np.nan), why_not))
+    for name, changed in {**tasks, NOISY: task}.items():
         on_change(name)
-    found.append(_played(NOISY, NoisySensors(policy), task, seeds))
-    on_change(NOISY)
+        played_by = NoisySensors(policy) if name == NOISY else policy
+        found.append(_played(name, played_by, changed, seeds, on_timestep))
     return found
 
 
-def _played(name: str, policy: Policy, task: Task, seeds: Sequence[int]) -> Change:
+def _played(
+    name: str, policy: Policy, task: Task, seeds: Sequence[int], on_timestep: Callable[[], None]
+) -> Change:
     try:
-        episodes: Episodes = evaluate(policy, task.make, seeds, task.max_episode_timesteps)
-    except (DivergedError, ExperimentError) as error:
-        return Change(name, np.full(len(seeds), np.nan), str(error))
+        limit = task.max_episode_timesteps
+        episodes: Episodes = evaluate(policy, task.make, seeds, limit, on_timestep)
+    except (DivergedError, ExperimentError, TaskError) as error:
+        # No flag was given here that the message could name.
+        why_not = str(error).removeprefix("--physics: ")
+        return Change(name, np.full(len(seeds), np.nan), why_not)
     return Change(name, episodes.returns)
 
 
@@ -116,16 +131,23 @@ class NoisySensors:
         """Start new episodes, with the same noise."""
         begin_episodes(self._policy)
         self._random = np.random.default_rng(NOISE_SEED)
-        self._n, self._sum, self._squares = 0, 0.0, 0.0
+        self._sums: dict[str, tuple[int, Any, Any]] = {}
 
     def act(self, observations: Observations) -> Array:
         """Disturb a batch of observations, and return the policy's actions."""
-        if not isinstance(observations, np.ndarray):
-            return self._policy.act(observations)
-        self._n += len(observations)
-        self._sum = self._sum + observations.sum(axis=0, dtype=np.float64)
-        self._squares = self._squares + (observations.astype(np.float64) ** 2).sum(axis=0)
-        variance = self._squares / self._n - (self._sum / self._n) ** 2
-        spread = self._share * np.sqrt(np.maximum(variance, 0))
+        if isinstance(observations, np.ndarray):
+            return self._policy.act(self._disturbed("", observations))
+        return self._policy.act(
+            {name: self._disturbed(name, part) for name, part in observations.items()}
+        )
+
+    def _disturbed(self, name: str, observations: Array) -> Array:
+        n, total, squares = self._sums.get(name, (0, 0.0, 0.0))
+        n += len(observations)
+        total = total + observations.sum(axis=0, dtype=np.float64)
+        squares = squares + (observations.astype(np.float64) ** 2).sum(axis=0)
+        self._sums[name] = n, total, squares
+        spread = self._share * np.sqrt(np.maximum(squares / n - (total / n) ** 2, 0))
         noise = spread * self._random.standard_normal(observations.shape)
-        return self._policy.act((observations + noise).astype(observations.dtype))
+        disturbed: Array = (observations + noise).astype(observations.dtype)
+        return disturbed
