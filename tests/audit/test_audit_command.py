@@ -12,6 +12,7 @@ from rich.console import Console
 from gallop.commands.auditing import _Progress
 from gallop.commands.cli import main
 from gallop.environments.make import Task
+from gallop.evaluation.audit.audit import FORMAT
 from gallop.evaluation.audit.sensitivity import (
     NOISY,
     UNCHANGEABLE,
@@ -138,6 +139,15 @@ def test_an_episode_of_one_timestep_is_audited(policy, tmp_path, capsys):
     episode = read_json(tmp_path / "audit.json")["episodes"][0]
     assert episode["length"] == 1 and episode["contact"]["slip_share"] is None
     assert episode["contact"]["stride"] is None and episode["energy"]["transport"] is None
+
+
+def test_of_a_task_without_mujoco_the_command_says_so_and_does_not_fail(tmp_path, capsys):
+    folder = run(tiny("ppo", env="CartPole-v1"), results=tmp_path, display=Display(quiet=True))
+    assert main(["audit", str(folder.path), "-o", str(tmp_path / "audit")]) == 0
+    reason = "CartPole-v1 is not a MuJoCo task, so there is nothing to audit"
+    assert capsys.readouterr().out.splitlines()[0] == reason
+    assert read_json(tmp_path / "audit" / "audit.json") == {"format": FORMAT, "why_not": reason}
+    assert [path.name for path in (tmp_path / "audit").iterdir()] == ["audit.json"]
 
 
 def test_the_bar_moves_at_each_timestep_and_each_recorded_episode():

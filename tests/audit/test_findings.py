@@ -264,6 +264,7 @@ def test_one_fall_at_half_the_physics_step_is_no_exploit():
     returns, half = np.full(5, 1000.0), np.array([10.0, 950.0, 960.0, 940.0, 970.0])
     assert exploit(returns, half) is None and exploit(half, returns) is None
     assert exploit(np.full(5, -20.0), np.full(5, -500.0)) is None, "there is no return to lose"
+    assert exploit(np.array([np.nan, 9.0]), np.array([9.0, 9.0])) is None, "the usual is not known"
 
 
 def audited(motion_name, seed):

@@ -35,7 +35,7 @@ def audit(
     options: Options,
     results: Path,
     display: Display,
-) -> Audit:
+) -> Audit | None:
     """Audit a policy, print the report, and write it if a folder is given.
 
     Args:
@@ -49,9 +49,12 @@ def audit(
         results: folder of all runs.
         display: prints the results.
 
+    Returns:
+        The audit; None if there is nothing to audit, as in tasks that are not MuJoCo's.
+
     Raises:
-        ExperimentError: if there is no such policy, its task is not MuJoCo's, or the folder
-            belongs to another policy.
+        ExperimentError: if there is no such policy, an episode cannot be repeated, no episode has a
+            finite return, or the folder belongs to another policy.
     """
     seeds = chosen_seeds(n_episodes, None)
     named = find_policy(what, env=env, results=results, arguments=arguments)
@@ -59,7 +62,10 @@ def audit(
         _check_output(output, named.path)
     tasks = audit_files.changed_tasks(named.task)
     if isinstance(tasks, str):
-        raise ExperimentError(tasks)
+        display.say(tasks)
+        if output is not None:
+            display.say(f"numbers  {_write(tasks, output)[0]}")
+        return None
     policy = named.read(options)
     task, n_parts = named.task, 2 + (len(tasks) + 1) * sensitive
     with (
@@ -109,8 +115,8 @@ def _check_output(output: Path, policy: Path) -> None:
         )
 
 
-def _write(found: Audit, output: Path) -> list[Path]:
-    """Write an audit into a folder; a milestone's belongs to its run's manifest.
+def _write(found: Audit | str, output: Path) -> list[Path]:
+    """Write an audit, or why there is none, into a folder; a milestone's is in its run's manifest.
 
     Raises:
         HeldError: if another process holds that run.
@@ -194,7 +200,8 @@ def _report_findings(found: Audit, display: Display) -> None:
             f"{each['of']} episodes"
         )
         when = ", ".join(f"{start:.1f} to {end:.1f} s" for start, end in each["seconds"])
-        display.say(f"  {each['measured']} (seed {each['seed']}{f': {when}' if when else ''})")
+        where = f" (seed {each['seed']}: {when})" if when else ""  # none: of all episodes
+        display.say(f"  {each['measured']}{where}")
         display.say(f"  rule: {each['rule']}")
 
 
@@ -226,7 +233,7 @@ def _rows(found: Audit) -> dict[str, list[float]]:
         "dominant frequency, Hz": [each.actuation.frequency or np.nan for each in measures],
         "mechanical power, W": [each.energy.power for each in measures],
         "cost of transport": [each.energy.transport or np.nan for each in measures],
-        "energy from no force, share": [each.energy.residual_share for each in measures],
+        "energy from no force, share of work": [each.energy.residual_share for each in measures],
     }
     names = dict.fromkeys(name for each in measures for name in each.contact.impulse_share)
     for name in names:

@@ -26,6 +26,7 @@ from gallop.evaluation.audit.audit import (
     as_record,
     audit_episodes,
     why_no_audit,
+    why_not,
 )
 from gallop.evaluation.audit.trajectory import as_arrays
 from gallop.evaluation.episodes import Episodes
@@ -43,10 +44,13 @@ NO_RETURN = "no episode has a finite return, so there is nothing to audit"
 _JOB = ("seeds", "actions", "lengths", "returns", "terms", "term_names", "sensitive")
 
 
-def write(found: Audit, folder: Path) -> list[Path]:
-    """Write all files of an audit into a folder, and return their paths."""
+def write(found: Audit | str, folder: Path) -> list[Path]:
+    """Write all files of an audit, or why there is none, into a folder; return their paths."""
     with replacing(folder) as temporary:
         target = Milestone(temporary)
+        if isinstance(found, str):
+            target.audit.write_text(dumps(why_not(found), indent=1) + "\n")
+            return [Milestone(folder).audit]
         target.audit.write_text(dumps(as_record(found), indent=1) + "\n")
         arrays: Any = as_arrays(found.filmed.trajectory)
         np.savez_compressed(target.trajectory, **arrays)

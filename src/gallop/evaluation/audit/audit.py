@@ -167,11 +167,13 @@ def replayed(env: Env, seed: int, actions: Array, expected: float) -> Trajectory
         if total != expected and not (np.isnan(total) and np.isnan(expected)):
             raise ExperimentError(
                 f"the episode of seed {seed} returns {total!r} when it is repeated, instead of "
-                f"{expected!r}"
+                f"{expected!r}: the task has more randomness than its seed"
             )
         trajectory = recorder.trajectory()
     if not trajectory.n:
-        raise ExperimentError("the task does not take its physics steps with mujoco.mj_step")
+        raise ExperimentError(
+            "the task does not take its physics steps with mujoco.mj_step, so none was recorded"
+        )
     # A task may take the steps of a timestep one by one, or a wrapper may repeat actions.
     per_timestep = max(1, round(trajectory.n / len(actions)))
     return trajectory._replace(n_per_timestep=per_timestep)

@@ -147,9 +147,10 @@ def _inverted(trajectory: Trajectory, anatomy: Anatomy, measured: Posture) -> Fi
     return Finding(
         "inverted running" if moves.mean() > 0.5 else "upside down",
         "warning",
-        f"more than {INVERTED_SHARE:.0%} of the time beyond 90 degrees, not counting somersaults",
-        f"{share:.0%} of the time beyond 90 degrees, "
-        f"at {speeds(trajectory, anatomy)[is_inverted].mean():.2g} m/s",
+        f"turned beyond ±90 degrees for more than {INVERTED_SHARE:.0%} of the time, not counting "
+        "somersaults",
+        f"{share:.0%} of the time, at a mean speed of "
+        f"{speeds(trajectory, anatomy)[is_inverted].mean():.2f} m/s",
         "measured",
         spans(is_inverted, trajectory.dt, GAP),
     )
@@ -243,8 +244,8 @@ def _still(trajectory: Trajectory, anatomy: Anatomy) -> Finding | None:
         "warning",
         f"slower than {STANDING:g} times its height per second for more than {STILL_SHARE:.0%} of "
         f"an episode of at least {SURVIVED_SECONDS:g} s",
-        f"{is_still.mean():.0%} of {seconds:.0f} s, at "
-        f"{speeds(trajectory, anatomy).mean():.2g} m/s on average",
+        f"{is_still.mean():.0%} of {seconds:.1f} s; mean speed of the whole episode "
+        f"{speeds(trajectory, anatomy).mean():.2f} m/s",
         "measured",
         spans(is_still, trajectory.dt),
     )
@@ -261,7 +262,7 @@ def _deep(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Findin
         "deep penetration",
         "warning",
         f"deeper in the floor than {DEEP_SHARE:.0%} of the robot's height",
-        f"{1000 * measured.deepest:.0f} mm of {1000 * anatomy.height:.0f} mm",
+        f"{1000 * measured.deepest:.0f} mm; the robot is {1000 * anatomy.height:.0f} mm tall",
         "measured",
         spans(is_deep, trajectory.dt, GAP),
     )
@@ -278,9 +279,10 @@ def _energy_from_no_force(
     return Finding(
         EXPLOIT,
         "warning",
-        f"energy from no force is more than {CREATED_SHARE:.0%} of the actuators' work",
+        f"the robot gains energy from no force: more than {CREATED_SHARE:.0%} of the actuators' "
+        "work",
         f"{measured.residual:,.0f} J, {measured.residual_share:.0%} of the work; whether the "
-        "return depends on it, only half the physics step tells",
+        "return depends on it, the sensitivity to half the physics step tells",
         "consistent with",
         spans(gain > CREATED_SHARE * power, trajectory.dt),
     )
@@ -307,7 +309,7 @@ def _bounding(trajectory: Trajectory, anatomy: Anatomy, measured: Contact) -> Fi
         "bounding",
         "trait",
         f"more than {FLIGHT_SHARE:.0%} of the time in the air",
-        f"{measured.flight:.0%} of the time, {measured.longest_flight:.2f} s at once",
+        f"{measured.flight:.0%} of the time; longest flight {measured.longest_flight:.2f} s",
         "measured",
         spans(~in_contact(floor_force(trajectory), anatomy), trajectory.dt),
     )
@@ -323,7 +325,8 @@ def _bang_bang(trajectory: Trajectory, anatomy: Anatomy, measured: Actuation) ->
         "trait",
         f"more than {BANG_BANG_SHARE:.0%} of controls at a limit of their range, and more than "
         f"{BOTH_LIMITS_SHARE:.0%} of actuators often at both of theirs",
-        f"{measured.saturated:.0%} of controls, {measured.both_limits:.0%} of actuators",
+        f"{measured.saturated:.0%} of controls at a limit, {measured.both_limits:.0%} of actuators "
+        "often at both",
         "measured",
         spans(_running_mean(at_limit, timestep) > BANG_BANG_SHARE, timestep),
     )
