@@ -80,6 +80,9 @@ def test_what_cannot_travel_has_no_anatomy():
         anatomy(compiled("Reacher-v5"))
     with pytest.raises(ValueError, match="moves"):
         anatomy(compiled("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>"))
+    point = "<freejoint/><inertial pos='0 0 0' mass='1' diaginertia='1 1 1'/>"
+    with pytest.raises(ValueError, match="no geoms"):
+        anatomy(compiled(f"<mujoco><worldbody><body>{point}</body></worldbody></mujoco>"))
 
 
 def test_which_way_a_pitch_turns():

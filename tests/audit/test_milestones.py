@@ -211,6 +211,9 @@ def test_nothing_is_written_over_what_a_run_says_of_another_policy(hopper, tmp_p
     (tmp_path / "file").write_text("")
     assert main(["audit", str(folder.path), "-o", str(tmp_path / "file")]) == 2
     assert "-o takes a folder" in capsys.readouterr().err
+    assert main(["audit", str(folder.path), "-o", str(tmp_path / "file" / "audit")]) == 2
+    said = capsys.readouterr()
+    assert "is a file" in said.err and said.out == "", "it is said before anything is played"
     assert folder.milestone(100).audit.read_bytes() == before
     assert not manifest.damages(folder.path)
 

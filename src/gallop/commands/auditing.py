@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -100,7 +101,8 @@ def audit(
 
 
 def _check_output(output: Path, policy: Path) -> None:
-    """Refuse a folder that is none, or that belongs to a run and to another policy.
+    """Refuse, before anything is played, a folder that cannot be written to, or that belongs to a
+    run and to another policy.
 
     Raises:
         ExperimentError: in these cases.
@@ -108,6 +110,10 @@ def _check_output(output: Path, policy: Path) -> None:
     if output.exists() and not output.is_dir():
         raise ExperimentError(f"{output} is a file; -o takes a folder")
     root, here = manifest.root_of(output), output.resolve()
+    there = next(each for each in (here, *here.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        what = "cannot be written to" if there.is_dir() else "is a file"
+        raise ExperimentError(f"-o {output}: {there} {what}")
     if root is not None and (here == root.resolve() or here != policy.parent.resolve()):
         raise ExperimentError(
             f"{output} belongs to a run: -o takes another folder, or that of the milestone whose "

@@ -103,8 +103,8 @@ def anatomy(model: Any) -> Anatomy:
         model: a `mujoco.MjModel`.
 
     Raises:
-        ValueError: if no body of it moves relative to the world, its torso cannot travel, or it
-            weighs nothing.
+        ValueError: if no body of it moves relative to the world, its torso cannot travel, it weighs
+            nothing, or it has no geoms.
     """
     torso = _torso(model)
     mass, gravity = float(model.body_subtreemass[torso]), float(np.linalg.norm(model.opt.gravity))
@@ -114,6 +114,8 @@ def anatomy(model: Any) -> Anatomy:
     lowest = {body: _lowest(model, data, body) for body in _subtree(model, torso)}
     bottom = min(lowest.values())
     top = max(_highest(model, data, body) for body in lowest)
+    if not np.isfinite(top - bottom) or top <= bottom:
+        raise ValueError("the robot has no geoms, and so no height")
     low_enough = FOOT_HEIGHT * (top - bottom)
     feet = [body for body in lowest if _is_leaf(model, body)
             and lowest[body] - bottom <= low_enough <= lowest[torso] - lowest[body]]  # fmt: skip
