@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
+import mujoco
 import numpy as np
 import pytest
 from scripted import DOG, TURN, driven, held, leg, lifted, smooth, walking
 
+from gallop.evaluation.audit.anatomy import anatomy
 from gallop.evaluation.audit.contact import at_the_feet, contact
 from gallop.evaluation.audit.findings import findings, measure
+from gallop.evaluation.audit.recorder import Recorder
 
 
 def sliding_cheetah(time):
@@ -137,3 +142,44 @@ def test_a_shin_within_its_foot_is_the_foot():
     for one, other in zip(once, again, strict=True):
         np.testing.assert_array_equal(one, other)
     assert np.abs(once.point[:, 2] + 0.023).max() < 0.012, "at the sole, in the foot's axes"
+
+
+def in_millimetres_and_grams(text):
+    """The same model in other units: its seconds are the same, and its forces are in g mm/s²."""
+
+    def scaled(match):
+        name, values = match.groups()
+        factors = {"size": 1e3, "pos": 1e3, "fromto": 1e3, "ref": 1e3, "mass": 1e3}
+        numbers = " ".join(f"{float(value) * factors[name]:g}" for value in values.split())
+        return f'{name}="{numbers}"'
+
+    text = re.sub(r'\b(size|pos|fromto|ref|mass)="([^"]*)"', scaled, text)
+    text = text.replace("<geom mass", '<geom solimp="0.9 0.95 1" mass')  # its width is a length
+    return text.replace("<worldbody>", '<option gravity="0 0 -9810"/><worldbody>')
+
+
+def fallen(text):
+    """Two seconds of a robot that stands on straight legs, and falls over."""
+    model = mujoco.MjModel.from_xml_string(text)
+    model.opt.timestep = 0.001
+    data = mujoco.MjData(model)
+    data.qvel[2] = 0.5
+    recorder = Recorder(model, data)
+    recorder.step(2500)
+    parts = anatomy(model)
+    return at_the_feet(recorder.trajectory(), parts), parts
+
+
+def test_a_model_in_millimetres_and_grams_has_the_same_parts_shares_and_findings():
+    (one, parts), (other, small) = fallen(DOG), fallen(in_millimetres_and_grams(DOG))
+    assert [foot.name for foot in small.feet] == [foot.name for foot in parts.feet]
+    assert small.parts == parts.parts
+    assert small.height == pytest.approx(1e3 * parts.height)
+    assert small.weight == pytest.approx(1e6 * parts.weight)
+    measured, scaled = measure(one, parts), measure(other, small)
+    assert measured.contact.impulse_share.keys() == scaled.contact.impulse_share.keys()
+    assert measured.contact.impulse_share == pytest.approx(scaled.contact.impulse_share, abs=0.02)
+    assert measured.contact.flight == pytest.approx(scaled.contact.flight, abs=0.02)
+    assert scaled.contact.peak == pytest.approx(measured.contact.peak, rel=0.1)
+    names = [each.name for each in findings(one, parts, measured)]
+    assert names == [each.name for each in findings(other, small, scaled)] and names
