@@ -7,9 +7,13 @@ import csv
 import hashlib
 import html
 import json
+import math
 import re
 import shutil
+import signal
+from fractions import Fraction
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +25,7 @@ from gallop.evaluation.intervals import interval_generator
 from gallop.evaluation.statistics import compare
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.report.display import Display
+from gallop.report.films.captions import Overlay
 from gallop.report.pages import films as films_of_page
 from gallop.report.pages.audit_record import read_audit
 from gallop.report.pages.html import element
@@ -29,6 +34,7 @@ from gallop.run_folder import manifest
 from gallop.run_folder.directory import Diverged, RunDirectory
 from gallop.run_folder.seed_group import SeedGroup
 from gallop.runs import workflow
+from gallop.runs.stopping import Stopped
 
 
 class Page(HTMLParser):
@@ -137,11 +143,29 @@ def test_the_audit_is_there_with_its_seconds(run, capsys):
     assert "From 0 to 360 degrees" in page.text and "torso 5 % of the time" in page.text
 
 
+@pytest.mark.parametrize("rate", [30, 125, Fraction(100, 7), Fraction(200, 3)])
+@pytest.mark.parametrize("frame", [1, 2_399])
+def test_a_finding_jumps_to_the_frame_that_shows_its_first_second(run, capsys, rate, frame):
+    second = float(frame / rate)
+    found = audit()["findings"][0] | {"seconds": [[second, second + 1.005]]}
+    record = audit(findings=[found])
+    record["episodes"][0]["findings"] = [found]
+    write_audit(run.milestone(100), record)
+    page = page_of(capsys, run.path)
+    [button] = [b for b in page.all("button") if "data-film" in b]
+    assert math.floor(float(button["data-second"]) * rate) == frame
+    overlay = Overlay(float(1 / rate))
+    for _ in range(frame + 1):
+        overlay.note(0.0, None)
+    told = overlay.text.split(" s")[0]  # what the film says there
+    assert f" from {told} to " in button["aria-label"] and f"{told} to " in page.text
+
+
 def test_a_film_of_another_start_has_no_buttons(run, capsys):
     write_audit(run.milestone(100), audit(filmed=10_001))
     page = page_of(capsys, run.path)
     assert not [b for b in page.all("button") if "data-film" in b]
-    assert "In the episode from start 10000: 0.5 to 1.2 s" in page.text
+    assert "In the episode from start 10000: 0.50 to 1.25 s" in page.text
 
 
 def test_the_text_of_a_film_tells_which_policies_it_shows_from_which_start(run, capsys):
@@ -172,13 +196,66 @@ def test_films_that_do_not_fit_are_left_out_the_earliest_first(run, capsys, monk
 def test_a_run_that_is_not_finished_says_so(run, capsys):
     record = run.read_json("provenance.json")
     run.write_json("provenance.json", record | {"end": None})
-    assert "training stopped at 480 of 480 timesteps" in page_of(capsys, run.path).text
+    page = page_of(capsys, run.path)
+    assert "The training is over, after 480 timesteps, but the run was stopped before" in page.text
+    assert f"gallop run --resume {run.path} completes them." in page.text
     with run.locked():
-        assert "training goes on: 480 of 480" in page_of(capsys, run.path).text
+        assert "the training was over, and films, audits" in page_of(capsys, run.path).text
+    changed(run, total_timesteps=960)
+    page = page_of(capsys, run.path)
+    assert "Training was stopped at 480 of 960 timesteps (50 %), and is not finished." in page.text
+    assert f"gallop run --resume {run.path} goes on." in page.text
+    with run.locked():
+        assert "training was going on, at 480 of 960" in page_of(capsys, run.path).text
+    assert main(["report", str(run.path)]) == 0  # which holds the run's lock itself
+    assert "Training was stopped at 480 of 960" in Page(run.report).text
     run.write_diverged(Diverged(480, "training", f"a loss is NaN {HOSTILE}", {}))
     page = page_of(capsys, run.path)
-    assert "training diverged at about 480 of 480 timesteps (100 %): a loss is NaN" in page.text
+    assert "Training diverged at about 480 of 960 timesteps (50 %): a loss is NaN" in page.text
     assert HOSTILE not in page.raw
+
+
+class Interrupts:
+    """A tracker that presses Ctrl-C after an evaluation."""
+
+    def __init__(self, timestep):
+        self.timestep = timestep
+
+    def log(self, row):
+        if row.timestep == self.timestep and any(name.startswith("eval/") for name in row.values):
+            signal.raise_signal(signal.SIGINT)
+
+    def close(self):
+        pass
+
+
+def test_the_page_of_an_interrupted_run_does_not_say_that_training_goes_on(tmp_path):
+    experiment = tiny("sac", total_timesteps=480, milestones=[50, 100])
+    with pytest.raises(Stopped):
+        workflow.run(experiment, tmp_path, "a", Display(quiet=True), [Interrupts(360)])
+    [path] = tmp_path.glob("*/a/report.html")
+    page = Page(path)
+    assert "Training was stopped at 360 of 480 timesteps (75 %)" in page.text
+    assert "stopped" in page.text and "going on" not in page.text
+    assert manifest.damages(path.parent) == []
+    workflow.resume(RunDirectory(path.parent), Display(quiet=True))
+    assert "finished" in Page(path).text and "stopped" not in Page(path).text
+
+
+@pytest.mark.parametrize("home", ["/home/mia", "/Users/mia", "/root", "C:\\Users\\mia", "HOME"])
+def test_a_page_tells_no_home_folder(run, capsys, home):
+    home = str(Path.home()) if home == "HOME" else home
+    changed(run, env_kwargs={"max_episode_steps": 50, "xml_file": f"{home}/robots/dog.xml"})
+    record = run.read_json("provenance.json")
+    command = [f"{home}/venv/bin/gallop", "run", f"{home}/my.yaml"]
+    run.write_json("provenance.json", record | {"command": command, "end": None})
+    milestone = run.milestone(50)
+    reason = {"rollout.mp4": f"{home}/ffmpeg failed"}
+    milestone.write_meta(milestone.read_meta() | {"missing": reason})
+    page = page_of(capsys, run.path)
+    assert "~/robots/dog.xml" in page.text and "gallop run " in page.text
+    assert "~/my.yaml" in page.text and "~/ffmpeg failed" in page.text
+    assert home not in page.raw
 
 
 def test_a_page_that_cannot_be_written_ends_no_training(run, caplog):
@@ -341,9 +418,23 @@ def test_compare_says_the_same_and_writes_it_as_csv(run, other, capsys, tmp_path
     assert float(final["value"]) == pytest.approx(104.5)
     assert float(final["low"]) == found.difference.interval.low
     assert float(final["p_sign_flip"]) == found.p_sign_flip == 2 / 1024
-    [speed] = [r for r in rows if (r["name"], r["run"]) == ("speed", "run")]
+    [speed] = [r for r in rows if (r["name"], r["run"]) == ("speed", "A: run")]
     assert (speed["value"], speed["low"], speed["high"], speed["n"]) == ("3.0", "2.5", "3.5", "2")
     assert f"B − A final +104 [+{found.difference.interval.low:.0f}" in told
+
+
+def test_two_runs_of_the_same_name_are_told_apart(run, other, capsys, tmp_path):
+    (tmp_path / "more").mkdir()
+    same = other.path.rename(tmp_path / "more" / "run")
+    output = tmp_path / "numbers.csv"
+    assert main(["compare", str(run.path), str(same), "--csv", str(output)]) == 0
+    names = {row["run"] for row in table(output)}
+    assert names == {"A: run", "B: run", "B: run − A: run"}
+    page = page_of(capsys, run.path, same, output=tmp_path / "both.html")
+    assert page.text.count("A: run, training seed 0") == 1  # provenance
+    costs = page.raw[page.raw.index('id="cost-title"') :]
+    assert costs.count('<th scope="row">A: run</th>') == 1
+    assert costs.count('<th scope="row">B: run</th>') == 1
 
 
 def test_a_group_has_an_interval_over_seeds(group, run, capsys):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,16 +86,26 @@ def sensitivity_plot(found: Audit) -> Figure:
     """The mean return on each changed simulator, as a share of the usual one."""
     from matplotlib.figure import Figure
 
-    usual = float(np.mean([each.return_ for each in found.episodes]))
+    usual = _mean([each.return_ for each in found.episodes])
     figure = Figure(figsize=(9, 1 + 0.35 * len(found.changes)), layout="constrained")
     axes = figure.subplots()
-    means = [float(np.mean(each.returns)) for each in found.changes]
+    means = [_mean(each.returns) for each in found.changes]
     rows = range(len(found.changes))
-    axes.barh(rows, np.nan_to_num(means), color=TRAINED)
+    axes.barh(rows, means, color=TRAINED)  # nothing where a mean is NaN
     axes.axvline(usual, color=BASELINE, linestyle="--", label=f"unchanged: {usual:,.0f}")
+    axes.axvline(0, color=INK, linewidth=0.8)
+    for row, mean in zip(rows, means, strict=True):
+        if math.isnan(mean):
+            axes.text(0, row, " not measured", va="center", color=BASELINE)
     axes.set_yticks(rows, [each.name for each in found.changes])
     axes.invert_yaxis()
     axes.set_xlabel(f"mean return of {len(found.episodes)} episodes")
     axes.legend(loc="best", frameon=False)
     axes.set_title("The same policy on changed simulators")
     return figure
+
+
+def _mean(returns: Sequence[float]) -> float:
+    """Mean of the finite returns; NaN without any."""
+    finite = [value for value in returns if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan

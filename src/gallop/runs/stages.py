@@ -6,6 +6,7 @@ dropped, or overwritten with identical bits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import sys
@@ -133,6 +134,7 @@ class Stages:
             finally:
                 self.audits.close()
                 self.films.close()
+                self._leave_page()
                 self._settle()
 
     def _go(self, environments: VecEnv, learner: Learner) -> None:
@@ -259,6 +261,14 @@ class Stages:
         """Write report.html as of now."""
         self.folder.check_held()
         page.keep_report(self.folder, running=True)
+
+    def _leave_page(self) -> None:
+        """Write report.html once more if the run ends before its end: it said that training was
+        going on."""
+        if self.folder.report.exists() and not self.folder.is_finished():
+            with contextlib.suppress(RunError, OSError):  # the folder was lost, the disk is full
+                self.folder.check_held()
+                page.keep_report(self.folder)
 
     def _judge(self, at: Boundary, learner: Learner, baseline: NDArray[np.float64]) -> None:
         """Evaluate, keep the best policy and fill a milestone, as planned for the boundary."""

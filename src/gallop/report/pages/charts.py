@@ -390,8 +390,10 @@ def dots(values: Floats, low: float, high: float) -> Html:
 
 
 def bar(share: float) -> Html:
-    """Draw a bar of a length between 0 and 1; longer ones end at the edge."""
-    length = 0.0 if not math.isfinite(share) else min(max(share, 0.0), 1.25) / 1.25 * 100
+    """Draw a bar of a length between 0 and 1; longer ones end at the edge, and NaN has none."""
+    if not math.isfinite(share):
+        return Html("")
+    length = min(max(share, 0.0), 1.25) / 1.25 * 100
     whole = 100 / 1.25
     return element(
         "svg",

@@ -268,12 +268,12 @@ def as_csv(found: Compared) -> str:
         value = row.iqm if row.side.is_group else row.mean
         rows.append(
             {
-                **{"kind": "return", "run": row.side.name, "policy": row.key, "name": what},
+                **{"kind": "return", "run": row.side.label, "policy": row.key, "name": what},
                 **{"timestep": row.timestep, "value": value, "n": row.n, "n_of": row.of},
                 **{"low": row.interval.low, "high": row.interval.high},
             }
         )
-    names = {side.letter: side.name for side in found.sides}
+    names = {side.letter: side.label for side in found.sides}  # two may have the same name
     for gap in found.gaps:
         ours, _, theirs = gap.label.partition(" − ")
         rows.append(
@@ -293,12 +293,12 @@ def as_csv(found: Compared) -> str:
             low, high = (values.min(), values.max()) if values.size else (math.nan, math.nan)
             rows.append(
                 {
-                    **{"kind": "measure", "run": side.name, "name": label, "value": measure.mean},
+                    **{"kind": "measure", "run": side.label, "name": label, "value": measure.mean},
                     **{"low": float(low), "high": float(high), "n": values.size, "n_of": of},
                     "note": measure.unit,
                 }
             )
-        rows += [{"kind": "finding", "run": side.name, "name": f} for f in findings_of(side)]
+        rows += [{"kind": "finding", "run": side.label, "name": f} for f in findings_of(side)]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()

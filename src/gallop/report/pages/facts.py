@@ -105,6 +105,16 @@ class RunFacts(NamedTuple):
         return next((each for each in self.judged if each.key == key), None)
 
     @property
+    def is_trained(self) -> bool:
+        """Whether training has reached its end, though films or audits may still be missing."""
+        return self.timestep >= self.horizon
+
+    @property
+    def timesteps_a_second(self) -> float:
+        """Speed of training, without evaluations; NaN if unknown."""
+        return self.trained / self.seconds
+
+    @property
     def last(self) -> Judged | None:
         """The final policy, else that of the latest milestone."""
         trained = [each for each in self.judged if each.key not in ("random", "best")]
@@ -145,13 +155,13 @@ class Side(NamedTuple):
         return f"{self.letter}: {self.name}" if self.letter else self.name
 
 
-def read_side(path: Path, letter: str = "", *, running: bool = False) -> Side:
+def read_side(path: Path, letter: str = "", *, running: bool | None = None) -> Side:
     """Read a run or a group.
 
     Args:
         path: its folder.
         letter: by which a comparison calls it.
-        running: whether this process is running it.
+        running: of a run, whether it is being trained; None: whether another process holds it.
 
     Raises:
         RunError: if it is neither, or a run's numbers are damaged.
@@ -169,12 +179,12 @@ def read_side(path: Path, letter: str = "", *, running: bool = False) -> Side:
     return Side(letter, path.name, title_of(experiment), path, tuple(runs), True, unusable)
 
 
-def read_run(folder: RunDirectory, *, running: bool = False) -> RunFacts:
+def read_run(folder: RunDirectory, *, running: bool | None = None) -> RunFacts:
     """Read a run.
 
     Args:
         folder: the run.
-        running: whether this process is running it.
+        running: whether it is being trained; None: whether another process holds it.
 
     Raises:
         RunError: if it is not a run, or its numbers are damaged.
@@ -189,7 +199,7 @@ def read_run(folder: RunDirectory, *, running: bool = False) -> RunFacts:
         raise RunError(f"{folder.path} is damaged: {error}") from None
 
 
-def _read(folder: RunDirectory, experiment: Experiment, running: bool) -> RunFacts:
+def _read(folder: RunDirectory, experiment: Experiment, running: bool | None) -> RunFacts:
     quantum = experiment.hyperparameters.quantum(experiment.n_envs)
     horizon = last_timestep(experiment)
     marks = {
@@ -246,14 +256,15 @@ def _judged(
     return tuple(Judged(key, label, at, played) for key, label, at, played in found if played)
 
 
-def _status(folder: RunDirectory, running: bool) -> tuple[str, str]:
+def _status(folder: RunDirectory, running: bool | None) -> tuple[str, str]:
     if folder.is_finished():
         return "finished", ""
     if running:
         return "running", ""
     if (diverged := folder.read_diverged()) is not None:
         return "diverged", diverged.message
-    return ("running" if folder.is_locked() else "stopped"), ""
+    is_held = running is None and folder.is_locked()
+    return ("running" if is_held else "stopped"), ""
 
 
 def _milestone(

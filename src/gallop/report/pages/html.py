@@ -8,14 +8,20 @@ alone, so nothing that comes from a run folder could run even if it were not esc
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
 from gallop.errors import printable_lines
+
+# A run may come from another machine, whose homes are not ours.
+_NAME = r"[^/\\\s'\",;:]+"
+_HOMES = rf"(?<![\w.-])(?:(?:/home|/Users)/{_NAME}|/root(?![\w.-])|[A-Za-z]:\\Users\\{_NAME})"
 
 _VOID = {"br", "link", "meta"}
 
@@ -79,7 +85,26 @@ def _value(value: str | float) -> str:
 
 def _escaped(text: str) -> str:
     # Control characters and those that change the direction of writing are spelled out.
-    return text if isinstance(text, Html) else html.escape(printable_lines(text))
+    return text if isinstance(text, Html) else html.escape(printable_lines(without_home(text)))
+
+
+def without_home(text: str) -> str:
+    """Return a text with `~` for home folders: a page is sent to others.
+
+    >>> without_home("--init-from /home/mia/a.zip, C:\\\\Users\\\\mia\\\\b.zip")
+    '--init-from ~/a.zip, ~\\\\b.zip'
+    """
+    return re.sub(rf"{_own_home()}(?![\w.-])|{_HOMES}", "~", text)
+
+
+@functools.cache
+def _own_home() -> str:
+    """Return a pattern of this user's home folder; one that never matches without any."""
+    try:
+        home = str(Path.home())
+    except RuntimeError:
+        home = ""
+    return rf"(?<![\w.-]){re.escape(home)}" if len(home) > 1 else "(?!)"
 
 
 def page(title: str, *body: Content) -> bytes:

@@ -197,7 +197,7 @@ def _finding(found: Found, there: Found | None, film: str) -> Html:
         spans = sorted(there.seconds)
         jumps = [_jump(found.name, start, end, film) for start, end in spans]
     elif found.seconds:
-        when = "; ".join(f"{start:.1f} to {end:.1f} s" for start, end in found.seconds)
+        when = "; ".join(f"{start:.2f} to {end:.2f} s" for start, end in found.seconds)
         jumps = [note(f"In the episode from start {found.seed}: {when}")]
     return element(
         "li",
@@ -212,13 +212,22 @@ def _finding(found: Found, there: Found | None, film: str) -> Html:
 
 
 def _jump(name: str, start: float, end: float, film: str) -> Html:
-    text = f"{start:.1f} to {end:.1f} s"
+    text = f"{start:.2f} to {end:.2f} s"
     if not film:
         return note(text)
     return element(
         "button", element("span", "▶ ", aria_hidden="true"), text, type="button", data_film=film,
-        data_second=start, aria_label=f"Show {name} in the film, from {text}",
+        data_second=_up(start), aria_label=f"Show {name} in the film, from {text}",
     )  # fmt: skip
+
+
+def _up(second: float) -> float:
+    """Return a second rounded up to ms: rounded down, it could belong to the frame before.
+
+    >>> _up(1 / 30), _up(0.5)
+    (0.034, 0.5)
+    """
+    return math.ceil(1_000 * second) / 1_000
 
 
 # --- tables --------------------------------------------------------------------------------------

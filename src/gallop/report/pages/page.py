@@ -1,7 +1,9 @@
 """Pages of runs, groups of training seeds and comparisons: one file, no network, opens from disk.
 
-`facts.py` reads the files, `sections.py` and `movement.py` write the parts; here they are put
-together and written: report.html in the folder of a run or a group, or a page of several anywhere.
+Order of reading, which is that of a page: `facts.py` reads the files; `frame.py`, `summary.py`,
+`learning_curves.py`, `returns.py`, `movement.py` (films and audit) and `settings.py` write the
+sections. Here they are put together and written: report.html in the folder of a run or a group, or
+a page of several anywhere.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gallop.errors import RunError
-from gallop.report.pages import movement, sections
+from gallop.report.pages import frame, learning_curves, movement, returns, settings, summary
 from gallop.report.pages.comparing import compare_sides, read_sides
 from gallop.report.pages.facts import RunFacts, Side, read_side
 from gallop.report.pages.films import choose_films
@@ -30,7 +32,7 @@ def write_report(folder: RunDirectory | SeedGroup, *, running: bool = False) -> 
 
     Args:
         folder: the run or group.
-        running: whether this process is training the run.
+        running: whether this process is training the run, whose lock it holds.
 
     Raises:
         RunError: if the folder cannot be read, or is a group without a run that can.
@@ -72,59 +74,64 @@ def content(sides: Sequence[Side]) -> bytes:
 def _of_run(run: RunFacts) -> bytes:
     films = choose_films([run])
     parts = {
-        "Summary": sections.run_summary(run),
-        "Learning curve": sections.run_curve(run),
-        "Milestones": sections.milestones(run),
+        "Summary": summary.run_summary(run),
+        "Learning curve": learning_curves.run_curve(run),
+        "Milestones": returns.milestones(run),
         "Films": movement.films(films),
         "Audit": movement.audit([run], films),
-        "Settings": sections.settings([run]),
-        "Cost": sections.cost([run]),
-        "Provenance": sections.provenance([run]),
+        "Settings": settings.settings([run], [run.name]),
+        "Cost": settings.cost([run], [run.name]),
+        "Provenance": settings.provenance([run], [run.name]),
     }
     head = [run.name, f"training seed {run.seed}"]
-    return _page(run.title, head, sections.status_of([run]), parts)
+    return _page(run.title, head, frame.status_of([run]), parts)
 
 
 def _of_group(side: Side) -> bytes:
-    films = choose_films(side.runs)
+    films, names = choose_films(side.runs), [run.name for run in side.runs]
     parts = {
-        "Summary": sections.group_summary(side),
-        "Learning curve": sections.group_curve(side),
-        "Training seeds": sections.seeds_table(side),
+        "Summary": summary.group_summary(side),
+        "Learning curve": learning_curves.group_curve(side),
+        "Training seeds": returns.seeds_table(side),
         "Films": movement.films(films),
         "Audit": movement.audit(side.runs, films),
-        "Settings": sections.settings(side.runs),
-        "Cost": sections.cost(side.runs),
-        "Provenance": sections.provenance(side.runs),
+        "Settings": settings.settings(side.runs, names),
+        "Cost": settings.cost(side.runs, names),
+        "Provenance": settings.provenance(side.runs, names),
     }
     n = len(side.runs) + len(side.unusable)
     head = [side.name, f"{n} training seed{'' if n == 1 else 's'}"]
-    return _page(side.title, head, sections.status_of(side.runs), parts)
+    return _page(side.title, head, frame.status_of(side.runs), parts)
 
 
 def _of_several(sides: Sequence[Side]) -> bytes:
     runs = [run for side in sides for run in side.runs]
+    names = [
+        f"{side.label}, {run.name}" if side.is_group else side.label
+        for side in sides
+        for run in side.runs
+    ]
     films = choose_films(runs, {id(run): side.label for side in sides for run in side.runs})
     found = compare_sides(sides)
     parts = {
-        "Summary": sections.comparison_summary(found),
-        "Learning curves": sections.compared_curves(sides),
-        "Returns": sections.compared_returns(found),
+        "Summary": summary.comparison_summary(found),
+        "Learning curves": learning_curves.compared_curves(sides),
+        "Returns": returns.compared_returns(found),
         "Films": movement.films(films),
         "Audit": movement.compared_audits(sides, films),
-        "Settings": sections.settings(runs),
-        "Cost": sections.cost(runs),
-        "Provenance": sections.provenance(runs),
+        "Settings": settings.settings(runs, names),
+        "Cost": settings.cost(runs, names),
+        "Provenance": settings.provenance(runs, names),
     }
     title = " against ".join(dict.fromkeys(side.title for side in sides))
     head = [side.label for side in sides]
-    return _page(title, head, sections.status_of(runs), parts)
+    return _page(title, head, frame.status_of(runs), parts)
 
 
 def _page(title: str, head: Sequence[str], status: Html, parts: Mapping[str, Html]) -> bytes:
     return page(
         f"{title}: {head[0]}",
-        sections.header(title, head, status, list(parts)),
-        sections.main(parts),
-        sections.footer(),
+        frame.header(title, head, status, list(parts)),
+        frame.main(parts),
+        frame.footer(),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -178,3 +179,21 @@ def duration(seconds: float, *, coarse: bool = False) -> str:
             else f"{whole // 60} min {whole % 60} s"
         )
     return f"{whole // 3_600} h {whole % 3_600 // 60} min"
+
+
+def moment(text: object) -> str:
+    """Return a date and time of a record as text; empty if it is none.
+
+    >>> moment("2026-11-30T06:24:00+00:00"), moment("yesterday")
+    ('2026-11-30 06:24 +0000', '')
+    """
+    time = parsed(text)
+    return time.strftime("%Y-%m-%d %H:%M %z").strip() if time else ""
+
+
+def parsed(text: object) -> datetime.datetime | None:
+    """Return the date and time that a record holds; None if it holds none."""
+    try:
+        return datetime.datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
