@@ -437,6 +437,23 @@ def test_two_runs_of_the_same_name_are_told_apart(run, other, capsys, tmp_path):
     assert costs.count('<th scope="row">B: run</th>') == 1
 
 
+def test_on_a_narrow_terminal_names_are_whole_and_no_line_is_too_long(
+    run, other, capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.chdir(tmp_path)
+    assert main(["compare", "run", "other"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    told = " ".join(word for line in lines for word in line.split())
+    heading = next(n for n, line in enumerate(lines) if line.split() == ["measure", "A", "B"])
+    names = " ".join(" ".join(line[:16].split()) for line in lines[heading:])
+    for name in ("deepest penetration", "mechanical power", "bfoot on the floor"):
+        assert name in names, name
+    assert "One training seed says nothing about the next." in told
+    assert "findings of B: sliding (1 of 2 episodes)" in told
+
+
 def test_a_group_has_an_interval_over_seeds(group, run, capsys):
     assert main(["report", str(group.path)]) == 0
     page = Page(group.report)

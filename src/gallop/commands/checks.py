@@ -43,7 +43,7 @@ class Check(NamedTuple):
     found: str
     """What was found, or what is wrong."""
     fix: str
-    """Command that fixes it; empty if there is nothing to fix."""
+    """Command that fixes it, or makes what a note tells better; empty if there is none."""
 
 
 def examine(
@@ -237,8 +237,14 @@ def _films() -> Check:
 
     backend = video.find_backend()  # already probed above
     if backend is None:
-        found = f"{video.NO_BACKEND}; films are drawn without it, by ray casting on the CPU"
-        return Check("films", "missing", found, video.how_to_fix())
+        if why := video.why_not_plain():
+            found = f"{video.NO_BACKEND}, and they cannot be drawn without it: {why}"
+            return Check("films", "missing", found, video.how_to_fix())
+        found = (
+            f"{video.NO_BACKEND}; films work without it: they are drawn by ray casting on the "
+            "CPU, which is slower and shows no textures on the robot"
+        )
+        return Check("films", "note", found, video.how_to_fix())
     how = _drawn_by(backend.renderer, backend.is_software)
     return Check(
         "films", "works", f"rendered with {backend.name or 'the default backend'}: {how}", ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,9 +65,9 @@ def _show(found: Compared, display: Display) -> None:
     sides = found.sides
     for side in sides:
         states = ", ".join(dict.fromkeys(run.status for run in side.runs))
-        display.say(f"{side.label}: {side.title}, {_what(side)}, {states}")
+        _tell(f"{side.label}: {side.title}, {_what(side)}, {states}", display)
         for seed, why in side.unusable.items():
-            display.say(f"{side.label}: seed {seed} is left out: {why}")
+            _tell(f"{side.label}: seed {seed} is left out: {why}", display)
     display.say("")
     headings = ("timestep", "mean", "IQM", "95 % CI", "over")
     cells = [
@@ -82,11 +83,18 @@ def _show(found: Compared, display: Display) -> None:
         display.say("")
         display.table(_gap_table(found.gaps))
         for how in dict.fromkeys((gap.label, gap.how) for gap in found.gaps):
-            display.say(f"{how[0]}: {how[1]}")
+            _tell(f"{how[0]}: {how[1]}", display)
     for note in found.notes:
-        display.say(note)
+        _tell(note, display)
     _say_what_it_is(sides, display)
     _show_movement(sides, display)
+
+
+def _tell(text: str, display: Display) -> None:
+    """Print a sentence, wrapped between words; a path is never broken."""
+    width = max(display.console.width, 24)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+    display.say("\n".join(lines))
 
 
 def _what(side: Side) -> str:
@@ -125,15 +133,17 @@ def _gap_table(gaps: Sequence[Gap]) -> NameTable:
 
 def _say_what_it_is(sides: Sequence[Side], display: Display) -> None:
     if any(not side.is_group for side in sides):
-        display.say(
+        _tell(
             "A run's returns are of its deterministic episodes on the evaluation seeds; its "
-            "interval is that of the mean,\nover initial states of one policy. One training seed "
-            "says nothing about the next."
+            "interval is that of the mean, over initial states of one policy. One training seed "
+            "says nothing about the next.",
+            display,
         )
     if any(side.is_group for side in sides):
-        display.say(
+        _tell(
             "A group's returns are one mean per training seed; its interval is that of the IQM, "
-            "over training seeds."
+            "over training seeds.",
+            display,
         )
 
 
@@ -150,12 +160,12 @@ def _show_movement(sides: Sequence[Side], display: Display) -> None:
         for label in labels:
             having = (each.get(label) for each in measures.values())
             cells.append([label, *(shown(m.mean, m.unit) if m else "–" for m in having)])
-        columns = [Column("measure", "name"), *(Column(side.letter) for side in sides)]
-        display.table(NameTable(columns, cells, "Audit, means of the latest audited milestone"))
+        columns = [Column("measure", "label"), *(Column(side.letter) for side in sides)]
+        display.table(NameTable(columns, cells, "Audit: means at the latest milestone"))
     for side in sides:
         if measures[side.letter]:
             told = "; ".join(findings_of(side)) or "none"
-            display.say(f"findings of {side.letter}: {told}")
+            _tell(f"findings of {side.letter}: {told}", display)
         else:
             why = side.runs[0].why_no_audit or "no milestone has been reached"
-            display.say(f"{side.letter} has no audit: {why}")
+            _tell(f"{side.letter} has no audit: {why}", display)

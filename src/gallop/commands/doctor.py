@@ -55,6 +55,10 @@ def doctor(results: Path = Path("results")) -> int:
     missing = [check for check in checks if check.state == "missing"]
     if not missing:
         console.print("Everything that a run needs works.")
+        for check in checks:
+            if check.fix:
+                console.print(f"Better {check.name}:\n")
+                console.print(Text(check.fix), soft_wrap=True)
         return 0
     console.print(f"Missing: {', '.join(check.name for check in missing)}.")
     lines = dict.fromkeys(check.fix for check in missing if check.fix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +105,7 @@ def sensitivity_plot(found: Audit) -> Figure:
     return figure
 
 
-def _mean(returns: Sequence[float]) -> float:
+def _mean(returns: Iterable[float]) -> float:
     """Mean of the finite returns; NaN without any."""
     finite = [value for value in returns if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan

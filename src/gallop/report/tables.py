@@ -27,8 +27,9 @@ MIN_PROSE = 24
 ELLIPSIS = "…"
 UNBROKEN = "\N{NO-BREAK SPACE}"  # in headings; printed as an ordinary space
 
-Kind: TypeAlias = Literal["name", "list", "number", "word", "prose"]
-"""What a column holds: a name is shortened in the middle; of a list ("gamma 0.99, tau 0.005") the
+Kind: TypeAlias = Literal["name", "label", "list", "number", "word", "prose"]
+"""What a column holds: a name is shortened in the middle; a label is wrapped between words where
+there is no room for it; of a list ("gamma 0.99, tau 0.005") the
 items that fit are printed; a number (right-aligned) and a word (left-aligned) are always printed
 whole; prose is wrapped between words."""
 _ITEM = re.compile(r", (?=[^\W\d])")  # between items; not inside "[64, 64]"
@@ -96,7 +97,12 @@ class NameTable:
         column, cells = self.columns[place], self._cells(place)
         words = max(map(cell_len, self._heading(place).split(" ")))
         longest = max(map(cell_len, cells), default=0)
-        least = {"name": MIN_NAME, "list": MIN_NAME, "prose": MIN_PROSE}.get(column.kind, longest)
+        if column.kind == "label":
+            longest = max((cell_len(word) for cell in cells for word in cell.split()), default=0)
+            least = READABLE_NAME  # of a longer word
+        else:
+            kinds = {"name": MIN_NAME, "list": MIN_NAME, "prose": MIN_PROSE}
+            least = kinds.get(column.kind, longest)
         return max(words, min(least, longest))
 
     def _block(self, places: Sequence[int], width: int) -> Iterator[Text]:
@@ -111,7 +117,7 @@ class NameTable:
         room = width - sum(widths.values()) - len(gap) * (len(places) - 1)
         # Spare cells go to names first, then to headings above numbers, then to the rest; within a
         # kind, to the narrowest column first.
-        for kinds in (("name",), ("number", "word"), ("list", "prose")):
+        for kinds in (("name", "label"), ("number", "word"), ("list", "prose")):
             group = [place for place in places if self.columns[place].kind in kinds]
             while room > 0:
                 group = [place for place in group if widths[place] < self._widest(place)]
@@ -143,7 +149,7 @@ class NameTable:
         """Return the lines of a cell."""
         text = printable(self.rows[row][place])
         kind = self.columns[place].kind
-        if kind == "prose":
+        if kind in ("label", "prose"):
             return textwrap.wrap(text, width) or [""]
         if kind == "list":
             return [whole_items(text, width)]

@@ -141,6 +141,29 @@ def probe(name: str) -> Backend | None:
     return None
 
 
+_PLAIN_PROBE = """
+import mujoco
+from gallop.report.films.drawing import Pose, Studio
+model = mujoco.MjModel.from_xml_string(
+    "<mujoco><worldbody><geom type='box' size='1 1 1' rgba='1 0 0 1'/></worldbody></mujoco>")
+studio = Studio(model, "plain")
+frame = studio.frame(Pose(studio.data.qpos.copy())).astype(int)
+assert (frame[..., 0] - frame[..., 2] > 60).mean() > 0.01, "the box is not in the picture"
+"""
+
+
+def why_not_plain() -> str:
+    """Return why films cannot be drawn without OpenGL; empty if they can, as a child has shown."""
+    child = subprocess.run(
+        [sys.executable, ISOLATED, "-c", _PLAIN_PROBE],
+        env={**os.environ, **variables_for(None)},
+        capture_output=True,
+        text=True,
+        timeout=PROBE_SECONDS,
+    )
+    return child.stderr.strip().splitlines()[-1] if child.returncode else ""
+
+
 def has_display() -> bool:
     """Return whether a window can be opened."""
     if sys.platform in ("darwin", "win32"):
