@@ -126,7 +126,7 @@ def test_milestones_side_by_side_have_labels_and_the_shorter_one_stays_dimmed(tm
     })  # fmt: skip
     panels = progress_film.panels(run, [25, 50, 75, 100])
     assert [panel.label for panel in panels] == [
-        "25 %, 250,000 timesteps, return -1,234",
+        "25 %, 250,000 timesteps, return −1,234",
         "50 %, 500,000 timesteps, return 1",
         "100 %, 1,000,000 timesteps, return 9,626",
     ]

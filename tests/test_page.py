@@ -161,6 +161,28 @@ def test_a_finding_jumps_to_the_frame_that_shows_its_first_second(run, capsys, r
     assert f" from {told} to " in button["aria-label"] and f"{told} to " in page.text
 
 
+def test_a_change_that_failed_has_its_reason_and_no_bar(run, capsys):
+    failed = {"change": "integrator rk4", "returns": ["NaN"], "why_not": "physics diverged"}
+    half = {"change": "half the physics step", "returns": [40, 60], "why_not": ""}
+    write_audit(run.milestone(100), audit(sensitivity=[failed, half]))
+    page = page_of(capsys, run.path)
+    row = page.raw[page.raw.index("integrator rk4") :].split("</tr>")[0]
+    assert "physics diverged" in row and "<svg" not in row
+    row = page.raw[page.raw.index("half the physics step</th>") :].split("</tr>")[0]
+    assert "50 %" in row and "<svg" in row
+
+
+def test_of_a_negative_return_there_are_no_shares(run, capsys):
+    record = audit()
+    for episode in record["episodes"]:
+        episode["return"] = -100.0
+    write_audit(run.milestone(100), record)
+    page = page_of(capsys, run.path)
+    assert "of the usual return" not in page.text and "in a picture" not in page.text
+    row = page.raw[page.raw.index("half the physics step</th>") :].split("</tr>")[0]
+    assert row.count("<td") == 1 and "50" in row
+
+
 def test_a_film_of_another_start_has_no_buttons(run, capsys):
     write_audit(run.milestone(100), audit(filmed=10_001))
     page = page_of(capsys, run.path)

@@ -91,7 +91,7 @@ def panels(run: RunDirectory, milestones: Sequence[int]) -> list[Panel]:
             continue
         index = int(np.isfinite(returns).argmax())  # the filmed one, as in stages.py
         told = f"{percent} %, {counted(int(meta['steps']), 'timestep')}"
-        label = f"{told}, return {float(returns[index]):,.0f}"
+        label = f"{told}, return {float(returns[index]):,.0f}".replace("-", "−")
         found.append((Panel(milestone.film, label), int(meta["seeds"][index])))
     if len({seed for _, seed in found}) > 1:
         return [Panel(film, f"{label}, seed {seed}") for (film, label), seed in found]

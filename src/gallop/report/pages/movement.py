@@ -72,6 +72,8 @@ def _film(each: PageFilm) -> Html:
             aria_label=f"Film of {each.label}, no sound; {shown_there}",
         )  # fmt: skip
         lines.append(note(each.note) if each.note else Html(""))
+    if each.milestone is None:  # too small on a phone: it scrolls there
+        picture = element("div", picture, class_="scroll")
     return element("figure", picture, element("figcaption", *lines), class_=kind)
 
 
@@ -279,7 +281,7 @@ def _sensitivity(columns: Sequence[tuple[str, AuditRecord]]) -> Html:
     if not columns:
         return Html("")
     names = list(dict.fromkeys(each.change for _, record in columns for each in record.changes))
-    single = len(columns) == 1
+    single = len(columns) == 1 and _mean(columns[0][1].returns) > 0  # else there are no shares
     rows = [["unchanged", *(cell for _, r in columns
                             for cell in _changed(_mean(r.returns), r, "", single))]]  # fmt: skip
     for name in names:
@@ -291,7 +293,7 @@ def _sensitivity(columns: Sequence[tuple[str, AuditRecord]]) -> Html:
         rows.append(row)
     heads = [Head("change of the simulator", "word")]
     for name, _ in columns:
-        heads += _SINGLE if single else [Head(_short(name))]
+        heads += _SINGLE if single else [Head("mean return" if len(columns) == 1 else _short(name))]
     return element(
         "div",
         element("h3", "The same policy on changed simulators"),
@@ -310,7 +312,9 @@ def _changed(value: float, record: AuditRecord, why_not: str, single: bool) -> l
     percent = whole_percent(share) if math.isfinite(share) else why_not or "–"
     if single:
         return [signed(value), percent, charts.bar(share)]
-    return [f"{signed(value)} ({percent})" if math.isfinite(value) else percent]
+    if not math.isfinite(value):
+        return [why_not or "–"]
+    return [f"{signed(value)} ({percent})" if math.isfinite(share) else signed(value)]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -47,16 +47,12 @@ def table(
         )
         for row in rows
     ]  # fmt: skip
-    return element(
-        "div",
-        element(
-            "table",
-            element("caption", caption) if caption else None,
-            element("thead", element("tr", *top)),
-            element("tbody", *body),
-        ),
-        class_="scroll", role="region", aria_label=label, tabindex=0,
-    )  # fmt: skip
+    whole = element("table", element("thead", element("tr", *top)), element("tbody", *body))
+    return joined(
+        # No <caption>: it would be as wide as the table, and cut off where the table scrolls.
+        note(caption) if caption else None,
+        element("div", whole, class_="scroll", role="region", aria_label=label, tabindex=0),
+    )
 
 
 def tiles(rows: Iterable[tuple[str, str, str]]) -> Html:

@@ -74,7 +74,7 @@ def _between(judged: Judged) -> str:
     s = summarise(judged.episodes.returns, interval_generator())
     if s.n < 2:
         return f"return of {counted(s.n, 'episode')}"
-    return f"mean return\n95 % interval {interval(s.mean_interval)}"
+    return f"mean return, 95 % interval\n{interval(s.mean_interval)}"
 
 
 def _verdict(run: RunFacts) -> Html | None:
@@ -109,7 +109,7 @@ def group_summary(side: Side) -> Html:
     if s is not None and last is not None:
         name = "Final policies" if last == "final" else f"Policies at {int(last)} %"
         over = f"over {counted(s.n, 'training seed')}"
-        sure = f"95 % interval {interval(s.iqm_interval)}\n{over}" if s.n > 1 else over
+        sure = f"95 % interval\n{interval(s.iqm_interval)}\n{over}" if s.n > 1 else over
         rows.append((f"{name}: IQM of the returns", signed(s.iqm), sure))
         if s.n > 1:
             rows.append(("Worst and best seed", f"{signed(float(returns.min()))} … "
@@ -173,7 +173,7 @@ def comparison_summary(found: Compared) -> Html:
             value = row.iqm if side.is_group else row.mean
             of = counted(row.n, row.of.removesuffix("s"))
             rows.append((f"{side.label} ({row.label}): {what} return", signed(value),
-                         f"95 % interval {interval(row.interval)}\n{of}"))  # fmt: skip
+                         f"95 % interval\n{interval(row.interval)}\n{of}"))  # fmt: skip
     finals = [gap for gap in found.gaps if gap.policy == "final"] or list(found.gaps[-1:])
     singles = [side for side in sides if not side.is_group or len(side.runs) == 1]
     honest = (
