@@ -92,6 +92,7 @@ class Stages:
         self.films = FilmQueue(folder, prepared.experiment)
         self.audits = AuditQueue(folder)
         self._n_on_page = 0  # audits and films that report.html was written after
+        self._has_gone_on = False
         self.trackers = Trackers()
         self.own_trackers = own_trackers
         self.drop_damaged, self.resumed = drop_damaged, resumed
@@ -152,6 +153,7 @@ class Stages:
 
     def _goes_on(self) -> None:
         """Record the resume, once nothing can refuse it: a refused resume must not change a run."""
+        self._has_gone_on = True
         if self.resumed:
             record_resume(self.folder)
             self.folder.forget_diverged()
@@ -265,7 +267,7 @@ class Stages:
     def _leave_page(self) -> None:
         """Write report.html once more if the run ends before its end: it said that training was
         going on."""
-        if self.folder.report.exists() and not self.folder.is_finished():
+        if self._has_gone_on and self.folder.report.exists() and not self.folder.is_finished():
             with contextlib.suppress(RunError, OSError):  # the folder was lost, the disk is full
                 self.folder.check_held()
                 page.keep_report(self.folder)
