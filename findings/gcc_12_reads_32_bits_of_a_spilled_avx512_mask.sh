@@ -34,7 +34,7 @@ int n_nonzeros(const float *numbers, int *bits) {
 }
 C
 gcc=tree/usr/bin/x86_64-linux-gnu-gcc-12
-"$gcc" -O2 -mavx512f -mpopcnt -masm=intel -S -o count.s count.c
+"$gcc" -O2 -mavx512f -mavx512bw -mpopcnt -masm=intel -S -o count.s count.c
 stored=$(grep -oP 'kmovw\s+\KD?WORD(?= PTR -4\[rsp\])' count.s)
 loaded=$(grep -oP ', \KD?WORD(?= PTR -4\[rsp\])' count.s | paste -sd, | sed 's/,/, /g')
 seen="gcc $("$gcc" -dumpfullversion) stores $stored and reads $loaded"
