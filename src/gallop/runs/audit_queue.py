@@ -28,7 +28,7 @@ class AuditQueue:
         self._child: ChildJob | None = None
         self._job = Path()
         self._failed: set[Path] = set()
-        self._strange: set[Path] = set()  # told already
+        self._unknown: set[Path] = set()  # told already
 
     def poll(self) -> bool:
         """Record a finished audit and start the next one.
@@ -51,8 +51,8 @@ class AuditQueue:
         """Start a job's audit; returns False if it cannot be started, which is told once."""
         milestone = self._folder.milestone(int(job.stem))
         if milestone.read_meta() is None:
-            if job not in self._strange:
-                self._strange.add(job)
+            if job not in self._unknown:
+                self._unknown.add(job)
                 log.warning("%s is not audited: the run has no such milestone", job)
             return False
         self._job = job

@@ -265,8 +265,7 @@ class Stages:
         page.keep_report(self.folder, running=True)
 
     def _leave_page(self) -> None:
-        """Write report.html once more if the run ends before its end: it said that training was
-        going on."""
+        """Write report.html again if the run stops early: it says that training is going on."""
         if self._has_gone_on and self.folder.report.exists() and not self.folder.is_finished():
             with contextlib.suppress(RunError, OSError):  # the folder was lost, the disk is full
                 self.folder.check_held()

@@ -10,7 +10,7 @@ instant:
   the impulse that acted.
 
 The kernels (native/physics_log.hpp) copy in C++. Where they cannot, because they are missing or
-because the model has states that they do not integrate, `PythonLog` does the same slowly.
+the model has states that they do not integrate, `PythonLog` does the same, more slowly.
 
 Sources: mj_step and mj_RungeKutta in MuJoCo's engine_forward.c (classic RK4).
 """

@@ -1,6 +1,7 @@
 """The recorder: a trajectory of every physics step of an environment, whatever its class.
 
-During an episode `PhysicsLog` only copies; here all instants are computed at once.
+During an episode `PhysicsLog` only copies. Forces, slip and powers are computed afterwards, from
+all steps at once.
 """
 
 from __future__ import annotations
