@@ -13,22 +13,22 @@ constexpr int STAGES = 4;
 void copy(const Span& from, double* to) { std::copy_n(from.numbers, from.n, to); }
 void copy(const double* from, const Span& to) { std::copy_n(from, to.n, to.numbers); }
 
-void append(const std::vector<Span>& spans, std::vector<double>& numbers) {
-  for (const Span& each : spans) numbers.insert(numbers.end(), each.numbers, each.numbers + each.n);
+void append(const double* from, std::ptrdiff_t n, std::vector<double>& numbers) {
+  numbers.insert(numbers.end(), from, from + n);
 }
 
 }  // namespace
 
 PhysicsLog::PhysicsLog(const LogFunctions& mujoco, const LogLayout& layout, const void* model,
-                       void* data, const State& state, std::vector<Span> row,
-                       std::vector<Span> bodies, double timestep, bool is_rk4)
+                       void* data, const State& state, std::vector<Span> row, const Bodies& bodies,
+                       double timestep, bool is_rk4)
     : mujoco_(mujoco),
       layout_(layout),
       model_(model),
       data_(static_cast<char*>(data)),
       state_(state),
       row_(std::move(row)),
-      bodies_(std::move(bodies)),
+      bodies_(bodies),
       timestep_(timestep),
       is_rk4_(is_rk4),
       work_(static_cast<std::size_t>(state.qpos.n + (2 * STAGES + 2) * state.qvel.n)) {
@@ -97,26 +97,33 @@ void PhysicsLog::rk4_step() {
 }
 
 void PhysicsLog::add_row() {
-  append(row_, rows);
+  for (const Span& each : row_) append(each.numbers, each.n, rows);
   const std::int32_t row = n_rows_++;
   const int n = *reinterpret_cast<const int*>(data_ + layout_.n_contacts);
-  if (n == 0) return;
-  touches.push_back(row);
-  n_contacts.push_back(n);
-  append(bodies_, bodies);
   const char* contact = *reinterpret_cast<const char* const*>(data_ + layout_.contacts);
   for (int i = 0; i < n; i++, contact += layout_.contact_size) {
+    const auto* geom = reinterpret_cast<const std::int32_t*>(contact + layout_.geom);
+    if (geom[0] < 0 || geom[1] < 0) continue;  // of a flexible body
     double force[6];
     mujoco_.contact_force(model_, data_, i, force);
+    if (!(force[0] > 0)) continue;  // nothing is pushed
+    touches.push_back(row);
     const auto* pos = reinterpret_cast<const double*>(contact + layout_.pos);
     const auto* frame = reinterpret_cast<const double*>(contact + layout_.frame);
-    const auto* geom = reinterpret_cast<const std::int32_t*>(contact + layout_.geom);
-    contacts.insert(contacts.end(), pos, pos + 3);
-    contacts.insert(contacts.end(), frame, frame + 9);
+    append(pos, 3, contacts);
+    append(frame, 9, contacts);
     contacts.push_back(*reinterpret_cast<const double*>(contact + layout_.dist));
-    contacts.insert(contacts.end(), force, force + 3);
+    append(force, 3, contacts);
     geoms.insert(geoms.end(), geom, geom + 2);
+    for (const std::int32_t each : {geom[0], geom[1]}) add_body(bodies_.of_geom[each]);
   }
+}
+
+void PhysicsLog::add_body(std::int32_t body) {
+  append(bodies_.xpos + 3 * body, 3, bodies);
+  append(bodies_.xmat + 9 * body, 9, bodies);
+  append(bodies_.cvel + 6 * body, 6, bodies);
+  append(bodies_.subtree_com + 3 * bodies_.root[body], 3, bodies);
 }
 
 }  // namespace gallop

@@ -34,10 +34,19 @@ struct Span {
   std::ptrdiff_t n;
 };
 
+// Of an mjModel and its mjData: arrays with a row for each body.
+struct Bodies {
+  const std::int32_t *of_geom, *root;
+  const double *xpos, *xmat, *cvel, *subtree_com;
+};
+
 class PhysicsLog {
  public:
   // For each contact: position (3), axes (9), distance, force along each axis (3).
   static constexpr std::ptrdiff_t CONTACT_WIDTH = 16;
+  // For each of its two bodies: position (3), rotation (9), spatial velocity (6), and the centre of
+  // mass (3) of the tree it belongs to.
+  static constexpr std::ptrdiff_t BODIES_WIDTH = 2 * 21;
 
   struct State {
     Span qpos, qvel, qacc, qacc_warmstart;
@@ -46,29 +55,31 @@ class PhysicsLog {
   // is_rk4: take the steps of MuJoCo's RK4 one stage at a time, and add a row for each of its four
   // stages. Activations of actuators and states of plugins are not integrated.
   PhysicsLog(const LogFunctions& mujoco, const LogLayout& layout, const void* model, void* data,
-             const State& state, std::vector<Span> row, std::vector<Span> bodies, double timestep,
+             const State& state, std::vector<Span> row, const Bodies& bodies, double timestep,
              bool is_rk4);
 
   // Takes physics steps; returns MuJoCo's message if it fails, else null.
   const char* step(int n);
 
-  std::vector<double> rows;              // [rows, numbers of a row]
-  std::vector<std::int32_t> touches;     // rows with contacts
-  std::vector<std::int32_t> n_contacts;  // of each of them
-  std::vector<double> bodies;            // [touches, numbers of all bodies]
-  std::vector<double> contacts;          // [contacts, CONTACT_WIDTH]
-  std::vector<std::int32_t> geoms;       // [contacts, 2]
+  std::vector<double> rows;  // [rows, numbers of a row]
+  // Of contacts that push:
+  std::vector<std::int32_t> touches;  // their rows [contacts]
+  std::vector<std::int32_t> geoms;    // [contacts, 2]
+  std::vector<double> contacts;       // [contacts, CONTACT_WIDTH]
+  std::vector<double> bodies;         // [contacts, BODIES_WIDTH]
 
  private:
   void rk4_step();
   void add_row();
+  void add_body(std::int32_t body);
 
   const LogFunctions mujoco_;
   const LogLayout layout_;
   const void* model_;
   char* data_;
   const State state_;
-  const std::vector<Span> row_, bodies_;
+  const std::vector<Span> row_;
+  const Bodies bodies_;
   const double timestep_;
   const bool is_rk4_;
   std::int32_t n_rows_ = 0;

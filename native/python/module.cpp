@@ -575,7 +575,8 @@ What MuJoCo's MjData holds at every physics step, copied while the steps are tak
          std::ptrdiff_t contact, std::ptrdiff_t contact_size, std::ptrdiff_t pos,
          std::ptrdiff_t frame, std::ptrdiff_t dist, std::ptrdiff_t geom, std::uintptr_t model,
          std::uintptr_t data, Doubles qpos, Doubles qvel, Doubles qacc, Doubles qacc_warmstart,
-         std::vector<Doubles> row, std::vector<Doubles> bodies, double timestep, bool is_rk4) {
+         std::vector<Doubles> row, Rows geom_bodyid, Rows body_rootid, Doubles xpos, Doubles xmat,
+         Doubles cvel, Doubles subtree_com, double timestep, bool is_rk4) {
         using Step = LogFunctions::OfData;
         LogFunctions functions{};
         functions.step = reinterpret_cast<Step>(mj_step);
@@ -607,7 +608,12 @@ What MuJoCo's MjData holds at every physics step, copied while the steps are tak
                                      .qacc = qacc,
                                      .qacc_warmstart = qacc_warmstart,
                                      .row = std::move(row),
-                                     .bodies = std::move(bodies),
+                                     .geom_bodyid = geom_bodyid,
+                                     .body_rootid = body_rootid,
+                                     .xpos = xpos,
+                                     .xmat = xmat,
+                                     .cvel = cvel,
+                                     .subtree_com = subtree_com,
                                      .timestep = timestep,
                                      .is_rk4 = is_rk4});
       },
@@ -615,7 +621,8 @@ What MuJoCo's MjData holds at every physics step, copied while the steps are tak
       "mj_check_vel"_a, "mj_check_acc"_a, "mj_contact_force"_a, "mj_integrate_pos"_a,
       "mju_add_to_scl"_a, "mju_user_error"_a, "time"_a, "ncon"_a, "contact"_a, "contact_size"_a,
       "pos"_a, "frame"_a, "dist"_a, "geom"_a, "model"_a, "data"_a, "qpos"_a, "qvel"_a, "qacc"_a,
-      "qacc_warmstart"_a, "row"_a, "bodies"_a, "timestep"_a, "is_rk4"_a, R"(
+      "qacc_warmstart"_a, "row"_a, "geom_bodyid"_a, "body_rootid"_a, "xpos"_a, "xmat"_a, "cvel"_a,
+      "subtree_com"_a, "timestep"_a, "is_rk4"_a, R"(
 Args:
     mj_step, mj_forward, mj_forward_skip, mj_check_pos, mj_check_vel, mj_check_acc,
         mj_contact_force, mj_integrate_pos, mju_add_to_scl: addresses of these functions in
@@ -626,7 +633,8 @@ Args:
     model, data: addresses of the mjModel and mjData.
     qpos, qvel, qacc, qacc_warmstart: arrays of that mjData.
     row: arrays of it that are copied at every step, one after the other.
-    bodies: arrays that are copied where there are contacts.
+    geom_bodyid, body_rootid: arrays of the mjModel.
+    xpos, xmat, cvel, subtree_com: arrays of the mjData; rows of pushed bodies are copied.
     timestep: of the physics, in s.
     is_rk4: whether the integrator is RK4: a row is then added for each of its four stages.
 )");
@@ -641,9 +649,10 @@ Raises:
 Return copies of what was recorded.
 
 Returns:
-    `rows` [rows, numbers]; `touches`, the rows with contacts, and the `n_contacts` of each;
-    `bodies` [touches, numbers]; `contacts` [contacts, 16]: position, three axes, distance,
-    and force along each axis; and the two `geoms` of each [contacts, 2].
+    `rows` [rows, numbers]; and of each contact that pushes: `touches`, its row; its `geoms`
+    [contacts, 2]; `contacts` [contacts, 16]: position, three axes, distance, and force
+    along each axis; `bodies` [contacts, 42]: of each geom's body the position, rotation
+    and spatial velocity, and the centre of mass of its tree.
 )");
 }
 

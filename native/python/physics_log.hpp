@@ -20,7 +20,9 @@ struct PhysicsLogArguments {
   LogLayout layout;
   std::uintptr_t model, data;
   Doubles qpos, qvel, qacc, qacc_warmstart;
-  std::vector<Doubles> row, bodies;
+  std::vector<Doubles> row;
+  Rows geom_bodyid, body_rootid;
+  Doubles xpos, xmat, cvel, subtree_com;
   double timestep;
   bool is_rk4;
 };
@@ -32,10 +34,17 @@ class PythonPhysicsLog {
         log_(given.functions, given.layout, reinterpret_cast<const void*>(given.model),
              reinterpret_cast<void*>(given.data),
              {span(given.qpos), span(given.qvel), span(given.qacc), span(given.qacc_warmstart)},
-             spans(given.row), spans(given.bodies), given.timestep, given.is_rk4) {
+             spans(given.row),
+             {given.geom_bodyid.data(), given.body_rootid.data(), given.xpos.data(),
+              given.xmat.data(), given.cvel.data(), given.subtree_com.data()},
+             given.timestep, given.is_rk4) {
     const std::size_t nv = given.qvel.size();
     require(given.qacc.size() == nv && given.qacc_warmstart.size() == nv,
             "qacc and qacc_warmstart must be as long as qvel");
+    const std::size_t n = given.body_rootid.size();
+    require(given.xpos.size() == 3 * n && given.xmat.size() == 9 * n &&
+                given.cvel.size() == 6 * n && given.subtree_com.size() == 3 * n,
+            "xpos, xmat, cvel and subtree_com must have a row for each body");
   }
 
   void step(int n) {
@@ -47,10 +56,9 @@ class PythonPhysicsLog {
     nb::dict found;
     found["rows"] = array(log_.rows, total(kept_.row));
     found["touches"] = array(log_.touches, 0);
-    found["n_contacts"] = array(log_.n_contacts, 0);
-    found["bodies"] = array(log_.bodies, total(kept_.bodies));
-    found["contacts"] = array(log_.contacts, PhysicsLog::CONTACT_WIDTH);
     found["geoms"] = array(log_.geoms, 2);
+    found["contacts"] = array(log_.contacts, PhysicsLog::CONTACT_WIDTH);
+    found["bodies"] = array(log_.bodies, PhysicsLog::BODIES_WIDTH);
     return found;
   }
 

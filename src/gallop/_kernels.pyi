@@ -602,7 +602,12 @@ class PhysicsLog:
         qacc: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
         qacc_warmstart: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
         row: Sequence[Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")]],
-        bodies: Sequence[Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")]],
+        geom_bodyid: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        body_rootid: Annotated[NDArray[numpy.int32], dict(order="C", device="cpu", writable=False)],
+        xpos: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        xmat: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        cvel: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
+        subtree_com: Annotated[NDArray[numpy.float64], dict(order="C", device="cpu")],
         timestep: float,
         is_rk4: bool,
     ) -> None:
@@ -617,7 +622,8 @@ class PhysicsLog:
             model, data: addresses of the mjModel and mjData.
             qpos, qvel, qacc, qacc_warmstart: arrays of that mjData.
             row: arrays of it that are copied at every step, one after the other.
-            bodies: arrays that are copied where there are contacts.
+            geom_bodyid, body_rootid: arrays of the mjModel.
+            xpos, xmat, cvel, subtree_com: arrays of the mjData; rows of pushed bodies are copied.
             timestep: of the physics, in s.
             is_rk4: whether the integrator is RK4: a row is then added for each of its four stages.
         """
@@ -635,7 +641,8 @@ class PhysicsLog:
         Return copies of what was recorded.
 
         Returns:
-            `rows` [rows, numbers]; `touches`, the rows with contacts, and the `n_contacts` of each;
-            `bodies` [touches, numbers]; `contacts` [contacts, 16]: position, three axes, distance,
-            and force along each axis; and the two `geoms` of each [contacts, 2].
+            `rows` [rows, numbers]; and of each contact that pushes: `touches`, its row; its `geoms`
+            [contacts, 2]; `contacts` [contacts, 16]: position, three axes, distance, and force
+            along each axis; `bodies` [contacts, 42]: of each geom's body the position, rotation
+            and spatial velocity, and the centre of mass of its tree.
         """

@@ -33,8 +33,8 @@ ROW = (
     "qfrc_passive", "qfrc_spring", "qfrc_constraint", "mocap_pos", "mocap_quat",
 )  # fmt: skip
 """What is copied at every instant."""
-BODIES = ("xpos", "xmat", "cvel", "subtree_com")
-"""What is copied where there are contacts."""
+BODY = (3, 9, 6, 3)
+"""Numbers of a pushed body: its `xpos`, `xmat` and `cvel`, and the `subtree_com` of its tree."""
 CONTACT = (3, 9, 1, 3)
 """Numbers of a contact: its position, axes, distance, and force along each axis."""
 
@@ -45,15 +45,13 @@ class Copied(NamedTuple):
     rows: Floats
     """The arrays of `ROW`, one after the other, shape [rows, ...]."""
     touches: NDArray[np.int32]
-    """Rows with contacts, shape [t]."""
-    n_contacts: NDArray[np.int32]
-    """Of each of them."""
-    bodies: Floats
-    """The arrays of `BODIES`, one after the other, shape [t, ...]."""
+    """The row of each contact that pushes, shape [k]."""
+    geoms: NDArray[np.int32]
+    """Its two geoms, shape [k, 2]."""
     contacts: Floats
     """The numbers of `CONTACT`, shape [k, 16]."""
-    geoms: NDArray[np.int32]
-    """The two geoms of each contact, shape [k, 2]."""
+    bodies: Floats
+    """The numbers of `BODY` for the body of each geom, shape [k, 42]."""
 
 
 class PhysicsLog(Protocol):
@@ -124,7 +122,12 @@ class KernelLog:
             qacc=data.qacc,
             qacc_warmstart=data.qacc_warmstart,
             row=_views(data, ROW),
-            bodies=_views(data, BODIES),
+            geom_bodyid=model.geom_bodyid,
+            body_rootid=model.body_rootid,
+            xpos=data.xpos,
+            xmat=data.xmat,
+            cvel=data.cvel,
+            subtree_com=data.subtree_com,
             timestep=model.opt.timestep,
             is_rk4=is_rk4(model),
         )
@@ -207,10 +210,10 @@ class PythonLog:
         self._model, self._data = model, data
         self._trial: Any = mujoco.MjData(model) if is_rk4(model) else None
         self._rows: list[Floats] = []
-        self._touches: list[int] = []
-        self._bodies: list[Floats] = []
-        self._contacts: list[Floats] = []
+        self._touches: list[NDArray[np.int32]] = []
         self._geoms: list[NDArray[np.int32]] = []
+        self._contacts: list[Floats] = []
+        self._bodies: list[Floats] = []
 
     def step(self, n: int) -> None:  # noqa: D102  (see PhysicsLog)
         from mujoco._functions import mj_step  # `recording` replaces mujoco.mj_step
@@ -252,27 +255,31 @@ class PythonLog:
         self._rows.append(np.concatenate(_views(data, ROW)))
         if not data.ncon:
             return
-        self._touches.append(len(self._rows) - 1)
-        self._bodies.append(np.concatenate(_views(data, BODIES)))
-        found = data.contact
+        found, model = data.contact, self._model
         forces = np.zeros((data.ncon, 6))
         for number, force in enumerate(forces):
-            mujoco.mj_contactForce(self._model, data, number, force)
-        self._contacts.append(np.column_stack([found.pos, found.frame, found.dist, forces[:, :3]]))
-        self._geoms.append(found.geom.copy())
+            mujoco.mj_contactForce(model, data, number, force)
+        # A geom of -1 is that of a flexible body.
+        kept = (forces[:, 0] > 0) & (found.geom >= 0).all(axis=1)
+        numbers = np.column_stack([found.pos, found.frame, found.dist, forces[:, :3]])
+        body = model.geom_bodyid[found.geom[kept]]
+        root = model.body_rootid[body]
+        pushed = [data.xpos[body], data.xmat[body], data.cvel[body], data.subtree_com[root]]
+        self._touches.append(np.full(kept.sum(), len(self._rows) - 1, np.int32))
+        self._geoms.append(found.geom[kept])
+        self._contacts.append(numbers[kept])
+        self._bodies.append(np.concatenate(pushed, axis=-1).reshape(-1, 2 * sum(BODY)))
 
     def copied(self) -> Copied:  # noqa: D102
-        def joined(parts: list[Any], width: int) -> Any:
-            return np.concatenate(parts) if parts else np.zeros((0, width))
+        def joined(parts: list[Any], kind: type, *width: int) -> Any:
+            return np.concatenate([np.zeros((0, *width), kind), *parts])
 
-        bodies = sum(array.size for array in _views(self._data, BODIES))
         return Copied(
             rows=np.array(self._rows),
-            touches=np.array(self._touches, np.int32),
-            n_contacts=np.array([len(each) for each in self._geoms], np.int32),
-            bodies=np.array(self._bodies).reshape(-1, bodies),
-            contacts=joined(self._contacts, sum(CONTACT)),
-            geoms=joined(self._geoms, 2).astype(np.int32),
+            touches=joined(self._touches, np.int32),
+            geoms=joined(self._geoms, np.int32, 2),
+            contacts=joined(self._contacts, float, sum(CONTACT)),
+            bodies=joined(self._bodies, float, 2 * sum(BODY)),
         )
 
 

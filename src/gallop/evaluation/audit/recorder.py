@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gallop.evaluation.audit.anatomy import first_joints
 from gallop.evaluation.audit.physics_log import (
+    BODY,
     CONTACT,
     RK4_WEIGHTS,
     ROW,
@@ -137,26 +137,19 @@ def _contacts(model: Any, copied: Copied, stage_weights: Floats) -> Contacts:
 
     Args:
         model: a `mujoco.MjModel`.
-        copied: all contacts.
+        copied: the contacts that push.
         stage_weights: share of each instant in its step, shape [stages].
     """
     if not len(copied.touches):
         return _nothing()
     steps, stages = np.divmod(copied.touches, len(stage_weights))
     weights = stage_weights[stages]
-    ends = np.cumsum([3 * model.nbody, 9 * model.nbody, 6 * model.nbody])
-    xpos, xmat, cvel, centre = (
-        part.reshape(len(steps), model.nbody, -1) for part in np.split(copied.bodies, ends, axis=1)
-    )
-    touch = np.repeat(np.arange(len(steps)), copied.n_contacts)
     pos, frame, dist, local = np.split(copied.contacts, np.cumsum(CONTACT)[:-1], axis=1)
-    geom = copied.geoms
-    kept = np.flatnonzero((local[:, 0] > 0) & (geom >= 0).all(axis=1))
-    touch, pos, dist, local, geom = touch[kept], pos[kept], dist[kept, 0], local[kept], geom[kept]
-    axes = frame[kept].reshape(-1, 3, 3)
-    push = weights[touch, None] * np.einsum("ki,kij->kj", local, axes)  # on the second geom
+    axes, geom = frame.reshape(-1, 3, 3), copied.geoms
+    push = weights[:, None] * np.einsum("ki,kij->kj", local, axes)  # on the second geom
     pushed = model.geom_bodyid[geom]
-    speeds = [_velocity(model, body, touch, pos, cvel, centre) for body in pushed.T]
+    poses = [np.split(body, np.cumsum(BODY)[:-1], axis=1) for body in np.hsplit(copied.bodies, 2)]
+    speeds = [_velocity(pos, cvel, centre) for _, _, cvel, centre in poses]
     between = speeds[1] - speeds[0]
     along = np.einsum("ki,ki->k", between, axes[:, 0])
     slip = np.linalg.norm(between - along[:, None] * axes[:, 0], axis=1)
@@ -166,12 +159,13 @@ def _contacts(model: Any, copied: Copied, stage_weights: Floats) -> Contacts:
     rows = []
     for mine, sign in ((0, -1.0), (1, 1.0)):  # MuJoCo's normal points to the second geom
         body, other = pushed[:, mine], np.where(is_world[:, 1 - mine], 0, pushed[:, 1 - mine])
-        rotation = xmat[touch, body].reshape(-1, 3, 3)
-        point = np.einsum("ki,kij->kj", pos - xpos[touch, body], rotation)
-        normal = weights[touch] * local[:, 0]
+        xpos, xmat = poses[mine][:2]
+        rotation = xmat.reshape(-1, 3, 3)
+        point = np.einsum("ki,kij->kj", pos - xpos, rotation)
+        normal = weights * local[:, 0]
         joint = np.einsum("ki,kji->kj", joints[body], rotation)  # from the body's origin
-        rise = (pos - xpos[touch, body] - joint) @ down
-        row = (steps[touch], body, geom[:, mine], other, sign * push, normal, point, slip, -dist,
+        rise = (pos - xpos - joint) @ down
+        row = (steps, body, geom[:, mine], other, sign * push, normal, point, slip, -dist[:, 0],
                rise)  # fmt: skip
         rows.append([column[~is_world[:, mine]] for column in row])
     joined = [np.concatenate(pair) for pair in zip(*rows, strict=True)]
@@ -181,12 +175,9 @@ def _contacts(model: Any, copied: Copied, stage_weights: Floats) -> Contacts:
                       for column, kind in zip(joined, kinds, strict=True)))  # fmt: skip
 
 
-def _velocity(
-    model: Any, body: NDArray[np.int32], touch: Any, point: Floats, cvel: Floats, centre: Floats
-) -> Floats:
-    """Velocity of points of bodies, in world axes, shape [k, 3]."""
-    both, centres = cvel[touch, body], centre[touch, model.body_rootid[body]]
-    velocity: Floats = both[:, 3:] + np.cross(both[:, :3], point - centres)
+def _velocity(point: Floats, cvel: Floats, centre: Floats) -> Floats:
+    """Velocity of points of bodies, in world axes, shape [k, 3]; see MuJoCo's `cvel`."""
+    velocity: Floats = cvel[:, 3:] + np.cross(cvel[:, :3], point - centre)
     return velocity
 
 
