@@ -21,6 +21,16 @@ MUSCLE = """
   <actuator><general joint="hinge" dyntype="filter" dynprm="0.1"/></actuator>
 </mujoco>
 """
+CLOTH = """
+<mujoco>
+  <worldbody>
+    <geom type="plane" size="5 5 1"/>
+    <body pos="2 0 0.2"><freejoint/><geom size="0.1"/></body>
+    <flexcomp name="cloth" type="grid" count="4 4 1" spacing="0.1 0.1 0.1" pos="0 0 0.1"
+              radius="0.01" mass="0.1" dim="2"/>
+  </worldbody>
+</mujoco>
+"""
 
 
 def started(task):
@@ -73,6 +83,19 @@ def test_both_logs_copy_the_same_bits(task):
     assert len(one.touches) == len(one.contacts) == len(one.geoms) == len(one.bodies)
     if task != "Pusher-v5":
         assert one.contacts[:, 13].max() > 0, "it has been pushed"
+
+
+def test_contacts_of_a_flexible_body_have_no_geom_and_are_left_out():
+    model = mujoco.MjModel.from_xml_string(CLOTH)
+    logs = []
+    for log in KernelLog, PythonLog:
+        data = mujoco.MjData(model)
+        logs.append(log(model, data))
+        logs[-1].step(300)
+        assert (data.contact.geom < 0).any(), "the cloth lies on the floor"
+    one, other = (log.copied() for log in logs)
+    assert all(map(np.array_equal, one, other))
+    assert set(map(tuple, one.geoms)) == {(0, 1)}, "of the ball beside it, and the floor"
 
 
 def test_a_model_with_states_of_actuators_is_logged_in_python():
