@@ -19,8 +19,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-version=12.2.0-14+deb12u1
-apt-get download -qq "gcc-12=$version" "cpp-12=$version" "libgcc-12-dev=$version" 2>/dev/null
+apt-get download -qq -o APT::Sandbox::User=root \
+  gcc-12=12.2.0-14+deb12u1 cpp-12=12.2.0-14+deb12u1 libgcc-12-dev=12.2.0-14+deb12u1
 for package in *.deb; do dpkg-deb --extract "$package" tree; done
 cat > count.c <<'C'
 #include <immintrin.h>

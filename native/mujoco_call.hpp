@@ -17,8 +17,8 @@ void catch_mujoco_errors(OnMujocoError* on_error);
 std::jmp_buf*& after_mujoco_error();
 const char* message_of_mujoco_error();
 
-// Runs `function`; returns MuJoCo's message if it fails, else null. A jump leaves out destructors:
-// nothing that needs one may be alive in `function` while MuJoCo runs.
+// Runs `function`; returns MuJoCo's message if it fails, else null. The jump out of a failed call
+// runs no destructors: nothing that needs one may be alive in `function` while MuJoCo runs.
 template <typename Function>
 const char* mujoco_call(const Function& function) {
   std::jmp_buf here;

@@ -107,7 +107,7 @@ void PhysicsLog::add_row() {
     double force[6];
     mujoco_.contact_force(model_, data_, i, force);
     if (!(force[0] > 0)) continue;  // nothing is pushed
-    touches.push_back(row);
+    contact_rows.push_back(row);
     const auto* pos = reinterpret_cast<const double*>(contact + layout_.pos);
     const auto* frame = reinterpret_cast<const double*>(contact + layout_.frame);
     append(pos, 3, contacts);

@@ -63,10 +63,10 @@ class PhysicsLog {
 
   std::vector<double> rows;  // [rows, numbers of a row]
   // Of contacts that push:
-  std::vector<std::int32_t> touches;  // their rows [contacts]
-  std::vector<std::int32_t> geoms;    // [contacts, 2]
-  std::vector<double> contacts;       // [contacts, CONTACT_WIDTH]
-  std::vector<double> bodies;         // [contacts, BODIES_WIDTH]
+  std::vector<std::int32_t> contact_rows;  // [contacts]
+  std::vector<std::int32_t> geoms;         // [contacts, 2]
+  std::vector<double> contacts;            // [contacts, CONTACT_WIDTH]
+  std::vector<double> bodies;              // [contacts, BODIES_WIDTH]
 
  private:
   void rk4_step();

@@ -649,10 +649,10 @@ Raises:
 Return copies of what was recorded.
 
 Returns:
-    `rows` [rows, numbers]; and of each contact that pushes: `touches`, its row; its `geoms`
-    [contacts, 2]; `contacts` [contacts, 16]: position, three axes, distance, and force
-    along each axis; `bodies` [contacts, 42]: of each geom's body the position, rotation
-    and spatial velocity, and the centre of mass of its tree.
+    `rows` [rows, numbers]; and of each contact that pushes: its row in `contact_rows`; its
+    `geoms` [contacts, 2]; `contacts` [contacts, 16]: position, three axes, distance, and
+    force along each axis; `bodies` [contacts, 42]: of each geom's body the position,
+    rotation and spatial velocity, and the centre of mass of its tree.
 )");
 }
 

@@ -55,7 +55,7 @@ class PythonPhysicsLog {
   nb::dict arrays() const {
     nb::dict found;
     found["rows"] = array(log_.rows, total(kept_.row));
-    found["touches"] = array(log_.touches, 0);
+    found["contact_rows"] = array(log_.contact_rows, 0);
     found["geoms"] = array(log_.geoms, 2);
     found["contacts"] = array(log_.contacts, PhysicsLog::CONTACT_WIDTH);
     found["bodies"] = array(log_.bodies, PhysicsLog::BODIES_WIDTH);

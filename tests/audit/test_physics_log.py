@@ -80,7 +80,7 @@ def test_both_logs_copy_the_same_bits(task):
     for name, found, expected in zip(one._fields, one, other, strict=True):
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
     assert len(one.rows) == 800 * (4 if physics_log.is_rk4(model) else 1)
-    assert len(one.touches) == len(one.contacts) == len(one.geoms) == len(one.bodies)
+    assert len(one.contact_rows) == len(one.contacts) == len(one.geoms) == len(one.bodies)
     if task != "Pusher-v5":
         assert one.contacts[:, 13].max() > 0, "it has been pushed"
 

@@ -29,9 +29,9 @@ UNBROKEN = "\N{NO-BREAK SPACE}"  # in headings; printed as an ordinary space
 
 Kind: TypeAlias = Literal["name", "label", "list", "number", "word", "prose"]
 """What a column holds: a name is shortened in the middle; a label is wrapped between words where
-there is no room for it; of a list ("gamma 0.99, tau 0.005") the
-items that fit are printed; a number (right-aligned) and a word (left-aligned) are always printed
-whole; prose is wrapped between words."""
+there is no room for it; of a list ("gamma 0.99, tau 0.005") the items that fit are printed; a
+number (right-aligned) and a word (left-aligned) are always printed whole; prose is wrapped between
+words."""
 _ITEM = re.compile(r", (?=[^\W\d])")  # between items; not inside "[64, 64]"
 
 

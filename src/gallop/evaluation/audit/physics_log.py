@@ -44,7 +44,7 @@ class Copied(NamedTuple):
 
     rows: Floats
     """The arrays of `ROW`, one after the other, shape [rows, ...]."""
-    touches: NDArray[np.int32]
+    contact_rows: NDArray[np.int32]
     """The row of each contact that pushes, shape [k]."""
     geoms: NDArray[np.int32]
     """Its two geoms, shape [k, 2]."""
@@ -210,7 +210,7 @@ class PythonLog:
         self._model, self._data = model, data
         self._trial: Any = mujoco.MjData(model) if is_rk4(model) else None
         self._rows: list[Floats] = []
-        self._touches: list[NDArray[np.int32]] = []
+        self._contact_rows: list[NDArray[np.int32]] = []
         self._geoms: list[NDArray[np.int32]] = []
         self._contacts: list[Floats] = []
         self._bodies: list[Floats] = []
@@ -265,7 +265,7 @@ class PythonLog:
         body = model.geom_bodyid[found.geom[kept]]
         root = model.body_rootid[body]
         pushed = [data.xpos[body], data.xmat[body], data.cvel[body], data.subtree_com[root]]
-        self._touches.append(np.full(kept.sum(), len(self._rows) - 1, np.int32))
+        self._contact_rows.append(np.full(kept.sum(), len(self._rows) - 1, np.int32))
         self._geoms.append(found.geom[kept])
         self._contacts.append(numbers[kept])
         self._bodies.append(np.concatenate(pushed, axis=-1).reshape(-1, 2 * sum(BODY)))
@@ -276,7 +276,7 @@ class PythonLog:
 
         return Copied(
             rows=np.array(self._rows),
-            touches=joined(self._touches, np.int32),
+            contact_rows=joined(self._contact_rows, np.int32),
             geoms=joined(self._geoms, np.int32, 2),
             contacts=joined(self._contacts, float, sum(CONTACT)),
             bodies=joined(self._bodies, float, 2 * sum(BODY)),

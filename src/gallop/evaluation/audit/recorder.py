@@ -140,9 +140,9 @@ def _contacts(model: Any, copied: Copied, stage_weights: Floats) -> Contacts:
         copied: the contacts that push.
         stage_weights: share of each instant in its step, shape [stages].
     """
-    if not len(copied.touches):
+    if not len(copied.contact_rows):
         return _nothing()
-    steps, stages = np.divmod(copied.touches, len(stage_weights))
+    steps, stages = np.divmod(copied.contact_rows, len(stage_weights))
     weights = stage_weights[stages]
     pos, frame, dist, local = np.split(copied.contacts, np.cumsum(CONTACT)[:-1], axis=1)
     axes, geom = frame.reshape(-1, 3, 3), copied.geoms

@@ -51,8 +51,8 @@ _HOW_TO_READ = (
      "difference is hardly a matter of the starts alone."),
     ("P(better)", "the probability that an episode of the one policy returns more than an episode "
      "of the other; 50 % means that neither is better."),
-    ("Sign-flip p and Wilcoxon p", "suppose that the two policies were equally good: so often "
-     "would mere chance give a difference at least this large. Below 0.05 is usually called "
+    ("Sign-flip p and Wilcoxon p", "the probability that chance alone gives a difference at "
+     "least this large between two policies that are equally good. Below 0.05 is usually called "
      "significant. The first test looks at the differences themselves, the second at their ranks, "
      "so that one extreme episode cannot decide it. With ten episodes neither can be below 0.002. "
      "Several tests are shown and none is corrected for that: of twenty tests of equal policies, "
@@ -170,8 +170,8 @@ def seeds_table(side: Side) -> Html:
         rows.append(["IQM", *(signed(s.iqm) if s else "–" for s in over), ""])
         rows.append(["95 % interval", *(interval(s.iqm_interval) if s and s.n > 1 else "–"
                                         for s in over), ""])  # fmt: skip
-    heads = [Head("", "word"), *(Head(labels[key]) for key in keys), Head("status", "word")]
-    heads[0] = Head("training seed", "word")
+    heads = [Head("training seed", "word"), *(Head(labels[key]) for key in keys),
+             Head("status", "word")]  # fmt: skip
     return element(
         "div",
         table("Mean returns of the training seeds", heads, rows),

@@ -141,8 +141,8 @@ def _about_seeds(s: SeedSummary, n_runs: int) -> str:
         return _ONE_SEED
     told = (
         f"With {s.n} training seeds the interquartile mean of the returns is {signed(s.iqm)}, and "
-        f"its 95 % interval over training seeds {interval(s.iqm_interval)}: so much it would vary "
-        "if everything were trained again with other seeds."
+        f"its 95 % interval over training seeds {interval(s.iqm_interval)}. That is how much it "
+        "would vary if everything were trained again with other seeds."
     )
     if s.n < FEW_SEEDS:
         told += (
@@ -178,8 +178,9 @@ def comparison_summary(found: Compared) -> Html:
     singles = [side for side in sides if not side.is_group or len(side.runs) == 1]
     honest = (
         f"{listed_names(singles)} {'is' if len(singles) == 1 else 'are'} one training seed each. "
-        "Which settings are better cannot be told from single seeds: trained again, the order may "
-        "turn round. The intervals are over starting positions of these policies."
+        "Which settings are better cannot be told from single seeds: after another training they "
+        "may come out in the other order. The intervals are over starting positions of these "
+        "policies."
         if singles
         else "The intervals of groups are over training seeds: they tell how the difference would "
         "vary if everything were trained again."
