@@ -22,6 +22,7 @@ from conftest import tiny
 from rich.console import Console
 
 from gallop.errors import ExperimentError, RunError
+from gallop.execution.processes import OneMachine
 from gallop.execution.work import Ended
 from gallop.report import group_report
 from gallop.report.display import Display
@@ -38,13 +39,16 @@ from gallop.runs.stopping import Stopped
 TESTS = Path(__file__).parent
 
 
-class InThisProcess:
-    """An engine for tests that need no processes."""
+class InThisProcess(OneMachine):
+    """A place for tests that need no processes, and its engine."""
 
     is_hungry = True
 
-    def __init__(self, n_workers):
+    def __init__(self):
         self.items = []
+
+    def engine(self, n_workers, n_threads, store):
+        return self
 
     def submit(self, item):
         self.items.append(item)
@@ -65,7 +69,7 @@ class InThisProcess:
 def in_this_process(monkeypatch):
     """Keyword arguments for running a group in this process."""
     monkeypatch.setattr(seed_group, "SECONDS_BETWEEN_POLLS", 0.0)
-    return {"display": Display(quiet=True), "make_engine": InThisProcess}
+    return {"display": Display(quiet=True), "place": InThisProcess()}
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +245,7 @@ def test_only_one_process_can_run_a_group(done):
         resume_group(group.path, Display(quiet=True))
 
 
-def test_the_group_waits_for_a_run_held_by_another_process(tmp_path, in_this_process):
+def test_the_group_waits_for_a_run_held_by_another_process(tmp_path):
     experiment = tiny("ppo")
     group = SeedGroup(tmp_path / "g")
     group.write(experiment, [0])
@@ -251,11 +255,11 @@ def test_the_group_waits_for_a_run_held_by_another_process(tmp_path, in_this_pro
     def hold():
         with run.locked():
             held.set()
-            time.sleep(0.5)
+            time.sleep(3.0)
 
     threading.Thread(target=hold).start()
     held.wait()
-    resume_group(group.path, **in_this_process)  # without waiting, it would be refused
+    resume_group(group.path, Display(quiet=True))  # without waiting, it would be refused
     assert run.is_finished()
 
 

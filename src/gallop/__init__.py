@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     from gallop.commands.playing import watch
     from gallop.commands.scoring import evaluate
     from gallop.environments.make import make_env
+    from gallop.execution.ray_cluster import RayCluster
     from gallop.experiments.presets import experiment
     from gallop.runs.seed_group import run_seeds
     from gallop.runs.workflow import run
     from gallop.tuning.rounds import tune
 
-__all__ = ["evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "watch"]
+__all__ = ["RayCluster", "evaluate", "experiment", "make_env", "run", "run_seeds", "tune", "watch"]
 
 # The module of each public function. They are imported on first use: `gallop --help` needs none.
 _OFFERED = {
@@ -59,6 +60,7 @@ _OFFERED = {
     "tune": "gallop.tuning.rounds",
     "make_env": "gallop.environments.make",
     "watch": "gallop.commands.playing",
+    "RayCluster": "gallop.execution.ray_cluster",
 }
 
 

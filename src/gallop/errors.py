@@ -212,3 +212,7 @@ class RunError(ExperimentError):
 
 class HeldError(RunError):
     """Another process holds the run's lock."""
+
+
+class FencedError(RunError):
+    """The run was taken from this process and given to another one."""

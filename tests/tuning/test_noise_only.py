@@ -11,6 +11,7 @@ from gallop_noise_task import N_TIMESTEPS, SIGMA
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from gallop.execution.processes import OneMachine
 from gallop.execution.work import Ended
 from gallop.report.display import Display
 from gallop.tuning import rounds, search_loop
@@ -56,19 +57,22 @@ def expected_maximum(n):
     return quad(lambda x: x * n * norm.pdf(x) * norm.cdf(x) ** (n - 1), -8, 8)[0]
 
 
-class InThisProcess:
+class InThisProcess(OneMachine):
     """The engine that does one item after the other at once: no training here takes longer."""
 
     is_hungry = True
 
-    def __init__(self, n_workers):
+    def __init__(self):
         self._waiting = []
+
+    def engine(self, n_workers, n_threads, store):
+        return self
 
     def submit(self, item):
         self._waiting.append(item)
 
     def poll(self):
-        ended = [Ended(item, main(Path(item.command[-1])), "") for item in self._waiting]
+        ended = [Ended(item, main(item.folder), "") for item in self._waiting]
         self._waiting = []
         return ended
 
@@ -81,7 +85,6 @@ class InThisProcess:
 
 @pytest.mark.slow
 def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypatch):
-    monkeypatch.setattr(search_loop, "Processes", InThisProcess)
     # Half a second each.
     monkeypatch.setattr(search_loop.artefacts, "draw", lambda *arguments: None)
     in_the_search, again, held, values = [], [], [], []
@@ -92,6 +95,7 @@ def test_a_search_over_noise_finds_a_lead_that_does_not_hold(tmp_path, monkeypat
             name=f"seed-{search_seed}",
             reproducible=True,
             display=Display(quiet=True),
+            place=InThisProcess(),
         )
         results = json.loads(round_.results_file.read_text())
         *others, defaults = results["trained_again"]

@@ -16,9 +16,11 @@ from gallop.errors import ExperimentError, nearest
 from gallop.experiments.yaml_file import parse_setting, task_arguments
 
 if TYPE_CHECKING:
+    from gallop.execution.work import Place
     from gallop.experiments.settings import TaskArguments
     from gallop.run_folder.directory import RunDirectory
 
+ENGINES = ("processes", "ray")
 MAX_WIDTH = 100  # columns of help: longer lines are hard to read
 NUMBERS = "Whole numbers may be written 100000, 100_000, 100k, 1.5M or 1e6."
 
@@ -200,6 +202,37 @@ def check_output(path: Path, *endings: str) -> None:
 def n_workers(options: argparse.Namespace) -> int | None:
     """The value of --workers; None if it was not given."""
     return None if options.workers is None else whole_number(options.workers, "--workers")
+
+
+def add_engine(parser: argparse._ActionsContainer) -> None:
+    """Add --workers, --engine and --address."""
+    parser.add_argument("--workers", metavar="N", help="Runs in parallel (default: one per core)")
+    parser.add_argument(
+        "--engine", metavar=f"{{{','.join(ENGINES)}}}",
+        help="Where runs train: in processes on this machine, or on a Ray cluster whose nodes "
+        "share this folder (default: processes)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address", metavar="HOST:PORT",
+        help="With --engine ray: the cluster's head (default: the cluster of this machine)",
+    )  # fmt: skip
+
+
+def place(options: argparse.Namespace) -> Place:
+    """The place that --engine and --address name; it is used, and checked, later."""
+    if options.engine in (None, "processes"):
+        if options.address is not None:
+            raise ExperimentError("--address requires --engine ray")
+        from gallop.execution.processes import OneMachine
+
+        return OneMachine()
+    if options.engine != "ray":
+        raise ExperimentError(
+            f"--engine {options.engine}: {nearest(options.engine, list(ENGINES))}"
+        )
+    from gallop.execution.ray_cluster import RayCluster
+
+    return RayCluster(options.address or "auto")
 
 
 # --- runs ----------------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ from gallop.commands.arguments import (
     Commands,
     Parser,
     add_command,
+    add_engine,
     add_log_folder,
     add_trust,
     n_workers,
+    place,
 )
 from gallop.commands.modes import Mode, choose_mode, setting_flag
 from gallop.errors import ExperimentError, PlanError, counted, nearest
@@ -117,9 +119,7 @@ def add(commands: Commands) -> None:
         help="Train several training seeds in parallel, such as 0..9 or 3,7,11, and report over "
         "them",
     )  # fmt: skip
-    seeds.add_argument(
-        "--workers", metavar="N", help="With --seeds: runs in parallel (default: one per core)"
-    )
+    add_engine(seeds)
     parser.add_argument(
         "--help-all", nargs="?", action=_HelpAll, metavar="ALGO",
         help="Show every setting, or only those of one algorithm",
@@ -283,14 +283,13 @@ def run_seeds(options: argparse.Namespace) -> int:
     from gallop.experiments.seeding import seeds_from, spans
     from gallop.runs import seed_group
 
-    seeds = seeds_from(options.seeds)
+    seeds, where = seeds_from(options.seeds), place(options)
     display = _display(options, note)
     if options.dry_run:
-        from gallop.execution import processes
-
-        workers = processes.n_workers(n_workers(options), experiment.n_threads)
+        workers = where.n_workers(n_workers(options), experiment.n_threads)
         workers = min(workers, len(seeds))
-        expected = _show_plan(experiment, options.results, display, workers)
+        n_threads = where.threads(workers)
+        expected = _show_plan(experiment, options.results, display, n_threads)
         together = "" if expected is None else expected.of_runs(len(seeds), workers)
         named = f"training seed{'' if len(seeds) == 1 else 's'} {spans(seeds)}"
         runs = counted(len(seeds), "run")
@@ -303,6 +302,7 @@ def run_seeds(options: argparse.Namespace) -> int:
             name=options.name,
             workers=n_workers(options),
             display=display,
+            place=where,
         )
     return 0
 
@@ -363,8 +363,9 @@ def resume(options: argparse.Namespace) -> int:
     newest = options.resume == Path()
     if watchdog is not None and is_group(options.resume):
         raise ExperimentError("--watchdog can be changed when a single run is resumed, not a group")
+    where, workers = place(options), n_workers(options)
     if is_group(options.resume):
-        seed_group.resume_group(options.resume, display)
+        seed_group.resume_group(options.resume, display, workers, where)
         return 0
     run = (
         lookup.newest_run(options.results, unfinished=True)
@@ -372,8 +373,13 @@ def resume(options: argparse.Namespace) -> int:
         else RunDirectory(options.resume)
     )
     if newest and is_group(run.path.parent):
-        seed_group.resume_group(run.path.parent, display)
+        seed_group.resume_group(run.path.parent, display, workers, where)
     else:
+        for flag in ("workers", "engine", "address"):
+            if getattr(options, flag) is not None:
+                raise ExperimentError(
+                    f"--{flag} is for groups of training seeds, and {run.path} is a single run"
+                )
         workflow.resume(
             run,
             display,
@@ -423,13 +429,19 @@ def _display(options: argparse.Namespace, note: str = "") -> Display:
 
 
 def _show_plan(
-    experiment: Experiment, results: Path, display: Display, n_side_by_side: int = 1, done: int = 0
+    experiment: Experiment,
+    results: Path,
+    display: Display,
+    n_threads: int | None = None,
+    done: int = 0,
 ) -> Expected | None:
-    """Print the plan of a run, or of one of several that train side by side."""
+    """Print the plan of a run, or of one of several that divide the cores."""
     from gallop.run_folder.prepared import prepare
     from gallop.runs.space import check_before
 
-    prepared = prepare(experiment).sharing_cores(n_side_by_side)
+    prepared = prepare(experiment)
+    if n_threads is not None:
+        prepared = prepared.on_threads(n_threads)
     expected = display.plan(prepared, None, done)
     check_before(results, prepared.plan, display)
     return expected
@@ -438,15 +450,16 @@ def _show_plan(
 # --- which flags each mode takes -----------------------------------------------------------------
 
 _NEW = ("config", "settings", "no_preset", "name", "dry_run")
+_ENGINE = ("workers", "engine", "address")
 MODES = (
-    Mode("resume", resume, ("drop_damaged", "edited_model", "settings"), RESUMES),
+    Mode("resume", resume, ("drop_damaged", "edited_model", "settings", *_ENGINE), RESUMES),
     Mode(
         "extend",
         extend,
         ("settings", "new_horizon", "name", "dry_run"),
         "--extend continues a run as it is",
     ),
-    Mode("seeds", run_seeds, (*_NEW, "workers")),
+    Mode("seeds", run_seeds, (*_NEW, *_ENGINE)),
     Mode(None, run_new, _NEW),
 )
 """The first mode whose flag is given is used. The flags that no mode lists go with all."""

@@ -10,8 +10,10 @@ from gallop.commands.arguments import (
     NUMBERS,
     Commands,
     add_command,
+    add_engine,
     add_trust,
     n_workers,
+    place,
     whole_number,
 )
 from gallop.commands.modes import Mode, choose_mode
@@ -61,9 +63,7 @@ def add(commands: Commands) -> None:
     search.add_argument("--n-seeds", metavar="N", help="Training seeds per trial")
     search.add_argument("--seed", metavar="N", help="Search seed, for the sampler and all trials")
     control = parser.add_argument_group("search control")
-    control.add_argument(
-        "--workers", metavar="N", help="Trainings in parallel (default: one per core)"
-    )
+    add_engine(control)
     control.add_argument(
         "--reproducible", action="store_true",
         help="Draw the same trials regardless of the number of workers and their timing",
@@ -97,7 +97,7 @@ def add(commands: Commands) -> None:
 
 def search_new(options: argparse.Namespace) -> int:
     """Start a new search, in a new folder."""
-    workers, totals = n_workers(options), _n_trials(options)
+    workers, totals, where = n_workers(options), _n_trials(options), place(options)
     path = config_file(options.config) if options.config else _search_space(options)
     given = {
         "experiment.env": options.env,
@@ -115,7 +115,7 @@ def search_new(options: argparse.Namespace) -> int:
         found = rounds.with_n_trials(found, totals)
     display = Display(options.quiet)
     if options.dry_run:
-        rounds.dry_run(found, display, workers)
+        rounds.dry_run(found, display, workers, where)
         return 0
     rounds.tune(
         found,
@@ -126,6 +126,7 @@ def search_new(options: argparse.Namespace) -> int:
         storage=options.storage,
         study_name=options.study_name or "",
         display=display,
+        place=where,
     )
     return 0
 
@@ -143,7 +144,7 @@ def _search_space(options: argparse.Namespace) -> Path:
 
 def resume(options: argparse.Namespace) -> int:
     """Resume a search."""
-    workers, totals = n_workers(options), _n_trials(options)
+    workers, totals, where = n_workers(options), _n_trials(options), place(options)
     from gallop.report.display import Display
     from gallop.tuning import rounds
     from gallop.tuning.search_directory import RoundDirectory, newest_search
@@ -155,7 +156,8 @@ def resume(options: argparse.Namespace) -> int:
     display = Display(options.quiet)
     if options.dry_run:
         search = first.first_round().read_search()
-        rounds.dry_run(rounds.with_n_trials(search, totals) if totals else search, display, workers)
+        search = rounds.with_n_trials(search, totals) if totals else search
+        rounds.dry_run(search, display, workers, where)
         return 0
     rounds.go_on(
         first,
@@ -164,6 +166,7 @@ def resume(options: argparse.Namespace) -> int:
         storage=options.storage,
         retry_failed=options.retry_failed,
         display=display,
+        place=where,
     )
     return 0
 
@@ -179,7 +182,7 @@ def _n_trials(options: argparse.Namespace) -> list[int]:
 
 # --- which flags each mode takes --------------------------------------------------------------
 
-_BOTH = ("n_trials", "workers", "storage", "dry_run")
+_BOTH = ("n_trials", "workers", "engine", "address", "storage", "dry_run")
 _NEW = (
     *("config", "algo", "env", "n_timesteps", "n_seeds", "seed", "name"),
     *("reproducible", "study_name"),

@@ -7,38 +7,32 @@ long as there is work for them.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import deque
 from pathlib import Path
 
-from gallop.answers import Answers, keep_short
+from gallop.execution.child import Deaths, ItemProcess, signal_of
 from gallop.execution.work import HELD, NO_ROOM, Ended, WorkItem
-from gallop.execution.worker import ANSWERING, SECONDS_TO_STOP
-from gallop.experiments.own_code import ISOLATED
 from gallop.machine import available_processors
-from gallop.run_folder import resume_state
 from gallop.run_folder.consent import for_children
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.full_disk import DiskFullError
 
-MAX_DEATHS = 10  # deaths of a process by signals without a new boundary in between
-LOG = "worker.log"
 
+class OneMachine:
+    """This machine, as a place for work items."""
 
-def n_workers(asked: int | None = None, n_threads: int | None = None) -> int:
-    """Return the number of parallel processes: as requested, but no more than the cores allow.
+    def n_workers(self, asked: int | None, n_threads: int | None) -> int:
+        """Return how many processes run in parallel: no more than the cores allow."""
+        room = max(1, available_processors() // (n_threads or 1))
+        return room if asked is None else min(asked, room)
 
-    Args:
-        asked: the number requested; None: as many as possible.
-        n_threads: threads per process, if the experiment sets them.
-    """
-    room = max(1, available_processors() // (n_threads or 1))
-    return room if asked is None else min(asked, room)
+    def threads(self, n_workers: int) -> int:
+        """Return each process's share of the cores."""
+        return max(1, available_processors() // n_workers)
+
+    def engine(self, n_workers: int, n_threads: int | None, store: Path) -> Processes:
+        """Return an engine that starts processes."""
+        return Processes(n_workers)
 
 
 class Processes:
@@ -48,10 +42,9 @@ class Processes:
         """Run at most `n_workers` processes; OMP_NUM_THREADS gives each its share of the cores."""
         self._n_workers = n_workers
         self._waiting: deque[WorkItem] = deque()
-        self._running: dict[Path, _Process] = {}
-        self._stopping: list[_Process] = []
-        self._deaths: dict[Path, tuple[int, int]] = {}
-        """Folder -> timestep of its last boundary, deaths since then."""
+        self._running: dict[Path, ItemProcess] = {}
+        self._stopping: list[ItemProcess] = []
+        self._deaths = Deaths()
 
     @property
     def is_hungry(self) -> bool:
@@ -79,10 +72,15 @@ class Processes:
             if code == NO_ROOM:
                 self._waiting.appendleft(process.item)
                 raise DiskFullError(process.item.folder)
-            if code == HELD or (_signal(code) and self._may_go_on(process.item)):
+            reason = process.reason(code)
+            if code == HELD:
+                self._waiting.appendleft(process.item)
+            elif signal_of(code) is None:
+                ended.append(Ended(process.item, code, reason))
+            elif self._deaths.may_go_on(process.item.folder):
                 self._waiting.appendleft(process.item)
             else:
-                ended.append(Ended(process.item, code, process.reason(code)))
+                ended.append(Ended(process.item, code, self._deaths.explained(reason)))
         self._begin()
         return ended
 
@@ -95,7 +93,9 @@ class Processes:
                 continue
             n = min(self._n_workers, len(self._running) + len(self._waiting))
             self._waiting.remove(item)
-            self._running[item.folder] = _Process(item, available_processors() // n)
+            self._running[item.folder] = ItemProcess(
+                item, available_processors() // n, for_children()
+            )
 
     def cancel(self, folder: Path) -> None:
         """Stop the item of this folder at the next safe moment; `poll` does not return it."""
@@ -112,76 +112,3 @@ class Processes:
         for process in self._stopping:
             process.wait()
         self._stopping = []
-
-    def _may_go_on(self, item: WorkItem) -> bool:
-        """Return whether to restart a killed process: not after many deaths without progress."""
-        timestep = resume_state.last_timestep(item.folder / "state")
-        before, n = self._deaths.get(item.folder, (timestep, 0))
-        n = n + 1 if timestep == before else 1
-        self._deaths[item.folder] = timestep, n
-        return n < MAX_DEATHS
-
-
-class _Process:
-    """The process of a work item."""
-
-    def __init__(self, item: WorkItem, n_threads: int) -> None:
-        self.item = item
-        self._log = item.folder / LOG
-        threads = str(max(1, n_threads))
-        with self._log.open("ab") as log:
-            self._child = subprocess.Popen(
-                [
-                    sys.executable,
-                    ISOLATED,
-                    "-m",
-                    "gallop.execution.worker",
-                    ANSWERING,
-                    *item.command,
-                ],
-                stdin=subprocess.PIPE,  # closed when this process ends: see worker.py
-                stdout=subprocess.PIPE,  # for its answers; what a task prints goes to the log
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is handled by this process alone
-                env={**os.environ, **for_children(), "OMP_NUM_THREADS": threads},
-            )
-
-        self._answers = Answers(self._child.stdout)
-        self._reason: str | None = None
-
-    def exit_code(self) -> int | None:
-        """Return the exit code; None while running; -n or 128 + n after signal n."""
-        keep_short(self._log)
-        code = self._child.poll()
-        if code is not None and self._child.stdin is not None:
-            self._child.stdin.close()
-            self._reason = self._reason or self._answers.latest("reason", has_ended=True)
-        return code
-
-    def stop(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._child.send_signal(signal.SIGTERM)
-
-    def wait(self) -> None:
-        """Wait until it has stopped; kill it after a while, which its folder survives."""
-        until = time.monotonic() + SECONDS_TO_STOP
-        while self.exit_code() is None:
-            if time.monotonic() > until:
-                self._child.kill()
-            time.sleep(0.02)
-
-    def reason(self, code: int) -> str:
-        """Return the reason that the process gave, or the signal that ended it."""
-        if code == 0:
-            return ""
-        if (number := _signal(code)) is not None:
-            return f"ended by {number.name} {MAX_DEATHS} times without progress"
-        return self._reason or f"ended with exit code {code}; see {self._log}"
-
-
-def _signal(code: int) -> signal.Signals | None:
-    """Return the signal that ended a process: directly (-n) or after clean-up (128 + n)."""
-    try:
-        return signal.Signals(-code if code < 0 else code - 128)
-    except ValueError:
-        return None

@@ -1,4 +1,4 @@
-"""Work items, and the interface of the engines that run them in parallel.
+"""Work items, and the interfaces of what runs them: a place, and its engine.
 
 A work item means "finish the run in this folder". Doing it twice, or again after a kill, changes
 nothing: the folder with its state and its lock is the truth, not what an engine remembers.
@@ -6,9 +6,8 @@ nothing: the folder with its state and its lock is the truth, not what an engine
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 HELD = 75
 """Exit code of an item's process if another process holds its folder: it must be retried."""
@@ -24,7 +23,7 @@ class WorkItem(NamedTuple):
     folder: Path
     """An existing folder with an experiment; its `state/` says how far it is."""
     command: tuple[str, ...]
-    """A Python module and its arguments, such as ("gallop", "run", "--resume", …)."""
+    """A Python module and its arguments, to which the folder is added: ("gallop", "run", …)."""
 
 
 class Ended(NamedTuple):
@@ -47,6 +46,7 @@ class Engine(Protocol):
 
         Raises:
             DiskFullError: if the disk is full; the item can be started again when there is space.
+            RunError: if the engine cannot go on; folders keep what their processes have saved.
         """
 
     def cancel(self, folder: Path) -> None:
@@ -60,5 +60,31 @@ class Engine(Protocol):
         """Whether another item could start at once."""
 
 
-MakeEngine: TypeAlias = Callable[[int], Engine]
-"""Makes an engine, given the number of items to run in parallel."""
+class Place(Protocol):
+    """Where work items run: this machine, or a cluster."""
+
+    def n_workers(self, asked: int | None, n_threads: int | None) -> int:
+        """Return how many items run in parallel: as requested, but no more than there is room for.
+
+        Args:
+            asked: the number requested; None: as many as possible.
+            n_threads: threads per item, if its experiment sets them.
+
+        Raises:
+            ExperimentError: if the place cannot be used.
+        """
+
+    def threads(self, n_workers: int) -> int:
+        """Return the threads of each of so many items, unless their experiment sets them."""
+
+    def engine(self, n_workers: int, n_threads: int | None, store: Path) -> Engine:
+        """Return a new engine that runs at most `n_workers` items in parallel.
+
+        Args:
+            n_workers: from the method of this name.
+            n_threads: threads per item, if its experiment sets them.
+            store: a folder that holds the folders of all items.
+
+        Raises:
+            ExperimentError: if the place cannot be used, or not with this store.
+        """

@@ -24,7 +24,7 @@ from gallop.evaluation.episodes import Episodes
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import read_resolved, to_yaml
 from gallop.policies.normalizer_file import normalizer_path
-from gallop.run_folder import manifest
+from gallop.run_folder import fence, manifest
 from gallop.run_folder.consent import read_trained
 from gallop.run_folder.files import (
     Held,
@@ -349,6 +349,7 @@ class RunDirectory:
 
         Raises:
             HeldError: if another process holds it.
+            FencedError: if the run was given to another process.
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
@@ -356,6 +357,8 @@ class RunDirectory:
             with contextlib.suppress(OSError):  # reported below
                 self.state.mkdir(exist_ok=True)  # it may have been deleted
         with hold(self.state / "lock", self.path, busy, named) as self._held:
+            if named:
+                fence.check(self.path)
             yield
 
     def killed_holder(self) -> Holder | None:

@@ -9,7 +9,7 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from gallop.errors import RunError
 from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # exported next to write_json
-from gallop.run_folder import holder
+from gallop.run_folder import fence, holder
 from gallop.run_folder.full_disk import naming_the_file
 from gallop.strict_json import dumps
 
@@ -153,6 +153,7 @@ def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
     make_folders(folder)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
     try:
+        fence.check(temporary)
         with naming_the_file(temporary, folder):
             yield temporary
             files = sorted(temporary.iterdir())
@@ -181,6 +182,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     make_folders(path.parent)
     temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
     try:
+        fence.check(temporary)
         _remove_old_leftovers(path.parent, temporary.stat().st_mtime)
         with naming_the_file(temporary, path):
             yield temporary
@@ -208,10 +210,36 @@ def remove_folder(path: Path) -> None:
     """Delete a folder atomically: no part of it is ever left under its name."""
     if path.is_symlink() or not path.is_dir():
         return
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
-    path.rename(aside / path.name)
-    sync(path.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_together([path])
+
+
+def remove_together(paths: Sequence[Path]) -> None:
+    """Delete files or folders of one folder, each atomically."""
+    if not paths:
+        return
+    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=paths[0].parent))
+    try:
+        fence.check(aside)
+        for path in paths:
+            path.rename(aside / path.name)
+        sync(paths[0].parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def move_folder(path: Path, target: Path) -> None:
+    """Move a folder to another parent; an existing target is replaced."""
+    make_folders(target.parent)
+    remove_folder(target)
+    between = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    try:
+        fence.check(between)
+        path.rename(between / path.name)
+        (between / path.name).rename(target)
+        sync(target.parent)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(between, ignore_errors=True)
 
 
 def remove_leftovers(folder: Path) -> None:

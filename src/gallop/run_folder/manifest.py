@@ -36,6 +36,8 @@ _NOT_RESULTS = {
     "worker.log",
     "lock",
     "lock.holder",
+    "fence",
+    "lease",
     "MUJOCO_LOG.TXT",
 }
 _JOBS = (("state", "films"), ("state", "audits"))

@@ -18,7 +18,6 @@ from gallop.experiments.settings import Experiment
 from gallop.experiments.task import cut_after
 from gallop.experiments.yaml_file import to_yaml
 from gallop.learners.choose import Choice, choose_learner
-from gallop.machine import available_processors
 from gallop.policies.starting_point import starting_from
 from gallop.run_folder.find_policy import policy_path
 from gallop.run_folder.trackers import check_installed
@@ -50,10 +49,9 @@ class PreparedRun:
         """Timesteps after which an evaluation episode is cut off."""
         return self.experiment.evaluation.max_episode_timesteps or cut_after(self.time_limit)
 
-    def sharing_cores(self, n_runs: int) -> PreparedRun:
-        """Return the same run as one of several that train side by side and divide the cores."""
-        share = max(1, available_processors() // n_runs)
-        n_threads = self.experiment.n_threads or min(self.choice.n_threads, share)
+    def on_threads(self, n: int) -> PreparedRun:
+        """Return the same run with at most so many threads, unless its experiment sets them."""
+        n_threads = self.experiment.n_threads or min(self.choice.n_threads, n)
         return replace(self, choice=self.choice._replace(n_threads=n_threads))
 
 

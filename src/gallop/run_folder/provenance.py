@@ -82,7 +82,7 @@ def provenance(prepared: PreparedRun) -> dict[str, object]:
         "instruction_set": choice.instruction_set,
         **machine(),
         "task": prepared.task._asdict(),
-        "commit": _commit(),
+        "commit": commit(),
         "versions": versions(),
     }
 
@@ -103,7 +103,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Return the commit of Gallop's own checkout; None if it does not run from one."""
     here = Path(__file__).resolve().parent
     is_tracked = _git(here, "ls-files", "--error-unmatch", Path(__file__).name)

@@ -36,12 +36,12 @@ from gallop.policies.policy import Array
 from gallop.run_folder.files import (
     Json,
     digest,
-    make_folders,
+    move_folder,
     new_folder,
     read_json,
     remove_folder,
     remove_leftovers,
-    sync,
+    remove_together,
     write_bytes,
 )
 
@@ -179,9 +179,8 @@ def prune(state: Path, keep: Collection[int] = ()) -> None:
     except RunError as error:
         log.warning("%s: no shard is deleted", error)
         return
-    for shard in (state / "replay").glob("*.safetensors"):
-        if shard.name not in needed:
-            shard.unlink()
+    shards = (state / "replay").glob("*.safetensors")
+    remove_together([shard for shard in shards if shard.name not in needed])
 
 
 def _retire(folder: Path, keep: Collection[int]) -> None:
@@ -190,11 +189,7 @@ def _retire(folder: Path, keep: Collection[int]) -> None:
     if int(folder.name) not in keep or not _looks_whole(folder, with_shards=False):
         remove_folder(folder)
         return
-    make_folders(learners)
-    remove_folder(learners / folder.name)
-    folder.rename(learners / folder.name)
-    sync(learners)
-    sync(folder.parent)
+    move_folder(folder, learners / folder.name)
 
 
 def forget(state: Path) -> None:

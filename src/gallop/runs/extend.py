@@ -234,5 +234,5 @@ def _not_state(folder: str, names: list[str]) -> list[str]:
 
     At the trackers, the longer run is a new run that starts with the same numbers.
     """
-    own = ("lock", "lock.holder", "films", "audits", "trackers.json")
+    own = ("lock", "lock.holder", "fence", "lease", "films", "audits", "trackers.json")
     return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(".new-")]

@@ -7,7 +7,6 @@ does what is missing and no more.
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 import time
 from collections import deque
@@ -17,8 +16,8 @@ from pathlib import Path
 
 from gallop.environments.probe import Probed
 from gallop.errors import DivergedError, ExperimentError, RunError, counted
-from gallop.execution.processes import Processes, n_workers
-from gallop.execution.work import Ended, Engine, MakeEngine, WorkItem
+from gallop.execution.processes import OneMachine
+from gallop.execution.work import Ended, Place, WorkItem
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
@@ -28,7 +27,6 @@ from gallop.report.expected_time import Expected
 from gallop.report.group_progress import GroupProgress, State, timestep_of
 from gallop.report.pages import page
 from gallop.run_folder import consent, manifest
-from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
@@ -40,6 +38,7 @@ from gallop.runs.training import initial_learner
 from gallop.runs.workflow import make_folder
 
 SECONDS_BETWEEN_POLLS = 0.1
+COMMAND = ("gallop", "run", "--quiet", "--resume")
 MAY_DIFFER = ("training_seed", "source")  # within a group
 
 
@@ -55,7 +54,7 @@ def run_seeds(
     name: str | None = None,
     workers: int | None = None,
     display: Display | None = None,
-    make_engine: MakeEngine = Processes,
+    place: Place | None = None,
 ) -> SeedGroup:
     """Train one experiment with several training seeds, in parallel.
 
@@ -69,7 +68,7 @@ def run_seeds(
         name: name of the group's folder; default: the current time, as YYYYMMDD_HHMMSS.
         workers: runs that train in parallel; default, and at most: as many as the cores allow.
         display: where to print; `Display(quiet=True)` prints errors only.
-        make_engine: makes the engine that runs the trainings; default: processes on this machine.
+        place: where the runs train; default: this machine.
 
     Returns:
         The group's folder; `runs()` maps each training seed to its run.
@@ -105,13 +104,14 @@ def run_seeds(
     if not is_group(group.path):
         with initial_learner(prepared):
             pass  # raises once, before anything is written, if it cannot be made
+    if is_group(group.path):
+        first, there = group.read_experiment(), group.read_seeds()
+        prepared = dataclasses.replace(prepared, experiment=first)
+        seeds = [*there, *(seed for seed in seeds if seed not in there)]
+    runs = _Runs(group, prepared, seeds, workers, display, place or OneMachine())
     with group.locked():
-        if is_group(group.path):
-            first, there = group.read_experiment(), group.read_seeds()
-            prepared = dataclasses.replace(prepared, experiment=first)
-            seeds = [*there, *(seed for seed in seeds if seed not in there)]
         group.write(first, seeds)
-        _Runs(group, prepared, seeds, workers, display, make_engine).go()
+        runs.go()
     return group
 
 
@@ -119,7 +119,7 @@ def resume_group(
     folder: Path,
     display: Display | None = None,
     workers: int | None = None,
-    make_engine: MakeEngine = Processes,
+    place: Place | None = None,
 ) -> SeedGroup:
     """Resume a group, given only its folder.
 
@@ -127,7 +127,7 @@ def resume_group(
         folder: the group's folder.
         display: where to print; default: standard output.
         workers: number of runs at a time, as for `run_seeds`.
-        make_engine: as for `run_seeds`.
+        place: as for `run_seeds`.
 
     Returns:
         The group.
@@ -142,8 +142,9 @@ def resume_group(
     group = SeedGroup(folder)
     experiment, seeds = group.read_experiment(), group.read_seeds()
     prepared = prepare_again(experiment, _probed_of(group))
+    runs = _Runs(group, prepared, seeds, workers, display or Display(), place or OneMachine())
     with group.locked():
-        _Runs(group, prepared, seeds, workers, display or Display(), make_engine).go()
+        runs.go()
     return group
 
 
@@ -191,6 +192,11 @@ def _check_name(group: SeedGroup, experiment: Experiment) -> None:
             )
 
 
+def nearest_folder(path: Path) -> Path:
+    """Return the path itself or its nearest parent that exists."""
+    return next(each for each in (path.absolute(), *path.absolute().parents) if each.is_dir())
+
+
 class _Runs:
     """The runs of a group while they train."""
 
@@ -201,12 +207,14 @@ class _Runs:
         seeds: Sequence[int],
         workers: int | None,
         display: Display,
-        make_engine: MakeEngine,
+        place: Place,
     ) -> None:
-        self.group, self.display, self.make_engine = group, display, make_engine
+        self.group, self.display = group, display
         self.runs = {seed: group.run(seed) for seed in seeds}
-        self.n_workers = min(n_workers(workers, prepared.experiment.n_threads), len(seeds))
-        self.prepared = prepared.sharing_cores(self.n_workers)  # as processes.py divides them
+        n_threads = prepared.experiment.n_threads
+        self.n_workers = min(place.n_workers(workers, n_threads), len(seeds))
+        self.prepared = prepared.on_threads(place.threads(self.n_workers))
+        self.engine = place.engine(self.n_workers, n_threads, nearest_folder(group.path))
         self.horizon = prepared.plan.horizon
         self.states: dict[int, State] = {}
         self.failures: dict[int, str] = {}
@@ -269,36 +277,23 @@ class _Runs:
 
     def _train(self) -> None:
         queue = deque(seed for seed, state in self.states.items() if state == "waiting")
-        engine = self.make_engine(self.n_workers)
         try:
             with GroupProgress(self.display, self.runs, self.states, self.horizon) as progress:
                 while "waiting" in self.states.values() or "running" in self.states.values():
                     self.stop.check()
-                    self._submit(queue, engine)
-                    for ended in engine.poll():
+                    self._submit(queue)
+                    for ended in self.engine.poll():
                         self._note(ended)
                     progress.show()
                     time.sleep(SECONDS_BETWEEN_POLLS)
         finally:
-            engine.close()
+            self.engine.close()
 
-    def _submit(self, queue: deque[int], engine: Engine) -> None:
-        """Submit as many runs as the engine has room for, except those held by another process.
-
-        The workers of a killed group need a moment to stop.
-        """
-        for seed in list(queue):
-            if not engine.is_hungry:
-                return
-            run = self.runs[seed]
-            if _is_held(run):
-                continue
-            queue.remove(seed)
-            if run.is_finished():  # by the process that held it
-                self.states[seed] = "finished"
-                continue
-            command = ("gallop", "run", "--resume", str(run.path), "--quiet")
-            engine.submit(WorkItem(run.path, command))
+    def _submit(self, queue: deque[int]) -> None:
+        """Submit as many runs as the engine has room for."""
+        while queue and self.engine.is_hungry:
+            seed = queue.popleft()
+            self.engine.submit(WorkItem(self.runs[seed].path, COMMAND))
             self.states[seed] = "running"
 
     def _note(self, ended: Ended) -> None:
@@ -328,9 +323,3 @@ class _Runs:
                 f"{n} of {counted(len(self.runs), 'run')} of {self.group.path} failed: seed "
                 f"{seed}: {reason}{again}"
             )
-
-
-def _is_held(run: RunDirectory) -> bool:
-    """Whether another process is running it. A folder that cannot be written is not held: trying
-    to run it will report the error."""
-    return os.access(run.state, os.W_OK) and run.is_locked()

@@ -29,7 +29,7 @@ from gallop.tuning.parameter import Value
 from gallop.tuning.search_directory import RoundDirectory
 from gallop.tuning.search_settings import Search, n_evaluations
 from gallop.tuning.study import Asker, failed
-from gallop.tuning.trial import command, make_folder
+from gallop.tuning.trial import COMMAND, make_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -171,7 +171,7 @@ class Coordinator:
         self._judges[trial.number] = _Judge(self._search, self._round, trial, folders)
         for folder in folders:
             if not folder.is_finished():
-                self._engine.submit(WorkItem(folder.path, command(folder)))
+                self._engine.submit(WorkItem(folder.path, COMMAND))
 
     def settings(self, values: dict[str, Value]) -> dict[str, object]:
         """Return a trial's nested hyper-parameters: the last winner's, overridden by its own."""

@@ -25,7 +25,7 @@ from gallop.runs.stopping import Stop
 from gallop.tuning.coordinator import SECONDS_BETWEEN_LOOKS, timestep_of
 from gallop.tuning.search_directory import RoundDirectory
 from gallop.tuning.search_settings import Search
-from gallop.tuning.trial import command, make_folder
+from gallop.tuning.trial import COMMAND, make_folder
 
 DEFAULTS = "defaults"
 
@@ -114,7 +114,7 @@ def train_again(
         for candidate in candidates:
             folder = folders[candidate.name][index]
             if not folder.is_finished():
-                engine.submit(WorkItem(folder.path, command(folder)))
+                engine.submit(WorkItem(folder.path, COMMAND))
     failures: dict[str, str] = {}
     every = [(name, folder) for name, of_one in folders.items() for folder in of_one]
     while True:

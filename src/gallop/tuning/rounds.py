@@ -8,7 +8,8 @@ from os import PathLike
 from pathlib import Path
 
 from gallop.errors import ExperimentError, RunError, counted
-from gallop.execution.processes import n_workers
+from gallop.execution.processes import OneMachine
+from gallop.execution.work import Place
 from gallop.experiments import search_results
 from gallop.experiments.presets import config_file
 from gallop.machine import available_processors
@@ -42,6 +43,7 @@ def tune(
     storage: str = "",
     study_name: str = "",
     display: Display | None = None,
+    place: Place | None = None,
 ) -> RoundDirectory:
     """Search for hyper-parameters with Optuna, in new folders.
 
@@ -58,6 +60,7 @@ def tune(
         storage: URL of Optuna's storage; default: an SQLite file in each round's folder.
         study_name: name of the study in the storage; default: made from the folder's name.
         display: where to print; `Display(quiet=True)` prints errors only.
+        place: where the trainings run; default: this machine.
 
     Returns:
         The folder of the last round. `gallop.experiment(..., best_params=...)` accepts it.
@@ -84,7 +87,7 @@ def tune(
             last = gallop.tune(search)
             experiment = gallop.experiment(**pendulum, milestones=[100], best_params=last)
     """
-    display = display or Display()
+    display, place = display or Display(), place or OneMachine()
     if not isinstance(search, Search):
         search = load(config_file(Path(search)))
     name = name or datetime.datetime.now().strftime("%Y%m%d_%H%M%S")
@@ -93,8 +96,8 @@ def tune(
         raise RunError(
             f"{first.path} already exists; to resume it: gallop tune --resume {first.path}"
         )
-    n = n_workers(workers, _threads(search))
-    _announce(search, display, workers, n, str(first.path), reproducible)
+    n = place.n_workers(workers, _threads(search))
+    _announce(search, display, place, workers, n, str(first.path), reproducible)
     record = RoundRecord(
         number=0,
         parent=None,
@@ -114,7 +117,7 @@ def tune(
     settings_asked_for(search.experiment)
     with first.explaining_full_disk():
         first.create(search, record)
-    return SearchLoop(first, search, n, storage, display).run()
+    return SearchLoop(first, search, place, n, storage, display).run()
 
 
 def go_on(
@@ -125,6 +128,7 @@ def go_on(
     storage: str = "",
     retry_failed: bool = False,
     display: Display | None = None,
+    place: Place | None = None,
 ) -> RoundDirectory:
     """Resume a search from the state of its folders and its storage.
 
@@ -136,6 +140,7 @@ def go_on(
         retry_failed: retry every failed trial of the last round as a new trial with the same
             values.
         display: where to print.
+        place: as for `tune`.
 
     Returns:
         The folder of the last round.
@@ -143,7 +148,7 @@ def go_on(
     Raises:
         ExperimentError, Stopped: as `tune`.
     """
-    display = display or Display()
+    display, place = display or Display(), place or OneMachine()
     first = first.first_round()
     part: RoundDirectory | None = first
     while part is not None:
@@ -163,9 +168,9 @@ def go_on(
         _check_growth(first, search)
         with first.explaining_full_disk():
             first.create(search, record)
-    n = n_workers(workers, _threads(search))
-    _announce(search, display, workers, n, str(first.path), record.reproducible)
-    return SearchLoop(first, search, n, storage, display, retry_failed).run()
+    n = place.n_workers(workers, _threads(search))
+    _announce(search, display, place, workers, n, str(first.path), record.reproducible)
+    return SearchLoop(first, search, place, n, storage, display, retry_failed).run()
 
 
 def _check_storages(first: RoundDirectory) -> None:
@@ -197,16 +202,22 @@ def with_n_trials(search: Search, n_trials: Sequence[int]) -> Search:
     return search.model_copy(update={"rounds": tuple(rounds)})
 
 
-def dry_run(search: Search, display: Display, workers: int | None) -> None:
+def dry_run(search: Search, display: Display, workers: int | None, place: Place) -> None:
     """Check a search, and print what it would do and cost."""
-    n = n_workers(workers, _threads(search))
-    _announce(search, display, workers, n, "", False)
+    n = place.n_workers(workers, _threads(search))
+    _announce(search, display, place, workers, n, "", False)
 
 
 def _announce(
-    search: Search, display: Display, asked: int | None, n: int, folder: str, reproducible: bool
+    search: Search,
+    display: Display,
+    place: Place,
+    asked: int | None,
+    n: int,
+    folder: str,
+    reproducible: bool,
 ) -> None:
-    LiveTable(display).plan(search, expected_cost(search, n, display), n, folder)
+    LiveTable(display).plan(search, expected_cost(search, place, n, display), n, folder)
     if asked is not None and asked > n:
         display.say(
             f"{counted(n, 'worker')} instead of {asked}: this machine has "
@@ -219,7 +230,7 @@ def _announce(
         )
 
 
-def expected_cost(search: Search, n_workers: int, display: Display) -> Cost:
+def expected_cost(search: Search, place: Place, n_workers: int, display: Display) -> Cost:
     """Prepare a trial of each round, and return what the search will take.
 
     The speed of this machine is measured, unless the display is quiet.
@@ -228,7 +239,7 @@ def expected_cost(search: Search, n_workers: int, display: Display) -> Cost:
         ExperimentError: if the task does not work, or the algorithm does not support it.
     """
     rounds = [
-        prepare(search.trial_experiment(number, {}, 0)).sharing_cores(n_workers)
+        prepare(search.trial_experiment(number, {}, 0)).on_threads(place.threads(n_workers))
         for number in range(len(search.rounds))
     ]
     speed = None if display.console.quiet else measure(rounds[0])

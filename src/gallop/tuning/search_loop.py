@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from gallop.errors import RunError
-from gallop.execution.processes import Processes
+from gallop.execution.work import Engine, Place
 from gallop.experiments import search_results
 from gallop.report.display import Display
 from gallop.run_folder.provenance import now
@@ -37,6 +37,7 @@ class SearchLoop:
         self,
         first: RoundDirectory,
         search: Search,
+        place: Place,
         n_workers: int,
         storage: str,
         display: Display,
@@ -47,13 +48,15 @@ class SearchLoop:
         Args:
             first: folder of the first round.
             search: the search.
-            n_workers: trainings that run in parallel.
+            place: where the trainings run.
+            n_workers: how many run in parallel.
             storage: URL of Optuna's storage; empty: as recorded in the folder.
             display: where to print.
             retry_failed: retry the failed trials of the last round.
         """
         self.retry_failed = retry_failed
-        self.first, self.search, self.n_workers = first, search, n_workers
+        self.first, self.search = first, search
+        self.place, self.n_workers = place, n_workers
         self.storage, self.display = storage, display
         self.table = LiveTable(display)
         self.stop = Stop()
@@ -62,7 +65,8 @@ class SearchLoop:
     def run(self) -> RoundDirectory:
         """Run the search from its current state to its end; return the last round's folder."""
         with self.first.locked(), self.stop.listening(self.display.say):
-            engine = Processes(self.n_workers)
+            n_threads = self.search.trial_experiment(0, {}, 0).n_threads
+            engine = self.place.engine(self.n_workers, n_threads, self.first.path.parent)
             try:
                 storage = self.storage or self.first.read_record().storage
                 with self.first.explaining_full_disk(), study.explaining_storage(storage):
@@ -77,7 +81,7 @@ class SearchLoop:
             finally:
                 engine.close()
 
-    def _rounds(self, engine: Processes) -> RoundDirectory:
+    def _rounds(self, engine: Engine) -> RoundDirectory:
         directory = self.first
         while True:
             record = directory.read_record()
@@ -93,7 +97,7 @@ class SearchLoop:
         directory: RoundDirectory,
         record: RoundRecord,
         opened: optuna.Study,
-        engine: Processes,
+        engine: Engine,
     ) -> RoundDirectory | None:
         """Run a round to its end, and start the next one, if any."""
         last = record.number == len(self.search.rounds) - 1
@@ -132,7 +136,7 @@ class SearchLoop:
         directory: RoundDirectory,
         record: RoundRecord,
         opened: optuna.Study,
-        engine: Processes,
+        engine: Engine,
     ) -> None:
         number = record.number
         ranges = spaces(self.search, number, record.winner)
@@ -206,7 +210,7 @@ class SearchLoop:
         directory: RoundDirectory,
         record: RoundRecord,
         opened: optuna.Study,
-        engine: Processes,
+        engine: Engine,
     ) -> list[Again]:
         candidates: list[Candidate] = []
         for trial in sorted(

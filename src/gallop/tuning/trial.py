@@ -38,6 +38,9 @@ from gallop.run_folder.provenance import now, provenance
 from gallop.runs.stopping import Stop, Stopped, answering_signals
 from gallop.runs.training import learner_for, train
 
+COMMAND = ("gallop.tuning.trial",)
+"""The module that trains a folder, for a work item."""
+
 
 def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) -> RunDirectory:
     """Create the folder of a training, or complete one that a kill left incomplete.
@@ -55,11 +58,6 @@ def make_folder(path: Path, experiment: Experiment, episode_seeds: list[int]) ->
     if not folder.experiment_file.exists():
         folder.write_experiment(experiment)
     return folder
-
-
-def command(folder: RunDirectory) -> tuple[str, ...]:
-    """Return the module and arguments of the process that trains the folder."""
-    return ("gallop.tuning.trial", str(folder.path))
 
 
 def bring_to_end(folder: RunDirectory, stop: Stop) -> None:
