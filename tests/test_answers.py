@@ -21,8 +21,7 @@ from gallop.execution.work import WorkItem
 from gallop.report.films import video
 from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
-from gallop.runs import seed_group
-from gallop.runs import child_job
+from gallop.runs import child_job, seed_group
 from gallop.runs.film_queue import Filming
 from gallop.runs.workflow import make_folder
 

@@ -240,6 +240,25 @@ def killed_while_writing(number: int, seconds: float) -> Operation:
     return act
 
 
+def suspended_at(number: int) -> Operation:
+    """Send SIGSTOP before operation `number`."""
+
+    def act(count: int, name: str) -> None:
+        if count == number:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    return act
+
+
+def is_suspended(pid: int) -> bool:
+    """Wait until a child is suspended, or has ended; return whether it is suspended."""
+    while True:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state in "TZ":
+            return state == "T"
+        time.sleep(0.002)
+
+
 def counted(count: int, name: str) -> None:
     """Append each operation to LOG in the current folder."""
     os.write(_log(), f"{name}\n".encode())

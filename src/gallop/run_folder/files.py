@@ -228,18 +228,21 @@ def remove_together(paths: Sequence[Path]) -> None:
 
 
 def move_folder(path: Path, target: Path) -> None:
-    """Move a folder to another parent; an existing target is replaced."""
-    make_folders(target.parent)
-    remove_folder(target)
-    between = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    """Move a folder to another parent; an existing target is replaced.
+
+    It is in one of the two places, or in both, at all times.
+    """
+    with new_folder(target, replace=True) as temporary:
+        shutil.copytree(path, temporary, copy_function=link_or_copy, dirs_exist_ok=True)
+    remove_folder(path)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file that never changes another name, or copy it where that is impossible."""
     try:
-        fence.check(between)
-        path.rename(between / path.name)
-        (between / path.name).rename(target)
-        sync(target.parent)
-        sync(path.parent)
-    finally:
-        shutil.rmtree(between, ignore_errors=True)
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
 
 
 def remove_leftovers(folder: Path) -> None:

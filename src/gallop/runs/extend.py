@@ -9,7 +9,6 @@ missing.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from functools import partial
@@ -24,7 +23,7 @@ from gallop.policies.normalizer_file import normalizer_path
 from gallop.report.display import Display
 from gallop.run_folder import manifest, model_files, resume_state
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import Json, new_folder
+from gallop.run_folder.files import Json, link_or_copy, new_folder
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare_again
@@ -183,7 +182,7 @@ def _begin(run: RunDirectory, folder: RunDirectory, prepared: PreparedRun, old_p
     ours = provenance(prepared)
     folder.write_json("provenance.json", ours | VOUCHED | {"extends": {**record, "its": old}})
     write_seeds(folder, prepared)
-    shutil.copytree(run.state, folder.state, copy_function=_link, ignore=_not_state)
+    shutil.copytree(run.state, folder.state, copy_function=link_or_copy, ignore=_not_state)
     if (run.path / model_files.FOLDER).is_dir():
         shutil.copytree(run.path / model_files.FOLDER, folder.path / model_files.FOLDER)
     _copy_what_grows(run, folder)
@@ -218,14 +217,6 @@ def _copy_milestones(run: RunDirectory, folder: RunDirectory, plan: Plan, old_pl
             shutil.copytree(run.milestone(percent).path, milestone.path)
             policies[f"{percent:03d}"] = f"{boundary.milestone:03d}"
     folder.numbers.keep_episodes(policies)
-
-
-def _link(source: str, target: str) -> None:
-    """Link a shard: both runs can share it, because shards never change once written."""
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        shutil.copy2(source, target)
 
 
 def _not_state(folder: str, names: list[str]) -> list[str]:
