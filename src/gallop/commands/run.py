@@ -460,7 +460,7 @@ MODES = (
         "--extend continues a run as it is",
     ),
     Mode("seeds", run_seeds, (*_NEW, *_ENGINE)),
-    Mode(None, run_new, _NEW),
+    Mode(None, run_new, _NEW, "a single run trains in this process; --seeds trains several"),
 )
 """The first mode whose flag is given is used. The flags that no mode lists go with all."""
 

@@ -16,6 +16,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections import deque
@@ -23,7 +24,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gallop.errors import ExperimentError, RunError, described, printable, shortened
+from gallop.errors import (
+    ExperimentError,
+    RunError,
+    causes,
+    counted,
+    described,
+    printable,
+    shortened,
+)
 from gallop.execution.child import Deaths, signal_of
 from gallop.execution.ray_node import SUPERSEDED, Order, Told, installed
 from gallop.execution.work import HELD, NO_ROOM, Ended, WorkItem
@@ -300,13 +309,8 @@ class _Nodes:
             return
         for node in self._alive.keys() - before.keys():
             self._asked[node] = _Question(node, self._store)
-        for node, question in list(self._asked.items()):
-            told = question.answer()
-            if told is None:
-                continue
-            del self._asked[node]
-            question.close()
-            problem = told if isinstance(told, str) else _problem(told, self._store)
+        for node, told in self._answers():
+            problem = told if isinstance(told, Silent) else _problem(told, self._store)
             if problem:
                 log.warning("%s; it is not used", problem)
             else:
@@ -318,34 +322,45 @@ class _Nodes:
         Raises:
             ExperimentError: if a node cannot run our items.
         """
-        store = store.absolute()
-        questions = [_Question(node, store) for node in self._alive]
-        sets = set()
+        self._store = store.absolute()
+        self._asked = {node: _Question(node, self._store) for node in self._alive}
+        sets, until = set(), time.monotonic() + SECONDS_TO_TELL
         try:
-            until = time.monotonic() + SECONDS_TO_TELL
-            for question in questions:
-                while (told := question.answer()) is None:
-                    if time.monotonic() > until:
-                        raise ExperimentError(
-                            f"--address {self.address}: node {question.node[:8]} does not answer "
-                            f"within {SECONDS_TO_TELL:.0f} s"
-                        )
-                    time.sleep(0.05)
-                problem = told if isinstance(told, str) else _problem(told, store)
-                if problem:
-                    raise ExperimentError(f"--address {self.address}: {problem}")
-                assert not isinstance(told, str)
-                sets.add(told["instruction_set"])
-        finally:
-            for question in questions:
+            while self._asked and time.monotonic() < until:
+                for node, told in self._answers():
+                    if isinstance(told, Silent):  # it may just have died
+                        log.warning("%s; it is not used", told)
+                    elif problem := _problem(told, self._store):
+                        raise ExperimentError(f"--address {self.address}: {problem}")
+                    else:
+                        self._good.add(node)
+                        sets.add(told["instruction_set"])
+                time.sleep(0.05)
+        except BaseException:
+            for question in self._asked.values():
                 question.close()
+            raise
+        if not self._good:
+            raise ExperimentError(
+                f"--address {self.address}: none of {counted(len(self._alive), 'node')} answers"
+            )
         if len(sets) > 1:
             log.warning(
                 "the nodes' processors differ (%s): a run that moves from one to another is not "
                 "bit-identical to one that stays",
                 ", ".join(sorted(sets)),
             )
-        self._store, self._good = store, set(self._alive)
+
+    def _answers(self) -> list[tuple[str, Told | Silent]]:
+        """Return what nodes have told since the last call."""
+        found = []
+        for node, question in list(self._asked.items()):
+            told = question.answer()
+            if told is not None:
+                del self._asked[node]
+                question.close()
+                found.append((node, told))
+        return found
 
     def submit(self, task: Any, order: Order) -> ObjectRef[Any]:
         """Submit a task to the nodes that may run it."""
@@ -354,6 +369,12 @@ class _Nodes:
         name = "/".join(Path(order["folder"]).parts[-3:])
         ref: ObjectRef[Any] = task.options(label_selector=selector, name=name).remote(order)
         return ref
+
+
+class Silent(str):
+    """Why a node does not tell what it has installed."""
+
+    __slots__ = ()
 
 
 class _Question:
@@ -369,7 +390,7 @@ class _Question:
         task = _task(_tell_here(), 0).options(label_selector=selector, name="gallop: probe")
         self._ref: ObjectRef[Any] = task.remote(str(path), node)
 
-    def answer(self) -> Told | str | None:
+    def answer(self) -> Told | Silent | None:
         """Return what the node tells; why it cannot; None if it has not answered yet."""
         import ray
 
@@ -377,10 +398,10 @@ class _Question:
         if not ready:
             return None
         try:
-            told: Told | str = ray.get(self._ref)
+            told: Told = ray.get(self._ref)
         except ray.exceptions.RayError as error:
-            return f"node {self.node[:8]} cannot be asked: {described(error)}"
-        if not isinstance(told, str) and told["sees"]:
+            return Silent(f"node {self.node[:8]} cannot be asked: {described(error)}")
+        if told["sees"]:
             told["sees"] = Path(self._folder.name, self.node).is_file()
         return told
 
@@ -391,6 +412,8 @@ class _Question:
 
 def _problem(told: Told, store: Path) -> str:
     """Return why a node cannot run our items; empty if it can."""
+    if told["missing"]:
+        return f"node {told['host']} {told['missing']}"
     if not told["sees"]:
         return (
             f"{store} is not shared with node {told['host']}, which does not see the files in it: "
@@ -442,8 +465,10 @@ def _tell_here() -> Any:
             try:
                 from gallop import __version__ as version
             except ImportError:
-                return f"node {platform.node()} does not have gallop installed ({error})"
-            return f"node {platform.node()} has gallop {version}, without clusters ({error})"
+                missing = f"does not have gallop installed ({error})"
+            else:
+                missing = f"has gallop {version}, which cannot run on a cluster ({error})"
+            return {"host": platform.node(), "missing": missing}
         return ray_node.tell(probe, node)
 
     return tell
@@ -465,13 +490,28 @@ def _connect(address: str) -> None:
         _check_address(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _silent():
+            _log_what_ray_prints()
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError
-        raise ExperimentError(f"--address {address}: {described(error)}") from None
+        raise ExperimentError(f"--address {address}: {_why_not_connected(error)}") from None
     finally:  # Ray ends the process at SIGTERM, but we stop at a safe point
         for number, handler in handlers.items():
             with contextlib.suppress(ValueError):  # not the main thread
                 signal.signal(number, handler)
+
+
+_VARIABLES = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else it warns
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what matters is in the exceptions
+    "RAY_NUM_REDIS_GET_RETRIES": "1",  # try to connect once, for 41 s, not 20 times
+}
+
+
+def _has_token() -> bool:
+    """Whether there is a token of Ray's; Ray uses it for an explicit address only if told to."""
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or (Path.home() / ".ray" / "auth_token").is_file()
 
 
 def _ray() -> Any:
@@ -480,8 +520,10 @@ def _ray() -> Any:
     Raises:
         ExperimentError: if it is not installed.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else it warns
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
+    for name, value in _VARIABLES.items():  # read when Ray is imported
+        os.environ.setdefault(name, value)
+    if _has_token():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     try:
         import ray
     except ImportError:
@@ -493,6 +535,49 @@ def _ray() -> Any:
     return ray
 
 
+def _log_what_ray_prints() -> None:
+    """Log the messages about nodes that Ray prints on standard output, whatever it is asked."""
+    from ray._private import worker
+
+    def to_log(data: Any, ignore_prefix: bool = False) -> None:
+        log.info("Ray: %s", " ".join(map(str, data.get("lines", ())))[:200])
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = to_log
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Drop what C++ prints to standard error: its exceptions say the same."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  (a device)
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _why_not_connected(error: Exception) -> str:
+    """Say what is missing, where Ray does not."""
+    told = " ".join(map(str, causes(error)))
+    if "No node info found" in told:
+        return (
+            "this machine is not a node of that cluster, as the one that submits must be: "
+            "ray start --address HOST:PORT --num-cpus 0"
+        )
+    if "Could not find any running Ray" in told:
+        return "no Ray cluster runs on this machine; name one with --address HOST:PORT"
+    if "Failed to connect to Ray cluster" in told:
+        hint = (
+            "is its token in ~/.ray/auth_token here?" if not _has_token() else "is the token its?"
+        )
+        return f"the Ray cluster does not let us in; {hint}"
+    return described(error)
+
+
 def _check_address(address: str) -> None:
     """Check that something listens there: Ray itself would try for more than ten minutes.
 
@@ -500,11 +585,12 @@ def _check_address(address: str) -> None:
         ExperimentError: if not.
     """
     host, colon, port = address.rpartition(":")
-    if not colon or not host or not port.isdecimal() or "/" in address:
+    is_port = port.isdecimal() and 0 < int(port) < 1 << 16
+    if not colon or not host or not is_port or "/" in address:
         raise ExperimentError(f"--address {address}: expected HOST:PORT, such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ExperimentError(
             f"--address {address}: no Ray cluster can be reached there ({reason}); start one with "

@@ -46,6 +46,8 @@ class Told(TypedDict):
     """What a node tells about itself."""
 
     host: str
+    missing: str
+    """What is missing to run our items; the other fields are then absent. Otherwise empty."""
     versions: dict[str, str]
     instruction_set: str
     sees: bool
@@ -69,6 +71,7 @@ def tell(probe: str, node: str) -> Told:
         write_bytes(Path(probe, node), b"")
     return Told(
         host=platform.node(),
+        missing="",
         versions=installed(),
         instruction_set=_instruction_set(),
         sees=sees,

@@ -1,0 +1,84 @@
+"""A Ray cluster of several nodes on one machine, in a process of its own.
+
+    python ray_nodes.py N
+
+It prints its address, then obeys one line of standard input at a time and answers each with a line:
+`kill` (kills a node other than the head, at random), `add` (starts one). It ends with its input.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+
+SMALL = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+
+class Nodes:
+    """The cluster, as seen by a test."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.address = self._answer()
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def kill(self) -> None:
+        """Kill a node."""
+        self._tell("kill")
+
+    def add(self) -> None:
+        """Start a node."""
+        self._tell("add")
+
+    def _tell(self, word: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        assert self._answer() == "done"
+
+
+@contextlib.contextmanager
+def started(n: int) -> Iterator[Nodes]:
+    """Run a cluster of n nodes, each with one CPU."""
+    command = [sys.executable, __file__, str(n)]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    )
+    with process:  # closes its pipes, and waits for its end
+        yield Nodes(process)
+
+
+def main(n: int) -> None:
+    """Run the cluster until standard input ends."""
+    from ray.cluster_utils import Cluster
+
+    generator = random.Random(0)
+    head = {**SMALL, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = [cluster.add_node(**SMALL) for _ in range(n - 1)]
+    print(cluster.address, flush=True)
+    for line in sys.stdin:
+        if line.strip() == "kill":
+            victim = nodes.pop(generator.randrange(len(nodes)))
+            cluster.remove_node(victim, allow_graceful=False)
+        else:
+            nodes.append(cluster.add_node(**SMALL))
+        print("done", flush=True)
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

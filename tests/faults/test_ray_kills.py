@@ -1,0 +1,112 @@
+"""Runs on a Ray cluster whose nodes, workers and driver are killed at random: each ends once, with
+the same bits as without a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray_nodes
+import runs
+
+pytest.importorskip("ray")
+
+N_RUNS, N_KILLS = 12, 9
+SECONDS = 900  # for the whole test
+OFF_POLICY = {"buffer_size": 250, "batch_size": 16, "learning_starts": 31}
+EXPERIMENT = runs.experiment("sac", OFF_POLICY, learner="native", total_timesteps=6_000)
+EXPERIMENT |= {"evaluation": {"interval": 3_000, "n_episodes": 2}, "segment": 500}
+SEEDS = [f"--seeds=0..{N_RUNS - 1}"]
+
+
+def start(home, name, *arguments):
+    command = [sys.executable, "-m", "gallop", "run", "experiment.yaml", *SEEDS, "--name", name]
+    with (home / "output").open("ab") as output:
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=home,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+        )
+
+
+def processes_in(home):
+    """Processes that train or watch over a run below this folder: id -> command line."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(str(home).encode() in word and b"seed-" in word for word in words):
+            found[int(folder.name)] = words
+    return found
+
+
+def supervisors_of(home):
+    """The processes of Ray that watch over them."""
+    parents = set()
+    for pid in processes_in(home):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents.add(int(fields[1]))
+    return parents
+
+
+@pytest.mark.slow
+def test_twelve_runs_end_once_and_bit_identically(tmp_path):
+    generator = random.Random(24)
+    runs.write(tmp_path, EXPERIMENT)
+    assert start(tmp_path, "alone").wait(SECONDS) == 0
+    killed = {"node": 0, "worker": 0, "training": 0, "driver": 0}
+    with ray_nodes.started(3) as nodes:
+        command = ["--engine", "ray", "--address", nodes.address]
+        driver = start(tmp_path, "cluster", *command)
+        deadline = time.monotonic() + SECONDS
+        kinds = [*killed, *killed, "node"]
+        generator.shuffle(kinds)
+        while (code := driver.poll()) is None:
+            assert time.monotonic() < deadline, (tmp_path / "output").read_text()
+            time.sleep(0.2)
+            working = processes_in(tmp_path / "results")
+            if not kinds or not working:
+                continue
+            time.sleep(generator.uniform(0, 4))
+            kind = kinds[-1]
+            if kind == "node":
+                nodes.kill()
+                nodes.add()
+            elif kind == "driver":
+                driver.kill()
+                driver.wait()
+                driver = start(tmp_path, "cluster", *command)
+            else:
+                victims = working if kind == "training" else supervisors_of(tmp_path / "results")
+                if not victims:
+                    continue
+                os.kill(generator.choice(sorted(victims)), signal.SIGKILL)
+            killed[kind] += 1
+            kinds.pop()
+        assert code == 0, (tmp_path / "output").read_text()
+        assert sum(killed.values()) == N_KILLS
+        assert not processes_in(tmp_path / "results")
+    (alone,) = (tmp_path / "results").glob("*/alone")
+    (group,) = (tmp_path / "results").glob("*/cluster")
+    for seed in range(N_RUNS):
+        expected, found = (runs.content(each / f"seed-{seed}") for each in (alone, group))
+        assert runs.differences(found, expected) == []
+        assert not list((group / f"seed-{seed}").rglob(".new-*"))
+    summaries = [json.loads((each / "summary.json").read_text()) for each in (alone, group)]
+    assert summaries[0] == summaries[1]
+    assert len(summaries[0]["final"]["mean_return_of_seed"]) == N_RUNS
