@@ -247,9 +247,9 @@ def seeds_needed(scores: PerTask, difference: float, power: float = POWER) -> in
 def seeds_needed_relative(returns: PerTask, share: float, power: float = POWER) -> int | None:
     """Return how many training seeds per arm show a difference of a share of the mean return.
 
-    As `seeds_needed`, after the returns of each task are divided by the absolute value of their
-    mean, so what is pooled over tasks is the relative standard deviation. A task whose mean is 0 is
-    left out, as no share of 0 is a difference; a mean near 0 makes the number large.
+    As `seeds_needed`, after the returns of each task are divided by their mean, so what is pooled
+    over tasks is the relative standard deviation. A task whose mean is 0 is left out, as no share
+    of 0 is a difference; a mean near 0 makes the number large.
 
     >>> seeds_needed_relative({"Hopper-v5": [2000.0, 3000.0, 4000.0]}, share=1 / 3)
     17
@@ -266,7 +266,7 @@ def seeds_needed_relative(returns: PerTask, share: float, power: float = POWER) 
         ValueError: as `seeds_needed`.
     """
     arrays = [values for values in _checked(returns).values() if values.mean() != 0]
-    return _seeds_needed([values / abs(values.mean()) for values in arrays], share, power)
+    return _seeds_needed([values / values.mean() for values in arrays], share, power)
 
 
 def _seeds_needed(
