@@ -21,7 +21,7 @@ from gallop.execution.work import WorkItem
 from gallop.report.films import video
 from gallop.run_folder import consent
 from gallop.run_folder.prepared import prepare
-from gallop.runs import child_job, seed_group
+from gallop.runs import child_job, several
 from gallop.runs.film_queue import Filming
 from gallop.runs.workflow import make_folder
 
@@ -133,7 +133,7 @@ def test_the_reason_for_a_failed_work_item_is_not_a_line_printed_by_the_task(tmp
     consent.asked_for(experiment)
     run = make_folder(tmp_path / "run", prepare(experiment))
     engine = Processes(1)
-    engine.submit(WorkItem(run.path, seed_group.COMMAND))
+    engine.submit(WorkItem(run.path, several.COMMAND))
     try:
         until = time.monotonic() + 60
         ended = []

@@ -26,13 +26,13 @@ from gallop.execution.processes import OneMachine
 from gallop.execution.work import Ended
 from gallop.report import group_report
 from gallop.report.display import Display
-from gallop.report.group_progress import GroupProgress
+from gallop.report.several_progress import SEEDS, SeveralProgress
 from gallop.report.tables import number
 from gallop.run_folder import resume_state
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.prepared import prepare
 from gallop.run_folder.seed_group import SeedGroup
-from gallop.runs import seed_group, workflow
+from gallop.runs import several, workflow
 from gallop.runs.seed_group import SeedsFailedError, resume_group, run_seeds, with_seed
 from gallop.runs.stopping import Stopped
 
@@ -68,7 +68,7 @@ class InThisProcess(OneMachine):
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Keyword arguments for running a group in this process."""
-    monkeypatch.setattr(seed_group, "SECONDS_BETWEEN_POLLS", 0.0)
+    monkeypatch.setattr(several, "SECONDS_BETWEEN_POLLS", 0.0)
     return {"display": Display(quiet=True), "place": InThisProcess()}
 
 
@@ -280,14 +280,30 @@ def test_on_a_terminal_each_run_has_a_row(done):
     group, _ = done
     display = Display()
     display.console = Console(record=True, width=80, force_terminal=True)
-    runs = {0: group.run(0), 9: group.run(9)}
-    states = {0: "finished", 9: "waiting"}
-    with GroupProgress(display, runs, states, 360) as progress:
+    runs = {"0": group.run(0), "9": group.run(9)}
+    states = {"0": "finished", "9": "waiting"}
+    with SeveralProgress(display, runs, states, dict.fromkeys(runs, 360), SEEDS) as progress:
         progress.show(at_once=True)
     last = [float(group.run(0).numbers.read_evaluations().results[-1].mean())]
     shown = display.console.export_text()
     for words in ("all runs", "360/720", "finished", "waiting", number(last[0])):
         assert words in shown
+
+
+def test_a_long_table_begins_with_the_runs_that_train(done):
+    group, _ = done
+    display = Display()
+    display.console = Console(record=True, width=80, force_terminal=True)
+    names = [str(number) for number in range(40)]
+    runs = dict.fromkeys(names, group.run(0))
+    states = {name: "finished" if int(name) < 30 else "waiting" for name in names}
+    states["35"] = "running"
+    with SeveralProgress(display, runs, states, dict.fromkeys(names, 360), SEEDS) as progress:
+        progress.show(at_once=True)
+    shown = display.console.export_text()
+    assert "1 running, 9 waiting, 30 finished" in shown
+    first = next(line for line in shown.splitlines() if line.rstrip().endswith("running"))
+    assert first.split()[0] == "35"
 
 
 def test_a_failing_run_does_not_stop_the_others(tmp_path, monkeypatch):

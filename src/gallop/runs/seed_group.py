@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
-from collections import deque
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -17,15 +15,15 @@ from pathlib import Path
 from gallop.environments.probe import Probed
 from gallop.errors import DivergedError, ExperimentError, RunError, counted
 from gallop.execution.processes import OneMachine
-from gallop.execution.work import Ended, Place, WorkItem
+from gallop.execution.work import Place
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import from_dict, settings_of
 from gallop.fields import flat
 from gallop.report import group_report
 from gallop.report.display import Display
 from gallop.report.expected_time import Expected
-from gallop.report.group_progress import GroupProgress, State, timestep_of
 from gallop.report.pages import page
+from gallop.report.several_progress import SEEDS, timestep_of
 from gallop.run_folder import consent, manifest
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
@@ -33,12 +31,11 @@ from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
 from gallop.runs import space
+from gallop.runs.several import SeveralRuns
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.training import initial_learner
 from gallop.runs.workflow import make_folder
 
-SECONDS_BETWEEN_POLLS = 0.1
-COMMAND = ("gallop", "run", "--quiet", "--resume")
 MAY_DIFFER = ("training_seed", "source")  # within a group
 
 
@@ -216,7 +213,6 @@ class _Runs:
         self.prepared = prepared.on_threads(place.threads(self.n_workers))
         self.engine = place.engine(self.n_workers, n_threads, nearest_folder(group.path))
         self.horizon = prepared.plan.horizon
-        self.states: dict[int, State] = {}
         self.failures: dict[int, str] = {}
         self.stop = Stop()
 
@@ -226,20 +222,30 @@ class _Runs:
         missing = [run for run in self.runs.values() if not run.experiment_file.is_file()]
         space.check_before(self.group.path, self.prepared.plan, self.display, len(missing))
         self._make_folders()
-        self.states = {seed: self._state_of(seed) for seed in self.runs}
+        self.several = SeveralRuns(
+            {str(seed): run for seed, run in self.runs.items()},
+            {str(seed): self.horizon for seed in self.runs},
+            SEEDS,
+            self.display,
+        )
+        for seed, reason in self.failures.items():
+            self.several.leave_out(str(seed), reason)
         n, seeds = len(self.runs), ", ".join(map(str, self.runs))
         self.display.say(
             f"training seed{'' if n == 1 else 's'} {seeds}: {counted(n, 'run')} as planned above, "
             f"{self.n_workers} at a time{self._together(expected)}"
         )
-        self._leave_out_diverged()
+        self.several.leave_out_diverged()
         with self.stop.listening(self.display.say):
             try:
-                self._train()
+                self.several.train(
+                    self.engine, self.stop, lambda name: page.keep_report(self.group)
+                )
             except Stopped as stopped:
                 self._say_what_is_kept(stopped)
                 raise
-        self.failures = group_report.damaged(self.runs) | self.failures
+        failed = {int(name): reason for name, reason in self.several.failures.items()}
+        self.failures = group_report.damaged(self.runs) | failed
         group_report.draw(self.group, self.runs, self.prepared.experiment)
         page.keep_report(self.group)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
@@ -247,21 +253,8 @@ class _Runs:
 
     def _together(self, expected: Expected | None) -> str:
         """How long the runs take that are not finished."""
-        n_left = sum(state == "waiting" for state in self.states.values())
+        n_left = self.several.n_left()
         return "" if expected is None else expected.of_runs(n_left, self.n_workers)
-
-    def _state_of(self, seed: int) -> State:
-        if seed in self.failures:
-            return "failed"
-        return "finished" if self.runs[seed].is_finished() else "waiting"
-
-    def _leave_out_diverged(self) -> None:
-        """Do not retry runs that would only repeat their divergence, bit for bit."""
-        for seed, run in self.runs.items():
-            told = run.read_diverged() if self.states[seed] == "waiting" else None
-            if told is not None and told.would_again:
-                self.states[seed] = "failed"
-                self.failures[seed] = told.message
 
     def _make_folders(self) -> None:
         for leftover in self.group.path.glob(".new-*"):
@@ -275,38 +268,10 @@ class _Runs:
                 except RunError as error:  # the other runs can still train
                     self.failures[seed] = error.message
 
-    def _train(self) -> None:
-        queue = deque(seed for seed, state in self.states.items() if state == "waiting")
-        try:
-            with GroupProgress(self.display, self.runs, self.states, self.horizon) as progress:
-                while "waiting" in self.states.values() or "running" in self.states.values():
-                    self.stop.check()
-                    self._submit(queue)
-                    for ended in self.engine.poll():
-                        self._note(ended)
-                    progress.show()
-                    time.sleep(SECONDS_BETWEEN_POLLS)
-        finally:
-            self.engine.close()
-
-    def _submit(self, queue: deque[int]) -> None:
-        """Submit as many runs as the engine has room for."""
-        while queue and self.engine.is_hungry:
-            seed = queue.popleft()
-            self.engine.submit(WorkItem(self.runs[seed].path, COMMAND))
-            self.states[seed] = "running"
-
-    def _note(self, ended: Ended) -> None:
-        seed = next(seed for seed, run in self.runs.items() if run.path == ended.item.folder)
-        self.states[seed] = "failed" if ended.exit_code else "finished"
-        page.keep_report(self.group)
-        if ended.exit_code:
-            self.failures[seed] = ended.reason
-
     def _say_what_is_kept(self, stopped: Stopped) -> None:
         self.display.say(f"stopped by {stopped}; saved so far:")
         for seed, run in self.runs.items():
-            timestep = timestep_of(run, self.states[seed], self.horizon)
+            timestep = timestep_of(run, self.several.states[str(seed)], self.horizon)
             self.display.say(f"seed {seed}: up to timestep {timestep:,} of {self.horizon:,}")
         self.display.say(f"to resume: gallop run --resume {self.group.path}")
 
