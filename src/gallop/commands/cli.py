@@ -24,6 +24,7 @@ from gallop.commands import (
     completion,
     doctor,
     evaluate,
+    experiment,
     export,
     figures,
     import_zoo,
@@ -122,6 +123,7 @@ def make_parser() -> Parser:
     for add in (
         *(
             run.add,
+            experiment.add,
             tune.add,
             watch.add,
             evaluate.add,

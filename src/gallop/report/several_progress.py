@@ -35,6 +35,7 @@ class Naming(NamedTuple):
 
 
 SEEDS = Naming("seed ", "training seed")
+RUNS = Naming("", "run")
 
 
 class SeveralProgress:

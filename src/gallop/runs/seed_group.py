@@ -91,13 +91,13 @@ def run_seeds(
     """
     display = display or Display()
     seeds = each_once(seeds)
-    _check_workers(workers)
+    check_workers(workers)
     first = with_seed(experiment, seeds[0])
     group = SeedGroup(run_path(Path(results), first.algo, first.env, name or name_of_now()))
     consent.asked_for(first)
     prepared = prepare(first)
     first = prepared.experiment
-    _check_name(group, first)
+    refuse_another_experiment(group, first)
     if not is_group(group.path):
         with initial_learner(prepared):
             pass  # raises once, before anything is written, if it cannot be made
@@ -134,7 +134,7 @@ def resume_group(
         SeedsFailedError: at the end, if a run failed.
         Stopped: after SIGINT or SIGTERM.
     """
-    _check_workers(workers)
+    check_workers(workers)
     check_contents(folder)
     group = SeedGroup(folder)
     experiment, seeds = group.read_experiment(), group.read_seeds()
@@ -159,12 +159,13 @@ def _probed_of(group: SeedGroup) -> Probed:
     return next((run.read_probed() for run in group.runs().values()), Probed())
 
 
-def _check_workers(workers: int | None) -> None:
+def check_workers(workers: int | None) -> None:
+    """Refuse a number of workers below 1."""
     if workers is not None and workers < 1:
         raise ExperimentError(f"--workers {workers}: must be at least 1")
 
 
-def _check_name(group: SeedGroup, experiment: Experiment) -> None:
+def refuse_another_experiment(group: SeedGroup, experiment: Experiment) -> None:
     """Refuse a folder that is not a group, or is a group with another experiment."""
     path = group.path
     check_contents(path)

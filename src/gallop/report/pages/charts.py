@@ -7,7 +7,7 @@ also given as text: the script puts a cursor on it and reads the text of the poi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +35,7 @@ class Curve(NamedTuple):
     """A line with a band; all arrays have shape [k]."""
 
     name: str
-    x: NDArray[np.int64]
+    x: NDArray[np.int64] | Floats
     y: Floats
     low: Floats
     high: Floats
@@ -43,6 +43,19 @@ class Curve(NamedTuple):
     """Number of a colour class of the style."""
     texts: Sequence[str]
     """What is read out at each point, shape [k]."""
+
+
+class Axis(NamedTuple):
+    """What the horizontal axis of curves means."""
+
+    number: Callable[[float], str]
+    """The text at a value of the axis."""
+    reading: str
+    """How a point is read out, such as "{:,.0f} timesteps"."""
+    start: float = 0.0
+
+
+TIMESTEPS = Axis(short, "{:,.0f} timesteps")
 
 
 class Band(NamedTuple):
@@ -75,22 +88,27 @@ class _Scale:
         return round(self.start + share * (self.end - self.start), 1)
 
 
-def curves(label: str, lines: Sequence[Curve], band: Band | None, x_end: float) -> Html:
-    """Draw curves over timesteps, to hover over or to walk along with the arrow keys.
+def curves(
+    label: str, lines: Sequence[Curve], band: Band | None, x_end: float, axis: Axis = TIMESTEPS
+) -> Html:
+    """Draw curves, to hover over or to walk along with the arrow keys.
 
     Args:
         label: what the chart shows, for screen readers.
         lines: the curves, each with finite values only.
         band: the random policy's returns.
         x_end: where the axis ends.
+        axis: what it means.
     """
     lines = [_thinned(_clipped(line)) for line in lines if line.x.size]
     if not lines:
         return element("p", "There is no evaluation to plot yet.", class_="note")
     low, high = _limits([*(a for c in lines for a in (c.y, c.low, c.high)), *_of(band)])
-    x = _Scale(0, max(x_end, *(float(line.x.max()) for line in lines)), LEFT, WIDTH - RIGHT)
+    x = _Scale(
+        axis.start, max(x_end, *(float(line.x.max()) for line in lines)), LEFT, WIDTH - RIGHT
+    )
     y = _Scale(low, high, HEIGHT - BOTTOM, TOP)
-    parts = [_axes(x, y)]
+    parts = [_axes(x, y, axis)]
     if band is not None:
         places = np.clip([band.mean, band.low, band.high], -HUGE, HUGE).tolist()
         band = band._replace(mean=places[0], low=places[1], high=places[2])
@@ -111,7 +129,7 @@ def curves(label: str, lines: Sequence[Curve], band: Band | None, x_end: float) 
         if len(places) <= 60:
             dots = (element("circle", cx=a, cy=b, r=2.6, class_=f"dot {colour}") for a, b in places)
             parts.append(each(dots))
-    points = _points(lines, x, y)
+    points = _points(lines, x, y, axis)
     cursor = element("g", *_cursor(len(lines)), class_="cursor", hidden=True)
     svg = element(
         "svg", *parts, cursor, viewBox=f"0 0 {WIDTH:g} {HEIGHT:g}", aria_hidden="true",
@@ -141,20 +159,20 @@ def legend(lines: Sequence[Curve], band: Band | None, meaning: str) -> Html:
     return joined(element("ul", *items, class_="legend"), element("p", meaning, class_="note"))
 
 
-def _points(lines: Sequence[Curve], x: _Scale, y: _Scale) -> list[Point]:
-    """Return what the script needs of each timestep at which any curve has a value."""
-    at: dict[int, list[tuple[int, float, str]]] = {}
+def _points(lines: Sequence[Curve], x: _Scale, y: _Scale, axis: Axis) -> list[Point]:
+    """Return what the script needs of each place at which any curve has a value."""
+    at: dict[float, list[tuple[int, float, str]]] = {}
     for number, line in enumerate(lines):
         for t, value, text in zip(line.x.tolist(), line.y, line.texts, strict=True):
-            at.setdefault(int(t), []).append((number, y(float(value)), text))
+            at.setdefault(t, []).append((number, y(float(value)), text))
     points = []
-    for timestep in sorted(at):
-        texts = "; ".join(text for _, _, text in at[timestep])
+    for value in sorted(at):
+        texts = "; ".join(text for _, _, text in at[value])
         points.append(
             Point(
-                x(float(timestep)),
-                [(number, place) for number, place, _ in at[timestep]],
-                f"{timestep:,} timesteps: {texts}",
+                x(float(value)),
+                [(number, place) for number, place, _ in at[value]],
+                f"{axis.reading.format(value)}: {texts}",
             )
         )
     return points
@@ -169,7 +187,7 @@ def _cursor(n: int) -> list[Html]:
     ]  # fmt: skip
 
 
-def _axes(x: _Scale, y: _Scale) -> Html:
+def _axes(x: _Scale, y: _Scale, axis: Axis) -> Html:
     parts = []
     for number, value in enumerate(ticks(y.low, y.high, 5)):
         place = y(value)
@@ -178,7 +196,7 @@ def _axes(x: _Scale, y: _Scale) -> Html:
     for number, value in enumerate(ticks(x.low, x.high, 6)):
         place = x(value)
         anchor = "end" if place > WIDTH - RIGHT - 20 else "middle"
-        parts.append(_label(short(value), place, HEIGHT - BOTTOM + 28, anchor, number % 2))
+        parts.append(_label(axis.number(value), place, HEIGHT - BOTTOM + 28, anchor, number % 2))
     parts.append(_line(LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, HEIGHT - BOTTOM, "axis"))
     return element("g", *parts)
 

@@ -1,0 +1,78 @@
+"""`gallop experiment`: a grid of algorithms, tasks, changes and training seeds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from gallop.commands.arguments import (
+    Commands,
+    add_command,
+    add_engine,
+    add_trust,
+    n_workers,
+    place,
+)
+
+EXAMPLES = """\
+examples:
+  gallop experiment grid.yaml --dry-run
+  gallop experiment grid.yaml --workers 2
+  gallop experiment grid.yaml --engine ray --address 10.0.0.1:6379
+
+grid.yaml:
+  experiment: {total_timesteps: 100_000}
+  algorithms: [sac, td3]
+  tasks: [Hopper-v5, Walker2d-v5, HalfCheetah-v5]
+  training_seeds: 0..4
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "experiment",
+        "Train a grid: algorithms, tasks, changes and training seeds",
+        "Train every combination of a grid, and report over training seeds and tasks. Started "
+        "again, it trains what is missing.",
+        _experiment,
+        EXAMPLES,
+    )
+    parser.add_argument("grid", type=Path, metavar="FILE", help="YAML file of the grid")
+    parser.add_argument(
+        "--name", metavar="NAME", help="Name of the grid's folder (default: that of FILE)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="Print the plan and stop")
+    parser.add_argument(
+        "--prepare", action="store_true",
+        help="Make the folders of all runs, print those left to train, and stop",
+    )  # fmt: skip
+    add_engine(parser)
+    add_trust(parser)
+    parser.add_argument(
+        "-f", "--folder", type=Path, default=Path("experiments"), metavar="DIR",
+        help="Folder of all grids (default: experiments)",
+    )  # fmt: skip
+    parser.add_argument("--quiet", action="store_true", help="Print errors only")
+
+
+def _experiment(options: argparse.Namespace) -> int:
+    from gallop.experiments.grid import load
+    from gallop.report.display import Display
+    from gallop.runs.grid import run_grid, show_plan
+
+    grid, where, display = load(options.grid), place(options), Display(options.quiet)
+    folder, workers = options.folder / (options.name or options.grid.stem), n_workers(options)
+    if options.dry_run:
+        show_plan(grid, folder, workers=workers, display=display, place=where)
+    else:
+        run_grid(
+            grid,
+            folder,
+            workers=workers,
+            display=display,
+            place=where,
+            only_prepare=options.prepare,
+        )
+    return 0
