@@ -133,6 +133,6 @@ def _summary(found: Found) -> Json:
             }
             for each in found.over_tasks
         ],
-        "seeds_needed": {f"{share:g}": n for share, n in found.n_seeds.items()},
+        "seeds_needed": {f"{gap:g}": n for gap, n in found.n_seeds.items()},
         "notes": list(found.notes),
     }

@@ -24,7 +24,7 @@ from gallop.evaluation.over_tasks import (
     improvement_over_tasks,
     normalised,
     performance_profile,
-    seeds_needed_relative,
+    seeds_needed,
 )
 from gallop.evaluation.statistics import (
     Difference,
@@ -41,8 +41,8 @@ from gallop.report.group_report import damaged, final_and_best
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.grid_folder import GridFolder
 
-SHARES = (0.1, 0.2, 0.5)
-"""Of the mean return: differences for which the number of seeds needed is given."""
+GAPS = (0.1, 0.2, 0.5)
+"""Differences of the score for which the number of seeds needed is given."""
 N_THRESHOLDS = 101
 NOTHING = Interval(math.nan, math.nan)
 
@@ -104,7 +104,7 @@ class Found(NamedTuple):
     reference: dict[str, float]
     """Task -> return that counts as a score of 1."""
     n_seeds: dict[float, int | None]
-    """Share of the mean return -> training seeds per arm that show such a difference."""
+    """Difference of the mean score -> training seeds per arm that show it on one task."""
     notes: tuple[str, ...]
 
 
@@ -154,8 +154,8 @@ def read_results(folder: GridFolder, grid: Grid) -> Found:
     over = _over_tasks(arms, common, returns, random, reference) if common else []
     if len(common) < len(tasks) and common:
         notes.append(f"over tasks: {len(common)} of {counted(len(tasks), 'task')} so far")
-    pooled = {f"{arm} {task}": values for (arm, task), values in returns.items() if values.size}
-    n_seeds = {share: seeds_needed_relative(pooled, share) if pooled else None for share in SHARES}
+    pooled = {f"{o.arm} {task}": values for o in over for task, values in o.scores.items()}
+    n_seeds = {gap: seeds_needed(pooled, gap) if pooled else None for gap in GAPS}
     return Found(
         arms, tasks, tuple(runs), tuple(on_tasks), tuple(over), random, reference, n_seeds,
         tuple(notes),

@@ -68,12 +68,12 @@ def scores_in_words(grid: Grid, found: Found) -> str:
 
 def seeds_in_words(found: Found) -> str:
     """Say how many training seeds show a difference; empty where that is not known."""
-    parts = [f"{n} for {100 * share:.0f} %" for share, n in found.n_seeds.items() if n]
+    parts = [f"{gap:g} with {n}" for gap, n in found.n_seeds.items() if n]
     if not parts:
         return ""
     return (
-        "Training seeds per arm that show a difference of the mean return on one task, in 80 % of "
-        f"experiments: {', '.join(parts)}."
+        "A difference of the mean scores of two arms on one task is found in 80 % of experiments "
+        f"with so many training seeds per arm: {', '.join(parts)}."
     )
 
 
