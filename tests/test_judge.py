@@ -17,6 +17,7 @@ import gallop
 from gallop.commands.cli import main
 from gallop.environments.make import Task, make_env
 from gallop.errors import ExperimentError
+from gallop.execution.work import HELD
 from gallop.experiments import seeding
 from gallop.policies import sb3_zip
 from gallop.report.display import Display
@@ -315,7 +316,7 @@ def test_a_folder_that_holds_runs_names_the_newest(command, run, tmp_path, capsy
 def test_an_active_run_is_not_changed(command, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with run.locked():
-        assert main([command[0], str(run.path), *command[1:]]) == 2
+        assert main([command[0], str(run.path), *command[1:]]) == HELD
     assert "being run by another process" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ from conftest import tiny
 from gallop.commands.cli import main
 from gallop.evaluation.audit.trajectory import from_arrays
 from gallop.evaluation.episodes import evaluate
+from gallop.execution.work import HELD
 from gallop.experiments.seeding import EVALUATION_SEEDS
 from gallop.reading import read_json, read_npz
 from gallop.report import audit_files
@@ -195,7 +196,7 @@ def test_the_command_writes_into_a_run_and_its_manifest(hopper, capsys):
     assert not manifest.damages(folder.path)
     with folder.locked():
         code = main(["audit", str(milestone.path), "--episodes", "1", "-o", str(milestone.path)])
-    assert code == 2
+    assert code == HELD
     assert "is being run by another process" in capsys.readouterr().err
     assert len(read_json(milestone.audit)["episodes"]) == 2
 

@@ -19,6 +19,7 @@ from conftest import tiny
 from small_search import finish, folder, one_round, start, trials, write
 
 from gallop.errors import HeldError
+from gallop.execution.work import HELD
 from gallop.report.display import Display
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import hold
@@ -299,7 +300,7 @@ def test_two_groups_of_one_name_and_two_resumes_of_one_run(tmp_path):
         ):
             second = gallop(*arguments)
             output = second.communicate(timeout=60)[0]
-            assert second.returncode == 2 and "Traceback" not in output, output
+            assert second.returncode == HELD and "Traceback" not in output, output
             assert f"is being run by another process (process {pid} on" in output, output
     finally:
         first.terminate()

@@ -42,12 +42,14 @@ from gallop.errors import (
     DivergedError,
     ExperimentError,
     FrozenError,
+    HeldError,
     TaskError,
     WorkerError,
     alternatives,
     interrupted,
     nearest,
 )
+from gallop.execution.work import HELD
 from gallop.plain_output import keep_printable
 from gallop.run_folder.full_disk import DiskFullError, file_of, is_full
 from gallop.runs.stopping import Stopped, answering_signals
@@ -62,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: those of the command line; default: `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0; 1 for a failure; 2 for bad input; 128 + signal number.
+        The exit code: 0; 1 for a failure; 2 for bad input; 75 for a folder that another process
+        holds; 128 + signal number.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     keep_printable()
@@ -95,7 +98,7 @@ def _failed(error: Exception) -> int:
     """
     if isinstance(error, ExperimentError):
         say_why(error)
-        return 2
+        return HELD if isinstance(error, HeldError) else 2
     if not isinstance(error, DivergedError | TaskError | WorkerError):
         if is_full(error):  # whichever exception a library raises for it
             known = isinstance(error, DiskFullError)

@@ -46,7 +46,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--dry-run", action="store_true", help="Print the plan and stop")
     parser.add_argument(
         "--prepare", action="store_true",
-        help="Make the folders of all runs, print those left to train, and stop",
+        help="Make the folders of all runs, list those left to train in runs.txt, and stop",
     )  # fmt: skip
     add_engine(parser)
     add_trust(parser)

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TypedDict
 
 from gallop.execution.child import ItemProcess
-from gallop.execution.work import HELD, WorkItem
+from gallop.execution.work import WorkItem
 from gallop.machine import instruction_set
 from gallop.run_folder import fence
-from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import write_bytes
 from gallop.run_folder.provenance import commit, versions
 
@@ -27,7 +26,6 @@ SUPERSEDED = -1
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_BETWEEN_LOOKS = 0.1
 SECONDS_UNTIL_SEEN = 10.0  # of a new file, on a network file system
-REFUSED = 2  # exit code of a command for bad input, and for a folder that is held
 
 
 class Order(TypedDict):
@@ -125,6 +123,4 @@ def supervise(order: Order, node: str) -> tuple[int, str]:
     finally:  # Ray cancels by a KeyboardInterrupt
         child.stop()
         child.wait()
-    if code == REFUSED and RunDirectory(folder).is_locked():
-        return HELD, ""
     return code, child.reason(code)

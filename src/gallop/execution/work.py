@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 HELD = 75
-"""Exit code of an item's process if another process holds its folder: it must be retried."""
+"""Exit code if another process holds the folder: try again later (EX_TEMPFAIL of sysexits.h)."""
 
 
 NO_ROOM = 74

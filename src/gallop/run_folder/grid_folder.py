@@ -3,6 +3,7 @@
 experiments/<name>/
 ├── grid.yaml             the grid, as it was read
 ├── <ALGO>_<ENV_ID>/<change>/     a group of training seeds, accepted by any command
+├── runs.txt             with --prepare: the folders of runs that are left to train
 ├── results.csv           a row per run: algorithm, task, change, seed, returns
 ├── summary.json          statistics over tasks and seeds
 └── report.html           the page
@@ -46,6 +47,11 @@ class GridFolder:
     def grid_file(self) -> Path:
         """Path of grid.yaml."""
         return self.path / GRID_FILE
+
+    @property
+    def run_list(self) -> Path:
+        """Path of runs.txt: the folders of runs that are left to train, one a line."""
+        return self.path / "runs.txt"
 
     @property
     def results(self) -> Path:

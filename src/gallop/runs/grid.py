@@ -24,6 +24,7 @@ from gallop.report.several_progress import RUNS
 from gallop.report.tables import Column, NameTable
 from gallop.run_folder import consent
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import write_bytes
 from gallop.run_folder.grid_folder import GridFolder, is_grid
 from gallop.run_folder.lookup import is_a_name
 from gallop.run_folder.prepared import PreparedRun, prepare
@@ -257,14 +258,14 @@ class _Grid:
             page.keep_report(each.group)
 
     def _list_runs(self) -> None:
-        """Print the folders that are left to be trained, for a batch system."""
+        """List the folders that are left to be trained, one a line, for a batch system."""
         paths = [run.path for each in self.combinations for run in each.runs().values()
                  if not run.is_finished()]  # fmt: skip
+        write_bytes(self.folder.run_list, "".join(f"{path}\n" for path in paths).encode())
         self.display.say(
-            f"{counted(len(paths), 'run')} left to train, each with gallop run --resume:"
+            f"{counted(len(paths), 'run')} left to train, each with gallop run --resume RUN; their "
+            f"folders are listed in {self.folder.run_list}"
         )
-        for path in paths:
-            self.display.say(str(path))
 
     def _report_failures(self, failures: dict[str, str]) -> None:
         for name, reason in failures.items():
