@@ -37,7 +37,7 @@ from gallop.execution.child import Deaths, signal_of
 from gallop.execution.ray_node import SUPERSEDED, Order, Told, installed
 from gallop.execution.work import HELD, NO_ROOM, Ended, WorkItem
 from gallop.run_folder import fence
-from gallop.run_folder.consent import for_children
+from gallop.run_folder.consent import for_other_machines
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.full_disk import DiskFullError
 
@@ -161,7 +161,7 @@ class RayTasks:
                 command=list(item.command),
                 token=token,
                 n_threads=self._n_threads,
-                environment=for_children(),
+                environment=for_other_machines(),
                 working_folder=str(Path.cwd()),
             )
             ref = self._nodes.submit(self._task, order)

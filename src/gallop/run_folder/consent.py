@@ -20,6 +20,7 @@ Installed packages are identified by name. Python's finders tell where a module 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -327,11 +328,23 @@ def _canonical(value: object) -> object:
 _PASSED_ON = "GALLOP_CONSENT"  # environment variable: identities, separated by commas
 _given_here = set(filter(None, os.environ.get(_PASSED_ON, "").split(",")))
 """Decisions that could not be stored; they hold for this process and its children."""
+_used = set(_given_here)
+"""All decisions that this process has relied on."""
 
 
 def for_children() -> dict[str, str]:
     """Return environment variables that pass unstored decisions on to a child process."""
-    return {_PASSED_ON: ",".join(sorted(_given_here))} if _given_here else {}
+    return _passed_on(_given_here)
+
+
+def for_other_machines() -> dict[str, str]:
+    """Return the same for a process that may not see what this user has stored here: all decisions
+    that this process has relied on."""
+    return _passed_on(_used)
+
+
+def _passed_on(identities: set[str]) -> dict[str, str]:
+    return {_PASSED_ON: ",".join(sorted(identities))} if identities else {}
 
 
 def state_folder() -> Path:
@@ -356,18 +369,19 @@ def _decision(identity: str) -> Path:
 
 
 def _is_given(identity: str) -> bool:
-    if identity in _given_here:
-        return True
-    try:
-        return _decision(identity).is_file()
-    except (OSError, RuntimeError):
-        return False
+    is_given = identity in _given_here
+    with contextlib.suppress(OSError, RuntimeError):
+        is_given = is_given or _decision(identity).is_file()
+    if is_given:
+        _used.add(identity)
+    return is_given
 
 
 def _give(identity: str, request: Request | None) -> None:
     """Store a decision; if it cannot be written, it holds for this process and its children."""
     if _is_given(identity):
         return
+    _used.add(identity)
     lines = [] if request is None else request.lines()
     how = "requested by the user" if request is None else f"agreed to for {request.file.resolve()}"
     try:
