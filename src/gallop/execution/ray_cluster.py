@@ -490,7 +490,9 @@ def _connect(address: str) -> None:
         _check_address(address)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with _silent():
+        # Ray puts our current folder first on the path of its workers, where any file could be
+        # mistaken for a module (own_code.py): we are in an empty one meanwhile.
+        with _silent(), tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
             _log_what_ray_prints()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError
@@ -571,10 +573,10 @@ def _why_not_connected(error: Exception) -> str:
     if "Could not find any running Ray" in told:
         return "no Ray cluster runs on this machine; name one with --address HOST:PORT"
     if "Failed to connect to Ray cluster" in told:
-        hint = (
-            "is its token in ~/.ray/auth_token here?" if not _has_token() else "is the token its?"
+        return (
+            "there is no Ray cluster, or it has another token: ~/.ray/auth_token, or "
+            "RAY_AUTH_TOKEN, must be the same on all machines"
         )
-        return f"the Ray cluster does not let us in; {hint}"
     return described(error)
 
 
