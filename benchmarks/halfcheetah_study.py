@@ -5,7 +5,7 @@ r"""The reference study on HalfCheetah-v5: train what is missing, and publish wh
     python benchmarks/halfcheetah_study.py publish
 
 The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
-training seeds, so all commands of Gallop work on it. Whatever has been trained so far is then
+training seeds, so all commands of Gallop work on it. Whatever runs are finished are then
 published in the same folder: CSVs, figures, films and the page's tables. What the CSVs say of
 other runs stays, so that a study can be trained on several machines.
 """
@@ -183,11 +183,9 @@ def write_csv(path: Path, row: Any, rows: Iterable[Any]) -> None:
 
 
 def with_runs(old: Study, results: Path) -> Study:
-    """Add the runs in a folder. They replace the published ones of the same experiment and training
-    seed, unless those have been trained for longer."""
-    had = {each[:2]: each.timestep for each in old.runs}
-    runs = {key: run for key, run in found_runs(results).items()
-            if reached(run) >= had.get(key, 0) and reached(run)}  # fmt: skip
+    """Add the finished runs in a folder. They replace the published ones of the same experiment and
+    training seed."""
+    runs = {key: run for key, run in found_runs(results).items() if run.is_finished()}
     new = Study(
         [row for key, run in runs.items() for row in evaluation_rows(*key, run)],
         [row for key, run in runs.items() for row in milestone_rows(*key, run)],
@@ -263,10 +261,8 @@ def wall_minutes(run: RunDirectory) -> float | None:
 
 
 def audit_rows(name: str, seed: int, run: RunDirectory) -> list[Audited]:
-    """Audit a finished run's milestones that have no full audit, and return what all say."""
+    """Audit a run's milestones that have no full audit, and return what all say."""
     found, experiment = [], run.look_at_experiment()
-    if not run.is_finished():
-        return []
     for percent in experiment.milestones:
         milestone = run.milestone(percent)
         if not milestone.model.exists():

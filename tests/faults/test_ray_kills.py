@@ -39,23 +39,10 @@ def start(home, name, *arguments):
         )
 
 
-def processes_in(home):
-    """Processes that train or watch over a run below this folder: id -> command line."""
-    found = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(str(home).encode() in word and b"seed-" in word for word in words):
-            found[int(folder.name)] = words
-    return found
-
-
 def supervisors_of(home):
     """The processes of Ray that watch over them."""
     parents = set()
-    for pid in processes_in(home):
+    for pid in ray_nodes.processes_in(home):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
@@ -79,7 +66,7 @@ def test_twelve_runs_end_once_and_bit_identically(tmp_path):
         while (code := driver.poll()) is None:
             assert time.monotonic() < deadline, (tmp_path / "output").read_text()
             time.sleep(0.2)
-            working = processes_in(tmp_path / "results")
+            working = ray_nodes.processes_in(tmp_path / "results")
             if not kinds or not working:
                 continue
             time.sleep(generator.uniform(0, 4))
@@ -100,7 +87,7 @@ def test_twelve_runs_end_once_and_bit_identically(tmp_path):
             kinds.pop()
         assert code == 0, (tmp_path / "output").read_text()
         assert sum(killed.values()) == N_KILLS
-        assert not processes_in(tmp_path / "results")
+        assert not ray_nodes.processes_in(tmp_path / "results")
     (alone,) = (tmp_path / "results").glob("*/alone")
     (group,) = (tmp_path / "results").glob("*/cluster")
     for seed in range(N_RUNS):

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import ray_nodes
 from small_search import (
     finish,
     folder,
@@ -111,6 +112,33 @@ def reference(tmp_path_factory):
 def told(home, n):
     """Whether trials/00n has been begun: those of the batch before it were told of."""
     return lambda: list(home.glob(f"o/plots/*/x/trials/{n:03d}/seed-0/experiment.yaml"))
+
+
+def test_the_same_trials_on_a_ray_cluster_that_is_killed_piece_by_piece(
+    server, reference, tmp_path, monkeypatch
+):
+    """A node, a training and the coordinator are killed in turn."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    url = server.url("ray")
+    write(tmp_path, search_data())
+    with ray_nodes.started(3) as nodes:
+        cluster = ["--storage", url, "--engine", "ray", "--address", nodes.address]
+        process = start(tmp_path, "search.yaml", "--reproducible", "--name", "x", *cluster)
+        wait_until(told(tmp_path, 0), process)
+        nodes.kill()
+        nodes.add()
+        wait_until(told(tmp_path, 2), process)
+        trainings = ray_nodes.processes_in(tmp_path / "o")
+        for pid in trainings:
+            kill(pid, signal.SIGKILL)
+        kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert trainings
+        code, text = run(tmp_path, "--resume", folder(tmp_path), *cluster)
+        assert code == 0, text
+        assert not ray_nodes.processes_in(tmp_path / "o")
+    assert outcome(folder(tmp_path)) == reference
 
 
 def test_the_same_trials_as_in_sqlite_killed_once_and_resumed(server, reference, tmp_path):

@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 SMALL = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
@@ -59,6 +60,19 @@ def started(n: int) -> Iterator[Nodes]:
     )
     with process:  # closes its pipes, and waits for its end
         yield Nodes(process)
+
+
+def processes_in(home: Path) -> dict[int, list[bytes]]:
+    """Return the processes that train below a folder: id -> command line."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(word.startswith(str(home).encode()) and b"seed-" in word for word in words):
+            found[int(folder.name)] = words
+    return found
 
 
 def main(n: int) -> None:
