@@ -129,6 +129,7 @@ def test_the_same_trials_on_a_ray_cluster_that_is_killed_piece_by_piece(
         nodes.kill()
         nodes.add()
         wait_until(told(tmp_path, 2), process)
+        wait_until(lambda: ray_nodes.processes_in(tmp_path / "o"), process)
         trainings = ray_nodes.processes_in(tmp_path / "o")
         for pid in trainings:
             kill(pid, signal.SIGKILL)
