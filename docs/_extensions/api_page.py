@@ -1,7 +1,7 @@
 """The Python API as Markdown: what `gallop` offers, what that takes, returns and raises.
 
 Sphinx's autodoc writes signatures and docstrings. Every function of `gallop.__all__` is shown; of
-the classes, what is of use outside Gallop.
+classes, what is of use outside Gallop.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ RESULTS = (
 )
 ARGUMENTS = (
     Shown("gallop.report.display.Display", is_made=True),
+    Shown("gallop.execution.ray_cluster.RayCluster", is_made=True),
     Shown("gallop.run_folder.trackers.Tracker", ("log", "close")),
     Shown("gallop.learners.learner.LogRow", ("timestep", "values")),
     Shown("gallop.tuning.search_settings.Search"),
@@ -81,6 +82,7 @@ ARGUMENTS = (
 FUNCTIONS = ("gallop.tuning.search.from_data",)
 ERRORS = (
     *("gallop.errors.ExperimentError", "gallop.errors.RunError", "gallop.errors.HeldError"),
+    "gallop.errors.FencedError",
     "gallop.run_folder.consent.ConsentError",
     *("gallop.policies.safe_archive.PolicyFileError", "gallop.run_folder.manifest.DamagedError"),
     *("gallop.errors.TaskError", "gallop.errors.WorkerError", "gallop.errors.DivergedError"),
@@ -122,7 +124,8 @@ def _class(shown: Shown, directive: str = "autoclass") -> str:
 
 def page() -> str:
     """Everything below the introduction of docs/reference/api.md."""
-    order = sorted(gallop.__all__, key=lambda name: (*ORDER, name).index(name))
+    functions = [name for name in gallop.__all__ if not name[0].isupper()]
+    order = sorted(functions, key=lambda name: (*ORDER, name).index(name))
     sections = {
         "Functions": [_function(f"gallop.{name}") for name in order],
         "What they return": [*map(_class, RESULTS)],

@@ -63,9 +63,11 @@ def run_seeds(
         seeds: the training seeds.
         results: the folder that holds all runs.
         name: name of the group's folder; default: the current time, as YYYYMMDD_HHMMSS.
-        workers: runs that train in parallel; default, and at most: as many as the cores allow.
+        workers: runs that train in parallel; default: as many as the cores allow, or the CPUs of
+            the cluster.
         display: where to print; `Display(quiet=True)` prints errors only.
-        place: where the runs train; default: this machine.
+        place: where the runs train; default: this machine. `gallop.RayCluster("10.0.0.1:6379")` is
+            a cluster.
 
     Returns:
         The group's folder; `runs()` maps each training seed to its run.
