@@ -74,7 +74,7 @@ RESULTS = (
 )
 ARGUMENTS = (
     Shown("gallop.report.display.Display", is_made=True),
-    Shown("gallop.execution.ray_cluster.RayCluster", is_made=True),
+    Shown("gallop.RayCluster", is_made=True),
     Shown("gallop.run_folder.trackers.Tracker", ("log", "close")),
     Shown("gallop.learners.learner.LogRow", ("timestep", "values")),
     Shown("gallop.tuning.search_settings.Search"),
