@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,9 +64,9 @@ def _show(found: Compared, display: Display) -> None:
     sides = found.sides
     for side in sides:
         states = ", ".join(dict.fromkeys(run.status for run in side.runs))
-        _tell(f"{side.label}: {side.title}, {_what(side)}, {states}", display)
+        display.tell(f"{side.label}: {side.title}, {_what(side)}, {states}")
         for seed, why in side.unusable.items():
-            _tell(f"{side.label}: seed {seed} is left out: {why}", display)
+            display.tell(f"{side.label}: seed {seed} is left out: {why}")
     display.say("")
     headings = ("timestep", "mean", "IQM", "95 % CI", "over")
     cells = [
@@ -83,18 +82,11 @@ def _show(found: Compared, display: Display) -> None:
         display.say("")
         display.table(_gap_table(found.gaps))
         for how in dict.fromkeys((gap.label, gap.how) for gap in found.gaps):
-            _tell(f"{how[0]}: {how[1]}", display)
+            display.tell(f"{how[0]}: {how[1]}")
     for note in found.notes:
-        _tell(note, display)
+        display.tell(note)
     _say_what_it_is(sides, display)
     _show_movement(sides, display)
-
-
-def _tell(text: str, display: Display) -> None:
-    """Print a sentence, wrapped between words; a path is never broken."""
-    width = max(display.console.width, 24)
-    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
-    display.say("\n".join(lines))
 
 
 def _what(side: Side) -> str:
@@ -133,17 +125,15 @@ def _gap_table(gaps: Sequence[Gap]) -> NameTable:
 
 def _say_what_it_is(sides: Sequence[Side], display: Display) -> None:
     if any(not side.is_group for side in sides):
-        _tell(
+        display.tell(
             "A run's returns are of its deterministic episodes on the evaluation seeds; its "
             "interval is that of the mean, over initial states of one policy. One training seed "
             "says nothing about the next.",
-            display,
         )
     if any(side.is_group for side in sides):
-        _tell(
+        display.tell(
             "A group's returns are one mean per training seed; its interval is that of the IQM, "
             "over training seeds.",
-            display,
         )
 
 
@@ -165,7 +155,7 @@ def _show_movement(sides: Sequence[Side], display: Display) -> None:
     for side in sides:
         if measures[side.letter]:
             told = "; ".join(findings_of(side)) or "none"
-            _tell(f"findings of {side.letter}: {told}", display)
+            display.tell(f"findings of {side.letter}: {told}")
         else:
             why = side.runs[0].why_no_audit or "no milestone has been reached"
-            _tell(f"{side.letter} has no audit: {why}", display)
+            display.tell(f"{side.letter} has no audit: {why}")

@@ -94,6 +94,12 @@ class Display:
         """
         self.console.print(Text(printable_lines(text), style), soft_wrap=True)
 
+    def tell(self, text: str) -> None:
+        """Print a sentence, wrapped between words; a path is never broken."""
+        width = max(self.console.width, 24)
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+        self.say("\n".join(lines))
+
     def table(self, table: NameTable) -> None:
         """Print a table that fits the console's width."""
         if table.title:

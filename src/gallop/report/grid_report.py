@@ -30,18 +30,18 @@ def show(folder: GridFolder, grid: Grid, display: Display) -> None:
     found = read_results(folder, grid)
     display.say("")
     display.table(_task_table(found))
-    display.say(
+    display.tell(
         "Returns of the final policies, one mean per training seed. Differences are from "
         f"{found.arms[0]}, with Welch's interval."
     )
     if found.over_tasks:
         display.say("")
         display.table(_table_over_tasks(found))
-        display.say(grid_page.scores_in_words(grid, found))
+        display.tell(grid_page.scores_in_words(grid, found))
     if told := grid_page.seeds_in_words(found):
-        display.say(told)
+        display.tell(told)
     for note in found.notes:
-        display.say(note)
+        display.tell(note)
     display.say(f"\npage    {folder.report}\nnumbers {folder.results}, {folder.summary}")
 
 

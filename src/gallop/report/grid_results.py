@@ -152,7 +152,7 @@ def read_results(folder: GridFolder, grid: Grid) -> Found:
         )
     common = [task for task in common if task not in flat]
     over = _over_tasks(arms, common, returns, random, reference) if common else []
-    if len(common) < len(tasks) and common:
+    if 0 < len(common) < len(tasks) - len(flat):
         notes.append(f"over tasks: {len(common)} of {counted(len(tasks), 'task')} so far")
     pooled = {f"{o.arm} {task}": values for o in over for task, values in o.scores.items()}
     n_seeds = {gap: seeds_needed(pooled, gap) if pooled else None for gap in GAPS}
