@@ -152,6 +152,15 @@ def test_a_process_whose_run_was_taken_can_neither_write_nor_delete(run, monkeyp
     write_bytes(run.path.parent / "b", b"elsewhere")  # other folders are not concerned
 
 
+def test_a_command_of_the_user_takes_the_run_from_a_worker_that_may_still_be_there(run):
+    lost = fence.raise_fence(run.path, break_lock=False)
+    with run.locked():
+        assert fence.read_token(run.path) not in ("", lost)
+    never_handed_out = make_folder(run.path.parent / "other", prepare(tiny("ppo")))
+    with never_handed_out.locked():
+        assert not fence.fence_file(never_handed_out.path).exists()
+
+
 def test_taking_a_run_back_deletes_what_is_about_to_be_moved(run):
     fence.raise_fence(run.path, break_lock=False)
     with pytest.raises(FileNotFoundError), new_folder(run.path / "new") as temporary:

@@ -21,8 +21,23 @@ import runs
 from gallop.run_folder import fence
 
 pytest.importorskip("ray")
-if not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("ip")):
-    pytest.skip("needs root and iproute2", allow_module_level=True)
+
+
+def may_make_networks():
+    """Whether this machine lets us make network namespaces: root outside most containers."""
+    name = f"gallop-probe-{os.getpid()}"
+    if not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("ip")):
+        return False
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True).returncode == 0
+    subprocess.run(["ip", "netns", "del", name], capture_output=True)
+    alone = ["unshare", "--fork", "--pid", "--mount", "--uts", "--ipc", "--mount-proc", "true"]
+    return made and subprocess.run(alone, capture_output=True).returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not may_make_networks(), reason="needs root, iproute2 and namespaces"),
+]
 
 SCRIPT = Path(__file__).parent / "ray_netns.sh"
 BIN = Path(sys.executable).parent
@@ -66,9 +81,10 @@ class Network:
 
 
 @contextlib.contextmanager
-def network(folder, tag, third_byte, n_workers=2):
+def network(folder, n_workers=2):
+    """Names and addresses depend on the process, so that tests can run side by side."""
     folder.mkdir()
-    nodes = Network(folder, tag, third_byte)
+    nodes = Network(folder, f"g{os.getpid() % 100_000}", 1 + os.getpid() % 250)
     try:
         nodes.do("start", str(n_workers))
         yield nodes
@@ -76,13 +92,12 @@ def network(folder, tag, third_byte, n_workers=2):
         nodes.do("stop")
 
 
-@pytest.mark.slow
 def test_a_node_that_is_cut_off_does_not_write_over_its_successor(tmp_path):
     runs.write(tmp_path, EXPERIMENT)
     command = ["run", "experiment.yaml", "--seeds=0..2"]
     subprocess.run([BIN / "gallop", *command, "--name=alone"], cwd=tmp_path, check=True,
                    capture_output=True)  # fmt: skip
-    with network(tmp_path / "net", "gc", 31) as nodes:
+    with network(tmp_path / "net") as nodes:
         ray = ["--engine", "ray", "--address", nodes.head]
         with nodes.gallop("head", tmp_path, *command, "--name=cluster", *ray) as driver:
             deadline, lost = time.monotonic() + SECONDS, None
@@ -114,7 +129,6 @@ def test_a_node_that_is_cut_off_does_not_write_over_its_successor(tmp_path):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.slow
 def test_machines_that_cannot_take_part_are_refused_on_one_line(tmp_path):
     runs.write(tmp_path, EXPERIMENT)
     command = ["run", "experiment.yaml", "--seeds=0..1", "--name=a", "--quiet"]
@@ -128,7 +142,7 @@ def test_machines_that_cannot_take_part_are_refused_on_one_line(tmp_path):
         assert not list(home.glob("results/*/a"))
         return output
 
-    with network(tmp_path / "net", "gr", 32, n_workers=1) as nodes:
+    with network(tmp_path / "net", n_workers=1) as nodes:
         assert "this machine is not a node of that cluster" in said(nodes, "desk")
         # A folder of the node's own, under the same path.
         own = tmp_path / "own"

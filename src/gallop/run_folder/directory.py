@@ -358,7 +358,7 @@ class RunDirectory:
                 self.state.mkdir(exist_ok=True)  # it may have been deleted
         with hold(self.state / "lock", self.path, busy, named) as self._held:
             if named:
-                fence.check(self.path)
+                fence.enter(self.path)
             yield
 
     def killed_holder(self) -> Holder | None:

@@ -111,7 +111,28 @@ def _remove(leftover: Path) -> None:
 
 def variable(folder: Path, token: str) -> dict[str, str]:
     """Return the environment variable of the process that is given a run."""
-    return {VARIABLE: f"{token} {folder}"}
+    return {VARIABLE: f"{token} {folder.absolute()}"}
+
+
+def enter(folder: Path) -> None:
+    """Check, when this process has locked a run, that it may write to it.
+
+    A process to which no engine gave the run, such as a command of the user, takes it from whoever
+    was given it before.
+
+    Raises:
+        FencedError: if this process was given the run, and it was taken from it.
+    """
+    if _given()[1] == str(folder.absolute()):
+        check(folder)
+    elif read_token(folder):
+        raise_fence(folder, break_lock=False)
+
+
+def _given() -> tuple[str, str]:
+    """Return token and folder of the run that this process was given; empty if none."""
+    token, _, folder = os.environ.get(VARIABLE, "").partition(" ")
+    return token, folder
 
 
 def check(path: Path) -> None:
@@ -123,7 +144,7 @@ def check(path: Path) -> None:
     Raises:
         FencedError: if it was.
     """
-    token, _, given = os.environ.get(VARIABLE, "").partition(" ")
+    token, given = _given()
     if not given or not path.absolute().is_relative_to(given):
         return
     if read_token(Path(given)) != token:
