@@ -31,11 +31,10 @@ from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.seed_group import SeedGroup, is_group
 from gallop.runs.seed_group import (
     check_workers,
-    nearest_folder,
     refuse_another_experiment,
     with_seed,
 )
-from gallop.runs.several import SeveralRuns
+from gallop.runs.several import SeveralRuns, Workers
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.workflow import make_folder
 
@@ -129,15 +128,14 @@ class _Grid:
         self.n_threads = max(c.cell.experiment.n_threads or 1 for c in self.combinations)
         n_runs = len(self.combinations) * len(grid.training_seeds)
         self.n_workers = min(place.n_workers(workers, self.n_threads), n_runs)
-        self.place, self.stop = place, Stop()
+        self.place, self.asked, self.stop = place, workers, Stop()
         self.prepared: dict[str, PreparedRun] = {}
 
     def go(self, only_prepare: bool) -> None:
         """Train what is missing, then write and print the results."""
-        engine = None
+        workers = None
         if not only_prepare:
-            store = nearest_folder(self.folder.path)
-            engine = self.place.engine(self.n_workers, self.n_threads, store)
+            workers = Workers(self.place, self.asked, self.n_threads, self.folder.path)
         self._prepare()
         self.show_plan()
         with self.folder.locked(), contextlib.ExitStack() as locks:
@@ -145,13 +143,13 @@ class _Grid:
             for each in self.combinations:
                 locks.enter_context(each.group.locked())
             failures = self._make_folders()
-            if engine is None:
+            if workers is None:
                 self._list_runs()
                 return
             several = self._several(failures)
             with self.stop.listening(self.display.say):
                 try:
-                    several.train(engine, self.stop, self._note)
+                    several.train(workers.engine, self.stop, self._note)
                 except Stopped as stopped:
                     done = sum(each.n_finished() for each in self.combinations)
                     self.display.say(

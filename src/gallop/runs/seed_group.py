@@ -31,7 +31,7 @@ from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
 from gallop.runs import space
-from gallop.runs.several import SeveralRuns
+from gallop.runs.several import SeveralRuns, Workers
 from gallop.runs.stopping import Stop, Stopped
 from gallop.runs.training import initial_learner
 from gallop.runs.workflow import make_folder
@@ -103,14 +103,14 @@ def run_seeds(
     if not is_group(group.path):
         with initial_learner(prepared):
             pass  # raises once, before anything is written, if it cannot be made
-    if is_group(group.path):
-        first, there = group.read_experiment(), group.read_seeds()
-        prepared = dataclasses.replace(prepared, experiment=first)
-        seeds = [*there, *(seed for seed in seeds if seed not in there)]
-    runs = _Runs(group, prepared, seeds, workers, display, place or OneMachine())
+    team = Workers(place or OneMachine(), workers, first.n_threads, group.path)
     with group.locked():
+        if is_group(group.path):
+            first, there = group.read_experiment(), group.read_seeds()
+            prepared = dataclasses.replace(prepared, experiment=first)
+            seeds = [*there, *(seed for seed in seeds if seed not in there)]
         group.write(first, seeds)
-        runs.go()
+        _Runs(group, prepared, seeds, team, display).go()
     return group
 
 
@@ -141,9 +141,9 @@ def resume_group(
     group = SeedGroup(folder)
     experiment, seeds = group.read_experiment(), group.read_seeds()
     prepared = prepare_again(experiment, _probed_of(group))
-    runs = _Runs(group, prepared, seeds, workers, display or Display(), place or OneMachine())
+    team = Workers(place or OneMachine(), workers, experiment.n_threads, group.path)
     with group.locked():
-        runs.go()
+        _Runs(group, prepared, seeds, team, display or Display()).go()
     return group
 
 
@@ -192,11 +192,6 @@ def refuse_another_experiment(group: SeedGroup, experiment: Experiment) -> None:
             )
 
 
-def nearest_folder(path: Path) -> Path:
-    """Return the path itself or its nearest parent that exists."""
-    return next(each for each in (path.absolute(), *path.absolute().parents) if each.is_dir())
-
-
 class _Runs:
     """The runs of a group while they train."""
 
@@ -205,16 +200,13 @@ class _Runs:
         group: SeedGroup,
         prepared: PreparedRun,
         seeds: Sequence[int],
-        workers: int | None,
+        workers: Workers,
         display: Display,
-        place: Place,
     ) -> None:
-        self.group, self.display = group, display
+        self.group, self.display, self.workers = group, display, workers
         self.runs = {seed: group.run(seed) for seed in seeds}
-        n_threads = prepared.experiment.n_threads
-        self.n_workers = min(place.n_workers(workers, n_threads), len(seeds))
-        self.prepared = prepared.on_threads(place.threads(self.n_workers))
-        self.engine = place.engine(self.n_workers, n_threads, nearest_folder(group.path))
+        self.n_workers = min(workers.n, len(seeds))
+        self.prepared = prepared.on_threads(workers.place.threads(self.n_workers))
         self.horizon = prepared.plan.horizon
         self.failures: dict[int, str] = {}
         self.stop = Stop()
@@ -242,7 +234,7 @@ class _Runs:
         with self.stop.listening(self.display.say):
             try:
                 self.several.train(
-                    self.engine, self.stop, lambda name: page.keep_report(self.group)
+                    self.workers.engine, self.stop, lambda name: page.keep_report(self.group)
                 )
             except Stopped as stopped:
                 self._say_what_is_kept(stopped)

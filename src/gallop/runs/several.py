@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from gallop.execution.work import Ended, Engine, WorkItem
+from gallop.execution.work import Ended, Engine, Place, WorkItem
 from gallop.report.display import Display
 from gallop.report.several_progress import Naming, SeveralProgress, State
 from gallop.run_folder.directory import RunDirectory
@@ -18,6 +19,33 @@ from gallop.runs.stopping import Stop
 
 SECONDS_BETWEEN_POLLS = 0.1
 COMMAND = ("gallop", "run", "--quiet", "--resume")
+
+
+class Workers:
+    """What trains several runs. It is made before anything is written, because it may be refused.
+
+    Attributes:
+        place: where the runs train.
+        n: at most so many train at a time.
+        engine: trains them.
+    """
+
+    def __init__(
+        self, place: Place, asked: int | None, n_threads: int | None, folder: Path
+    ) -> None:
+        """
+        Args:
+            place: where the runs train.
+            asked: the number of workers that was requested, if any.
+            n_threads: threads of each run, if its experiment sets them.
+            folder: that of the runs; it need not exist yet.
+
+        Raises:
+            ExperimentError: if the place cannot be used.
+        """
+        self.place, self.n = place, place.n_workers(asked, n_threads)
+        store = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())
+        self.engine = place.engine(self.n, n_threads, store)
 
 
 class SeveralRuns:
