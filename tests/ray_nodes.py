@@ -3,7 +3,8 @@
     python ray_nodes.py N
 
 It prints its address, then obeys one line of standard input at a time and answers each with a line:
-`kill` (kills a node other than the head, at random), `add` (starts one). It ends with its input.
+`kill` (kills a node other than the head, at random), `add` (starts one), `behead` (kills the head's
+server, without which there is no cluster). It ends with its input.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ class Nodes:
     def add(self) -> None:
         """Start a node."""
         self._tell("add")
+
+    def behead(self) -> None:
+        """Kill the server of the head."""
+        self._tell("behead")
 
     def _tell(self, word: str) -> None:
         assert self._process.stdin is not None
@@ -88,6 +93,8 @@ def main(n: int) -> None:
         if line.strip() == "kill":
             victim = nodes.pop(generator.randrange(len(nodes)))
             cluster.remove_node(victim, allow_graceful=False)
+        elif line.strip() == "behead":
+            cluster.head_node.kill_gcs_server(check_alive=False)
         else:
             nodes.append(cluster.add_node(**SMALL))
         print("done", flush=True)

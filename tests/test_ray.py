@@ -34,7 +34,7 @@ def run(tmp_path):
     [
         (["--seeds=0..1", "--engine=rey"], "--engine rey: did you mean ray?"),
         (["--seeds=0..1", "--address=a:1"], "--address requires --engine ray"),
-        (["--engine=ray"], "a single run trains in this process; --seeds trains several"),
+        (["--engine=ray"], "--engine requires --seeds or --resume"),
         (["--seeds=0..1", "--engine=ray", "--address=node"], "expected HOST:PORT"),
         (["--seeds=0..1", "--engine=ray", "--address=node:99999"], "expected HOST:PORT"),
         (["--seeds=0..1", "--engine=ray", "--address=ray://a:10001"], "expected HOST:PORT"),

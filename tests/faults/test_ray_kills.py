@@ -97,3 +97,29 @@ def test_twelve_runs_end_once_and_bit_identically(tmp_path):
     summaries = [json.loads((each / "summary.json").read_text()) for each in (alone, group)]
     assert summaries[0] == summaries[1]
     assert len(summaries[0]["final"]["mean_return_of_seed"]) == N_RUNS
+
+
+@pytest.mark.slow
+def test_without_the_head_the_command_ends_with_one_line_and_goes_on_in_another_cluster(tmp_path):
+    longer = {"total_timesteps": 60_000, "evaluation": {"interval": 30_000, "n_episodes": 2}}
+    runs.write(tmp_path, EXPERIMENT | longer)
+    seeds = ["--seeds=0..1", "--quiet"]  # the last ones count
+    assert start(tmp_path, "alone", *seeds).wait(SECONDS) == 0
+    with ray_nodes.started(2) as nodes:
+        command = [*seeds, "--engine", "ray", "--address", nodes.address]
+        driver = start(tmp_path, "cluster", *command)
+        while not list(tmp_path.glob("results/*/cluster/seed-*/state/0*")):
+            assert driver.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.1)
+        nodes.behead()
+        assert driver.wait(SECONDS) == 2
+        output = (tmp_path / "output").read_text()
+        assert "does not answer any more" in output and output.count("\n") == 1, output
+    with ray_nodes.started(2) as nodes:
+        command = [*seeds, "--engine", "ray", "--address", nodes.address]
+        assert start(tmp_path, "cluster", *command).wait(SECONDS) == 0
+    (alone,) = (tmp_path / "results").glob("*/alone")
+    (group,) = (tmp_path / "results").glob("*/cluster")
+    for seed in range(2):
+        expected, found = (runs.content(each / f"seed-{seed}") for each in (alone, group))
+        assert runs.differences(found, expected) == []

@@ -126,8 +126,8 @@ def make_parser() -> Parser:
     for add in (
         *(
             run.add,
-            experiment.add,
             tune.add,
+            experiment.add,
             watch.add,
             evaluate.add,
             audit.add,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gallop.commands.arguments import Call
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, alternatives
 
 
 class Mode(NamedTuple):
@@ -39,8 +39,9 @@ def choose_mode(modes: Sequence[Mode], options: argparse.Namespace) -> Mode:
         if name in (mode.flag, *mode.takes) or not _is_given(name, options):
             continue
         owners = [other.flag for other in modes if name in other.takes]
-        if len(owners) == 1 and owners[0] is not None:
-            raise ExperimentError(f"{_shown(name, options)} requires --{owners[0]}")
+        needed = [f"--{flag}" for flag in reversed(owners) if flag is not None]
+        if needed and (len(owners) == 1 or not mode.refusal):
+            raise ExperimentError(f"{_shown(name, options)} requires {alternatives(needed)}")
         raise ExperimentError(f"{mode.refusal}: leave out {_shown(name, options)}")
     return mode
 

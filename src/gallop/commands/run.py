@@ -378,7 +378,7 @@ def resume(options: argparse.Namespace) -> int:
         for flag in ("workers", "engine", "address"):
             if getattr(options, flag) is not None:
                 raise ExperimentError(
-                    f"--{flag} is for groups of training seeds, and {run.path} is a single run"
+                    f"--{flag} requires --seeds, or a group to resume: {run.path} is a single run"
                 )
         workflow.resume(
             run,
@@ -460,7 +460,7 @@ MODES = (
         "--extend continues a run as it is",
     ),
     Mode("seeds", run_seeds, (*_NEW, *_ENGINE)),
-    Mode(None, run_new, _NEW, "a single run trains in this process; --seeds trains several"),
+    Mode(None, run_new, _NEW),
 )
 """The first mode whose flag is given is used. The flags that no mode lists go with all."""
 

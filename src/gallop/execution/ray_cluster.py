@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 SECONDS_TO_CONNECT = 5.0
 SECONDS_TO_TELL = 120.0  # for a node to start a process and import Gallop
 SECONDS_BETWEEN_LOOKS = 2.0  # at the nodes and the leases
+SECONDS_WITHOUT_HEAD = 20.0  # after which the cluster is given up
 SECONDS_OF_A_LEASE = 30.0  # without a beat, after which a run is taken from its process
 SECONDS_TO_STOP = 40.0  # for all tasks to end, which is longer than their processes may take
 
@@ -137,6 +138,8 @@ class RayTasks:
         """Stop everything at the next safe moment, and wait for it."""
         import ray
 
+        if self._nodes.is_lost:  # Ray would wait for it, and then end this process
+            return
         refs = [placed.ref for placed in self._placed.values()]
         for folder in [*(item.folder for item in self._waiting), *self._placed]:
             self.cancel(folder)
@@ -282,6 +285,9 @@ class _Nodes:
         self._good: set[str] = set()
         self._store: Path | None = None
         self._asked: dict[str, _Question] = {}
+        self._silent_since: float | None = None
+        self.is_lost = False
+        """Whether the head is gone, and every task with it."""
         self.look()
 
     def n_cpus(self) -> int:
@@ -293,9 +299,16 @@ class _Nodes:
         return node in self._alive
 
     def look(self) -> None:
-        """Note which nodes have died, and ask new ones what they have installed."""
+        """Note which nodes have died, and ask new ones what they have installed.
+
+        Raises:
+            RunError: if the head has not answered for a while. Ray itself would end this process
+                after a minute, without a word.
+        """
         import ray
 
+        if not self._head_answers():
+            return
         before = self._alive
         self._alive = {
             node["NodeID"]: int(node["Resources"].get("CPU", 0))
@@ -315,6 +328,21 @@ class _Nodes:
                 log.warning("%s; it is not used", problem)
             else:
                 self._good.add(node)
+
+    def _head_answers(self) -> bool:
+        import ray
+
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), SECONDS_BETWEEN_LOOKS).close()
+        except OSError as error:
+            self._silent_since = self._silent_since or time.monotonic()
+            if time.monotonic() - self._silent_since > SECONDS_WITHOUT_HEAD:
+                self.is_lost = True
+                raise _lost(self.address, error.strerror or str(error)) from None
+            return False
+        self._silent_since = None
+        return True
 
     def check(self, store: Path) -> None:
         """Ask all nodes what they have installed, and whether they see the store.
@@ -608,7 +636,11 @@ def _explaining(address: str) -> Iterator[None]:
     try:
         yield
     except ray.exceptions.RayError as error:
-        raise RunError(
-            f"the Ray cluster at {address} does not answer any more ({described(error)}); every "
-            "run is kept up to its last boundary"
-        ) from None
+        raise _lost(address, described(error)) from None
+
+
+def _lost(address: str, why: str) -> RunError:
+    return RunError(
+        f"the Ray cluster at {address} does not answer any more ({why}); every run is kept up to "
+        "its last boundary: start the cluster again, then resume with the same flags"
+    )
