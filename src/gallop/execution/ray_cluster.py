@@ -150,7 +150,7 @@ class RayTasks:
 
     def _begin(self) -> None:
         for item in list(self._waiting):
-            if len(self._placed) >= self._n_workers:
+            if len(self._placed) >= self._n_workers or not self._nodes.can_run():
                 return
             # Another process may still hold it, such as one that has yet to stop.
             is_locked = RunDirectory(item.folder).is_locked()
@@ -294,6 +294,10 @@ class _Nodes:
         """Return the CPUs of all nodes."""
         return sum(self._alive.values())
 
+    def can_run(self) -> bool:
+        """Whether any node may run our items."""
+        return bool(self._good)
+
     def is_alive(self, node: str) -> bool:
         """Whether a node is part of the cluster and answers."""
         return node in self._alive
@@ -392,8 +396,7 @@ class _Nodes:
 
     def submit(self, task: Any, order: Order) -> ObjectRef[Any]:
         """Submit a task to the nodes that may run it."""
-        nodes = sorted(self._good)
-        selector = {"ray.io/node-id": f"in({','.join(nodes)})"} if nodes else {}
+        selector = {"ray.io/node-id": f"in({','.join(sorted(self._good))})"}
         name = "/".join(Path(order["folder"]).parts[-3:])
         ref: ObjectRef[Any] = task.options(label_selector=selector, name=name).remote(order)
         return ref
