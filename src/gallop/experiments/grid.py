@@ -16,7 +16,7 @@ of what is before it; the preset of algorithm and task, if there is one, is belo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -29,8 +29,8 @@ from gallop.experiments.explain import explain
 from gallop.experiments.presets import find
 from gallop.experiments.seeding import seeds_from, spans
 from gallop.experiments.settings import Experiment
-from gallop.experiments.yaml_file import compose, override, place, read_yaml
-from gallop.fields import Float, Settings, plain
+from gallop.experiments.yaml_file import SECTIONS, compose, override, place, read_yaml
+from gallop.fields import Float, Settings, flat, plain
 
 ONLY_CHANGE = "default"
 _OWNERS = {"algo": "algorithms", "env": "tasks", "training_seed": "training_seeds"}
@@ -96,7 +96,7 @@ class Grid(Settings):
         data: dict[str, Any] = {}
         parts = (self.experiment, self.tasks[env], self.algorithms[algo], self.changes[change])
         for settings in parts:
-            for name, value in _dotted(settings):
+            for name, value in flat(settings, SECTIONS):
                 override(data, name, value)
         data |= {"algo": algo.lower(), "env": env, "training_seed": self.training_seeds[0]}
         preset = find(algo.lower(), env) if self.presets else None
@@ -130,18 +130,6 @@ class Cell(NamedTuple):
     change: str
     experiment: Experiment
     """With the first training seed."""
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and value of each setting, nested or dotted."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and name in _SECTIONS:
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-_SECTIONS = ("hyperparameters", "policy_kwargs", "evaluation", "normalize")
 
 
 def load(path: Path) -> Grid:

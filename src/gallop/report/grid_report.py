@@ -25,9 +25,8 @@ def write(folder: GridFolder, grid: Grid) -> Found:
     return found
 
 
-def show(folder: GridFolder, grid: Grid, display: Display) -> None:
+def show(folder: GridFolder, grid: Grid, found: Found, display: Display) -> None:
     """Print the returns on each task and over all tasks, and the paths of page and numbers."""
-    found = read_results(folder, grid)
     display.say("")
     display.table(_task_table(found))
     display.tell(

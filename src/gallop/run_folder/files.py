@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
-from gallop.errors import RunError
+from gallop.errors import HeldError, RunError
 from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # exported next to write_json
 from gallop.run_folder import fence, holder
@@ -102,6 +102,27 @@ def hold(file: Path, folder: Path, busy: RunError, named: bool = True) -> Iterat
         if named:
             holder.forget_beside(file)
         lock.release()
+
+
+@contextlib.contextmanager
+def hold_folder(folder: Path, lock: str) -> Iterator[None]:
+    """Hold the folder of several runs within the block; it is made if needed.
+
+    Args:
+        folder: the folder.
+        lock: name of the lock file in it.
+
+    Raises:
+        HeldError: if another process is running it.
+        RunError: if it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}") from None
+    busy = HeldError(f"{folder} is being run by another process")
+    with hold(folder / lock, folder, busy):
+        yield
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -15,12 +15,12 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from gallop.errors import HeldError, RunError
+from gallop.errors import RunError
 from gallop.experiments.grid import Cell, Grid, load, to_yaml
-from gallop.run_folder.files import hold, write_bytes
+from gallop.run_folder.files import hold_folder, write_bytes
 from gallop.run_folder.lookup import run_path
 from gallop.run_folder.run_paths import REPORT
-from gallop.run_folder.seed_group import SeedGroup
+from gallop.run_folder.seed_group import LOCK, SeedGroup
 
 GRID_FILE = "grid.yaml"
 
@@ -94,12 +94,7 @@ class GridFolder:
             HeldError: if another process is running it.
             RunError: if the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        busy = HeldError(f"{self.path} is being run by another process")
-        with hold(self.path / "lock", self.path, busy):
+        with hold_folder(self.path, LOCK):
             yield
 
 

@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 
-from gallop.errors import ExperimentError, HeldError, RunError
+from gallop.errors import ExperimentError, RunError
 from gallop.experiments.settings import Experiment
 from gallop.experiments.yaml_file import read_resolved, to_yaml
 from gallop.run_folder import manifest
 from gallop.run_folder.consent import read_trained
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import hold, read_json
+from gallop.run_folder.files import hold_folder, read_json
 from gallop.run_folder.manifest import write_json_result, write_result
 from gallop.run_folder.run_paths import GROUP_FILE, REPORT
 
@@ -155,12 +155,7 @@ class SeedGroup:
             HeldError: if another process is running it.
             RunError: if the folder cannot be written.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"{self.path} cannot be written: {error.strerror}") from None
-        busy = HeldError(f"{self.path} is being run by another process")
-        with hold(self.path / LOCK, self.path, busy):
+        with hold_folder(self.path, LOCK):
             yield
 
 

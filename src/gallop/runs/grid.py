@@ -158,8 +158,8 @@ class _Grid:
                     )
                     grid_report.write(self.folder, self.grid)
                     raise
-            grid_report.write(self.folder, self.grid)
-        grid_report.show(self.folder, self.grid, self.display)
+            found = grid_report.write(self.folder, self.grid)
+        grid_report.show(self.folder, self.grid, found, self.display)
         self._report_failures(several.failures)
 
     @property
