@@ -224,12 +224,12 @@ def test_two_searches_of_one_study(tmp_path):
         time.sleep(0.05)
     try:
         code, output = finish(start(homes[1], "search.yaml", *arguments), homes[1])
-        assert code == 2, output
+        assert code == HELD, output
         assert f"study 'shared' is being searched by process {first.pid} on" in output
         assert "Traceback" not in output
         assert not (homes[1] / "o").exists()
         code, output = finish(start(homes[1], "--resume", folder(homes[0])), homes[1])
-        assert code == 2 and f"process {first.pid} on" in output, output
+        assert code == HELD and f"process {first.pid} on" in output, output
     finally:
         refused.touch()
     assert first.wait(200) == 0
