@@ -11,7 +11,7 @@ from conftest import tiny
 
 from gallop.commands.cli import main
 from gallop.errors import FencedError
-from gallop.execution import ray_cluster, ray_node
+from gallop.execution import ray_cluster, ray_node, ray_pool
 from gallop.execution.child import Deaths
 from gallop.run_folder import fence
 from gallop.run_folder.files import new_folder, remove_together, write_bytes
@@ -81,7 +81,7 @@ def told(**changes):
 
 
 def test_a_node_like_this_machine_can_run_items(tmp_path):
-    assert ray_cluster._problem(told(), tmp_path) == ""
+    assert ray_pool.problem_of(told(), tmp_path) == ""
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_node_like_this_machine_can_run_items(tmp_path):
     ],
 )
 def test_a_node_that_would_train_other_bits_is_refused(changes, said, tmp_path):
-    assert said in ray_cluster._problem(told(**changes), tmp_path)
+    assert said in ray_pool.problem_of(told(**changes), tmp_path)
 
 
 def test_a_node_answers_only_if_it_sees_what_the_driver_wrote(tmp_path, monkeypatch):
