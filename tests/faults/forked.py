@@ -144,7 +144,7 @@ def output(home: Path) -> str:
     if not path.exists():
         return ""
     text = path.read_text()
-    path.unlink()
+    os.truncate(path, 0)  # another child may still write to it
     return text
 
 

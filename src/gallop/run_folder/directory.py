@@ -349,7 +349,7 @@ class RunDirectory:
 
         Raises:
             HeldError: if another process holds it.
-            FencedError: if the run was given to another process.
+            FencedError: if the run was given to another process, now or within the block.
             RunError: if the folder cannot be written.
         """
         busy = HeldError(f"{self.path} is being run by another process")
@@ -359,7 +359,11 @@ class RunDirectory:
         with hold(self.state / "lock", self.path, busy, named) as self._held:
             if named:
                 fence.enter(self.path)
-            yield
+            try:
+                yield
+            except Exception:
+                fence.check(self.path)  # a run that was taken from us loses files under our hands
+                raise
 
     def killed_holder(self) -> Holder | None:
         """Return the last holder if that process ended without releasing the lock: it was killed,
