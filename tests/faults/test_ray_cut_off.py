@@ -91,7 +91,7 @@ def network(folder, n_workers=2):
         nodes.do("stop")
 
 
-@pytest.mark.faults  # minutes, more on a busy machine
+@pytest.mark.slow
 def test_a_node_that_is_cut_off_does_not_write_over_its_successor(tmp_path):
     runs.write(tmp_path, EXPERIMENT)
     command = ["run", "experiment.yaml", "--seeds=0..2"]
@@ -129,7 +129,7 @@ def test_a_node_that_is_cut_off_does_not_write_over_its_successor(tmp_path):
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_machines_that_cannot_take_part_are_refused_on_one_line(tmp_path):
     runs.write(tmp_path, EXPERIMENT)
     command = ["run", "experiment.yaml", "--seeds=0..1", "--name=a", "--quiet"]

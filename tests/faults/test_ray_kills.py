@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import ray_nodes
 import runs
+import yaml
 
 pytest.importorskip("ray")
 
@@ -123,3 +124,45 @@ def test_without_the_head_the_command_ends_with_one_line_and_goes_on_in_another_
     for seed in range(2):
         expected, found = (runs.content(each / f"seed-{seed}") for each in (alone, group))
         assert runs.differences(found, expected) == []
+
+
+@pytest.mark.slow
+def test_a_grid_on_a_cluster_that_loses_a_node_has_the_results_of_one_machine(tmp_path):
+    common = {name: value for name, value in EXPERIMENT.items() if name not in ("algo", "env")}
+    grid = {
+        "experiment": common,
+        "algorithms": {"sac": {}, "td3": {}},
+        "tasks": ["Pendulum-v1", "MountainCarContinuous-v0"],
+        "training_seeds": "0..1",
+        "presets": False,
+    }
+    results = {}
+    for name in ("alone", "cluster"):
+        (home := tmp_path / name).mkdir()
+        (home / "grid.yaml").write_text(yaml.safe_dump(grid))
+        command = [sys.executable, "-m", "gallop", "experiment", "grid.yaml"]
+        environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        if name == "alone":
+            subprocess.run(command, cwd=home, check=True, capture_output=True, timeout=SECONDS)
+        else:
+            with ray_nodes.started(3) as nodes:
+                command += ["--engine", "ray", "--address", nodes.address]
+                driver = subprocess.Popen(
+                    command, cwd=home, env=environment, text=True,
+                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                )  # fmt: skip
+                with driver:
+                    while not list(home.glob("experiments/grid/**/state/0*")):
+                        assert driver.poll() is None, driver.stdout.read()
+                        time.sleep(0.1)
+                    nodes.kill()
+                    output = driver.communicate(timeout=SECONDS)[0]
+                    assert driver.returncode == 0, output
+        results[name] = home / "experiments" / "grid"
+    folders = sorted(f.parent for f in results["alone"].rglob("segments.csv"))
+    assert len(folders) == 8
+    for folder in folders:
+        found = results["cluster"] / folder.relative_to(results["alone"])
+        assert runs.differences(runs.content(found), runs.content(folder)) == []
+    found, expected = (json.loads((each / "summary.json").read_text()) for each in results.values())
+    assert found == expected
