@@ -39,7 +39,7 @@ def folders(root: Path, n: int) -> Iterator[Path]:
 
 
 def run(engine: Engine, items: list[WorkItem]) -> None:
-    """Run all items, as seed groups do."""
+    """Run all items, as seed groups do, but look every 10 ms instead of every 100."""
     waiting, n_ended = list(reversed(items)), 0
     while n_ended < len(items):
         while waiting and engine.is_hungry:

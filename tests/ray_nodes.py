@@ -1,6 +1,6 @@
 """A Ray cluster of several nodes on one machine, in a process of its own.
 
-    python ray_nodes.py N
+    python ray_nodes.py N CPUS_OF_THE_HEAD
 
 It prints its address, then obeys one line of standard input at a time and answers each with a line:
 `kill` (kills a node other than the head, at random), `add` (starts one), `behead` (kills the head's
@@ -51,9 +51,9 @@ class Nodes:
 
 
 @contextlib.contextmanager
-def started(n: int) -> Iterator[Nodes]:
+def started(n: int, cpus_of_the_head: int = 1) -> Iterator[Nodes]:
     """Run a cluster of n nodes, each with one CPU."""
-    command = [sys.executable, __file__, str(n)]
+    command = [sys.executable, __file__, str(n), str(cpus_of_the_head)]
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
     process = subprocess.Popen(
         command,
@@ -80,12 +80,12 @@ def processes_in(home: Path) -> dict[int, list[bytes]]:
     return found
 
 
-def main(n: int) -> None:
+def main(n: int, cpus_of_the_head: int) -> None:
     """Run the cluster until standard input ends."""
     from ray.cluster_utils import Cluster
 
     generator = random.Random(0)
-    head = {**SMALL, "include_dashboard": False}
+    head = {**SMALL, "num_cpus": cpus_of_the_head, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(**SMALL) for _ in range(n - 1)]
     print(cluster.address, flush=True)
@@ -102,4 +102,4 @@ def main(n: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

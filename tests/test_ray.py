@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from conftest import tiny
@@ -13,8 +16,15 @@ from gallop.commands.cli import main
 from gallop.errors import FencedError
 from gallop.execution import ray_cluster, ray_node, ray_pool
 from gallop.execution.child import Deaths
+from gallop.execution.work import WorkItem
 from gallop.run_folder import fence
-from gallop.run_folder.files import new_folder, remove_together, write_bytes
+from gallop.run_folder.files import (
+    new_folder,
+    remove_file,
+    remove_leftovers,
+    remove_together,
+    write_bytes,
+)
 from gallop.run_folder.prepared import prepare
 from gallop.runs.workflow import make_folder
 
@@ -38,6 +48,7 @@ def run(tmp_path):
         (["--seeds=0..1", "--engine=ray", "--address=node"], "expected HOST:PORT"),
         (["--seeds=0..1", "--engine=ray", "--address=node:99999"], "expected HOST:PORT"),
         (["--seeds=0..1", "--engine=ray", "--address=ray://a:10001"], "expected HOST:PORT"),
+        (["--seeds=0..1", "--engine=ray", "--address=a..b:6379"], "no Ray cluster can be reached"),
     ],
 )
 def test_bad_flags_are_refused_on_one_line(flags, said, tmp_path, capsys):
@@ -70,6 +81,13 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "no Ray cluster can be reached there (Connection refused)" in error
     assert error.count("\n") == 1 and not (tmp_path / "results").exists()
+
+
+def test_rays_own_variable_is_checked_like_the_flag(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "ray://a:10001")
+    assert main([*RUN, "--seeds=0..1", "--engine=ray", "-f", str(tmp_path / "results")]) == 2
+    assert "RAY_ADDRESS ray://a:10001: expected HOST:PORT" in capsys.readouterr().err
 
 
 # --- what nodes tell -----------------------------------------------------------------------------
@@ -133,6 +151,80 @@ def test_a_damaged_lease_counts_as_none(content, run):
     assert fence.read_lease(run.path) is None
 
 
+def test_a_lease_that_is_just_being_written_is_still_the_last_one(run):
+    token = fence.raise_fence(run.path, break_lock=False)
+    placed = ray_cluster._Placed(WorkItem(run.path, ("gallop",)), token, None)
+    assert placed.lease() is None
+    fence.write_lease(run.path, fence.our_lease("another", 7, "n1"))
+    assert placed.lease() is None
+    fence.write_lease(run.path, fence.our_lease(token, 1, "n1"))
+    assert placed.lease().beat == 1
+    fence.lease_file(run.path).write_text("")
+    assert placed.lease().beat == 1
+
+
+def test_a_node_whose_run_is_taken_before_it_begins_does_not_count_as_failed(run):
+    """As by `gallop report RUN` in the second that the process takes to import what it needs."""
+    token = fence.raise_fence(run.path, break_lock=False)
+    order = ray_node.Order(
+        folder=str(run.path),
+        command=["gallop", "run", "--quiet", "--resume", str(run.path)],
+        token=token,
+        n_threads=1,
+        environment={},
+        working_folder=str(run.path.parent),
+    )
+    with ThreadPoolExecutor() as pool:
+        ended = pool.submit(ray_node.supervise, order, "n1")
+        while fence.read_lease(run.path) is None:
+            time.sleep(0.01)
+        with run.locked():
+            pass
+        assert ended.result()[0] == ray_node.SUPERSEDED
+
+
+def test_taking_a_run_deletes_whatever_is_called_like_a_temporary_folder(run):
+    (run.path / ".new-file").write_bytes(b"")
+    (run.path / "elsewhere").mkdir()
+    (run.path / "elsewhere" / "kept").write_bytes(b"")
+    (run.path / "state" / ".new-link").symlink_to(run.path / "elsewhere")
+    fence.raise_fence(run.path, break_lock=False)
+    assert not fence.temporary_folders(run.path)
+    assert (run.path / "elsewhere" / "kept").is_file()
+
+
+def test_a_run_can_be_taken_while_its_process_writes(run):
+    is_done = threading.Event()
+
+    def write():
+        while not is_done.is_set():
+            nested = run.path / "checkpoints" / ".new-a"
+            nested.mkdir(exist_ok=True, parents=True)
+            shutil.rmtree(nested.parent, ignore_errors=True)
+
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(1_000):
+                fence.raise_fence(run.path, break_lock=False)
+        finally:
+            is_done.set()
+        writing.result()
+
+
+def test_a_process_whose_run_was_taken_leaves_the_temporary_folders_of_its_successor(
+    run, monkeypatch
+):
+    token = fence.raise_fence(run.path, break_lock=False)
+    ((name, value),) = fence.variable(run.path, token).items()
+    fence.raise_fence(run.path, break_lock=False)
+    (run.path / ".new-of-its-successor").mkdir()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(FencedError):
+        remove_leftovers(run.path)
+    assert (run.path / ".new-of-its-successor").is_dir()
+
+
 def test_a_process_whose_run_was_taken_can_neither_write_nor_delete(run, monkeypatch):
     token = fence.raise_fence(run.path, break_lock=False)
     ((name, value),) = fence.variable(run.path, token).items()
@@ -142,6 +234,7 @@ def test_a_process_whose_run_was_taken_can_neither_write_nor_delete(run, monkeyp
     for act in (
         lambda: write_bytes(run.path / "a", b"second"),
         lambda: remove_together([run.path / "a"]),
+        lambda: remove_file(run.path / "a"),
         lambda: new_folder(run.path / "checkpoints" / "x").__enter__(),
         lambda: run.locked().__enter__(),
     ):

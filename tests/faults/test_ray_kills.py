@@ -17,6 +17,9 @@ import ray_nodes
 import runs
 import yaml
 
+from gallop.run_folder import fence
+from gallop.run_folder.directory import RunDirectory
+
 pytest.importorskip("ray")
 
 N_RUNS, N_KILLS = 12, 9
@@ -166,3 +169,27 @@ def test_a_grid_on_a_cluster_that_loses_a_node_has_the_results_of_one_machine(tm
         assert runs.differences(runs.content(found), runs.content(folder)) == []
     found, expected = (json.loads((each / "summary.json").read_text()) for each in results.values())
     assert found == expected
+
+
+@pytest.mark.slow
+def test_runs_wait_for_a_node_that_can_run_them(tmp_path):
+    """As on Kubernetes, where the head has no CPUs and the others may come later."""
+    runs.write(tmp_path, EXPERIMENT)
+    with ray_nodes.started(1, cpus_of_the_head=0) as nodes:
+        command = ["--seeds=0..1", "--quiet", "--engine", "ray", "--address", nodes.address]
+        assert start(tmp_path, "refused", *command).wait(SECONDS) == 2
+        output = (tmp_path / "output").read_text()
+        assert "no node has 1 CPU, as a run needs" in output and output.count("\n") == 1, output
+        assert not list(tmp_path.glob("results/*/refused"))
+        driver = start(tmp_path, "waiting", *command, "--workers=2")
+        while not list(tmp_path.glob("results/*/waiting/seed-1/experiment.yaml")):
+            assert driver.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.1)
+        time.sleep(5)
+        assert driver.poll() is None
+        nodes.add()
+        assert driver.wait(SECONDS) == 0
+    (group,) = tmp_path.glob("results/*/waiting")
+    for seed in range(2):
+        assert fence.read_lease(group / f"seed-{seed}").pid > 0
+        assert RunDirectory(group / f"seed-{seed}").is_finished()

@@ -17,7 +17,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gallop.errors import described, printable, shortened
+from gallop.errors import ExperimentError, counted, described, printable, shortened
 from gallop.execution.child import Deaths, signal_of
 from gallop.execution.ray_connection import connect, explaining
 from gallop.execution.ray_node import SUPERSEDED, Order
@@ -49,11 +49,20 @@ class RayCluster:
         self._nodes: NodePool | None = None
 
     def n_workers(self, asked: int | None, n_threads: int | None) -> int:
-        """Return the number of items in parallel: as requested, or as many as there are CPUs.
+        """Return the number of items in parallel: as requested, or as many as the nodes can run.
 
-        More than that may be requested: tasks wait for nodes that are still to come.
+        More than that may be requested: the others wait for nodes that are still to come.
+
+        Raises:
+            ExperimentError: if no node can run one, and no number is requested.
         """
-        return asked or max(1, self._connected().n_cpus() // (n_threads or 1))
+        found = asked or self._connected().n_slots(n_threads or 1)
+        if not found:
+            raise ExperimentError(
+                f"--address {self.address}: no node has {counted(n_threads or 1, 'CPU')}, as a run "
+                "needs; start one, or set --workers to wait for it"
+            )
+        return found
 
     def threads(self, n_workers: int) -> int:
         """Return one thread per item."""
@@ -82,6 +91,8 @@ class RayTasks:
         self._deaths = Deaths()
         self._watched: dict[Path, _Watch] = {}
         """The leases of runs that others hold."""
+        self._stopping: list[ObjectRef[Any]] = []
+        """Tasks that were cancelled, and may not have ended yet."""
         self._looked = 0.0
 
     @property
@@ -115,6 +126,7 @@ class RayTasks:
         placed = self._placed.pop(folder, None)
         if placed is not None:
             placed.cancel()
+            self._stopping.append(placed.ref)
 
     def close(self) -> None:
         """Stop everything at the next safe moment, and wait for it."""
@@ -122,9 +134,9 @@ class RayTasks:
 
         if self._nodes.is_lost:  # Ray would wait for it, and then end this process
             return
-        refs = [placed.ref for placed in self._placed.values()]
         for folder in [*(item.folder for item in self._waiting), *self._placed]:
             self.cancel(folder)
+        refs = self._stopping
         with contextlib.suppress(Exception):  # the cluster may be gone, and its tasks with it
             ray.wait(refs, num_returns=len(refs), timeout=SECONDS_TO_STOP) if refs else None
 
@@ -132,7 +144,8 @@ class RayTasks:
 
     def _begin(self) -> None:
         for item in list(self._waiting):
-            if len(self._placed) >= self._n_workers or not self._nodes.can_run():
+            # No more than the nodes can run: Ray would not move waiting tasks to a new node.
+            if len(self._placed) >= min(self._n_workers, self._nodes.n_slots(self._n_threads)):
                 return
             # Another process may still hold it, such as one that has yet to stop.
             is_locked = RunDirectory(item.folder).is_locked()
@@ -204,8 +217,8 @@ class RayTasks:
     def _take_back_lost_items(self) -> None:
         """Take the items from nodes that are dead, and from processes that do not answer."""
         for placed in list(self._placed.values()):
-            lease = fence.read_lease(placed.item.folder)
-            if lease is None or lease.token != placed.token:  # not started yet
+            lease = placed.lease()
+            if lease is None:  # not started yet
                 is_lost = placed.was_there_before(self._nodes.last_death)
             else:
                 is_lost = not self._nodes.is_alive(lease.node) or placed.watch.has_stopped(lease)
@@ -225,6 +238,14 @@ class _Placed:
         self.item, self.token, self.ref = item, token, ref
         self.watch = _Watch()
         self._since = time.monotonic()
+        self._lease: fence.Lease | None = None
+
+    def lease(self) -> fence.Lease | None:
+        """Return the task's last lease that could be read; None if it has not started yet."""
+        found = fence.read_lease(self.item.folder)  # None while it is being written
+        if found is not None and found.token == self.token:
+            self._lease = found
+        return self._lease
 
     def was_there_before(self, moment: float) -> bool:
         """Whether it was submitted before a moment of `time.monotonic`."""

@@ -32,8 +32,11 @@ def connect(address: str) -> None:
     ray = _ray()
     if ray.is_initialized():
         return
+    named = f"--address {address}"
+    if address == "auto" and (found := os.environ.get("RAY_ADDRESS")):  # as Ray would
+        address, named = found, f"RAY_ADDRESS {found}"
     if address != "auto":
-        _check_address(address)
+        _check_address(address, named)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         # Ray puts our current folder first on the path of its workers, where any file could be
@@ -42,7 +45,7 @@ def connect(address: str) -> None:
             _log_what_ray_prints()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # ConnectionError, RuntimeError, AuthenticationError
-        raise ExperimentError(f"--address {address}: {_why_not_connected(error)}") from None
+        raise ExperimentError(f"{named}: {_why_not_connected(error)}") from None
     finally:  # Ray ends the process at SIGTERM, but we stop at a safe point
         for number, handler in handlers.items():
             with contextlib.suppress(ValueError):  # not the main thread
@@ -126,7 +129,7 @@ def _why_not_connected(error: Exception) -> str:
     return described(error)
 
 
-def _check_address(address: str) -> None:
+def _check_address(address: str, named: str) -> None:
     """Check that something listens there: Ray itself would try for more than ten minutes.
 
     Raises:
@@ -135,13 +138,13 @@ def _check_address(address: str) -> None:
     host, colon, port = address.rpartition(":")
     is_port = port.isdecimal() and 0 < int(port) < 1 << 16
     if not colon or not host or not is_port or "/" in address:
-        raise ExperimentError(f"--address {address}: expected HOST:PORT, such as 10.0.0.1:6379")
+        raise ExperimentError(f"{named}: expected HOST:PORT, such as 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for an impossible host name
         reason = getattr(error, "strerror", None) or str(error)
         raise ExperimentError(
-            f"--address {address}: no Ray cluster can be reached there ({reason}); start one with "
+            f"{named}: no Ray cluster can be reached there ({reason}); start one with "
             "ray start --head"
         ) from None
 

@@ -20,8 +20,8 @@ from gallop.run_folder import fence
 from gallop.run_folder.files import write_bytes
 from gallop.run_folder.provenance import commit, versions
 
-SUPERSEDED = -1
-"""Instead of an exit code, if the run was taken from this node."""
+SUPERSEDED = 1_000
+"""Instead of an exit code, if the run was taken from this node. No process ends with it."""
 
 SECONDS_BETWEEN_BEATS = 2.0
 SECONDS_BETWEEN_LOOKS = 0.1
@@ -123,4 +123,6 @@ def supervise(order: Order, node: str) -> tuple[int, str]:
     finally:  # Ray cancels by a KeyboardInterrupt
         child.stop()
         child.wait()
+    if code and fence.read_token(folder) != token:  # it ended because of that
+        return SUPERSEDED, ""
     return code, child.reason(code)

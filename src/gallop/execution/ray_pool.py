@@ -40,6 +40,7 @@ class NodePool:
         self._alive: dict[str, int] = {}
         """Node -> its CPUs."""
         self._good: set[str] = set()
+        """Those that may run our items."""
         self._store: Path | None = None
         self._asked: dict[str, _Question] = {}
         self._silent_since: float | None = None
@@ -48,13 +49,10 @@ class NodePool:
         self._supervise = _task(_supervise_here())
         self.look()
 
-    def n_cpus(self) -> int:
-        """Return the CPUs of all nodes."""
-        return sum(self._alive.values())
-
-    def can_run(self) -> bool:
-        """Whether any node may run our items."""
-        return bool(self._good)
+    def n_slots(self, n_threads: int) -> int:
+        """Return how many items with that number of threads the nodes can run at a time."""
+        usable = self._alive if self._store is None else self._good  # before and after `check`
+        return sum(self._alive[node] // n_threads for node in usable)
 
     def is_alive(self, node: str) -> bool:
         """Whether a node is part of the cluster and answers."""
@@ -154,7 +152,8 @@ class NodePool:
 
     def submit(self, order: Order) -> ObjectRef[Any]:
         """Submit an item to the nodes that may run it."""
-        selector = {"ray.io/node-id": f"in({','.join(sorted(self._good))})"}
+        able = sorted(node for node in self._good if self._alive[node] >= order["n_threads"])
+        selector = {"ray.io/node-id": f"in({','.join(able)})"}
         name = "/".join(Path(order["folder"]).parts[-3:])
         task = self._supervise.options(
             num_cpus=order["n_threads"], label_selector=selector, name=name

@@ -35,7 +35,7 @@ from gallop.reading import read_npz
 from gallop.report import audit_figures
 from gallop.report.child import answering
 from gallop.run_folder.directory import Milestone, RunDirectory
-from gallop.run_folder.files import replacing
+from gallop.run_folder.files import remove_file, replacing
 from gallop.run_folder.find_policy import find_policy
 from gallop.run_folder.manifest import write_npz_result
 from gallop.strict_json import dumps
@@ -56,7 +56,7 @@ def write(found: Audit | str, folder: Path) -> list[Path]:
         np.savez_compressed(target.trajectory, **arrays)
         written = [target.audit, target.trajectory, *audit_figures.draw(found, temporary)]
     if not found.changes:
-        Milestone(folder).sensitivity.unlink(missing_ok=True)  # of an earlier audit
+        remove_file(Milestone(folder).sensitivity)  # of an earlier audit
     return [folder / path.name for path in written]
 
 

@@ -32,6 +32,7 @@ from gallop.run_folder.files import (
     hold,
     new_folder,
     read_json,
+    remove_file,
     remove_folder,
 )
 from gallop.run_folder.full_disk import is_full
@@ -410,7 +411,7 @@ class RunDirectory:
     def forget_diverged(self) -> None:
         """Delete diverged.json, because the run continues."""
         manifest.forget(self.path, [self.diverged_file.name])
-        self.diverged_file.unlink(missing_ok=True)
+        remove_file(self.diverged_file)
 
     def read_diverged(self) -> Diverged | None:
         """Return why the run diverged; None if it did not."""

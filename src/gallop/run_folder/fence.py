@@ -21,7 +21,6 @@ state/fence holds the token, and state/lease what the current process said last:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
@@ -30,7 +29,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
-from gallop.errors import FencedError, printable
+from gallop.errors import FencedError, RunError, printable
 from gallop.reading import open_regular
 from gallop.strict_json import dumps
 
@@ -75,15 +74,19 @@ def raise_fence(folder: Path, *, break_lock: bool) -> str:
 
     Returns:
         The token of the next process.
+
+    Raises:
+        RunError: if a temporary folder cannot be deleted.
     """
     token = uuid.uuid4().hex
     (folder / "state").mkdir(exist_ok=True)  # it may have been deleted
     _write(fence_file(folder), token)
     if break_lock:
         (folder / "state" / "lock").unlink(missing_ok=True)
-    while found := sorted(folder.rglob(f"{_TEMPORARY}*")):
-        for leftover in found:
-            _remove(leftover)
+    removed: set[Path] = set()  # under their last names; files in use may keep them there
+    while found := [path for path in temporary_folders(folder) if path not in removed]:
+        for path in found:
+            removed.add(_remove(path))
     return token
 
 
@@ -98,12 +101,37 @@ def _write(path: Path, content: str) -> None:
         os.close(descriptor)
 
 
-def _remove(leftover: Path) -> None:
-    """Delete a temporary folder; renamed first, so that a writer never moves a part of it."""
-    aside = leftover.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
-    with contextlib.suppress(OSError):  # its writer may delete it at the same moment
-        leftover.rename(aside)
+def temporary_folders(folder: Path) -> list[Path]:
+    """Return the temporary folders in a folder, and whatever else is called so."""
+    found = []
+    for parent, folders, files in os.walk(folder):  # others may delete them meanwhile
+        names = (*folders, *files)
+        found += [Path(parent, name) for name in names if name.startswith(_TEMPORARY)]
+        folders[:] = [name for name in folders if not name.startswith(_TEMPORARY)]
+    return found
+
+
+def _remove(path: Path) -> Path:
+    """Delete a temporary folder; renamed first, so that a writer never moves a part of it.
+
+    Returns:
+        Its new name. It may still be there, with files that another process has open.
+
+    Raises:
+        RunError: if it cannot be renamed.
+    """
+    aside = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    try:
+        path.rename(aside)
+    except FileNotFoundError:  # its writer has just deleted it
+        return aside
+    except OSError as error:
+        raise RunError(f"{path} cannot be deleted: {error.strerror}") from None
+    if aside.is_dir() and not aside.is_symlink():
         shutil.rmtree(aside, ignore_errors=True)
+    else:
+        aside.unlink(missing_ok=True)
+    return aside
 
 
 # --- the process that was given it ---------------------------------------------------------------

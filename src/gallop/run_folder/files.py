@@ -248,6 +248,12 @@ def remove_together(paths: Sequence[Path]) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def remove_file(path: Path) -> None:
+    """Delete a file of a run, if it is there."""
+    if os.path.lexists(path):
+        remove_together([path])
+
+
 def move_folder(path: Path, target: Path) -> None:
     """Move a folder to another parent; an existing target is replaced.
 
@@ -267,8 +273,14 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete temporary folders left by processes that were killed while writing."""
-    for leftover in folder.rglob(".new-*"):
+    """Delete temporary folders left by processes that were killed while writing.
+
+    Raises:
+        FencedError: if the run was given to another process.
+    """
+    leftovers = fence.temporary_folders(folder)
+    fence.check(folder)  # after listing: those of another process, which come later, stay
+    for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
 
 

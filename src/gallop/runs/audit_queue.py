@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import remove_file
 from gallop.runs.child_job import ChildJob
 
 NOT_YET = "not audited yet"
@@ -90,4 +91,4 @@ class AuditQueue:
         milestone.note_missing({milestone.audit.name: error})
         if error is None:  # last, so that after a kill in between the audit is made again
             manifest.forget(self._job.parent, [self._job.name])
-            self._job.unlink(missing_ok=True)
+            remove_file(self._job)

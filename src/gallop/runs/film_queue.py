@@ -16,6 +16,7 @@ from gallop.report.films.video import (
 )
 from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
+from gallop.run_folder.files import remove_file
 from gallop.runs.child_job import ChildJob
 
 NOT_YET = "not filmed yet"
@@ -172,4 +173,4 @@ class FilmQueue:
     @staticmethod
     def _forget(job: Path) -> None:
         manifest.forget(job.parent, [job.name])
-        job.unlink(missing_ok=True)
+        remove_file(job)

@@ -22,7 +22,7 @@ from gallop.report.films.captions import line
 from gallop.report.films.encoding import encode, ffmpeg, make_gif
 from gallop.report.films.frames import FilmError, Frame
 from gallop.run_folder.directory import RunDirectory
-from gallop.run_folder.files import replacing
+from gallop.run_folder.files import remove_file, replacing
 from gallop.run_folder.manifest import write_npz_result
 
 MOST_COLUMNS, MOST_WIDTH = 4, 960  # panels in a row; pixels of the film
@@ -77,7 +77,7 @@ def film(job: Path, run: RunDirectory) -> str:
         columns = min(len(shown), MOST_COLUMNS)
         why_no_gif = make_gif(target.progress_film, target.progress_gif, widest=min(columns, 3))
     if why_no_gif:
-        run.progress_gif.unlink(missing_ok=True)  # of an earlier film
+        remove_file(run.progress_gif)  # of an earlier film
     return why_no_gif
 
 

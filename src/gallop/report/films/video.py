@@ -40,7 +40,7 @@ from gallop.report.films.frame_rate import frame_rate, timesteps_per_action
 from gallop.report.films.frames import FilmError, Frame
 from gallop.report.films.plain_renderer import WITHOUT_OPENGL
 from gallop.run_folder.directory import Milestone
-from gallop.run_folder.files import replacing
+from gallop.run_folder.files import remove_file, replacing
 from gallop.run_folder.manifest import write_npz_result
 
 PROBE_SECONDS = 60
@@ -286,7 +286,7 @@ def _film(task: Mapping[str, Any], folder: Path, episode: Replayed, renderer: Re
             env.close()
         why_no_gif = make_gif(target.film, target.gif)
     if why_no_gif:
-        Milestone(folder).gif.unlink(missing_ok=True)  # of an earlier film
+        remove_file(Milestone(folder).gif)  # of an earlier film
     return joined(note, why_no_gif)
 
 
