@@ -27,6 +27,9 @@ MAX_SEARCH_EPISODES = len(SEARCH_SEEDS) // 2
 """Most episodes per evaluation in a search: half of its seeds are for trials, half for
 retraining."""
 
+MAX_SEED = 2**32 - 1
+"""Largest seed in a list of seeds."""
+
 MAX_SEARCH_SEED = 10**9
 _SEEDS_A_SEARCH, _SEEDS_A_ROUND, _FRESH = 10**6, 1_000, 500_000
 
@@ -107,26 +110,31 @@ def _draw(training_seed: int, *spawn_key: int) -> int:
     return TRAINING_RANGE.start + word % len(TRAINING_RANGE)
 
 
-def seeds_from(text: str) -> list[int]:
+def seeds_from(text: str, at: str | None = None) -> list[int]:
     """Parse seeds as the command line gives them.
 
     >>> seeds_from("3,10..12")
     [3, 10, 11, 12]
 
+    Args:
+        text: the seeds.
+        at: start of messages; default: `--seeds` with the text.
+
     Raises:
         ExperimentError: if the text is not a list of seeds and ranges.
     """
+    at = f"--seeds {text}: " if at is None else at
     found: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,10})(?:\.\.(\d{1,10}))?\s*", part)
         if match is None:
-            raise ExperimentError(f"--seeds {text}: expected seeds such as 3,10..12")
+            raise ExperimentError(f"{at}expected seeds such as 3,10..12")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first >= 100_000 or last >= 2**32:
-            raise ExperimentError(f"--seeds {text}: {part.strip()} is not a valid range of seeds")
+        if last < first or last - first >= 100_000 or last > MAX_SEED:
+            raise ExperimentError(f"{at}{part.strip()} is not a valid range of seeds")
         found += range(first, last + 1)
     if len(set(found)) != len(found):
-        raise ExperimentError(f"--seeds {text}: a seed appears twice")
+        raise ExperimentError(f"{at}a seed appears twice")
     return found
 
 
