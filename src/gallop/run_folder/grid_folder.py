@@ -3,7 +3,7 @@
 experiments/<name>/
 ├── grid.yaml             the grid, as it was read
 ├── <ALGO>_<ENV_ID>/<change>/     a group of training seeds, accepted by any command
-├── runs.txt             with --prepare: the folders of runs that are left to train
+├── runs.txt              with --prepare: the folders of runs that are left to train
 ├── results.csv           a row per run: algorithm, task, change, seed, returns
 ├── summary.json          statistics over tasks and seeds
 └── report.html           the page
@@ -16,13 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gallop.errors import RunError
-from gallop.experiments.grid import Cell, Grid, load, to_yaml
+from gallop.experiments.grid import Cell, Grid, read, to_yaml
 from gallop.run_folder.files import hold_folder, write_bytes
 from gallop.run_folder.lookup import run_path
-from gallop.run_folder.run_paths import REPORT
+from gallop.run_folder.run_paths import GRID_FILE, REPORT
 from gallop.run_folder.seed_group import LOCK, SeedGroup
-
-GRID_FILE = "grid.yaml"
 
 
 class GridFolder:
@@ -80,7 +78,7 @@ class GridFolder:
         """
         if not is_grid(self.path):
             raise RunError(f"{self.path}: not the folder of a grid (no {GRID_FILE})")
-        return load(self.grid_file)
+        return read(self.grid_file)
 
     def write(self, grid: Grid) -> None:
         """Write grid.yaml, which marks the folder as that of a grid."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
+GRID_FILE = "grid.yaml"  # marks a folder as that of a grid of groups
 REPORT = "report.html"  # the page of a run or of a group, in its folder
 
 
@@ -18,14 +19,19 @@ def run_paths(results: Path) -> list[Path]:
 
 
 def newest_inside(path: Path) -> str:
-    """Return the end of an error message: the newest run in a folder that is not one itself.
+    """Return the end of an error message: what is in a folder that is not a run itself.
 
     Args:
         path: any folder, such as that of all runs, or of those of one algorithm and task.
 
     Returns:
-        Empty if there is no run in it.
+        The newest run, or how to write a grid's page; empty if there is no run in it.
     """
+    if (path / GRID_FILE).is_file():
+        return (
+            "; it is a grid: name one of its groups or runs, or write its page again with gallop "
+            "experiment"
+        )
     try:
         found = _oldest_first(file.parent for file in path.glob("*/experiment.yaml"))
         found = found or run_paths(path)
