@@ -6,6 +6,10 @@ import csv
 import io
 import math
 
+import numpy as np
+
+from gallop.evaluation.over_tasks import Profile
+from gallop.evaluation.statistics import Interval
 from gallop.experiments.grid import Grid
 from gallop.report.display import CI, Display
 from gallop.report.grid_results import Found, OnTask, OverTasks, read_results
@@ -80,8 +84,8 @@ def _table_over_tasks(found: Found) -> NameTable:
 def score_cells(each: OverTasks) -> tuple[str, str, str]:
     """Return the cells of IQM, mean and probability of improvement, each with its interval."""
 
-    def text(value: float, bounds: tuple[float, float]) -> str:
-        return f"{value:.2f} [{bounds[0]:.2f}, {bounds[1]:.2f}]"
+    def text(value: float, bounds: Interval) -> str:
+        return f"{value:.2f} {grid_page.span(bounds)}"
 
     better = text(each.better.value, each.better.interval) if each.better else ""
     return text(*each.iqm), text(*each.mean), better
@@ -99,6 +103,14 @@ def _as_csv(found: Found) -> str:
             [run.cell.env, run.arm, run.cell.algo, run.cell.change, run.seed, run.state, *values]
         )
     return text.getvalue()
+
+
+def _profile(profile: Profile) -> Json:
+    """Return a performance profile as lists, shape [n_thresholds]; null for an unknown band."""
+    return {
+        name: values.tolist() if np.isfinite(values).all() else None
+        for name, values in profile._asdict().items()
+    }
 
 
 def _summary(found: Found) -> Json:
@@ -129,6 +141,7 @@ def _summary(found: Found) -> Json:
                 "iqm": as_plain(each.iqm),
                 "mean": as_plain(each.mean),
                 "probability_of_improvement": as_plain(each.better) if each.better else None,
+                "performance_profile": _profile(each.profile),
             }
             for each in found.over_tasks
         ],

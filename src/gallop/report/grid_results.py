@@ -45,6 +45,7 @@ GAPS = (0.1, 0.2, 0.5)
 """Differences of the score for which the number of seeds needed is given."""
 N_THRESHOLDS = 101
 NOTHING = Interval(math.nan, math.nan)
+"""With one seed."""
 
 
 class RunResult(NamedTuple):
@@ -77,7 +78,10 @@ class OnTask(NamedTuple):
 
 
 class OverTasks(NamedTuple):
-    """The runs of an arm on all tasks that every arm has finished runs on."""
+    """The runs of an arm on all tasks that every arm has finished runs on.
+
+    Intervals are NaN unless a task has two seeds.
+    """
 
     arm: str
     n_runs: int
@@ -192,7 +196,11 @@ def _on_task(
         if not math.isfinite(difference.interval.low):
             difference = difference._replace(interval=NOTHING)
         probability = probability_of_improvement(ours, first, interval_generator())
+        if min(ours.size, first.size) < 2:
+            probability = probability._replace(interval=NOTHING)
     summary = summarise_seeds(ours, interval_generator()) if ours.size else None
+    if summary is not None and summary.n < 2:
+        summary = summary._replace(iqm_interval=NOTHING)
     return OnTask(arm, task, ours, n_planned, summary, difference, probability)
 
 
@@ -210,20 +218,32 @@ def _over_tasks(
     everything = np.concatenate([values for arm in arms for values in scores[arm].values()])
     top = max(1.0, float(everything.max()))
     thresholds = np.linspace(min(0.0, float(everything.min())), top, N_THRESHOLDS)
-    found = []
-    for arm in arms:
-        better = None
-        if arm != arms[0]:
-            better = improvement_over_tasks(scores[arm], scores[arms[0]], interval_generator())
-        found.append(
-            OverTasks(
-                arm,
-                sum(values.size for values in scores[arm].values()),
-                aggregate_iqm(scores[arm], interval_generator()),
-                aggregate_mean(scores[arm], interval_generator()),
-                better,
-                performance_profile(scores[arm], thresholds, interval_generator()),
-                scores[arm],
-            )
-        )
-    return found
+    return [
+        _arm_over_tasks(arm, scores[arm], None if arm == arms[0] else scores[arms[0]], thresholds)
+        for arm in arms
+    ]
+
+
+def _arm_over_tasks(
+    arm: str, ours: Arrays, first: Arrays | None, thresholds: NDArray[np.float64]
+) -> OverTasks:
+    """Return the statistics of an arm; those without two seeds on any task have no interval."""
+    iqm = aggregate_iqm(ours, interval_generator())
+    mean = aggregate_mean(ours, interval_generator())
+    profile = performance_profile(ours, thresholds, interval_generator())
+    if not _are_repeated(ours):
+        unknown = np.full(thresholds.size, math.nan)
+        iqm, mean = iqm._replace(interval=NOTHING), mean._replace(interval=NOTHING)
+        profile = profile._replace(low=unknown, high=unknown)
+    better = None
+    if first is not None:
+        better = improvement_over_tasks(ours, first, interval_generator())
+        if not (_are_repeated(ours) and _are_repeated(first)):
+            better = better._replace(interval=NOTHING)
+    n_runs = sum(values.size for values in ours.values())
+    return OverTasks(arm, n_runs, iqm, mean, better, profile, ours)
+
+
+def _are_repeated(scores: Arrays) -> bool:
+    """Whether a task has two seeds: without them, resamples of the seeds are all the same."""
+    return any(values.size > 1 for values in scores.values())

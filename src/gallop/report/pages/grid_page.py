@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from gallop.errors import RunError, counted
+from gallop.evaluation.statistics import Interval
 from gallop.experiments.grid import Grid
 from gallop.report.grid_results import Found, OnTask, OverTasks
 from gallop.report.pages import charts, frame, learning_curves, settings
@@ -68,12 +69,12 @@ def scores_in_words(grid: Grid, found: Found) -> str:
 
 def seeds_in_words(found: Found) -> str:
     """Say how many training seeds show a difference; empty where that is not known."""
-    parts = [f"{gap:g} with {n}" for gap, n in found.n_seeds.items() if n]
+    parts = [f"{n} for {gap:g}" for gap, n in found.n_seeds.items() if n]
     if not parts:
         return ""
     return (
         "A difference of the mean scores of two arms on one task is found in 80 % of experiments "
-        f"with so many training seeds per arm: {', '.join(parts)}."
+        f"with the following number of training seeds per arm: {', '.join(parts)}."
     )
 
 
@@ -103,26 +104,23 @@ def _status(found: Found) -> Html:
 def _summary(grid: Grid, found: Found, runs: list[RunFacts]) -> Html:
     rows = [
         (f"{each.arm}: IQM of the scores", f"{each.iqm.value:.2f}",
-         f"95 % interval\n[{each.iqm.interval.low:.2f}, {each.iqm.interval.high:.2f}]\n"
-         f"{counted(each.n_runs, 'run')}")
+         f"95 % interval\n{span(each.iqm.interval)}\n{counted(each.n_runs, 'run')}")
         for each in found.over_tasks
     ]  # fmt: skip
     seconds = sum(run.seconds for run in runs if math.isfinite(run.seconds))
     rows.append(("Training took", duration(seconds, coarse=True), "all runs together"))
     n_left = sum(run.state != "finished" for run in found.runs)
     alerts = [alert(f"{counted(n_left, 'run')} not finished: the numbers are those so far.")]
-    few = len(grid.training_seeds) < FEW_SEEDS
+    n_seeds = len(grid.training_seeds)
+    few = "few, so that bootstrap intervals are too narrow" if n_seeds > 1 else "no intervals"
     return joined(
         *(alerts if n_left else []),
         tiles(rows),
         words(_in_words(each, found.arms[0]) for each in found.over_tasks if each.better),
         element("p", scores_in_words(grid, found)) if found.over_tasks else None,
         element("p", seeds_in_words(found)),
-        note(
-            f"{counted(len(grid.training_seeds), 'training seed')} for each arm and task: few, so "
-            "that bootstrap intervals are too narrow."
-        )
-        if few
+        note(f"{counted(n_seeds, 'training seed')} for each arm and task: {few}.")
+        if n_seeds < FEW_SEEDS
         else None,
         words(found.notes),
     )
@@ -131,10 +129,14 @@ def _summary(grid: Grid, found: Found, runs: list[RunFacts]) -> Html:
 def _in_words(each: OverTasks, first: str) -> str:
     assert each.better is not None
     low, high = each.better.interval
-    value = f"{100 * each.better.value:.0f} % (95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
-    sure = low > 0.5 or high < 0.5
-    return f"A run of {each.arm} beats one of {first} on a random task with probability {value}" + (
-        "." if sure else ": which of them is better cannot be told."
+    known = f"95 % interval {100 * low:.0f} to {100 * high:.0f} %"
+    if not math.isfinite(low):
+        known = "no interval: it takes two training seeds of both"
+    is_clear = low > 0.5 or high < 0.5  # neither, if there is no interval
+    return (
+        f"A run of {each.arm} beats one of {first} on a random task with probability "
+        f"{100 * each.better.value:.0f} % ({known})"
+        + ("." if is_clear else ": these runs do not show which is better.")
     )
 
 
@@ -145,16 +147,17 @@ def _over_tasks(grid: Grid, found: Found) -> Html:
     for each in found.over_tasks:
         better = ("", "")
         if each.better is not None:
-            better = (f"{each.better.value:.2f}", _span(each.better.interval))
-        rows.append([each.arm, str(each.n_runs), f"{each.iqm.value:.2f}", _span(each.iqm.interval),
-                     f"{each.mean.value:.2f}", _span(each.mean.interval), *better])  # fmt: skip
+            better = (f"{each.better.value:.2f}", span(each.better.interval))
+        rows.append([each.arm, str(each.n_runs), f"{each.iqm.value:.2f}", span(each.iqm.interval),
+                     f"{each.mean.value:.2f}", span(each.mean.interval), *better])  # fmt: skip
     lines = [_profile(each, number) for number, each in enumerate(found.over_tasks)]
     start, end = float(lines[0].x[0]), float(lines[0].x[-1])
     axis = charts.Axis(charts.axis_number, "score above {:.2f}", start)
+    band = ", with pointwise 95 % intervals" if any(map(_has_band, found.over_tasks)) else ""
     meaning = (
         "Performance profile: the share of runs, over all tasks, whose score is above the value on "
-        "the horizontal axis, with pointwise 95 % intervals. Higher is better. Point at the chart, "
-        "or focus it and use the arrow keys."
+        f"the horizontal axis{band}. Higher is better. Point at the chart, or focus it and use the "
+        "arrow keys."
     )
     return element(
         "div",
@@ -167,17 +170,26 @@ def _over_tasks(grid: Grid, found: Found) -> Html:
     )
 
 
-def _span(bounds: tuple[float, float]) -> str:
+def span(bounds: Interval) -> str:
+    """Return an interval of scores or probabilities as text; a dash if it is not known."""
+    if not all(map(math.isfinite, bounds)):
+        return "–"
     return f"[{bounds[0]:.2f}, {bounds[1]:.2f}]"
 
 
 def _profile(each: OverTasks, colour: int) -> charts.Curve:
-    p = each.profile
+    p, known = each.profile, _has_band(each)
     texts = [
-        f"{each.arm} {100 * share:.0f} % of runs [{100 * low:.0f}, {100 * high:.0f}]"
+        f"{each.arm} {100 * share:.0f} % of runs"
+        + (f" [{100 * low:.0f}, {100 * high:.0f}]" if known else "")
         for share, low, high in zip(p.share, p.low, p.high, strict=True)
     ]
-    return charts.Curve(each.arm, p.thresholds, p.share, p.low, p.high, colour, texts)
+    low, high = (p.low, p.high) if known else (p.share, p.share)
+    return charts.Curve(each.arm, p.thresholds, p.share, low, high, colour, texts)
+
+
+def _has_band(each: OverTasks) -> bool:
+    return bool(np.isfinite(each.profile.low).all())
 
 
 def _task(task: str, found: Found, sides: list[Side]) -> Html:
