@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import heapq
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from gallop.algorithms.spec import Cost
@@ -48,7 +49,7 @@ class Expected(NamedTuple):
 
     def of_runs(self, n_runs: int, n_workers: int) -> str:
         """Return ", about 2 h 10 min in all" for several such runs; empty for one run."""
-        seconds = self.seconds * math.ceil(n_runs / n_workers)
+        seconds = side_by_side([self.seconds] * n_runs, n_workers)
         return f", about {duration(seconds)} in all" if n_runs > 1 else ""
 
     def __str__(self) -> str:
@@ -62,6 +63,22 @@ class Expected(NamedTuple):
             others = duration(share * self.seconds)
             text += f"; {others} of it for evaluations and figures"
         return f"{text} ({self.note})"
+
+
+def side_by_side(seconds: Iterable[float], n_workers: int) -> float:
+    """Return how long runs take if each starts, in this order, as soon as a worker is free.
+
+    >>> side_by_side([4.0, 1.0, 1.0, 3.0], n_workers=2)
+    5.0
+
+    Args:
+        seconds: what each run takes.
+        n_workers: runs in parallel, at least 1.
+    """
+    free_at = [0.0] * n_workers
+    for each in seconds:
+        heapq.heapreplace(free_at, free_at[0] + each)
+    return max(free_at)
 
 
 def expected_time(

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from gallop.errors import DivergedError, ExperimentError, RunError, counted
 from gallop.execution.processes import OneMachine
-from gallop.execution.work import Place
+from gallop.execution.work import Engine, Place
 from gallop.experiments.grid import Cell, Grid
-from gallop.report import grid_report, group_report
+from gallop.report import grid_report
 from gallop.report.display import Display
-from gallop.report.expected_time import expected_time
+from gallop.report.expected_time import expected_time, side_by_side
+from gallop.report.grid_results import Found
 from gallop.report.measured_speed import measure
-from gallop.report.pages import page
 from gallop.report.progress_line import duration
 from gallop.report.several_progress import RUNS
 from gallop.report.tables import Column, NameTable
@@ -26,12 +27,12 @@ from gallop.run_folder import consent
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.files import write_bytes
 from gallop.run_folder.grid_folder import GridFolder, is_grid
-from gallop.run_folder.lookup import is_a_name
 from gallop.run_folder.prepared import PreparedRun, prepare
 from gallop.run_folder.seed_group import SeedGroup, is_group
 from gallop.runs.seed_group import (
     check_workers,
     refuse_another_experiment,
+    report_on,
     with_seed,
 )
 from gallop.runs.several import SeveralRuns, Workers
@@ -41,6 +42,10 @@ from gallop.runs.workflow import make_folder
 
 class RunsFailedError(DivergedError):
     """Some runs of a grid failed; the others finished."""
+
+
+class CombinationError(ExperimentError):
+    """A combination of the grid cannot be run on this machine."""
 
 
 class Combination(NamedTuple):
@@ -78,14 +83,14 @@ def run_grid(
         workers: runs that train in parallel; default: as many as there is room for.
         display: where to print.
         place: where the runs train; default: this machine.
-        only_prepare: make the folders of all runs, for a batch system to train them.
+        only_prepare: make and list the folders of all runs, for a batch system to train them.
 
     Raises:
         ExperimentError: before anything is written, if a combination cannot be run, or the folder
-            belongs to another grid.
+            belongs to another grid, or to a larger one.
         RunError: if the folder cannot be used, or another process is running the grid.
         RunsFailedError: at the end, if a run failed.
-        Stopped: after SIGINT or SIGTERM; the same call goes on.
+        Stopped: after SIGINT or SIGTERM; calling it again continues.
     """
     check_workers(workers)
     display = display or Display()
@@ -118,10 +123,7 @@ class _Grid:
             )
             for cell in grid.cells()
         ]
-        if not is_a_name(folder.path.name):
-            raise ExperimentError(f"--name {folder.path.name!r}: must be a single folder name")
-        if folder.path.exists() and not is_grid(folder.path) and any(folder.path.glob("*/*")):
-            raise RunError(f"{folder.path} already exists and is not a grid; choose another --name")
+        _refuse_folder(folder, grid)
         for each in self.combinations:
             if not each.cell.experiment.init_from:  # else known when the policy has been read
                 refuse_another_experiment(each.group, each.cell.experiment)
@@ -138,34 +140,31 @@ class _Grid:
             workers = Workers(self.place, self.asked, self.n_threads, self.folder.path)
         self._prepare()
         self.show_plan()
+        new = self._new_runs()
         with self.folder.locked(), contextlib.ExitStack() as locks:
             self.folder.write(self.grid)
             for each in self.combinations:
                 locks.enter_context(each.group.locked())
-            failures = self._make_folders()
+            several = self._several(self._make_folders(new))
+            found = None
             if workers is None:
-                self._list_runs()
-                return
-            several = self._several(failures)
-            with self.stop.listening(self.display.say):
-                try:
-                    several.train(workers.engine, self.stop, self._note)
-                except Stopped as stopped:
-                    done = sum(each.n_finished() for each in self.combinations)
-                    self.display.say(
-                        f"stopped by {stopped}: {done} of {self.n_runs} runs are finished, the "
-                        "others are kept up to their last boundary; the same command goes on"
-                    )
-                    grid_report.write(self.folder, self.grid)
-                    raise
-            found = grid_report.write(self.folder, self.grid)
-        grid_report.show(self.folder, self.grid, found, self.display)
+                self._list_runs(several)
+            else:
+                found = self._train(several, workers.engine)
+        if found is not None:
+            grid_report.show(self.folder, self.grid, found, self.display)
         self._report_failures(several.failures)
 
     @property
     def n_runs(self) -> int:
         """Return the number of all runs."""
         return len(self.combinations) * len(self.grid.training_seeds)
+
+    def _in_order(self) -> Iterator[tuple[Combination, int]]:
+        """Yield all runs in the order in which they train: the first seed of all, the next ..."""
+        for seed in self.grid.training_seeds:
+            for each in self.combinations:
+                yield each, seed
 
     def _missing(self) -> list[Combination]:
         return [each for each in self.combinations if each.n_finished() < len(each.seeds)]
@@ -182,7 +181,7 @@ class _Grid:
                         self.place.threads(self.n_workers)
                     )
                 except ExperimentError as error:
-                    raise ExperimentError(f"{each.label}: {error.message}") from None
+                    raise CombinationError(f"{each.label}: {error.message}") from None
             refuse_another_experiment(each.group, self.prepared[each.label].experiment)
 
     def show_plan(self) -> None:
@@ -197,50 +196,69 @@ class _Grid:
         headings = ("timesteps", "runs", "finished", "begun", "left")
         columns = [Column("combination", "label"), *map(Column, headings)]
         self.display.table(NameTable(columns, rows, f"{self.folder.path}: {self.grid}"))
-        self.display.say(f"{self._cost()}, {self.n_workers} at a time")
+        self.display.say(self._cost())
 
     def _cost(self) -> str:
-        n_left = sum(len(each.seeds) - each.n_finished() for each in self.combinations)
-        if not self.prepared or self.display.console.quiet:
-            return f"{counted(n_left, 'run')} left"
-        seconds = 0.0
-        for each in self._missing():
-            prepared = self.prepared[each.label]
-            with self.display.console.status(f"measuring {each.label}"):
-                expected = expected_time(prepared, measure(prepared))
-            seconds += expected.seconds * (len(each.seeds) - each.n_finished())
-        about = duration(seconds / self.n_workers)
-        return f"{counted(n_left, 'run')} left, about {about} at the speed of this machine"
+        """Say how many runs are left, and how long they take side by side."""
+        left = [each for each, seed in self._in_order() if not each.group.run(seed).is_finished()]
+        if not left:
+            return "0 runs left"
+        told, n_workers = f"{counted(len(left), 'run')} left", min(self.n_workers, len(left))
+        if not self.display.console.quiet:
+            seconds = {}
+            for each in self._missing():
+                prepared = self.prepared[each.label]
+                with self.display.console.status(f"measuring {each.label}"):
+                    seconds[each.label] = expected_time(prepared, measure(prepared)).seconds
+            together = side_by_side((seconds[each.label] for each in left), n_workers)
+            told += f", about {duration(together)} at the speed of this machine"
+        return f"{told}, {n_workers} at a time"
 
-    def _make_folders(self) -> dict[str, str]:
-        """Make the folders of all runs; return name -> why one could not be made."""
+    def _new_runs(self) -> dict[str, dict[int, PreparedRun]]:
+        """Return what the runs train whose folders do not exist: combination -> seed -> run.
+
+        Raises:
+            ExperimentError: if a training seed is not valid.
+        """
+        return {
+            each.label: {
+                seed: dataclasses.replace(prepared, experiment=with_seed(prepared.experiment, seed))
+                for prepared in [self.prepared[each.label]]
+                for seed, run in each.runs().items()
+                if not run.experiment_file.is_file()
+            }
+            for each in self._missing()
+        }
+
+    def _make_folders(self, new: dict[str, dict[int, PreparedRun]]) -> dict[str, str]:
+        """Make the folders of new runs; return name -> why one could not be made."""
         failures = {}
-        for each in self._missing():
-            prepared = self.prepared[each.label]
+        for each in self.combinations:
+            if each.label not in new:
+                continue
             seeds = list(each.seeds)
             if is_group(each.group.path):
                 there = each.group.read_seeds()
                 seeds = [*there, *(seed for seed in seeds if seed not in there)]
-            each.group.write(prepared.experiment, seeds)
-            for seed, run in each.runs().items():
-                if run.experiment_file.is_file():
+            each.group.write(self.prepared[each.label].experiment, seeds)
+            for seed, prepared in new[each.label].items():
+                run = each.group.run(seed)
+                if run.experiment_file.is_file():  # made by another process in the meantime
                     continue
-                experiment = with_seed(prepared.experiment, seed)
                 try:
-                    make_folder(run.path, dataclasses.replace(prepared, experiment=experiment))
+                    make_folder(run.path, prepared)
                 except RunError as error:  # the other runs can still train
                     failures[_name(each, seed)] = error.message
         return failures
 
     def _several(self, failures: dict[str, str]) -> SeveralRuns:
-        """Return all runs: first one training seed of every combination, then the next."""
-        order = [(each, seed) for seed in self.grid.training_seeds for each in self.combinations]
-        runs = {_name(each, seed): each.group.run(seed) for each, seed in order}
+        """Return all runs, without those that would fail."""
+        runs = {_name(each, seed): each.group.run(seed) for each, seed in self._in_order()}
         horizons = {
             _name(each, seed): self.prepared[each.label].plan.horizon
             if each.label in self.prepared
             else each.cell.experiment.total_timesteps
-            for each, seed in order
+            for each, seed in self._in_order()
         }
         several = SeveralRuns(runs, horizons, RUNS, self.display)
         for name, reason in failures.items():
@@ -248,17 +266,44 @@ class _Grid:
         several.leave_out_diverged()
         return several
 
-    def _note(self, name: str) -> None:
-        """Draw the figure and the page of a group, once its last run has ended."""
-        each = next(c for c in self.combinations if any(_name(c, s) == name for s in c.seeds))
-        if each.n_finished() == len(each.seeds):
-            group_report.draw(each.group, each.runs(), each.cell.experiment)
-            page.keep_report(each.group)
+    def _train(self, several: SeveralRuns, engine: Engine) -> Found:
+        """Train what is missing; write and return the results.
 
-    def _list_runs(self) -> None:
+        Raises:
+            Stopped: after a signal, once the results so far are written.
+        """
+        for each in self.combinations:  # those that ended just before this process was killed
+            if each.n_finished() and not each.group.report.is_file():
+                self._draw_ended(several, each)
+        by_name = {_name(each, seed): each for each, seed in self._in_order()}
+        with self.stop.listening(self.display.say):
+            try:
+                several.train(
+                    engine, self.stop, lambda name: self._draw_ended(several, by_name[name])
+                )
+            except Stopped as stopped:
+                done = sum(each.n_finished() for each in self.combinations)
+                self.display.say(
+                    f"stopped by {stopped}: {done} of {self.n_runs} runs are finished, the others "
+                    "are kept up to their last boundary; run the same command again to continue"
+                )
+                grid_report.write(self.folder, self.grid)
+                raise
+        return grid_report.write(self.folder, self.grid)
+
+    def _draw_ended(self, several: SeveralRuns, each: Combination) -> None:
+        """Write the figure and the page of a group, if all its runs have finished or failed."""
+        if several.have_ended(_name(each, seed) for seed in each.seeds):
+            report_on(each.group, each.runs(), each.cell.experiment)
+
+    def _list_runs(self, several: SeveralRuns) -> None:
         """List the folders that are left to be trained, one a line, for a batch system."""
-        paths = [run.path for each in self.combinations for run in each.runs().values()
-                 if not run.is_finished()]  # fmt: skip
+        paths = [
+            each.group.run(seed).path
+            for each in self.combinations
+            for seed in each.seeds
+            if several.states[_name(each, seed)] == "waiting"
+        ]
         write_bytes(self.folder.run_list, "".join(f"{path}\n" for path in paths).encode())
         self.display.say(
             f"{counted(len(paths), 'run')} left to train, each with gallop run --resume RUN; their "
@@ -274,6 +319,19 @@ class _Grid:
                 f"{len(failures)} of {counted(self.n_runs, 'run')} of {self.folder.path} failed: "
                 f"{name}: {reason}"
             )
+
+
+def _refuse_folder(folder: GridFolder, grid: Grid) -> None:
+    """Refuse a folder that is not a grid's, or is that of a grid with more in it."""
+    path = folder.path
+    if not is_grid(path):
+        if path.exists() and any(path.glob("*/*")):
+            raise RunError(f"{path} already exists and is not a grid; choose another --name")
+    elif more := folder.read().beyond(grid):
+        raise RunError(
+            f"{path}: the grid in this folder also has {more}; keep it in the file, or choose "
+            "another --name"
+        )
 
 
 def _name(each: Combination, seed: int) -> str:

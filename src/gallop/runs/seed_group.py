@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from gallop.report.expected_time import Expected
 from gallop.report.pages import page
 from gallop.report.several_progress import SEEDS, timestep_of
 from gallop.run_folder import consent, manifest
+from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
@@ -192,6 +193,12 @@ def refuse_another_experiment(group: SeedGroup, experiment: Experiment) -> None:
             )
 
 
+def report_on(group: SeedGroup, runs: Mapping[int, RunDirectory], experiment: Experiment) -> None:
+    """Write figure, numbers and page of a group, after the end of its last run."""
+    group_report.draw(group, runs, experiment)
+    page.keep_report(group)
+
+
 class _Runs:
     """The runs of a group while they train."""
 
@@ -241,8 +248,7 @@ class _Runs:
                 raise
         failed = {int(name): reason for name, reason in self.several.failures.items()}
         self.failures = group_report.damaged(self.runs) | failed
-        group_report.draw(self.group, self.runs, self.prepared.experiment)
-        page.keep_report(self.group)
+        report_on(self.group, self.runs, self.prepared.experiment)
         group_report.show(self.group, self.runs, self.prepared.experiment, self.display)
         self._report_failures()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from gallop.execution.work import Ended, Engine, Place, WorkItem
@@ -92,6 +92,10 @@ class SeveralRuns:
         """Return the number of runs that are yet to be trained."""
         return sum(state == "waiting" for state in self.states.values())
 
+    def have_ended(self, names: Iterable[str]) -> bool:
+        """Whether none of these runs is waiting or running."""
+        return not {"waiting", "running"} & {self.states[name] for name in names}
+
     def train(self, engine: Engine, stop: Stop, on_end: Callable[[str], None]) -> None:
         """Train what is missing; close the engine at the end.
 
@@ -109,7 +113,7 @@ class SeveralRuns:
         )
         try:
             with progress:
-                while "waiting" in self.states.values() or "running" in self.states.values():
+                while not self.have_ended(self.states):
                     stop.check()
                     while queue and engine.is_hungry:
                         name = queue.popleft()
