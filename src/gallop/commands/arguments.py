@@ -206,7 +206,11 @@ def n_workers(options: argparse.Namespace) -> int | None:
 
 def add_engine(parser: argparse._ActionsContainer) -> None:
     """Add --workers, --engine and --address."""
-    parser.add_argument("--workers", metavar="N", help="Runs in parallel (default: one per core)")
+    parser.add_argument(
+        "--workers", metavar="N",
+        help="Runs in parallel (default: one per core, which is also the most on one machine; on "
+        "Ray, the cluster's CPUs divided by n_threads)",
+    )  # fmt: skip
     parser.add_argument(
         "--engine", metavar=f"{{{','.join(ENGINES)}}}",
         help="Where runs train: in processes on this machine, or on a Ray cluster whose nodes "

@@ -13,6 +13,8 @@ from gallop.commands.arguments import (
     n_workers,
     place,
 )
+from gallop.commands.modes import Mode, choose_mode
+from gallop.errors import ExperimentError
 
 EXAMPLES = """\
 examples:
@@ -58,21 +60,54 @@ def add(commands: Commands) -> None:
 
 
 def _experiment(options: argparse.Namespace) -> int:
+    mode = choose_mode(MODES, options)
+    from gallop.run_folder.lookup import check_name
+    from gallop.runs.grid import CombinationError
+
+    options.name = options.grid.stem if options.name is None else options.name
+    check_name(options.name)
+    try:
+        return mode.call(options)
+    except CombinationError as error:
+        raise ExperimentError(f"{options.grid}: {error.message}") from None
+
+
+def _show_plan(options: argparse.Namespace) -> int:
     from gallop.experiments.grid import load
     from gallop.report.display import Display
-    from gallop.runs.grid import run_grid, show_plan
+    from gallop.runs.grid import show_plan
 
-    grid, where, display = load(options.grid), place(options), Display(options.quiet)
-    folder, workers = options.folder / (options.name or options.grid.stem), n_workers(options)
-    if options.dry_run:
-        show_plan(grid, folder, workers=workers, display=display, place=where)
-    else:
-        run_grid(
-            grid,
-            folder,
-            workers=workers,
-            display=display,
-            place=where,
-            only_prepare=options.prepare,
-        )
+    grid, folder = load(options.grid), options.folder / options.name
+    show_plan(
+        grid,
+        folder,
+        workers=n_workers(options),
+        display=Display(options.quiet),
+        place=place(options),
+    )
     return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from gallop.experiments.grid import load
+    from gallop.report.display import Display
+    from gallop.runs.grid import run_grid
+
+    grid, folder = load(options.grid), options.folder / options.name
+    run_grid(
+        grid,
+        folder,
+        workers=n_workers(options),
+        display=Display(options.quiet),
+        place=place(options),
+        only_prepare=options.prepare,
+    )
+    return 0
+
+
+_WHERE = ("workers", "engine", "address")
+MODES = (
+    Mode("dry_run", _show_plan, _WHERE, "--dry-run prints the plan and stops"),
+    Mode("prepare", _run, (), "--prepare trains nothing"),
+    Mode(None, _run, _WHERE),
+)

@@ -17,11 +17,20 @@ def run_path(results: Path, algo: str, env: str, name: str) -> Path:
     Raises:
         RunError: if the name is not a single path component.
     """
+    check_name(name)
+    return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that is not a single path component.
+
+    Raises:
+        RunError: naming `--name`, which gives it.
+    """
     if not is_a_name(name):
         raise RunError(
             f"--name {name!r}: must be a single folder name, without slashes, backslashes or colons"
         )
-    return results / f"{algo.upper()}_{re.sub('[/:]', '-', env)}" / name
 
 
 def is_a_name(name: str) -> bool:
