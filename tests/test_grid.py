@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,15 +19,20 @@ import yaml
 from algorithm_rows import ROWS
 
 from gallop.commands.cli import main
-from gallop.errors import ExperimentError
+from gallop.errors import ExperimentError, RunError
 from gallop.evaluation.statistics import interquartile_mean
+from gallop.execution.processes import OneMachine
 from gallop.experiments.grid import from_data, load, to_yaml
+from gallop.report import grid_report
 from gallop.report.display import Display
+from gallop.report.expected_time import Expected
 from gallop.report.grid_results import read_results
+from gallop.report.pages import grid_page
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.grid_folder import GridFolder
+from gallop.runs import grid as grid_module
 from gallop.runs import workflow
-from gallop.runs.grid import RunsFailedError, run_grid
+from gallop.runs.grid import RunsFailedError, run_grid, show_plan
 from gallop.runs.seed_group import with_seed
 
 TASK = {"max_episode_steps": 50}
@@ -58,6 +66,13 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("experiments") / "small"
     grid = from_data(SMALL)
     return run_grid(grid, folder, display=Display(quiet=True)), grid
+
+
+def copy_of(folder, tmp_path):
+    """Return a copy of a grid, to change."""
+    path = tmp_path / folder.path.name
+    shutil.copytree(folder.path, path)
+    return GridFolder(path)
 
 
 def final_returns(run):
@@ -119,13 +134,26 @@ def test_a_grid_is_read_back_as_it_was(tmp_path):
         ({"algorithms": ["sac", "tb3"]}, "algorithms: 'tb3' is unknown; did you mean td3?"),
         ({"algorithms": ["sac", "SAC"]}, "algorithms: sac or SAC: an algorithm is given twice"),
         ({"algorithms": ["sac", "sac"]}, "sac is given twice"),
-        ({"tasks": []}, "tasks"),
+        ({"tasks": []}, "tasks: must have at least one name"),
+        ({"algorithms": {}}, "algorithms: must have at least one name"),
+        ({"changes": {}}, "changes: must have at least one name"),
+        ({"tasks": "Pendulum-v1"}, "must be a list of names, or a mapping of names to settings"),
+        ({"tasks": [{"Pendulum-v1": {}}]}, "{'Pendulum-v1': {}}: a name must be text; to give"),
         ({"taks": ["Ant-v5"]}, "taks: unknown setting; did you mean tasks?"),
-        ({"training_seeds": "4..0"}, "4..0 is not a valid range of seeds"),
+        ({"training_seeds": []}, "training_seeds: must have at least one seed"),
+        ({"training_seeds": True}, "training_seeds: True: must be seeds such as 0..4, or a list"),
+        ({"training_seeds": "4..0"}, "training_seeds: '4..0': 4..0 is not a valid range of seeds"),
         ({"training_seeds": [1, 1]}, "training_seeds: a seed is given twice"),
+        ({"training_seeds": [0, -1]}, "training_seeds.1: -1: must be at least 0"),
+        ({"training_seeds": [5_000_000_000]}, "training_seeds.0: 5000000000: must be at least 0"),
+        ({"training_seeds": [0, 10**23]}, f"training_seeds.1: {10**23}: must be at least 0 and at"),
+        ({"training_seeds": [0, True]}, "training_seeds.1: True: must be a whole number"),
         ({"experiment": {"algo": "sac"}}, "experiment: algo is set by algorithms"),
+        ({"experiment": {1: 2}}, "experiment: 1: the name of a setting must be text"),
         ({"tasks": {"Pendulum-v1": {"training_seed": 1}}}, "training_seed is set by"),
-        ({"changes": {"a/b": {}}}, "changes: 'a/b': must be a name"),
+        ({"changes": {"a/b": {}}}, "'a/b': must be a name of letters, digits, _, - and ., because"),
+        ({"changes": {"x" * 101: {}}}, "must have at most 100 bytes, because it becomes a folder"),
+        ({"changes": {"a": {}, "b": {}, "A": {}}}, "changes: A or a: names must differ in more"),
         ({"reference_returns": {"Pendulum-v2": 1}}, "did you mean Pendulum-v1?"),
     ],
 )
@@ -135,16 +163,29 @@ def test_a_bad_grid_is_refused_on_one_line(changes, said, tmp_path, capsys):
     assert main(["experiment", str(path), "-f", str(tmp_path / "experiments")]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1, error
+    assert f"{path}:" in error and "--seeds" not in error
     assert not (tmp_path / "experiments").exists()
 
 
-def test_a_wrong_setting_names_the_combination(tmp_path, capsys):
+def test_a_wrong_setting_names_the_combination_and_its_line(tmp_path, capsys):
     path = tmp_path / "grid.yaml"
     changed = {"default": {}, "odd": {"hyperparameters.policy_delai": 3}}
     path.write_text(yaml.safe_dump(SMALL | {"changes": changed}, sort_keys=False))
     assert main(["experiment", str(path), "-f", str(tmp_path / "experiments")]) == 2
     error = capsys.readouterr().err
-    assert "SAC, odd on Pendulum-v1: hyperparameters.policy_delai: unknown setting" in error
+    lines = path.read_text().splitlines()
+    line = next(number for number, text in enumerate(lines, 1) if "policy_delai" in text)
+    where = f"{path}:{line}: SAC, odd on Pendulum-v1"
+    assert f"{where}: hyperparameters.policy_delai: unknown setting" in error
+    assert not (tmp_path / "experiments").exists()
+
+
+def test_a_combination_that_cannot_be_prepared_names_the_file(tmp_path, capsys):
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"tasks": ["Pendulum-v1", "CartPole-v1"]}))
+    assert main(["experiment", str(path), "-f", str(tmp_path / "experiments"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert f"{path}: SAC on CartPole-v1: " in error and error.count("\n") == 1
     assert not (tmp_path / "experiments").exists()
 
 
@@ -152,6 +193,26 @@ def test_files_of_another_kind_are_refused_with_the_right_command(tmp_path, caps
     (tmp_path / "e.yaml").write_text("algo: sac\nenv: Pendulum-v1\ntotal_timesteps: 1000\n")
     assert main(["experiment", str(tmp_path / "e.yaml")]) == 2
     assert f"gallop run {tmp_path / 'e.yaml'} trains it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--name", "../x"], "--name '../x': must be a single folder name"),
+        (["--name", ""], "--name '': must be a single folder name"),
+        (["--dry-run", "--prepare"], "--dry-run prints the plan and stops: leave out --prepare"),
+        (["--prepare", "--engine", "ray"], "--prepare trains nothing: leave out --engine"),
+        (["--prepare", "--address", "a:1"], "--prepare trains nothing: leave out --address"),
+        (["--prepare", "--workers", "2"], "--prepare trains nothing: leave out --workers"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused_on_one_line(flags, said, tmp_path, capsys):
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    assert main(["experiment", str(path), "-f", str(tmp_path / "experiments"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1, error
+    assert [each.name for each in tmp_path.iterdir()] == ["grid.yaml"]
 
 
 # --- the runs ------------------------------------------------------------------------------------
@@ -200,19 +261,41 @@ def test_the_numbers_match_the_episodes_of_the_runs(done):
 
 
 def test_started_again_it_trains_only_what_is_missing(done, tmp_path, capsys):
-    folder, grid = done
+    folder = copy_of(done[0], tmp_path)
+    cells = done[1].cells()
+    page = folder.group(cells[0]).report
+    page.unlink()  # as if killed before it was written
     files = [p for p in folder.path.rglob("seed-*/**/*") if p.is_file()]
     before = {path: path.stat().st_mtime_ns for path in files}
-    larger = from_data(
-        SMALL | {"training_seeds": "0..2", "algorithms": {"ppo": SMALL["algorithms"]["ppo"]}}
-    )
+    larger = from_data(SMALL | {"training_seeds": "0..2"})
     run_grid(larger, folder.path, display=Display())
-    assert "2 runs left" in " ".join(capsys.readouterr().out.split())
+    assert "4 runs left" in " ".join(capsys.readouterr().out.split())
     assert {path: path.stat().st_mtime_ns for path in files} == before
     found = read_results(folder, larger)
-    assert [run.state for run in found.runs] == ["finished"] * 6
-    run_grid(grid, folder.path, display=Display(quiet=True))  # the smaller one is still complete
-    assert len(read_results(folder, grid).runs) == 8
+    assert [run.state for run in found.runs] == ["finished"] * 12
+    page.unlink()
+    run_grid(larger, folder.path, display=Display())
+    assert "0 runs left" in " ".join(capsys.readouterr().out.split())
+    assert page.is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"),
+    [
+        ({"algorithms": {"PPO": SMALL["algorithms"]["ppo"]}}, "algorithm sac"),
+        ({"tasks": ["Pendulum-v1"]}, "task MountainCarContinuous-v0"),
+        ({"changes": {"other": {}}}, "change default"),
+        ({"training_seeds": [0]}, "training seed 1"),
+        ({"training_seeds": "5..9", "tasks": ["Ant-v5"]}, "tasks .* and training seeds 0..1"),
+    ],
+)
+def test_a_grid_with_less_in_it_is_refused(changes, more, done):
+    folder, _ = done
+    files = (folder.grid_file, folder.results, folder.summary, folder.report)
+    before = [path.read_bytes() for path in files]
+    with pytest.raises(RunError, match=rf"also has {more}; keep it in the file, or .* --name"):
+        run_grid(from_data(SMALL | changes), folder.path, display=Display(quiet=True))
+    assert [path.read_bytes() for path in files] == before
 
 
 def test_another_grid_in_the_same_folder_is_refused(done):
@@ -238,6 +321,24 @@ def test_prepared_runs_can_be_trained_one_by_one(tmp_path, capsys):
     assert (tmp_path / "e" / "grid" / "report.html").is_file()
 
 
+def test_a_folder_that_cannot_be_prepared_is_reported_and_not_listed(tmp_path, capsys):
+    path = tmp_path / "grid.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"algorithms": {"ppo": SMALL["algorithms"]["ppo"]}}))
+    command = ["experiment", str(path), "-f", str(tmp_path / "e"), "--prepare", "--quiet"]
+    assert main(command) == 0
+    run_list = tmp_path / "e" / "grid" / "runs.txt"
+    before = run_list.read_text().splitlines()
+    broken = tmp_path / "e" / "grid" / "PPO_Pendulum-v1" / "default" / "seed-1"
+    shutil.rmtree(broken)
+    broken.mkdir()
+    (broken / "notes.txt").write_text("not a run")
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "1 of 4 runs" in error and "PPO on Pendulum-v1, seed 1: " in error
+    assert error.count("\n") == 1
+    assert set(before) - set(run_list.read_text().splitlines()) == {str(broken)}
+
+
 def test_a_failing_combination_does_not_stop_the_others(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     grid = from_data(
@@ -251,6 +352,9 @@ def test_a_failing_combination_does_not_stop_the_others(tmp_path, monkeypatch):
         run_grid(grid, tmp_path / "g", display=Display(quiet=True))
     states = [run.state for run in read_results(GridFolder(tmp_path / "g"), grid).runs]
     assert states == ["finished", "begun", "finished", "finished"]
+    for cell in grid.cells():
+        group = GridFolder(tmp_path / "g").group(cell)
+        assert group.learning_curve.is_file() and group.report.is_file()
 
 
 def test_a_stopped_grid_says_so_and_goes_on(tmp_path):
@@ -267,6 +371,118 @@ def test_a_stopped_grid_says_so_and_goes_on(tmp_path):
         first.send_signal(signal.SIGTERM)
         output = first.communicate(timeout=60)[0]
     assert first.returncode == 143
-    assert "of 8 runs are finished" in output and "the same command goes on" in output
+    assert "of 8 runs are finished" in output and "run the same command again to continue" in output
     assert not RunDirectory(seen[0].parent).is_locked()
     assert (tmp_path / "e" / "grid" / "report.html").is_file()
+
+
+class TwoWorkers(OneMachine):
+    """A machine with room for two runs."""
+
+    def n_workers(self, asked, n_threads):
+        return 2
+
+
+@pytest.fixture
+def hundred_minutes(monkeypatch):
+    """Every run is expected to take 100 minutes."""
+    expected = Expected(training=6_000.0, evaluations=0.0, rest=0.0, note="")
+    monkeypatch.setattr(grid_module, "measure", lambda prepared: None)
+    monkeypatch.setattr(grid_module, "expected_time", lambda prepared, speed: expected)
+    monkeypatch.setattr(grid_module, "duration", lambda seconds: f"{seconds / 60:g} min")
+
+
+def planned(grid, folder, capsys):
+    show_plan(grid, folder, workers=None, display=Display(), place=TwoWorkers())
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_three_runs_of_two_workers_take_two_rounds(hundred_minutes, tmp_path, capsys):
+    one = {"algorithms": {"ppo": SMALL["algorithms"]["ppo"]}, "tasks": ["Pendulum-v1"]}
+    grid = from_data(SMALL | one | {"training_seeds": "0..2"})
+    said = "3 runs left, about 200 min at the speed of this machine, 2 at a time"
+    assert said in planned(grid, tmp_path / "g", capsys)
+
+
+def test_the_last_run_of_a_grid_takes_its_whole_time(hundred_minutes, done, tmp_path, capsys):
+    folder = copy_of(done[0], tmp_path)
+    shutil.rmtree(folder.path / "PPO_Pendulum-v1" / "default" / "seed-1")
+    said = "1 run left, about 100 min at the speed of this machine, 1 at a time"
+    assert said in planned(done[1], folder.path, capsys)
+
+
+# --- what it tells -------------------------------------------------------------------------------
+
+REFERENCES = {"reference_returns": {"Pendulum-v1": 0, "MountainCarContinuous-v0": 100}}
+
+
+def test_one_seed_has_no_interval_and_no_winner(done, tmp_path):
+    folder = copy_of(done[0], tmp_path)
+    grid = from_data(SMALL | REFERENCES | {"training_seeds": 0})
+    found = grid_report.write(folder, grid)
+    summary = json.loads(folder.summary.read_text())
+    for each, written in zip(found.over_tasks, summary["over_tasks"], strict=True):
+        assert each.n_runs == 2
+        cells = [cell for cell in grid_report.score_cells(each) if cell]
+        assert all(cell.endswith(" –") for cell in cells), cells
+        assert written["iqm"]["interval"] == written["mean"]["interval"] == [None, None]
+        assert written["performance_profile"]["low"] is None
+    improvement = summary["over_tasks"][1]["probability_of_improvement"]
+    assert improvement["interval"] == [None, None]
+    for written in summary["on_tasks"]:
+        assert written["summary"]["iqm_interval"] == [None, None]
+        assert written["arm"] == "SAC" or written["probability_of_improvement"]["interval"] == [
+            None, None
+        ]  # fmt: skip
+    page = folder.report.read_text()
+    percent = f"{100 * improvement['value']:.0f}"
+    assert (
+        f"with probability {percent} % (no interval: it takes two training seeds of both): these "
+        "runs do not show which is better." in page
+    )
+    assert "pointwise" not in page and "nan" not in "".join(re.findall(r"<td.*?</td>", page))
+
+
+def test_two_seeds_have_intervals(done, tmp_path):
+    folder = copy_of(done[0], tmp_path)
+    found = grid_report.write(folder, from_data(SMALL | REFERENCES))
+    assert all("[" in cell for each in found.over_tasks for cell in grid_report.score_cells(each)
+               if cell)  # fmt: skip
+    assert "pointwise" in folder.report.read_text()
+
+
+def test_one_arm_with_one_seed_leaves_the_comparison_without_an_interval(done, tmp_path):
+    folder = copy_of(done[0], tmp_path)
+    for task in SMALL["tasks"]:
+        shutil.rmtree(folder.path / f"PPO_{task}" / "default" / "seed-1")
+    sac, ppo = read_results(folder, from_data(SMALL | REFERENCES)).over_tasks
+    assert math.isfinite(sac.iqm.interval.low) and math.isnan(ppo.iqm.interval.low)
+    assert ppo.better is not None and math.isnan(ppo.better.interval.low)
+
+
+def test_the_performance_profile_is_in_the_summary(done, tmp_path):
+    folder = copy_of(done[0], tmp_path)
+    found = grid_report.write(folder, from_data(SMALL | REFERENCES))
+    written = json.loads(folder.summary.read_text())["over_tasks"]
+    for each, kept in zip(found.over_tasks, written, strict=True):
+        scores = np.concatenate(list(each.scores.values()))
+        profile = kept["performance_profile"]
+        shares = [float(np.mean(scores > threshold)) for threshold in profile["thresholds"]]
+        assert profile["share"] == pytest.approx(shares)
+        assert len(profile["low"]) == len(profile["high"]) == len(shares) == 101
+
+
+def test_the_number_of_seeds_is_named_for_each_difference(done):
+    found = read_results(*done)._replace(n_seeds={0.1: 23, 0.2: 7, 0.5: None})
+    told = grid_page.seeds_in_words(found)
+    assert told.endswith(
+        "with the following number of training seeds per arm: 23 for 0.1, 7 for 0.2."
+    )
+
+
+@pytest.mark.parametrize("command", ["report", "verify"])
+def test_commands_for_runs_say_what_a_grid_is(command, done, capsys):
+    folder, _ = done
+    assert main([command, str(folder.path)]) == 2
+    error = capsys.readouterr().err
+    assert "it is a grid" in error and "gallop experiment" in error and error.count("\n") == 1
