@@ -1,6 +1,6 @@
 """Measure what each engine takes for a work item that does nothing.
 
-    python benchmarks/engine_overhead.py [--items 1000] [--rounds 2] [--output FILE.csv]
+    python benchmarks/engine_overhead.py [--items 1000] [--rounds 1] [--output FILE.csv]
 
 The same items, each in a folder of its own, are run by processes and by tasks on a Ray cluster of
 one node on this machine, taking turns (A B A B), two at a time. An item starts a process that
@@ -69,7 +69,7 @@ def _own_seconds() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=1_000)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".csv"))
     options = parser.parse_args()
     measurements = Measurements(options.output, COLUMNS)
