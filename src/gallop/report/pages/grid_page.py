@@ -69,7 +69,7 @@ def scores_in_words(grid: Grid, found: Found) -> str:
 
 def seeds_in_words(found: Found) -> str:
     """Say how many training seeds show a difference; empty where that is not known."""
-    parts = [f"{n} for {gap:g}" for gap, n in found.n_seeds.items() if n]
+    parts = [f"{n:,} for {gap:g}" for gap, n in found.n_seeds.items() if n]
     if not parts:
         return ""
     return (
