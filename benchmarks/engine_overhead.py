@@ -5,7 +5,8 @@
 The same items, each in a folder of its own, are run by processes and by tasks on a Ray cluster of
 one node on this machine, in turn, two at a time. An item starts a process that imports what
 `gallop --help` needs, and ends. So the numbers are the time of an engine's own work: starting
-processes, looking, leases, fences; and how many items a second the submitting process can handle. Every measurement is added to the CSV. Measure on an idle machine. Needs Ray.
+processes, looking, leases, fences; and how many items a second the submitting process can handle.
+Every measurement is added to the CSV. Measure on an idle machine. Needs Ray.
 """
 
 from __future__ import annotations
