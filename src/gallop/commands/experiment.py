@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from gallop.commands.arguments import (
@@ -72,42 +73,25 @@ def _experiment(options: argparse.Namespace) -> int:
         raise ExperimentError(f"{options.grid}: {error.message}") from None
 
 
-def _show_plan(options: argparse.Namespace) -> int:
+def _train(options: argparse.Namespace) -> int:
     from gallop.experiments.grid import load
     from gallop.report.display import Display
-    from gallop.runs.grid import show_plan
+    from gallop.runs.grid import run_grid, show_plan
 
-    grid, folder = load(options.grid), options.folder / options.name
-    show_plan(
-        grid,
-        folder,
+    act = show_plan if options.dry_run else partial(run_grid, only_prepare=options.prepare)
+    act(
+        load(options.grid),
+        options.folder / options.name,
         workers=n_workers(options),
         display=Display(options.quiet),
         place=place(options),
-    )
-    return 0
-
-
-def _run(options: argparse.Namespace) -> int:
-    from gallop.experiments.grid import load
-    from gallop.report.display import Display
-    from gallop.runs.grid import run_grid
-
-    grid, folder = load(options.grid), options.folder / options.name
-    run_grid(
-        grid,
-        folder,
-        workers=n_workers(options),
-        display=Display(options.quiet),
-        place=place(options),
-        only_prepare=options.prepare,
     )
     return 0
 
 
 _WHERE = ("workers", "engine", "address")
 MODES = (
-    Mode("dry_run", _show_plan, _WHERE, "--dry-run prints the plan and stops"),
-    Mode("prepare", _run, (), "--prepare trains nothing"),
-    Mode(None, _run, _WHERE),
+    Mode("dry_run", _train, _WHERE, "--dry-run prints the plan and stops"),
+    Mode("prepare", _train, (), "--prepare trains nothing"),
+    Mode(None, _train, _WHERE),
 )

@@ -65,7 +65,7 @@ def _name(value: object) -> str:
     return str(value)
 
 
-def _settings(value: object) -> object:
+def _overrides(value: object) -> object:
     """Accept nothing instead of settings, and refuse names of settings that are not text."""
     if isinstance(value, Mapping):
         for name in value:
@@ -85,14 +85,14 @@ def _seeds(value: object) -> object:
     return tuple(value)
 
 
-Given = Annotated[dict[str, Any], BeforeValidator(_settings)]
-Named = Annotated[dict[str, Given], BeforeValidator(_named)]
+Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
+Named = Annotated[dict[str, Overrides], BeforeValidator(_named)]
 
 
 class Grid(Settings):
     """What a grid file says."""
 
-    experiment: Given = {}
+    experiment: Overrides = {}
     """Settings of all runs, nested or with dotted names."""
     algorithms: Named
     """Algorithms, each with settings of its own, if any."""

@@ -363,7 +363,7 @@ class RunDirectory:
             try:
                 yield
             except Exception:
-                fence.check(self.path)  # a run that was taken from us loses files under our hands
+                fence.check(self.path)  # if it was taken from us, that explains the error
                 raise
 
     def killed_holder(self) -> Holder | None:

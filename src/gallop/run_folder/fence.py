@@ -83,7 +83,7 @@ def raise_fence(folder: Path, *, break_lock: bool) -> str:
     _write(fence_file(folder), token)
     if break_lock:
         (folder / "state" / "lock").unlink(missing_ok=True)
-    removed: set[Path] = set()  # under their last names; files in use may keep them there
+    removed: set[Path] = set()  # by their new names; open files may keep them there
     while found := [path for path in temporary_folders(folder) if path not in removed]:
         for path in found:
             removed.add(_remove(path))

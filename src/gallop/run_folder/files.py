@@ -279,7 +279,7 @@ def remove_leftovers(folder: Path) -> None:
         FencedError: if the run was given to another process.
     """
     leftovers = fence.temporary_folders(folder)
-    fence.check(folder)  # after listing: those of another process, which come later, stay
+    fence.check(folder)  # after listing, so that folders which our successor makes later stay
     for leftover in leftovers:
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -140,12 +140,11 @@ class _Grid:
             workers = Workers(self.place, self.asked, self.n_threads, self.folder.path)
         self._prepare()
         self.show_plan()
-        new = self._new_runs()
         with self.folder.locked(), contextlib.ExitStack() as locks:
             self.folder.write(self.grid)
             for each in self.combinations:
                 locks.enter_context(each.group.locked())
-            several = self._several(self._make_folders(new))
+            several = self._several(self._make_folders())
             found = None
             if workers is None:
                 self._list_runs(several)
@@ -214,39 +213,22 @@ class _Grid:
             told += f", about {duration(together)} at the speed of this machine"
         return f"{told}, {n_workers} at a time"
 
-    def _new_runs(self) -> dict[str, dict[int, PreparedRun]]:
-        """Return what the runs train whose folders do not exist: combination -> seed -> run.
-
-        Raises:
-            ExperimentError: if a training seed is not valid.
-        """
-        return {
-            each.label: {
-                seed: dataclasses.replace(prepared, experiment=with_seed(prepared.experiment, seed))
-                for prepared in [self.prepared[each.label]]
-                for seed, run in each.runs().items()
-                if not run.experiment_file.is_file()
-            }
-            for each in self._missing()
-        }
-
-    def _make_folders(self, new: dict[str, dict[int, PreparedRun]]) -> dict[str, str]:
-        """Make the folders of new runs; return name -> why one could not be made."""
+    def _make_folders(self) -> dict[str, str]:
+        """Make the folders of all runs; return name -> why one could not be made."""
         failures = {}
-        for each in self.combinations:
-            if each.label not in new:
-                continue
+        for each in self._missing():
+            prepared = self.prepared[each.label]
             seeds = list(each.seeds)
             if is_group(each.group.path):
                 there = each.group.read_seeds()
                 seeds = [*there, *(seed for seed in seeds if seed not in there)]
-            each.group.write(self.prepared[each.label].experiment, seeds)
-            for seed, prepared in new[each.label].items():
-                run = each.group.run(seed)
-                if run.experiment_file.is_file():  # made by another process in the meantime
+            each.group.write(prepared.experiment, seeds)
+            for seed, run in each.runs().items():
+                if run.experiment_file.is_file():
                     continue
+                experiment = with_seed(prepared.experiment, seed)
                 try:
-                    make_folder(run.path, prepared)
+                    make_folder(run.path, dataclasses.replace(prepared, experiment=experiment))
                 except RunError as error:  # the other runs can still train
                     failures[_name(each, seed)] = error.message
         return failures
