@@ -27,6 +27,9 @@ class Car(Settings):
     [
         ({"spare": {"tyre": "ice"}}, "spare.tyre: 'ice' is unknown; allowed: slick, wet", None),
         ({"spare": {"syze": 2}}, "spare.syze: unknown setting; did you mean size?", None),
+        ({"size": 2}, "size: unknown setting; did you mean spare.size?", None),
+        ({"spare": {"weights": [2]}},
+         "spare.weights: unknown setting; did you mean weights?", None),
         ({"spare": {"size": 0}},
          "spare.size: 0: must be at least 1", None),
         ({"wheels": {"left": {"size": 0}}},

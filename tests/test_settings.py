@@ -99,6 +99,14 @@ def test_an_experiment_is_frozen():
     ("overrides", "words"),
     [
         ({"hyperparameters.learning_rte": "1"}, ["learning_rte", "did you mean learning_rate"]),
+        (
+            {"learning_rate": "1"},
+            ["learning_rate: unknown setting; did you mean hyperparameters.learning_rate?"],
+        ),
+        (
+            {"hyperparameters.net_arch": "[64]"},
+            ["net_arch", "did you mean hyperparameters.policy_kwargs.net_arch?"],
+        ),
         ({"nonsense": "1"}, ["nonsense", "unknown setting", "allowed: algo, env"]),
         ({"evaluation.intervall": "1"}, ["evaluation.intervall", "did you mean interval"]),
         ({"hyperparameters.gamma": "2"}, ["hyperparameters.gamma", "2", "must be at most 1"]),

@@ -194,12 +194,17 @@ def did_you_mean(name: str, allowed: list[str], similarity: float = 0.6) -> str:
 
     >>> did_you_mean("Hoper-v5", ["Hopper-v5"], 0.8), did_you_mean("Catch-v0", ["CartPole-v0"], 0.8)
     ('did you mean Hopper-v5?', '')
+    >>> did_you_mean("gamma", ["game", "hyperparameters.gamma"])
+    'did you mean hyperparameters.gamma?'
 
     Args:
         name: the name that is not allowed; case does not matter.
-        allowed: the allowed names.
+        allowed: the allowed names. Those of which it is the last part go before similar ones.
         similarity: from 0 to 1, that a name must have at least (`difflib.get_close_matches`).
     """
+    last = name.lstrip("-").replace("-", "_").lower()
+    if dotted := [each for each in allowed if each.lower().endswith(f".{last}")]:
+        return f"did you mean {alternatives(dotted)}?"
     by_lower_case = {candidate.lower(): candidate for candidate in allowed}
     close = difflib.get_close_matches(name.lower(), list(by_lower_case), n=2, cutoff=similarity)
     names = " or ".join(by_lower_case[match] for match in close)

@@ -45,7 +45,6 @@ from gallop.errors import (
     HeldError,
     TaskError,
     WorkerError,
-    alternatives,
     interrupted,
     nearest,
 )
@@ -160,10 +159,7 @@ def _refuse(argument: str, options: argparse.Namespace) -> NoReturn:
             if not isinstance(setting := actions[flag], run.Setting)
             or able.intersection(setting.flag.algorithms)
         ]
-    last = name.lstrip("-").replace("-", "_")
-    dotted = [flag for flag in known if flag.rpartition(".")[2] == last and "." in flag]
-    hint = f"did you mean {alternatives(dotted)}?" if dotted else nearest(name, known)
-    raise ExperimentError(f"{name}: unknown flag of {parser.prog}; {hint}")
+    raise ExperimentError(f"{name}: unknown flag of {parser.prog}; {nearest(name, known)}")
 
 
 if __name__ == "__main__":

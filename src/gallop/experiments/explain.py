@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 
-from gallop.errors import ExperimentError, nearest
+from gallop.errors import ExperimentError, did_you_mean, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pydantic_core import ErrorDetails
 
 
@@ -29,8 +31,9 @@ def explain(
         name = ".".join([*place.names, str(location[-1])])
         if place.owner is None:
             return ExperimentError("unknown setting", name)
-        hint = nearest(str(location[-1]), list(place.owner.model_fields))
-        return ExperimentError(f"unknown setting; {hint}", name)
+        last, allowed = str(location[-1]), list(place.owner.model_fields)
+        elsewhere = did_you_mean(last, list(_dotted_names(model)), similarity=1)
+        return ExperimentError(f"unknown setting; {elsewhere or nearest(last, allowed)}", name)
     place = _place(model, location, keys_and_indices)
     name = ".".join(place.names)
     if kind == "missing":
@@ -71,6 +74,15 @@ def section(owner: type[BaseModel], name: str) -> type[BaseModel] | None:
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
+
+
+def _dotted_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The names of all settings, also of those in sections: `spare.size`."""
+    for name, field in model.model_fields.items():
+        yield f"{prefix}{name}"
+        is_mapping = get_origin(field.annotation) is dict  # its keys are names of the user's
+        if not is_mapping and (below := section(model, name)):
+            yield from _dotted_names(below, f"{prefix}{name}.")
 
 
 class _Place(NamedTuple):
