@@ -1,13 +1,13 @@
 r"""The reference study on HalfCheetah-v5: train what is missing, and publish what there is.
 
-    python benchmarks/halfcheetah_study.py a       # or b or c; resumes where it was stopped
+    python benchmarks/halfcheetah_study.py a       # or b, c, d; resumes where it was stopped
     python benchmarks/halfcheetah_study.py a --seeds 0 --workers 1
     python benchmarks/halfcheetah_study.py publish
 
 The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
-training seeds, so all commands of Gallop work on it. Whatever runs are finished are then
-published in the same folder: CSVs, figures, films and the page's tables. What the CSVs say of
-other runs stays, so that a study can be trained on several machines.
+training seeds, and study D as a grid, so all commands of Gallop work on it. Whatever runs are
+finished are then published in the same folder: CSVs, figures, films and the page's tables. What
+the CSVs say of other runs stays, so that a study can be trained on several machines.
 """
 
 from __future__ import annotations
@@ -32,15 +32,19 @@ from reference_against_published import PUBLISHED
 import gallop
 from gallop.evaluation.audit.sensitivity import HALF_STEP
 from gallop.evaluation.statistics import Interval, student_interval
+from gallop.experiments.grid import load
 from gallop.experiments.plan import make_plan
 from gallop.experiments.seeding import EVALUATION_SEEDS, seeds_from
 from gallop.reading import read_json
 from gallop.report import figures
 from gallop.report.films import encoding
+from gallop.report.grid_results import read_results
 from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import Milestone, RunDirectory
+from gallop.run_folder.grid_folder import GridFolder, is_grid
 from gallop.run_folder.provenance import read_provenance
 from gallop.run_folder.seed_group import SeedGroup, is_group
+from gallop.runs.grid import run_grid
 from gallop.runs.seed_group import run_seeds
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "halfcheetah"
@@ -56,6 +60,14 @@ COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
 NOISE = {"0.10": "c_noise_010", "0.15": "c_noise_015", "0.20": "c_noise_020"}
 """Reset noise in training -> the experiment."""
 TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
+GRID = "d_start"
+CHANGES = {
+    "defaults": "SB3's defaults",
+    "defaults_10k": "SB3's defaults,\n10,000 random timesteps",
+    "reference": "reference settings",
+    "reference_10k": "reference settings,\n10,000 random timesteps",
+}
+"""Changes of study D -> titles."""
 LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
@@ -115,6 +127,20 @@ class Audited(NamedTuple):
     findings: str
 
 
+class Start(NamedTuple):
+    """A row of starts.csv: a run of study D, its final policy; means over ten episodes."""
+
+    change: str
+    training_seed: int
+    mean_return: float
+    upside_down: float
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it runs on its back."""
+        return self.upside_down > 0.5
+
+
 class Study(NamedTuple):
     """All that has been published; each part is the CSV of that name."""
 
@@ -122,9 +148,10 @@ class Study(NamedTuple):
     milestones: list[Episode]
     runs: list[Run]
     audits: list[Audited]
+    starts: list[Start]
 
 
-ROWS = Study(Evaluation, Episode, Run, Audited)  # type: ignore[arg-type]
+ROWS = Study(Evaluation, Episode, Run, Audited, Start)  # type: ignore[arg-type]
 
 
 class Final(NamedTuple):
@@ -191,9 +218,11 @@ def with_runs(old: Study, results: Path) -> Study:
         [row for key, run in runs.items() for row in milestone_rows(*key, run)],
         [run_row(*key, run) for key, run in runs.items()],
         [row for key, run in runs.items() for row in audit_rows(*key, run)],
+        start_rows(results),
     )
     return Study(*(
-        sorted([row for row in before if row[:2] not in runs] + after, key=place)
+        sorted([row for row in before if row[:2] not in {each[:2] for each in after}] + after,
+               key=place)
         for before, after in zip(old, new, strict=True)
     ))  # fmt: skip
 
@@ -255,6 +284,23 @@ def wall_minutes(run: RunDirectory) -> float | None:
     first = record["resumes"][0]["at"] if record["resumes"] else record["start"]
     start, end = (datetime.datetime.fromisoformat(each) for each in (first, record["end"]))
     return round((end - start).total_seconds() / 60, 1)
+
+
+def start_rows(results: Path) -> list[Start]:
+    folder = GridFolder(results / GRID)
+    if not is_grid(folder.path):
+        return []
+    return [
+        Start(run.cell.change, run.seed, run.final, upside_down(run.folder.milestone(100)))
+        for run in read_results(folder, folder.read()).runs
+        if run.state == "finished"
+    ]
+
+
+def upside_down(milestone: Milestone) -> float:
+    """Return the share of the time in which a policy is upside down."""
+    episodes = record_of(milestone)["episodes"]
+    return float(np.mean([each["posture"]["upside_down"] for each in episodes]))
 
 
 # --- audits --------------------------------------------------------------------------------------
@@ -400,6 +446,30 @@ def draw_noise(study: Study) -> None:
     figures.save(figure, PAGE / "reset_noise.png")
 
 
+def draw_starts(study: Study) -> None:
+    """Draw a dot per training seed of study D, with the share that is stuck."""
+    found = by_change(study)
+    if not found:
+        return
+    figure, axes = new_figure("Return after 50,000 timesteps, by training seed")
+    for place, runs in enumerate(found.values()):
+        for colour, stuck in ((figures.TRAINED, False), ("#c8553d", True)):
+            means = sorted(run.mean_return for run in runs if run.is_stuck == stuck)
+            axes.plot(place + np.linspace(-0.15, 0.15, len(means)), means, "o", color=colour)
+    label_places(axes, [f"{CHANGES[name]}\n{n_stuck(runs)} of {len(runs)} run on their backs"
+                        for name, runs in found.items()])  # fmt: skip
+    figures.save(figure, PAGE / "starts.png")
+
+
+def by_change(study: Study) -> dict[str, list[Start]]:
+    found = {name: [run for run in study.starts if run.change == name] for name in CHANGES}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def n_stuck(runs: Sequence[Start]) -> int:
+    return sum(run.is_stuck for run in runs)
+
+
 def draw_dots(axes: Axes, place: int, policies: Sequence[Final], colour: str) -> None:
     means = [final.returns.mean() for final in policies]
     spread = np.linspace(-0.1, 0.1, len(means)) if len(means) > 1 else np.zeros(1)
@@ -481,13 +551,28 @@ def tables(study: Study) -> dict[str, list[str]]:
     for run in study.runs:
         progress.append(f"| {run.experiment} | {run.training_seed} "
                         f"| {run.timestep:,} of {run.total_timesteps:,} |")  # fmt: skip
+    starts = ["| settings | random timesteps | run on their backs | mean return of these | "
+              "mean return of the others |", "|---|---|---|---|---|"]  # fmt: skip
+    for name, runs in by_change(study).items():
+        settings, _, more = CHANGES[name].partition(",\n")
+        means = (
+            mean_return(run for run in runs if run.is_stuck == stuck) for stuck in (True, False)
+        )
+        starts.append(f"| {settings} | {more.split()[0] if more else 100} "
+                      f"| {n_stuck(runs)} of {len(runs)} | {' | '.join(means)} |")  # fmt: skip
     for lines, name, text in (
         (result, "final_returns", "Mean returns after 2,000,000 timesteps"),
         (noise, "reset_noise", "Mean returns after 500,000 timesteps, by reset noise"),
+        (starts, "starts", "Returns after 50,000 timesteps, by training seed"),
     ):
         if (PAGE / f"{name}.png").exists():
             lines += ["", f"![{text}]({name}.png)"]
-    return {"finals": result, "noise": noise, "progress": progress}
+    return {"finals": result, "noise": noise, "starts": starts, "progress": progress}
+
+
+def mean_return(runs: Iterable[Start]) -> str:
+    returns = [run.mean_return for run in runs]
+    return f"{np.mean(returns):,.0f}" if returns else "–"
 
 
 def row_of(policies: Sequence[Final]) -> str:
@@ -517,6 +602,7 @@ def publish(results: Path) -> None:
     draw_curves(study)
     draw_finals(study)
     draw_noise(study)
+    draw_starts(study)
     draw_films(results)
     audited_ones = {"audits": audit_table(study.audits, [*COLOURS, *NOISE.values()])}
     write_tables(PAGE / "README.md", tables(study) | audited_ones)
@@ -524,12 +610,14 @@ def publish(results: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("study", choices=[*STUDIES, "publish"])
+    parser.add_argument("study", choices=[*STUDIES, "d", "publish"])
     parser.add_argument("--seeds", help="such as 0..4 or 0,3; default: all of the study")
     parser.add_argument("--workers", type=int, help="runs at a time; default: one per core")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
-    if options.study != "publish":
+    if options.study == "d":
+        run_grid(load(PAGE / f"{GRID}.yaml"), options.results / GRID, workers=options.workers)
+    elif options.study != "publish":
         names, seeds = STUDIES[options.study]
         for name in names:
             run_seeds(
