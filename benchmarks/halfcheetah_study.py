@@ -62,12 +62,14 @@ NOISE = {"0.10": "c_noise_010", "0.15": "c_noise_015", "0.20": "c_noise_020"}
 TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
 GRID = "d_start"
 CHANGES = {
-    "defaults": "SB3's defaults",
-    "defaults_10k": "SB3's defaults,\n10,000 random timesteps",
-    "reference": "reference settings",
-    "reference_10k": "reference settings,\n10,000 random timesteps",
+    "defaults": ("SB3's defaults", 100),
+    "defaults_10k": ("SB3's defaults", 10_000),
+    "reference": ("reference settings", 100),
+    "reference_10k": ("reference settings", 10_000),
+    "quickstart": ("quickstart", 100),
+    "quickstart_10k": ("quickstart", 10_000),
 }
-"""Changes of study D -> titles."""
+"""Changes of study D -> settings, and random timesteps at the start."""
 LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
@@ -452,12 +454,16 @@ def draw_starts(study: Study) -> None:
     if not found:
         return
     figure, axes = new_figure("Return after 50,000 timesteps, by training seed")
-    for place, runs in enumerate(found.values()):
-        for colour, stuck in ((figures.TRAINED, False), ("#c8553d", True)):
+    for stuck, colour, label in ((False, figures.TRAINED, "on its feet"),
+                                 (True, "#c8553d", "on its back")):  # fmt: skip
+        for place, runs in enumerate(found.values()):
             means = sorted(run.mean_return for run in runs if run.is_stuck == stuck)
-            axes.plot(place + np.linspace(-0.15, 0.15, len(means)), means, "o", color=colour)
-    label_places(axes, [f"{CHANGES[name]}\n{n_stuck(runs)} of {len(runs)} run on their backs"
-                        for name, runs in found.items()])  # fmt: skip
+            spread = np.linspace(-0.15, 0.15, len(means))
+            axes.plot(place + spread, means, "o", color=colour, label=label if not place else None)
+    names = [f"{settings}\n{n:,} random" for settings, n in (CHANGES[name] for name in found)]
+    label_places(axes, names)
+    axes.tick_params(axis="x", labelsize=9)
+    axes.legend(loc="upper left", frameon=False)
     figures.save(figure, PAGE / "starts.png")
 
 
@@ -554,12 +560,12 @@ def tables(study: Study) -> dict[str, list[str]]:
     starts = ["| settings | random timesteps | run on their backs | mean return of these | "
               "mean return of the others |", "|---|---|---|---|---|"]  # fmt: skip
     for name, runs in by_change(study).items():
-        settings, _, more = CHANGES[name].partition(",\n")
-        means = (
+        settings, n_random = CHANGES[name]
+        means = [
             mean_return(run for run in runs if run.is_stuck == stuck) for stuck in (True, False)
-        )
-        starts.append(f"| {settings} | {more.split()[0] if more else 100} "
-                      f"| {n_stuck(runs)} of {len(runs)} | {' | '.join(means)} |")  # fmt: skip
+        ]
+        starts.append(f"| {settings} | {n_random:,} | {n_stuck(runs)} of {len(runs)} "
+                      f"| {' | '.join(means)} |")  # fmt: skip
     for lines, name, text in (
         (result, "final_returns", "Mean returns after 2,000,000 timesteps"),
         (noise, "reset_noise", "Mean returns after 500,000 timesteps, by reset noise"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from gallop.errors import ExperimentError, counted, described
 from gallop.execution.ray_connection import lost
 from gallop.execution.ray_node import Order, Told, installed
+from gallop.run_folder.run_paths import TEMPORARY
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -173,7 +174,7 @@ class _Question:
 
     def __init__(self, node: str, store: Path) -> None:
         self.node = node
-        self._folder = tempfile.TemporaryDirectory(prefix=".new-", dir=store)
+        self._folder = tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=store)
         path = Path(self._folder.name)
         path.chmod(0o777)  # nodes may run as other users
         (path / "driver").write_bytes(b"")

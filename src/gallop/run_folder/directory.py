@@ -40,7 +40,7 @@ from gallop.run_folder.holder import Holder, read_beside
 from gallop.run_folder.manifest import write_json_result, write_npz_result, write_result
 from gallop.run_folder.model_files import FOLDER, keep, model_file, with_kept_model
 from gallop.run_folder.numbers import RunNumbers, read_rewards, rewards_arrays
-from gallop.run_folder.run_paths import GROUP_FILE, REPORT, newest_inside
+from gallop.run_folder.run_paths import GROUP_FILE, REPORT, TEMPORARY, newest_inside
 
 
 class Diverged(NamedTuple):
@@ -297,8 +297,8 @@ class RunDirectory:
         """
         if not self.path.is_dir() or self.experiment_file.exists():
             return False
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(".new-")}
-        inside = {path.name for path in self.state.glob("*") if not path.name.startswith(".new-")}
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(TEMPORARY)}
+        inside = {path.name for path in self.state.glob("*") if not path.name.startswith(TEMPORARY)}
         first = {
             "lock",
             "lock.holder",

@@ -31,13 +31,13 @@ from typing import NamedTuple
 
 from gallop.errors import FencedError, RunError, printable
 from gallop.reading import open_regular
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.strict_json import dumps
 
 VARIABLE = "GALLOP_FENCE"
 """Environment variable of a process that was given a run: the token, a space, the run's folder."""
 
 MAX_BYTES = 4096
-_TEMPORARY = ".new-"
 
 
 class Lease(NamedTuple):
@@ -106,8 +106,8 @@ def temporary_folders(folder: Path) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):  # others may delete them meanwhile
         names = (*folders, *files)
-        found += [Path(parent, name) for name in names if name.startswith(_TEMPORARY)]
-        folders[:] = [name for name in folders if not name.startswith(_TEMPORARY)]
+        found += [Path(parent, name) for name in names if name.startswith(TEMPORARY)]
+        folders[:] = [name for name in folders if not name.startswith(TEMPORARY)]
     return found
 
 
@@ -120,7 +120,7 @@ def _remove(path: Path) -> Path:
     Raises:
         RunError: if it cannot be renamed.
     """
-    aside = path.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+    aside = path.with_name(f"{TEMPORARY}{uuid.uuid4().hex}")
     try:
         path.rename(aside)
     except FileNotFoundError:  # its writer has just deleted it

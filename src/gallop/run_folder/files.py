@@ -21,6 +21,7 @@ from gallop.reading import open_regular
 from gallop.reading import read_json as read_json  # exported next to write_json
 from gallop.run_folder import fence, holder
 from gallop.run_folder.full_disk import naming_the_file
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.strict_json import dumps
 
 SECONDS_OF_LEFTOVERS = 24 * 3600.0
@@ -172,7 +173,7 @@ def replacing(folder: Path, announce: Announce | None = None) -> Iterator[Path]:
         announce: called before the files are renamed.
     """
     make_folders(folder)
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=folder))
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=folder))
     try:
         fence.check(temporary)
         with naming_the_file(temporary, folder):
@@ -201,7 +202,7 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         FileExistsError: if `path` exists, unless `replace`.
     """
     make_folders(path.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
     try:
         fence.check(temporary)
         _remove_old_leftovers(path.parent, temporary.stat().st_mtime)
@@ -238,7 +239,7 @@ def remove_together(paths: Sequence[Path]) -> None:
     """Delete files or folders of one folder, each atomically."""
     if not paths:
         return
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=paths[0].parent))
+    aside = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=paths[0].parent))
     try:
         fence.check(aside)
         for path in paths:
@@ -291,7 +292,7 @@ def _remove_old_leftovers(folder: Path, now: float) -> None:
         folder: where they are.
         now: time by the clock of the file system, which may be on another machine.
     """
-    for leftover in folder.glob(".new-*"):
+    for leftover in folder.glob(f"{TEMPORARY}*"):
         with contextlib.suppress(OSError):  # another process may be deleting it
             if now - leftover.stat().st_mtime > SECONDS_OF_LEFTOVERS:
                 shutil.rmtree(leftover, ignore_errors=True)

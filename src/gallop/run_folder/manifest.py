@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike
 
 from gallop.errors import RunError
 from gallop.run_folder.files import Json, digest, npz_bytes, read_json, replacing, write_bytes
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.strict_json import dumps
 
 NAME = "manifest.json"
@@ -271,7 +272,7 @@ def _results(root: Path) -> list[Path]:
         for path in root.rglob("*")
         if path.is_file()
         and path.name not in _NOT_RESULTS
-        and not any(part.startswith(".new-") for part in path.relative_to(root).parts)
+        and not any(part.startswith(TEMPORARY) for part in path.relative_to(root).parts)
         and path.relative_to(root).parts[0] not in _NOT_RESULT_FOLDERS
     ]
     state = root / "state"

@@ -8,6 +8,7 @@ from pathlib import Path
 GROUP_FILE = "group.yaml"  # marks a folder as a group of runs, with one subfolder per seed
 GRID_FILE = "grid.yaml"  # marks a folder as that of a grid of groups
 REPORT = "report.html"  # the page of a run or of a group, in its folder
+TEMPORARY = ".new-"  # starts the names of files and folders that are being written or deleted
 
 
 def run_paths(results: Path) -> list[Path]:

@@ -28,6 +28,7 @@ from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare_again
 from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
 from gallop.runs.workflow import check_learner, check_model, go_on
@@ -226,4 +227,4 @@ def _not_state(folder: str, names: list[str]) -> list[str]:
     At the trackers, the longer run is a new run that starts with the same numbers.
     """
     own = ("lock", "lock.holder", "fence", "lease", "films", "audits", "trackers.json")
-    return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(".new-")]
+    return [n for n in names if n in own or n.endswith(".damaged") or n.startswith(TEMPORARY)]

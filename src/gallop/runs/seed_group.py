@@ -30,6 +30,7 @@ from gallop.run_folder.holder import SUFFIX
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.lookup import name_of_now, run_path
 from gallop.run_folder.prepared import PreparedRun, prepare, prepare_again
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.run_folder.seed_group import LOCK, SeedGroup, each_once, is_group
 from gallop.runs import space
 from gallop.runs.several import SeveralRuns, Workers
@@ -185,7 +186,11 @@ def refuse_another_experiment(group: SeedGroup, experiment: Experiment) -> None:
     elif path.exists():
         # Files left by a group that was killed just after its start do not count.
         ours = (LOCK, LOCK + SUFFIX, group.seeds_file.name, manifest.NAME)
-        others = [p.name for p in path.iterdir() if p.name not in ours and p.name[:5] != ".new-"]
+        others = [
+            p.name
+            for p in path.iterdir()
+            if p.name not in ours and not p.name.startswith(TEMPORARY)
+        ]
         if others:
             raise RunError(
                 f"{path} already exists and is not a group of training seeds (it holds "
@@ -258,7 +263,7 @@ class _Runs:
         return "" if expected is None else expected.of_runs(n_left, self.n_workers)
 
     def _make_folders(self) -> None:
-        for leftover in self.group.path.glob(".new-*"):
+        for leftover in self.group.path.glob(f"{TEMPORARY}*"):
             shutil.rmtree(leftover, ignore_errors=True)
         for seed, run in self.runs.items():
             if not run.experiment_file.is_file():

@@ -27,6 +27,7 @@ from gallop.run_folder.provenance import (
     write_records,
     write_seeds,
 )
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.run_folder.trackers import Tracker
 from gallop.runs import recovery, space
 from gallop.runs.stages import Stages
@@ -185,7 +186,7 @@ def resume(
 
 def _tidy(folder: RunDirectory) -> None:
     """Remove unfinished writes of a run that was killed just before its end."""
-    if any(folder.path.rglob(".new-*")):
+    if any(folder.path.rglob(f"{TEMPORARY}*")):
         with contextlib.suppress(RunError, OSError), folder.locked():
             remove_leftovers(folder.path)
 

@@ -19,6 +19,7 @@ from gallop.run_folder import manifest
 from gallop.run_folder.directory import RunDirectory
 from gallop.run_folder.links import check_contents
 from gallop.run_folder.resume_state import last_timestep
+from gallop.run_folder.run_paths import TEMPORARY
 from gallop.sharing.zoo_export import zoo_name
 
 
@@ -91,7 +92,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """Yield a temporary folder to be filled and renamed; if the block fails, nothing is left."""
     made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
     parent.mkdir(parents=True, exist_ok=True)
-    path = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+    path = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
     try:
         yield path
     finally:
