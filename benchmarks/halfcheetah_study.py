@@ -462,7 +462,7 @@ def draw_starts(study: Study) -> None:
             axes.plot(place + spread, means, "o", color=colour, label=label if not place else None)
     names = [f"{settings}\n{n:,} random" for settings, n in (CHANGES[name] for name in found)]
     label_places(axes, names)
-    axes.tick_params(axis="x", labelsize=9)
+    axes.tick_params(axis="x", labelsize=8)
     axes.legend(loc="upper left", frameon=False)
     figures.save(figure, PAGE / "starts.png")
 
