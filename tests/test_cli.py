@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 PENDULUM = ["--algo", "sac", "--env", "Pendulum-v1", "--total_timesteps", "4000"]
 REFERENCE = str(ROOT / "configs" / "halfcheetah_sac.yaml")
 SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
+GRID = str(ROOT / "docs" / "results" / "halfcheetah" / "d_start.yaml")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,8 @@ SEARCH = str(ROOT / "configs" / "halfcheetah_sac_search.yaml")
         (["tune", "none.yaml"], ["none.yaml", "No such file"]),
         (["tune", REFERENCE], ["is an experiment", f"gallop run {REFERENCE}"]),
         (["run", SEARCH], ["is a search", f"gallop tune {SEARCH} runs it"]),
+        (["run", GRID], ["is a grid", f"gallop experiment {GRID} trains it"]),
+        (["tune", GRID], ["is a grid", f"gallop experiment {GRID} trains it"]),
         (["tune", SEARCH, "--env", "Humanoid-v5", "-n", "-5"], ["total_timesteps", "-5"]),
         (["tune", SEARCH, "-n", "31000"], ["15000", "must divide", "31000"]),
         (["tune", SEARCH, "--n-trials", "0"], ["--n-trials 0", "at least 1"]),

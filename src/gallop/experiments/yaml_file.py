@@ -112,6 +112,8 @@ def _load(path: Path | None, overrides: Mapping[str, Any]) -> Experiment:
     data, lines = ({}, {}) if path is None else read_yaml(path, named=True)
     if "algo" not in data and {"experiment", "rounds"} <= data.keys():
         raise ExperimentError(f"{path}: is a search; gallop tune {path} runs it")
+    if "algo" not in data and "algorithms" in data:
+        raise ExperimentError(f"{path}: is a grid; gallop experiment {path} trains it")
     # The results of a search override the file's hyper-parameters; `overrides` override both.
     last = [name for name in overrides if name.startswith("hyperparameters")]
     for name in overrides.keys() - set(last):

@@ -40,6 +40,8 @@ def load(path: Path, settings: Mapping[str, object] | None = None) -> Search:
             f"{path}: is an experiment, not a search; to train it: gallop run {path}. A search has "
             "an experiment and rounds, as the example halfcheetah_sac_search"
         )
+    if "rounds" not in data and "algorithms" in data:
+        raise ExperimentError(f"{path}: is a grid; gallop experiment {path} trains it")
     for name, value in (settings or {}).items():
         override(data, name, value)
     try:
