@@ -449,7 +449,7 @@ def draw_noise(study: Study) -> None:
 
 
 def draw_starts(study: Study) -> None:
-    """Draw a dot per training seed of study D, with the share that is stuck."""
+    """Draw a dot per training seed of study D, coloured by whether it runs on its back."""
     found = by_change(study)
     if not found:
         return
