@@ -222,11 +222,13 @@ def with_runs(old: Study, results: Path) -> Study:
         [row for key, run in runs.items() for row in audit_rows(*key, run)],
         start_rows(results),
     )
-    return Study(*(
-        sorted([row for row in before if row[:2] not in {each[:2] for each in after}] + after,
-               key=place)
-        for before, after in zip(old, new, strict=True)
-    ))  # fmt: skip
+    return Study(*(replaced(before, after) for before, after in zip(old, new, strict=True)))
+
+
+def replaced(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+    """Return the rows in order; those of the same experiment (or change) and seed are replaced."""
+    keys = {row[:2] for row in after}
+    return sorted([*(row for row in before if row[:2] not in keys), *after], key=place)
 
 
 def place(row: Any) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ def explain(
         if place.owner is None:
             return ExperimentError("unknown setting", name)
         last, allowed = str(location[-1]), list(place.owner.model_fields)
+        # In other sections only the same name: a misspelt one is likelier to be of this section.
         elsewhere = did_you_mean(last, list(_dotted_names(model)), similarity=1)
         return ExperimentError(f"unknown setting; {elsewhere or nearest(last, allowed)}", name)
     place = _place(model, location, keys_and_indices)
