@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,21 @@ hypothesis.settings.load_profile("gallop")
 
 # How precise the time in a plan is matters only to test_expected_time.py.
 measured_speed.SECONDS_OF_STEPPING, measured_speed.SECONDS_OF_LEARNING = 0.02, 0.1
+
+
+class StopAt:
+    """A tracker that requests a stop, like Ctrl-C."""
+
+    def __init__(self, timestep: int) -> None:
+        self.timestep = timestep
+
+    def log(self, row) -> None:
+        if row.timestep >= self.timestep and "eval/mean_reward" in row.values:
+            self.timestep = 1 << 40
+            signal.raise_signal(signal.SIGTERM)
+
+    def close(self) -> None:
+        pass
 
 
 def tiny(algo: str, hyperparameters: dict[str, Any] | None = None, **settings: Any) -> Experiment:

@@ -6,13 +6,12 @@ import contextlib
 import json
 import random
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny
+from conftest import StopAt, tiny
 
 from gallop.commands import cli
 from gallop.errors import RunError
@@ -26,21 +25,6 @@ from gallop.runs import workflow
 from gallop.runs.stopping import Stopped
 
 SETTINGS = {"milestones": [50, 100], "total_timesteps": 480}
-
-
-class StopAt:
-    """A tracker that requests a stop, like Ctrl-C."""
-
-    def __init__(self, timestep: int) -> None:
-        self.timestep = timestep
-
-    def log(self, row) -> None:
-        if row.timestep >= self.timestep and "eval/mean_reward" in row.values:
-            self.timestep = 1 << 40
-            signal.raise_signal(signal.SIGTERM)
-
-    def close(self) -> None:
-        pass
 
 
 def experiment():

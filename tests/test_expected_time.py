@@ -247,7 +247,15 @@ def test_a_machine_that_is_busy_is_reported_as_such():
 def test_several_runs_take_as_long_as_the_rounds_of_workers():
     prepared = prepare(tiny("sac"))
     one = expected_time(prepared, speed())._replace(training=3600.0, evaluations=0.0, rest=0.0)
-    assert one.of_runs(5, 2) == ", about 3 h 00 min in all" and one.of_runs(1, 2) == ""
+    assert one.of_runs([1.0] * 5, 2) == ", about 3 h 00 min in all"
+    assert one.of_runs([1.0], 2) == one.of_runs([], 2) == ""
+
+
+def test_runs_that_have_begun_take_what_they_have_left():
+    prepared = prepare(tiny("sac"))
+    one = expected_time(prepared, speed())._replace(training=3600.0, evaluations=0.0, rest=0.0)
+    assert one.of_runs([0.25, 0.75, 1.0], 2) == ", about 1 h 15 min left"
+    assert one.of_runs([0.5], 2) == ", about 30 min left"
 
 
 @pytest.mark.parametrize("films", [True, False])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import yaml
 from algorithm_rows import ROWS
+from conftest import StopAt
 
 from gallop.commands.cli import main
 from gallop.errors import ExperimentError, RunError
@@ -34,6 +35,7 @@ from gallop.runs import grid as grid_module
 from gallop.runs import workflow
 from gallop.runs.grid import RunsFailedError, run_grid, show_plan
 from gallop.runs.seed_group import with_seed
+from gallop.runs.stopping import Stopped
 
 TASK = {"max_episode_steps": 50}
 SMALL = {
@@ -409,6 +411,16 @@ def test_the_last_run_of_a_grid_takes_its_whole_time(hundred_minutes, done, tmp_
     shutil.rmtree(folder.path / "PPO_Pendulum-v1" / "default" / "seed-1")
     said = "1 run left, about 100 min at the speed of this machine, 1 at a time"
     assert said in planned(done[1], folder.path, capsys)
+
+
+def test_a_run_that_has_begun_takes_what_it_has_left(hundred_minutes, tmp_path, capsys):
+    one = {"algorithms": {"ppo": SMALL["algorithms"]["ppo"]}, "tasks": ["Pendulum-v1"]}
+    grid = from_data(SMALL | one | {"training_seeds": 1})
+    folder = run_grid(grid, tmp_path / "g", display=Display(quiet=True), only_prepare=True)
+    (run,) = folder.path.glob("*/*/seed-*")
+    with pytest.raises(Stopped):
+        workflow.resume(RunDirectory(run), Display(quiet=True), [StopAt(120)])
+    assert "1 run left, about 50 min at the speed" in planned(grid, folder.path, capsys)
 
 
 # --- what it tells -------------------------------------------------------------------------------

@@ -392,6 +392,10 @@ def test_a_stopped_group_says_what_is_saved(tmp_path):
     assert f"seed 1: up to timestep {timestep:,} of 6,000" in shown
     assert f"gallop run --resume {group.path}" in shown.replace("\n", "")
     assert not group.run(1).is_finished()
+    runs = {str(seed): run for seed, run in group.runs().items()}
+    left = several.SeveralRuns(runs, dict.fromkeys(runs, 6_000), SEEDS, display).left()
+    reached = [resume_state.last_timestep(run.state) for run in runs.values()]
+    assert left == pytest.approx([1 - each / 6_000 for each in reached])
     with group.locked():
         assert not group.run(1).is_locked()
 

@@ -290,7 +290,7 @@ def run_seeds(options: argparse.Namespace) -> int:
         workers = min(workers, len(seeds))
         n_threads = where.threads(workers)
         expected = _show_plan(experiment, options.results, display, n_threads)
-        together = "" if expected is None else expected.of_runs(len(seeds), workers)
+        together = "" if expected is None else expected.of_runs([1.0] * len(seeds), workers)
         named = f"training seed{'' if len(seeds) == 1 else 's'} {spans(seeds)}"
         runs = counted(len(seeds), "run")
         display.say(f"{named}: {runs} as planned above, {workers} at a time{together}")

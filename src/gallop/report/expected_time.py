@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from gallop.algorithms.spec import Cost
@@ -47,10 +47,19 @@ class Expected(NamedTuple):
         """Whether other programs slow this machine down so much that it is worth mentioning."""
         return self.busy > BUSY
 
-    def of_runs(self, n_runs: int, n_workers: int) -> str:
-        """Return ", about 2 h 10 min in all" for several such runs; empty for one run."""
-        seconds = side_by_side([self.seconds] * n_runs, n_workers)
-        return f", about {duration(seconds)} in all" if n_runs > 1 else ""
+    def of_runs(self, left: Sequence[float], n_workers: int) -> str:
+        """Return ", about 2 h 10 min in all" for several such runs, or "… left" for the rest of
+        them; empty for one whole run, and for none.
+
+        Args:
+            left: the share of its timesteps that each run has yet to train, between 0 and 1.
+            n_workers: runs in parallel, at least 1.
+        """
+        seconds = side_by_side([self.seconds * share for share in left], n_workers)
+        are_whole = all(share == 1.0 for share in left)
+        if len(left) <= are_whole:
+            return ""
+        return f", about {duration(seconds)} {'in all' if are_whole else 'left'}"
 
     def __str__(self) -> str:
         """Return text for a plan."""

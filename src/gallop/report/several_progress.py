@@ -184,3 +184,8 @@ class SeveralProgress:
 def timestep_of(run: RunDirectory, state: State, horizon: int) -> int:
     """Return the timestep that a run has reached."""
     return horizon if state == "finished" else resume_state.last_timestep(run.state)
+
+
+def share_left(run: RunDirectory, horizon: int) -> float:
+    """Return the share of its timesteps that an unfinished run has yet to train."""
+    return max(0.0, 1 - resume_state.last_timestep(run.state) / horizon)

@@ -21,7 +21,7 @@ from gallop.report.expected_time import expected_time, side_by_side
 from gallop.report.grid_results import Found
 from gallop.report.measured_speed import measure
 from gallop.report.progress_line import duration
-from gallop.report.several_progress import RUNS
+from gallop.report.several_progress import RUNS, share_left
 from gallop.report.tables import Column, NameTable
 from gallop.run_folder import consent
 from gallop.run_folder.directory import RunDirectory
@@ -199,7 +199,8 @@ class _Grid:
 
     def _cost(self) -> str:
         """Say how many runs are left, and how long they take side by side."""
-        left = [each for each, seed in self._in_order() if not each.group.run(seed).is_finished()]
+        runs = [(each, each.group.run(seed)) for each, seed in self._in_order()]
+        left = [(each, run) for each, run in runs if not run.is_finished()]
         if not left:
             return "0 runs left"
         told, n_workers = f"{counted(len(left), 'run')} left", min(self.n_workers, len(left))
@@ -209,7 +210,13 @@ class _Grid:
                 prepared = self.prepared[each.label]
                 with self.display.console.status(f"measuring {each.label}"):
                     seconds[each.label] = expected_time(prepared, measure(prepared)).seconds
-            together = side_by_side((seconds[each.label] for each in left), n_workers)
+            together = side_by_side(
+                (
+                    seconds[each.label] * share_left(run, self.prepared[each.label].plan.horizon)
+                    for each, run in left
+                ),
+                n_workers,
+            )
             told += f", about {duration(together)} at the speed of this machine"
         return f"{told}, {n_workers} at a time"
 

@@ -259,8 +259,8 @@ class _Runs:
 
     def _together(self, expected: Expected | None) -> str:
         """How long the runs take that are not finished."""
-        n_left = self.several.n_left()
-        return "" if expected is None else expected.of_runs(n_left, self.n_workers)
+        left = self.several.left()
+        return "" if expected is None else expected.of_runs(left, self.n_workers)
 
     def _make_folders(self) -> None:
         for leftover in self.group.path.glob(f"{TEMPORARY}*"):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gallop.execution.work import Ended, Engine, Place, WorkItem
 from gallop.report.display import Display
-from gallop.report.several_progress import Naming, SeveralProgress, State
+from gallop.report.several_progress import Naming, SeveralProgress, State, share_left
 from gallop.run_folder.directory import RunDirectory
 from gallop.runs.stopping import Stop
 
@@ -88,9 +88,13 @@ class SeveralRuns:
             if told is not None and told.would_again:
                 self.leave_out(name, told.message)
 
-    def n_left(self) -> int:
-        """Return the number of runs that are yet to be trained."""
-        return sum(state == "waiting" for state in self.states.values())
+    def left(self) -> list[float]:
+        """Return the share of its timesteps that each unfinished run has yet to train."""
+        return [
+            share_left(self._runs[name], self._horizons[name])
+            for name, state in self.states.items()
+            if state == "waiting"
+        ]
 
     def have_ended(self, names: Iterable[str]) -> bool:
         """Whether none of these runs is waiting or running."""
