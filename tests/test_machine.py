@@ -50,3 +50,39 @@ def test_memory_is_at_most_the_cgroups_limit(tmp_path):
     assert machine.available_memory(tmp_path) == pytest.approx(free, rel=0.5)
     (tmp_path / "memory.max").write_text("1000\n")
     assert machine.available_memory(tmp_path) == 1000
+
+
+JOB = "system.slice/slurmstepd.scope/job_7"
+"""The cgroup of a Slurm job; those of its steps and tasks are in it."""
+
+
+@pytest.mark.parametrize(
+    ("member_of", "memory", "quota"),
+    [
+        ("0::/{}", "{}/memory.max", {"{}/cpu.max": "100000 100000"}),
+        (
+            "4:memory:/{}\n1:cpu,cpuacct:/{}",
+            "memory/{}/memory.limit_in_bytes",
+            {"cpu/{}/cpu.cfs_quota_us": "100000", "cpu/{}/cpu.cfs_period_us": "100000"},
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_limits_of_a_job_apply_to_its_tasks(member_of, memory, quota, tmp_path):
+    def write(name, group, text):
+        file = tmp_path / name.format(group)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+        return file
+
+    membership = write("membership", "", member_of.replace("{}", f"{JOB}/step_0/user/task_0"))
+    assert machine.available_memory(tmp_path, membership) > 9_000
+    for group, limit in ((JOB, 5_000), (f"{JOB}/step_0", 9_000), (f"{JOB}/step_1", 10)):
+        write(memory, group, limit)  # the task is not in step 1
+    assert machine.available_memory(tmp_path, membership) == 5_000
+
+    assert machine.available_processors(tmp_path, membership) == ALLOWED
+    for name, text in quota.items():
+        write(name, JOB, text)
+    assert machine.available_processors(tmp_path, membership) == 1
+    assert machine.available_processors(tmp_path, tmp_path / "nowhere") == ALLOWED

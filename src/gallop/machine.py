@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 CONTROL_GROUP = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def instruction_set() -> str:
@@ -20,15 +22,20 @@ def instruction_set() -> str:
     return _kernels.instruction_sets()[0]
 
 
-def available_processors(control_group: Path = CONTROL_GROUP) -> int:
-    """Return how many processors this process may use, given its affinity and cgroup quota."""
+def available_processors(
+    control_group: Path = CONTROL_GROUP, membership: Path = MEMBERSHIP
+) -> int:
+    """Return how many processors this process may use, given its affinity and cgroup quotas."""
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _processor_quota(control_group)
-    return n if quota is None else max(1, min(n, quota))
+    quotas = map(_processor_quota, _groups("cpu", control_group, membership))
+    return max(1, min([n, *(quota for quota in quotas if quota is not None)]))
 
 
-def available_memory(control_group: Path = CONTROL_GROUP) -> int | None:
-    """Return how many bytes a new process may use, at most the cgroup's limit; None if unknown."""
+def available_memory(
+    control_group: Path = CONTROL_GROUP, membership: Path = MEMBERSHIP
+) -> int | None:
+    """Return how many bytes a new process may use, at most the limit of each cgroup that it is in;
+    None if unknown."""
     memory = None
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -37,21 +44,43 @@ def available_memory(control_group: Path = CONTROL_GROUP) -> int | None:
     except OSError:
         with contextlib.suppress(AttributeError, ValueError, OSError):  # Windows has no sysconf
             memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup version 2, then 1
-        with contextlib.suppress(OSError, ValueError):  # "max" means no limit
-            limit = int((control_group / name).read_text())
-            memory = limit if memory is None else min(memory, limit)
+    for group in _groups("memory", control_group, membership):
+        for name in ("memory.max", "memory.limit_in_bytes"):  # cgroup version 2, then 1
+            with contextlib.suppress(OSError, ValueError):  # "max" means no limit
+                limit = int((group / name).read_text())
+                memory = limit if memory is None else min(memory, limit)
     return memory
 
 
-def _processor_quota(control_group: Path) -> int | None:
+def _groups(controller: str, root: Path, membership: Path) -> Iterator[Path]:
+    """Yield the folders of the cgroups that this process is in, from its own up to the root.
+
+    A container sees its own limits at the root. A job of Slurm or of systemd has them further down,
+    and the group that has the limit may be any on the way: that of the task, step, job or user.
+
+    Args:
+        controller: what version 1 has a tree of groups for; version 2 has one tree for all.
+        root: of all groups.
+        membership: lists the groups of this process (cgroups(7)).
+    """
+    names = {"": "", controller: ""}
+    with contextlib.suppress(OSError):
+        for line in membership.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)  # no controllers: version 2
+            names |= dict.fromkeys(controllers.split(","), name.lstrip("/"))
+    for tree, name in ((root, names[""]), (root / controller, names[controller])):
+        group = tree / name
+        yield from (each for each in (group, *group.parents) if each.is_relative_to(tree))
+
+
+def _processor_quota(group: Path) -> int | None:
     """Return how many whole processors a cgroup (version 2, then 1) allows; None if unlimited."""
     try:
-        quota, period = (control_group / "cpu.max").read_text().split()
+        quota, period = (group / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (control_group / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (control_group / "cpu" / "cpu.cfs_period_us").read_text().strip()
+            quota = (group / "cpu.cfs_quota_us").read_text().strip()
+            period = (group / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     if quota == "max" or int(quota) <= 0:
