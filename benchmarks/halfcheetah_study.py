@@ -1,6 +1,6 @@
 r"""The reference study on HalfCheetah-v5: train what is missing, and publish what there is.
 
-    python benchmarks/halfcheetah_study.py a       # or b, c, d; resumes where it was stopped
+    python benchmarks/halfcheetah_study.py a       # or b, c, d, e; resumes where it was stopped
     python benchmarks/halfcheetah_study.py a --seeds 0 --workers 1
     python benchmarks/halfcheetah_study.py publish
 
@@ -52,14 +52,23 @@ STUDIES = {
     "a": (["a_reference"], "0..4"),
     "b": (["b_sb3_defaults"], "0..2"),
     "c": (["c_noise_010", "c_noise_015", "c_noise_020"], "0..2"),
+    "e": (["e_random_start"], "0..2"),
 }
 BUDGET = 2_000_000
 NOISE_BUDGET = 500_000
 ORIGINAL = 11_483  # after 2,000,000 timesteps, one training seed
-COLOURS = {"a_reference": "#1f6f8b", "b_sb3_defaults": "#c8553d"}
+COLOURS = {
+    "a_reference": "#1f6f8b",
+    "b_sb3_defaults": "#c8553d",
+    "e_random_start": "#5b8c3a",
+}
 NOISE = {"0.10": "c_noise_010", "0.15": "c_noise_015", "0.20": "c_noise_020"}
 """Reset noise in training -> the experiment."""
-TITLES = {"a_reference": "A: reference settings", "b_sb3_defaults": "B: SB3's defaults"}
+TITLES = {
+    "a_reference": "A: reference settings",
+    "b_sb3_defaults": "B: SB3's defaults",
+    "e_random_start": "E: B with 10,000 random timesteps",
+}
 GRID = "d_start"
 CHANGES = {
     "defaults": ("SB3's defaults", 100),
@@ -384,9 +393,9 @@ def audit_table(found: Sequence[Audited], names: Sequence[str]) -> list[str]:
 
 
 def draw_curves(study: Study) -> None:
-    """Draw the evaluations of A and B with the published points and the original's result."""
+    """Draw the evaluations of A, B and E with the published points and the original's result."""
     figure, axes = new_figure("SAC on HalfCheetah-v5: each training seed, and their mean")
-    for name in ("b_sb3_defaults", "a_reference"):
+    for name in reversed(COLOURS):
         draw_seeds(axes, study, name)
     baseline = np.mean([run.random_policy for run in study.runs])
     axes.axhline(float(baseline), color="#888888", linestyle="--", label="random policy")
