@@ -7,7 +7,7 @@
 # before reset, it does, to rounding.
 #
 # Output:
-#   resets with one seed: as left, joint velocities differ by 1.14; controls at zero, by 0.00
+#   joint velocities after reset differ by 1.14; with controls at zero by 0.00
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
@@ -39,10 +39,10 @@ def difference(controls_at_zero):
 data.ctrl[:] = 0
 as_left, at_zero = difference(False), difference(True)
 print(
-    f"resets with one seed: as left, joint velocities differ by {as_left:.2f}; "
-    f"controls at zero, by {at_zero:.2f}"
+    f"joint velocities after reset differ by {as_left:.2f}; "
+    f"with controls at zero by {at_zero:.2f}"
 )
 PY
 seen=$(MUJOCO_GL=disable "$folder/venv/bin/python" "$folder/look.py" 2>/dev/null | tail -1)
 echo "$seen"
-[ "$seen" = "resets with one seed: as left, joint velocities differ by 1.14; controls at zero, by 0.00" ]
+[ "$seen" = "joint velocities after reset differ by 1.14; with controls at zero by 0.00" ]
