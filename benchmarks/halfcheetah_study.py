@@ -43,6 +43,7 @@ from gallop.report.run_figures import milestone_returns
 from gallop.run_folder.directory import Milestone, RunDirectory
 from gallop.run_folder.grid_folder import GridFolder, is_grid
 from gallop.run_folder.provenance import read_provenance
+from gallop.run_folder.resume_state import saved_replay
 from gallop.run_folder.seed_group import SeedGroup, is_group
 from gallop.runs.grid import run_grid
 from gallop.runs.seed_group import run_seeds
@@ -64,6 +65,7 @@ COLOURS = {
 }
 NOISE = {"0.10": "c_noise_010", "0.15": "c_noise_015", "0.20": "c_noise_020"}
 """Reset noise in training -> the experiment."""
+SEED_COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3a")
 TITLES = {
     "a_reference": "A: reference settings",
     "b_sb3_defaults": "B: SB3's defaults",
@@ -79,6 +81,8 @@ CHANGES = {
     "quickstart_10k": ("quickstart", 10_000),
 }
 """Changes of study D -> settings, and random timesteps at the start."""
+TORSO_ANGLE = 1
+"""Its index in an observation of HalfCheetah-v5."""
 LEAST_SEEDS = 2  # of a figure with a dot per training seed
 FILM_SECONDS, FILM_SIZE, FILM_FPS = 4, 180, 10
 
@@ -138,6 +142,17 @@ class Audited(NamedTuple):
     findings: str
 
 
+class Posture(NamedTuple):
+    """A row of posture.csv: how the cheetah was in a segment of the training."""
+
+    experiment: str
+    training_seed: int
+    timestep: int
+    """The end of the segment."""
+    upside_down: float
+    """Share of its timesteps, to two digits."""
+
+
 class Start(NamedTuple):
     """A row of starts.csv: a run of study D, its final policy; means over ten episodes."""
 
@@ -160,9 +175,10 @@ class Study(NamedTuple):
     runs: list[Run]
     audits: list[Audited]
     starts: list[Start]
+    posture: list[Posture]
 
 
-ROWS = Study(Evaluation, Episode, Run, Audited, Start)  # type: ignore[arg-type]
+ROWS = Study(Evaluation, Episode, Run, Audited, Start, Posture)  # type: ignore[arg-type]
 
 
 class Final(NamedTuple):
@@ -230,14 +246,19 @@ def with_runs(old: Study, results: Path) -> Study:
         [run_row(*key, run) for key, run in runs.items()],
         [row for key, run in runs.items() for row in audit_rows(*key, run)],
         start_rows(results),
+        posture_rows(results),
     )
     return Study(*(replaced(before, after) for before, after in zip(old, new, strict=True)))
 
 
 def replaced(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """Return the rows in order; those of the same experiment (or change) and seed are replaced."""
-    keys = {row[:2] for row in after}
-    return sorted([*(row for row in before if row[:2] not in keys), *after], key=place)
+    """Return the rows in order; those of the same experiment (or change) and seed are replaced.
+
+    Rows of posture.csv are replaced one by one: a run's replay buffer has only the newest million.
+    """
+    n = 3 if isinstance(next(iter(after), None), Posture) else 2
+    keys = {row[:n] for row in after}
+    return sorted([*(row for row in before if row[:n] not in keys), *after], key=place)
 
 
 def place(row: Any) -> tuple[Any, ...]:
@@ -314,6 +335,22 @@ def upside_down(milestone: Milestone) -> float:
     """Return the share of the time in which a policy is upside down."""
     episodes = record_of(milestone)["episodes"]
     return float(np.mean([each["posture"]["upside_down"] for each in episodes]))
+
+
+def posture_rows(results: Path) -> list[Posture]:
+    """Read from the replay buffers of studies B and E how the cheetah was while it trained."""
+    names = [name for study in "be" for name in STUDIES[study][0]]
+    return [
+        Posture(name, seed, timestep, round(float(is_upside_down(rows).mean()), 2))
+        for (name, seed), run in found_runs(results).items()
+        if name in names
+        for timestep, rows in saved_replay(run.state)
+    ]
+
+
+def is_upside_down(rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return whether the torso is turned beyond ±90 degrees after each timestep."""
+    return np.cos(rows["next_observations"][..., TORSO_ANGLE]) < 0
 
 
 # --- audits --------------------------------------------------------------------------------------
@@ -457,6 +494,37 @@ def draw_noise(study: Study) -> None:
         draw_dots(axes, place, policies, figures.TRAINED)
     label_places(axes, [f"{noise}\nn = {len(policies)}" for noise, policies in found.items()])
     figures.save(figure, PAGE / "reset_noise.png")
+
+
+def draw_posture(study: Study) -> None:
+    """Draw return and posture of each training seed of study B over its training."""
+    name = "b_sb3_defaults"
+    seeds = sorted({row.training_seed for row in study.posture if row.experiment == name})
+    if not seeds:
+        return
+    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    above, below = figure.subplots(2, sharex=True)
+    above.set_title(
+        "Study B: return, and share of the timesteps upside down in training", fontsize=12,
+        loc="left", color=figures.INK,
+    )  # fmt: skip
+    for seed, colour in zip(seeds, SEED_COLOURS, strict=False):
+        for axes, rows in ((above, study.evaluations), (below, study.posture)):
+            found = [row for row in rows if (row.experiment, row.training_seed) == (name, seed)]
+            axes.plot([row.timestep for row in found], [row[3] for row in found], color=colour,
+                      label=f"training seed {seed}")  # fmt: skip
+    above.set_ylabel("evaluation return")
+    above.legend(loc="upper left", frameon=False)
+    above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    below.set_ylabel("share upside down")
+    below.set_xlabel("timesteps")
+    below.set_xlim(left=0)
+    below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_ylim(bottom=0)
+    figures.save(figure, PAGE / "posture.png")
 
 
 def draw_starts(study: Study) -> None:
@@ -620,6 +688,7 @@ def publish(results: Path) -> None:
     draw_finals(study)
     draw_noise(study)
     draw_starts(study)
+    draw_posture(study)
     draw_films(results)
     audited_ones = {"audits": audit_table(study.audits, [*COLOURS, *NOISE.values()])}
     write_tables(PAGE / "README.md", tables(study) | audited_ones)

@@ -22,9 +22,7 @@ def instruction_set() -> str:
     return _kernels.instruction_sets()[0]
 
 
-def available_processors(
-    control_group: Path = CONTROL_GROUP, membership: Path = MEMBERSHIP
-) -> int:
+def available_processors(control_group: Path = CONTROL_GROUP, membership: Path = MEMBERSHIP) -> int:
     """Return how many processors this process may use, given its affinity and cgroup quotas."""
     n = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = map(_processor_quota, _groups("cpu", control_group, membership))

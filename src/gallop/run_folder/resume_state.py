@@ -329,6 +329,17 @@ def last_timestep(state: Path) -> int:
     return int(folders[-1].name) if folders else 0
 
 
+def saved_replay(state: Path) -> Iterator[tuple[int, dict[str, Array]]]:
+    """Yield the shards of the replay buffer that are on disk, oldest first.
+
+    Yields:
+        The number of rows added until the shard's end, and its arrays, of shape [n, n_envs, …]. A
+        row has a transition of each environment.
+    """
+    for path in sorted((state / "replay").glob("*.safetensors")):
+        yield _rows(path.name)[1], load_file(path)
+
+
 def load_boundary(saved: Saved, learner: Learner) -> None:
     """Load a boundary into a learner, then delete later boundaries, which are damaged.
 
