@@ -66,6 +66,10 @@ class Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
+        if _Listener.missed is not None:  # its KeyboardInterrupt did not end the command
+            self._signal_number = _Listener.missed
+            yield
+            return
         before = {number: signal.getsignal(number) for number in NUMBERS}
 
         def acknowledge(number: int) -> None:
@@ -94,6 +98,9 @@ class _Listener:
     """The handler of the first signal, while some code stops at safe points."""
 
     acknowledge: Callable[[int], None] | None = None
+    missed: int | None = None
+    """A first signal that came before there was one. Where a library catches every exception, such
+    as around an import, Ctrl-C is lost."""
 
 
 @contextlib.contextmanager
@@ -117,6 +124,7 @@ def answering_signals() -> Iterator[None]:
         theirs.close()
         thread.join()
         ours.close()
+        _Listener.missed = None
 
 
 def _answer(pipe: socket.socket) -> None:
@@ -131,6 +139,7 @@ def _answer(pipe: socket.socket) -> None:
             if n_signals == 1 and acknowledge is not None:
                 acknowledge(number)
             elif n_signals == 1:
+                _Listener.missed = number
                 if _is_quiet(pipe, SECONDS_UNSAID):
                     _say("stopping; Ctrl-C again stops immediately")
             elif _is_quiet(pipe, SECONDS_TO_STOP) or n_signals > 2:
