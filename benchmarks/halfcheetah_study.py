@@ -445,7 +445,7 @@ def draw_curves(study: Study) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
     axes.set_xlabel("timesteps")
     axes.set_ylabel("evaluation return, mean of 5 episodes")
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.25), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     figures.save(figure, PAGE / "learning_curves.png")
 
 
@@ -480,6 +480,8 @@ def draw_finals(study: Study) -> None:
     )  # fmt: skip
     names = [f"{TITLES[name]}\nn = {len(policies)}" for name, policies in found.items()]
     label_places(axes, names)
+    axes.set_ylim(top=1.15 * PUBLISHED[BUDGET])  # the interval of two seeds is much longer
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figures.save(figure, PAGE / "final_returns.png")
 
 
@@ -499,7 +501,7 @@ def draw_noise(study: Study) -> None:
 def draw_posture(study: Study) -> None:
     """Draw return and posture of each training seed of study B over its training."""
     name = "b_sb3_defaults"
-    seeds = sorted({row.training_seed for row in study.posture if row.experiment == name})
+    seeds = [run.training_seed for run in study.runs if run.experiment == name]
     if not seeds:
         return
     figure = Figure(figsize=(8, 5.5), layout="constrained")
@@ -571,8 +573,6 @@ def label_places(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xlim(-0.6, len(names) - 0.4)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("mean of ten evaluation episodes")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="lower left", frameon=False)
 
 
 def new_figure(title: str) -> tuple[Figure, Axes]:
