@@ -57,7 +57,7 @@ class Expected(NamedTuple):
         """
         seconds = side_by_side([self.seconds * share for share in left], n_workers)
         are_whole = all(share == 1.0 for share in left)
-        if len(left) <= are_whole:
+        if not left or (are_whole and len(left) == 1):
             return ""
         return f", about {duration(seconds)} {'in all' if are_whole else 'left'}"
 
