@@ -179,6 +179,9 @@ class Study(NamedTuple):
 
 
 ROWS = Study(Evaluation, Episode, Run, Audited, Start, Posture)  # type: ignore[arg-type]
+N_KEYS = Study(2, 2, 2, 2, 2, 3)  # type: ignore[arg-type]
+"""How many columns name what a new row replaces. Rows of posture.csv are replaced one by one,
+because a run's replay buffer has only the newest million."""
 
 
 class Final(NamedTuple):
@@ -248,15 +251,11 @@ def with_runs(old: Study, results: Path) -> Study:
         start_rows(results),
         posture_rows(results),
     )
-    return Study(*(replaced(before, after) for before, after in zip(old, new, strict=True)))
+    return Study(*(replaced(*each) for each in zip(old, new, N_KEYS, strict=True)))
 
 
-def replaced(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """Return the rows in order; those of the same experiment (or change) and seed are replaced.
-
-    Rows of posture.csv are replaced one by one: a run's replay buffer has only the newest million.
-    """
-    n = 3 if isinstance(next(iter(after), None), Posture) else 2
+def replaced(before: Sequence[Any], after: Sequence[Any], n: int) -> list[Any]:
+    """Return the rows in order; those with the same first `n` columns as a new one are replaced."""
     keys = {row[:n] for row in after}
     return sorted([*(row for row in before if row[:n] not in keys), *after], key=place)
 
@@ -339,7 +338,7 @@ def upside_down(milestone: Milestone) -> float:
 
 def posture_rows(results: Path) -> list[Posture]:
     """Read from the replay buffers of studies B and E how the cheetah was while it trained."""
-    names = [name for study in "be" for name in STUDIES[study][0]]
+    names = [name for study in ("b", "e") for name in STUDIES[study][0]]
     return [
         Posture(name, seed, timestep, round(float(is_upside_down(rows).mean()), 2))
         for (name, seed), run in found_runs(results).items()
@@ -523,8 +522,7 @@ def draw_posture(study: Study) -> None:
     below.set_xlim(left=0)
     below.xaxis.set_major_formatter(FuncFormatter(lambda value, _: figures.short(value)))
     for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.3)
+        clear(axes)
         axes.set_ylim(bottom=0)
     figures.save(figure, PAGE / "posture.png")
 
@@ -575,12 +573,17 @@ def label_places(axes: Axes, names: Sequence[str]) -> None:
     axes.set_ylabel("mean of ten evaluation episodes")
 
 
+def clear(axes: Axes) -> None:
+    """Leave only the lines that help to read a value."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+
+
 def new_figure(title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, fontsize=12, loc="left", color=figures.INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
+    clear(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     return figure, axes
 

@@ -20,19 +20,7 @@ def swallowing_ctrl_c():
     raise AssertionError("no KeyboardInterrupt")
 
 
-def test_ctrl_c_that_a_library_swallowed_still_stops_the_command(capfd):
-    stop = Stop()
-    with answering_signals():
-        swallowing_ctrl_c()
-        assert "stopping; Ctrl-C again stops immediately" in until_said(capfd)
-        with pytest.raises(Stopped, match="SIGINT"), stop.listening():
-            stop.check()
-    later = Stop()
-    with answering_signals(), later.listening():
-        later.check()  # another command in this process
-
-
-def until_said(capfd):
+def what_is_said(capfd):
     said, until = "", time.monotonic() + 5
     while not said and time.monotonic() < until:
         time.sleep(0.05)
@@ -40,9 +28,21 @@ def until_said(capfd):
     return said
 
 
+def test_ctrl_c_that_a_library_swallowed_still_stops_the_command(capfd):
+    stop = Stop()
+    with answering_signals():
+        swallowing_ctrl_c()
+        assert "stopping; Ctrl-C again stops immediately" in what_is_said(capfd)
+        with pytest.raises(Stopped, match="SIGINT"), stop.listening():
+            stop.check()
+    later = Stop()
+    with answering_signals(), later.listening():
+        later.check()  # another command in this process
+
+
 def test_only_the_first_ctrl_c_is_remembered_while_listening():
     stop, said = Stop(), []
-    with answering_signals(), stop.listening(said.append):
+    with stop.listening(said.append):
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)

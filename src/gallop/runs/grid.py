@@ -210,13 +210,11 @@ class _Grid:
                 prepared = self.prepared[each.label]
                 with self.display.console.status(f"measuring {each.label}"):
                     seconds[each.label] = expected_time(prepared, measure(prepared)).seconds
-            together = side_by_side(
-                (
-                    seconds[each.label] * share_left(run, self.prepared[each.label].plan.horizon)
-                    for each, run in left
-                ),
-                n_workers,
-            )
+            times = [
+                seconds[each.label] * share_left(run, self.prepared[each.label].plan.horizon)
+                for each, run in left
+            ]
+            together = side_by_side(times, n_workers)
             told += f", about {duration(together)} at the speed of this machine"
         return f"{told}, {n_workers} at a time"
 

@@ -99,8 +99,8 @@ class _Listener:
 
     acknowledge: Callable[[int], None] | None = None
     missed: int | None = None
-    """A first signal that came before there was one. Where a library catches every exception, such
-    as around an import, Ctrl-C is lost."""
+    """A first signal that arrived before anything listened. Its `KeyboardInterrupt` usually ends
+    the command, but is lost in a library that catches everything, such as around an import."""
 
 
 @contextlib.contextmanager
