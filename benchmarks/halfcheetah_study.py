@@ -5,9 +5,9 @@ r"""The reference study on HalfCheetah-v5: train what is missing, and publish wh
     python benchmarks/halfcheetah_study.py publish
 
 The experiments are the YAML files in docs/results/halfcheetah/. Each is trained as a group of
-training seeds, and study D as a grid, so all commands of Gallop work on it. Whatever runs are
-finished are then published in the same folder: CSVs, figures, films and the page's tables. What
-the CSVs say of other runs stays, so that a study can be trained on several machines.
+training seeds, and study D as a grid, so all commands of Gallop work on it. The runs are then
+published in the same folder, as far as they have come: CSVs, figures, films and the page's tables.
+What the CSVs say of other runs stays, so that a study can be trained on several machines.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ SEED_COLOURS = ("#1f6f8b", "#c8553d", "#5b8c3a")
 TITLES = {
     "a_reference": "A: reference settings",
     "b_sb3_defaults": "B: SB3's defaults",
-    "e_random_start": "E: B with 10,000 random timesteps",
+    "e_random_start": "E: A with 10,000 random timesteps",
 }
 GRID = "d_start"
 CHANGES = {
@@ -240,9 +240,9 @@ def write_csv(path: Path, row: Any, rows: Iterable[Any]) -> None:
 
 
 def with_runs(old: Study, results: Path) -> Study:
-    """Add the finished runs in a folder. They replace the published ones of the same experiment and
-    training seed."""
-    runs = {key: run for key, run in found_runs(results).items() if run.is_finished()}
+    """Add the runs in a folder, as far as they have come. They replace the published ones of the
+    same experiment and training seed."""
+    runs = {key: run for key, run in found_runs(results).items() if reached(run)}
     new = Study(
         [row for key, run in runs.items() for row in evaluation_rows(*key, run)],
         [row for key, run in runs.items() for row in milestone_rows(*key, run)],
@@ -337,12 +337,11 @@ def upside_down(milestone: Milestone) -> float:
 
 
 def posture_rows(results: Path) -> list[Posture]:
-    """Read from the replay buffers of studies B and E how the cheetah was while it trained."""
-    names = [name for study in ("b", "e") for name in STUDIES[study][0]]
+    """Read from the replay buffers of study B how the cheetah was while it trained."""
     return [
         Posture(name, seed, timestep, round(float(is_upside_down(rows).mean()), 2))
         for (name, seed), run in found_runs(results).items()
-        if name in names
+        if name in STUDIES["b"][0]
         for timestep, rows in saved_replay(run.state)
     ]
 
@@ -356,13 +355,16 @@ def is_upside_down(rows: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def audit_rows(name: str, seed: int, run: RunDirectory) -> list[Audited]:
-    """Audit a run's milestones that have no full audit, and return what all say."""
+    """Audit a run's milestones that have no full audit, and return what all say. While the run
+    trains, it has its folder to itself: what is not audited then comes with the next call."""
     found, experiment = [], run.look_at_experiment()
     for percent in experiment.milestones:
         milestone = run.milestone(percent)
         if not milestone.model.exists():
             continue
         if HALF_STEP not in _changes(record_of(milestone)):
+            if run.is_locked():
+                continue
             command = ["audit", str(milestone.path), "--sensitivity", "-o"]
             command = [sys.executable, "-m", "gallop", *command, str(milestone.path)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
