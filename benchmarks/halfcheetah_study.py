@@ -517,7 +517,6 @@ def draw_posture(study: Study) -> None:
             axes.plot([row.timestep for row in found], [row[3] for row in found], color=colour,
                       label=f"training seed {seed}")  # fmt: skip
     above.set_ylabel("evaluation return")
-    above.legend(loc="upper left", frameon=False)
     above.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     below.set_ylabel("share upside down")
     below.set_xlabel("timesteps")
@@ -526,6 +525,9 @@ def draw_posture(study: Study) -> None:
     for axes in (above, below):
         clear(axes)
         axes.set_ylim(bottom=0)
+    figure.legend(
+        handles=above.get_lines(), loc="outside lower center", ncols=len(seeds), frameon=False
+    )
     figures.save(figure, PAGE / "posture.png")
 
 
