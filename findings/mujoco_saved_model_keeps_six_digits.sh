@@ -51,5 +51,5 @@ print(f"saved as XML: {against(copies[0])}; binary: {against(copies[1])}")
 PY
 seen=$("$folder/venv/bin/python" "$folder/look.py" "$folder" | tail -1)
 echo "$seen"
-[ "$seen" = "saved as XML: ranges equal False, more than 0.1 m apart; binary: ranges equal True, 0 m\
- apart" ]
+[ "$seen" = "saved as XML: ranges equal False, more than 0.1 m apart; binary: ranges equal True, \
+0 m apart" ]
