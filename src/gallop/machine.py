@@ -17,9 +17,14 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 
 def instruction_set() -> str:
     """Return the best instruction set that this build and this processor share, such as avx512."""
+    return instruction_sets()[0]
+
+
+def instruction_sets() -> list[str]:
+    """Return all instruction sets that this build and this processor share, best first."""
     from gallop import _kernels
 
-    return _kernels.instruction_sets()[0]
+    return _kernels.instruction_sets()
 
 
 def available_processors(control_group: Path = CONTROL_GROUP, membership: Path = MEMBERSHIP) -> int:

@@ -240,7 +240,7 @@ def make_learner(
 
     Args:
         experiment: a resolved experiment.
-        choice: the learner and its number of threads.
+        choice: the learner, its number of threads and its kernels.
         environments: the training environments.
         seed: of the initial weights.
 
@@ -253,7 +253,8 @@ def make_learner(
 
             return StableBaselinesLearner(experiment, environments, seed, choice.n_threads)
         native: Callable[..., Learner] = imported(experiment.algorithm.native_class)
-        return native(experiment, environments, seed, choice.n_threads)
+        engine = kernels.engine(choice.n_threads, choice.instruction_set)
+        return native(experiment, environments, seed, engine)
     except (TypeError, ValueError, AssertionError, MemoryError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if isinstance(error, MemoryError):

@@ -30,7 +30,7 @@ from gallop.learners.native_log import Log, Ticks
 from gallop.learners.native_replay import NativeReplay
 from gallop.learners.normalization import RunningNormalization
 from gallop.learners.stable_baselines import make_model
-from gallop.policies import acting, kernels, sb3_names, sb3_zip
+from gallop.policies import acting, sb3_names, sb3_zip
 from gallop.policies.kernels import Mlp
 from gallop.policies.mlp_policy import MlpPolicy, bounds
 from gallop.policies.policy import Array, Policy
@@ -72,14 +72,14 @@ class NativeLearner(Generic[H]):
     _target_of_actor = False
 
     def __init__(
-        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+        self, experiment: Experiment, environments: VecEnv, seed: int, engine: _kernels.Engine
     ) -> None:
         """
         Args:
             experiment: one that the native learner supports; see `choose.why_not_native`.
             environments: for their spaces.
             seed: of the initial weights, which SB3 draws.
-            n_threads: threads of the kernels.
+            engine: threads and instruction set of the kernels.
         """
         torch.set_num_threads(1)
         _spare_the_compiler()
@@ -91,7 +91,7 @@ class NativeLearner(Generic[H]):
             if hasattr(self._template, buffer):
                 setattr(self._template, buffer, None)
         self._normalization = RunningNormalization(experiment, environments)
-        self._engine = kernels.engine(n_threads)
+        self._engine = engine
         policy = self._template.policy
         tensors = _arrays(policy.state_dict())
         self._layers = sb3_names.network_layers(tensors)

@@ -50,9 +50,9 @@ class NativeOffPolicy(NativeLearner[H]):
     replay: NativeReplay
 
     def __init__(
-        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+        self, experiment: Experiment, environments: VecEnv, seed: int, engine: _kernels.Engine
     ) -> None:
-        super().__init__(experiment, environments, seed, n_threads)
+        super().__init__(experiment, environments, seed, engine)
         settings = self._settings
         self._n_actions = int(np.prod(environments.action_space.shape or ()))
         n_observations = int(np.prod(environments.observation_space.shape or ()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from gallop.policies import sb3_zip
 from gallop.policies.kernels import aligned_zeros
 from gallop.policies.mlp_policy import as_rows
 from gallop.policies.policy import Array
+
+if TYPE_CHECKING:
+    from gallop import _kernels
 
 LOG_SQRT_2_PI = 0.5 * math.log(2 * math.pi)
 VALUE_BLOCK = 1024  # rows
@@ -47,9 +50,9 @@ class NativePPO(NativeLearner[PPOHyperparameters]):
     _hyperparameters = PPOHyperparameters
 
     def __init__(
-        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+        self, experiment: Experiment, environments: VecEnv, seed: int, engine: _kernels.Engine
     ) -> None:
-        super().__init__(experiment, environments, seed, n_threads)
+        super().__init__(experiment, environments, seed, engine)
         from gallop import _kernels
 
         self._discrete = self._head == "choice"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from gallop.experiments.settings import Experiment
 from gallop.learners.native_off_policy import NativeOffPolicy
 from gallop.policies import sb3_zip
 from gallop.policies.policy import Array
+
+if TYPE_CHECKING:
+    from gallop import _kernels
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0  # SB3's bounds, as in native/sac.hpp
 
@@ -30,9 +34,9 @@ class NativeSAC(NativeOffPolicy[SACHyperparameters]):
     _noise_arrays = 2
 
     def __init__(
-        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+        self, experiment: Experiment, environments: VecEnv, seed: int, engine: _kernels.Engine
     ) -> None:
-        super().__init__(experiment, environments, seed, n_threads)
+        super().__init__(experiment, environments, seed, engine)
         from gallop import _kernels
 
         model = self._model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
@@ -9,6 +11,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from gallop.algorithms.td3 import TD3Hyperparameters
 from gallop.experiments.settings import Experiment
 from gallop.learners.native_off_policy import NativeOffPolicy
+
+if TYPE_CHECKING:
+    from gallop import _kernels
 
 
 class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
@@ -19,9 +24,9 @@ class NativeTD3(NativeOffPolicy[TD3Hyperparameters]):
     _target_of_actor = True
 
     def __init__(
-        self, experiment: Experiment, environments: VecEnv, seed: int, n_threads: int
+        self, experiment: Experiment, environments: VecEnv, seed: int, engine: _kernels.Engine
     ) -> None:
-        super().__init__(experiment, environments, seed, n_threads)
+        super().__init__(experiment, environments, seed, engine)
         from gallop import _kernels
 
         self._kernel: _kernels.Td3 = _kernels.Td3(

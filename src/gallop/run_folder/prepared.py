@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from gallop import machine
 from gallop.environments.identity import Identity, identity_of
 from gallop.environments.make import RewardWrappers, TriedOut, evaluation_task, try_out
 from gallop.environments.probe import Probed, probe
@@ -53,6 +54,13 @@ class PreparedRun:
         """Return the same run with at most so many threads, unless its experiment sets them."""
         n_threads = self.experiment.n_threads or min(self.choice.n_threads, n)
         return replace(self, choice=self.choice._replace(n_threads=n_threads))
+
+    def on_kernels(self, instruction_set: str) -> PreparedRun:
+        """Return the same run on the kernels that it began with, if this processor can run them.
+        They decide the last bits of all sums, so a faster set would train another policy."""
+        if self.choice.name == "sb3" or instruction_set not in machine.instruction_sets():
+            return self
+        return replace(self, choice=self.choice._replace(instruction_set=instruction_set))
 
 
 def check_task(experiment: Experiment) -> None:

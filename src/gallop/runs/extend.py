@@ -31,7 +31,7 @@ from gallop.run_folder.provenance import VOUCHED, provenance, write_seeds
 from gallop.run_folder.run_paths import TEMPORARY
 from gallop.runs import space
 from gallop.runs.recovery import check_results, newest_whole_policy
-from gallop.runs.workflow import check_learner, check_model, go_on
+from gallop.runs.workflow import check_model, go_on, with_its_learner
 
 # Settings that a longer run may change; all others determine timesteps already trained.
 CHANGEABLE = (
@@ -85,7 +85,7 @@ def extend(
     with run.locked():
         old_plan = make_plan(before)
         _check_finished(run, old_plan)
-        check_learner(run, prepared)
+        prepared = with_its_learner(run, prepared)
         check_model(run, prepared)
         check_results(run, display)
         display.plan(prepared, path, old_plan.horizon)

@@ -14,7 +14,7 @@ from gallop.run_folder.prepared import PreparedRun, prepare_again
 from gallop.run_folder.provenance import versions
 from gallop.run_folder.verification import at_rest
 from gallop.runs.training import learner_for, train
-from gallop.runs.workflow import check_learner
+from gallop.runs.workflow import with_its_learner
 
 
 def replay(run: RunDirectory, segment: int, display: Display) -> bool:
@@ -34,7 +34,7 @@ def replay(run: RunDirectory, segment: int, display: Display) -> bool:
     prepared = prepare_again(run.read_experiment(), run.read_probed())
     with at_rest(run):
         manifest.check(run.path / "segments.csv", run.path / "provenance.json", run.initial_model)
-        check_learner(run, prepared)
+        prepared = with_its_learner(run, prepared)
         record = run.read_json("provenance.json")
         rows = {row.segment: row for row in run.numbers.read_segments()}
         starts = resume_state.replayable(run.state)

@@ -24,7 +24,7 @@ from gallop.run_folder.prepared import prepare_again
 from gallop.run_folder.provenance import now, read_provenance
 from gallop.runs.recovery import provenance_lost
 from gallop.runs.training import learner_for
-from gallop.runs.workflow import check_learner
+from gallop.runs.workflow import with_its_learner
 
 
 def restore(run: RunDirectory, display: Display) -> None:
@@ -135,7 +135,7 @@ def _from_states(run: RunDirectory, lost: Mapping[Path, int], display: Display) 
     if not states.keys() & set(lost.values()):
         return
     prepared = prepare_again(run.read_experiment(), run.read_probed())
-    check_learner(run, prepared)
+    prepared = with_its_learner(run, prepared)
     with learner_for(prepared) as (_, learner):
         for path, timestep in lost.items():
             if timestep in states:

@@ -173,7 +173,7 @@ def resume(
         with space.explaining(folder, prepared.plan):
             _complete_records(folder, prepared)
             recovery.check_results(folder, display)
-            check_learner(folder, prepared)
+            prepared = with_its_learner(folder, prepared)
             if edited_model:
                 _accept_model(folder, prepared)
             check_model(folder, prepared)
@@ -222,18 +222,21 @@ def _complete_records(folder: RunDirectory, prepared: PreparedRun) -> None:
         manifest.begin(folder.path, folder.results())
 
 
-def check_learner(folder: RunDirectory, prepared: PreparedRun) -> None:
-    """Refuse to continue with another learner than the one that has trained the run.
+def with_its_learner(folder: RunDirectory, prepared: PreparedRun) -> PreparedRun:
+    """Return the run with the learner that has trained it, on the same kernels if this processor
+    can run them.
 
     Raises:
-        RunError: if this machine would choose another.
+        RunError: if this machine would choose another learner.
     """
-    trained_by, ours = folder.read_json("provenance.json")["learner"], prepared.choice.name
+    record = folder.read_json("provenance.json")
+    trained_by, ours = record["learner"], prepared.choice.name
     if trained_by != ours:
         raise RunError(
             f"{folder.path} was trained by the {trained_by} learner and cannot continue with the "
             f"{ours} learner"
         )
+    return prepared.on_kernels(record["instruction_set"])
 
 
 def check_model(folder: RunDirectory, prepared: PreparedRun) -> None:
