@@ -481,7 +481,6 @@ def draw_finals(study: Study) -> None:
     )  # fmt: skip
     names = [f"{TITLES[name]}\nn = {len(policies)}" for name, policies in found.items()]
     label_places(axes, names)
-    axes.set_ylim(top=1.15 * PUBLISHED[BUDGET])  # the interval of two seeds is much longer
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figures.save(figure, PAGE / "final_returns.png")
 
@@ -573,7 +572,7 @@ def draw_dots(axes: Axes, place: int, policies: Sequence[Final], colour: str) ->
 def label_places(axes: Axes, names: Sequence[str]) -> None:
     axes.set_xticks(range(len(names)), names)
     axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
     axes.set_ylabel("mean of ten evaluation episodes")
 
 
