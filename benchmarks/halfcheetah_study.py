@@ -563,7 +563,7 @@ def draw_dots(axes: Axes, place: int, policies: Sequence[Final], colour: str) ->
     spread = np.linspace(-0.1, 0.1, len(means)) if len(means) > 1 else np.zeros(1)
     axes.plot(place + spread, means, "o", color=colour, alpha=0.7)
     mean, (low, high) = over_seeds(policies)
-    if math.isfinite(low):
+    if len(policies) > 2:  # the interval of two seeds would flatten all others
         axes.errorbar(
             place + 0.2, mean, yerr=[[mean - low], [high - mean]], fmt="s", color=colour, capsize=5
         )
