@@ -135,8 +135,8 @@ class NodePool:
             )
         if len(sets) > 1:
             log.warning(
-                "the nodes' processors differ (%s): a run that moves to one without the instruction "
-                "set it began with is not bit-identical to one that stays",
+                "the nodes' processors differ (%s): a run that moves to one without the "
+                "instruction set it began with is not bit-identical to one that stays",
                 ", ".join(sorted(sets)),
             )
 
