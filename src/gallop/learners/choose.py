@@ -240,7 +240,7 @@ def make_learner(
 
     Args:
         experiment: a resolved experiment.
-        choice: the learner, its number of threads and its kernels.
+        choice: the learner, its number of threads and its instruction set.
         environments: the training environments.
         seed: of the initial weights.
 

@@ -55,9 +55,9 @@ class PreparedRun:
         n_threads = self.experiment.n_threads or min(self.choice.n_threads, n)
         return replace(self, choice=self.choice._replace(n_threads=n_threads))
 
-    def on_kernels(self, instruction_set: str) -> PreparedRun:
-        """Return the same run on the kernels that it began with, if this processor can run them.
-        They decide the last bits of all sums, so a faster set would train another policy."""
+    def with_instruction_set(self, instruction_set: str) -> PreparedRun:
+        """Return the same run with this instruction set, if the processor supports it. A run keeps
+        the one it began with: another rounds sums differently, and so trains another policy."""
         if self.choice.name == "sb3" or instruction_set not in machine.instruction_sets():
             return self
         return replace(self, choice=self.choice._replace(instruction_set=instruction_set))

@@ -223,8 +223,8 @@ def _complete_records(folder: RunDirectory, prepared: PreparedRun) -> None:
 
 
 def with_its_learner(folder: RunDirectory, prepared: PreparedRun) -> PreparedRun:
-    """Return the run with the learner that has trained it, on the same kernels if this processor
-    can run them.
+    """Return the run with the learner that has trained it, and with the same instruction set if
+    the processor supports it.
 
     Raises:
         RunError: if this machine would choose another learner.
@@ -236,7 +236,7 @@ def with_its_learner(folder: RunDirectory, prepared: PreparedRun) -> PreparedRun
             f"{folder.path} was trained by the {trained_by} learner and cannot continue with the "
             f"{ours} learner"
         )
-    return prepared.on_kernels(record["instruction_set"])
+    return prepared.with_instruction_set(record["instruction_set"])
 
 
 def check_model(folder: RunDirectory, prepared: PreparedRun) -> None:
